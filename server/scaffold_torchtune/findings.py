@@ -1,8 +1,8 @@
-"""What can go wrong: one finding model and one exception, and texts of others shown safely in messages.
+"""Findings and the exception of a refusal, and functions that show foreign texts safely in messages.
 
 A problem in a run is a value (a `Finding`). An exception (`Refused`) means that the work cannot proceed; it carries
-every problem that was found, so that one answer names them all. finding_codes.py has the registry of codes. Texts that
-come from elsewhere are shown so that they can neither hide nor forge anything.
+every problem, so that one answer names all of them. finding_codes.py has the registry of codes. Foreign texts are
+shown so that they can neither hide nor forge anything.
 """
 
 import difflib
@@ -18,34 +18,32 @@ from pydantic.json_schema import SkipJsonSchema
 from scaffold_torchtune.finding_codes import CODES, Severity
 
 Scalar = bool | int | float | str | None
-"""A value as it stands in a table cell, in YAML or in a plan."""
+"""A value in a table cell, in YAML or in a plan."""
 
 
 class Finding(BaseModel):
-    """One problem or remark: what it is, where it is, and what to do about it."""
+    """One problem or remark: its subject, its location, and its fix."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     code: str = Field(description="kebab-case name of the kind of finding, see workflows/troubleshooting.md")
     severity: Severity = Field(description="error, warning or info")
-    message: str = Field(description="one sentence that says what was found")
-    field: str | None = Field(default=None, description="the field, setting or parameter that it is about")
-    expected: Scalar = Field(default=None, description="what was expected, or what is allowed")
-    actual: Scalar = Field(default=None, description="what was found")
-    file: str | None = Field(
-        default=None, description="the file, relative to the experiment directory where it lies there"
-    )
+    message: str = Field(description="one sentence that describes the problem")
+    field: str | None = Field(default=None, description="the field, setting or parameter with the problem")
+    expected: Scalar = Field(default=None, description="the expected or allowed value")
+    actual: Scalar = Field(default=None, description="the found value")
+    file: str | None = Field(default=None, description="the file, relative to the experiment directory if it is in it")
     line: int | None = Field(default=None, description="the line in that file, from 1")
     fix: str = Field(default="", description="the next step")
     fix_in_document: SkipJsonSchema[str] = Field(
-        default="", exclude=True, description="the next step in a document, where it is another than in the file"
+        default="", exclude=True, description="the next step in a document, if it differs from the one in the file"
     )
     choices: SkipJsonSchema[tuple[Scalar, ...]] = Field(
-        default=(), exclude=True, description="the values of which one is meant"
+        default=(), exclude=True, description="the values of which one is intended"
     )
 
     def location(self) -> str:
-        """Return the place as `file:line`, as much of it as is known."""
+        """Return the location as `file:line`, or its known part."""
         if self.file is None:
             return ""
         return self.file if self.line is None else f"{self.file}:{self.line}"
@@ -57,33 +55,33 @@ class Finding(BaseModel):
         return f"{place}{self.message}" + (f"{stop} Fix: {self.fix}" if self.fix else "")
 
     def unplaced(self) -> "Finding":
-        """Return the finding without its place and its value: the same for all runs of which the same is found."""
+        """Return the finding without its location and value, so that it is equal for all runs that share it."""
         return self.model_copy(update={"file": None, "line": None, "actual": None})
 
 
 class Question(BaseModel):
-    """What only the user can say: a field that no document gives, or gives twice, or gives wrongly."""
+    """A question to the user about a field that is missing, given twice, or wrong in the documents."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    field: str = Field(description="the name under which the answer is given")
+    field: str = Field(description="the field of the answer")
     question: str = Field(description="one sentence, for the user")
     kind: str = Field(default="text", description="text, integer, number or boolean")
-    options: tuple[str, ...] = Field(default=(), description="what is meant may be one of these")
-    file: str = Field(default="", description="the document that the answer belongs in")
+    options: tuple[str, ...] = Field(default=(), description="the possible values, if limited")
+    file: str = Field(default="", description="the document for the answer")
     add: str = Field(default="", description="the line, or the lines, to write there")
-    where: str = Field(default="", description="where in the document that line goes")
+    where: str = Field(default="", description="the place of that line in the document")
 
 
 class Location(NamedTuple):
-    """A place in a file, as much of it as is known."""
+    """A location in a file, or its known part."""
 
     file: str | None = None
     line: int | None = None
 
 
 class Located(Protocol):
-    """What has a place in a file: the source of a value, a `Location`."""
+    """An object with a location in a file: the source of a value, a `Location`."""
 
     @property
     def file(self) -> str | None: ...  # noqa: D102
@@ -92,7 +90,7 @@ class Located(Protocol):
 
 
 class Parts(TypedDict, total=False):
-    """The parts of a finding that it may lack. `at` gives `file` and `line`."""
+    """The optional parts of a finding. `at` gives `file` and `line`."""
 
     field: str | None
     file: str | None
@@ -105,14 +103,14 @@ class Parts(TypedDict, total=False):
 
 
 def in_utf8(text: str) -> str:
-    """Return a text with an escape for each byte of a file's name that is not UTF-8: no result or log can hold it."""
+    """Return a text with escapes for bytes of file names that are not UTF-8, which no result or log can hold."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def finding(
     code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
 ) -> Finding:
-    """Make a finding; its severity is that of its code, where none is given.
+    """Return a new finding; by default it has the severity of its code.
 
     Raises:
         KeyError: the code is not in `CODES`.
@@ -131,7 +129,7 @@ class Collector:
     Args:
         file: the document, as findings name it.
         lines: the line of each field.
-        fix: the next step, where a finding names none.
+        fix: the fix of findings that name none.
     """
 
     def __init__(self, file: str | None = None, lines: Mapping[str, int] | None = None, *, fix: str = "") -> None:
@@ -143,7 +141,7 @@ class Collector:
     def add(
         self, code: str, message: str, *, expected: Scalar = None, actual: Scalar = None, **parts: Unpack[Parts]
     ) -> None:
-        """Add a finding, at the line of its field in the document where it is not given another place."""
+        """Add a finding, by default at the line of its field in the document."""
         if parts.get("fix") is None:
             parts["fix"] = self.fix
         if parts.get("at") is None:
@@ -155,7 +153,7 @@ class Collector:
 class Refused(Exception):
     """The work cannot proceed.
 
-    Carries every problem that was found, what the user may be asked, and the heads of what scaffold.log got of it.
+    Carries every problem, the questions to the user, and the heads of its entries in scaffold.log.
     """
 
     def __init__(self, message: str, problems: Iterable[Finding], ask: Iterable[Question] = ()) -> None:
@@ -174,17 +172,17 @@ def refuse(
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings by file and line, those without a place first."""
+    """Return findings by file and line, those without a location first."""
     return sorted(findings, key=lambda f: (f.file or "", f.line or 0, f.field or "", f.code))
 
 
 def errors_in(findings: Iterable[Finding]) -> list[Finding]:
-    """Return those findings that are errors."""
+    """Return the findings that are errors."""
     return [f for f in findings if f.severity is Severity.ERROR]
 
 
 def serious(findings: Iterable[Finding]) -> list[Finding]:
-    """Return those findings that are more than information."""
+    """Return the findings that are errors or warnings."""
     return [f for f in findings if f.severity is not Severity.INFO]
 
 
@@ -194,9 +192,9 @@ _RUN: Final = "RUN"
 
 
 class Alike(NamedTuple):
-    """Findings that differ in their run, their place and their values alone.
+    """Findings that differ only in their run, location and values.
 
-    `first` stands for all. `members` are all of them, each with the run that it is about, empty where it is about none.
+    `first` represents all. `members` are all of them, each with its run, which is empty if it concerns no run.
     """
 
     first: Finding
@@ -204,11 +202,11 @@ class Alike(NamedTuple):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The runs that they are about, each once."""
+        """Return the distinct runs of the findings."""
         return tuple(dict.fromkeys(run for run, _ in self.members if run))
 
     def others(self) -> Iterator[tuple[str, Finding, tuple[str, ...]]]:
-        """Yield each but the first: its run, itself, and the words of its message that the first has otherwise."""
+        """Yield each except the first: its run, itself, and the words of its message that differ from the first."""
         run, _ = self.members[0]
         words = _words(self.first.message, run)
         for other, each in self.members[1:]:
@@ -217,10 +215,10 @@ class Alike(NamedTuple):
 
 
 def alike(found: Iterable[tuple[str, Finding]]) -> list[Alike]:
-    """Return findings grouped, each with the run that it is about: those with the same code, field and fix together.
+    """Return groups of findings, each with its run: those with the same code, field and fix are in one group.
 
-    Their messages may differ in numbers, names with a number, and what stands in quotes. Groups are in the order of
-    their first finding.
+    Their messages may differ in numbers, names with a number, and quoted texts. Groups are in the order of their first
+    finding.
     """
     groups: dict[object, list[tuple[str, Finding]]] = {}
     for run, each in found:
@@ -248,7 +246,7 @@ def by_severity(groups: Iterable[Alike]) -> list[Alike]:
 
 
 class LineError(ValueError):
-    """A text cannot be read. `line` is where, from 1, where that is known."""
+    """A text cannot be read. `line` is the place, from 1, if known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -257,12 +255,12 @@ class LineError(ValueError):
 
 
 def with_line_feeds(text: str) -> str:
-    """Return a text whose lines end with a line feed alone, without a byte order mark: as Markdown counts them."""
+    """Return a text with line feeds as only line ends and without a byte order mark, as Markdown counts lines."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _visible(character: str) -> str:
-    """Return the character itself, or its escape where it is not plainly printable (controls, bidi, invisible)."""
+    """Return the character itself, or its escape if it is not printable (controls, bidi, invisible)."""
     if character.isprintable():
         return "\\\\" if character == "\\" else character
     return character.encode("unicode_escape").decode("ascii")
@@ -271,43 +269,43 @@ def _visible(character: str) -> str:
 def escape(text: str, limit: int = 200) -> str:
     """Return one line of text in which every control, invisible or bidirectional character is escaped.
 
-    Longer text is cut at `limit` characters, with the number of characters left out.
+    Longer text is cut at `limit` characters, followed by the number of omitted characters.
     """
     if text.isprintable() and "\\" not in text and len(text) <= limit:
-        return text  # as nearly all are
+        return text  # the usual case
     left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
     return "".join(map(_visible, text[:limit])) + left_out
 
 
 def one_line(text: str) -> str:
-    """Return the whole text with what cannot be seen plainly escaped; what is plain stays as it is."""
+    """Return the whole text with invisible characters escaped and all other text unchanged."""
     return "".join(character if character == "\\" else _visible(character) for character in text)
 
 
 def shown(value: Scalar) -> str:
-    """Return a value as messages show it: text in quotes, so that a type is never in doubt."""
+    """Return a value as in messages: text in quotes, so that its type is clear."""
     return f"'{escape(value)}'" if isinstance(value, str) else str(value)
 
 
 def counted(number: int, thing: str) -> str:
-    """Return a number with what it counts: `1 run`, `2 runs`."""
+    """Return a number with its unit: `1 run`, `2 runs`."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", and {} more") -> str:
-    """Return at most so many texts in a row, with how many more there are."""
+    """Return at most so many joined texts, followed by the number of omitted ones."""
     left_out = len(texts) - most
     return between.join(texts[:most]) + (more.format(left_out) if left_out > 0 else "")
 
 
-_LONGEST_WORD: Final = 200  # what is longer is no misspelling of a name
+_LONGEST_WORD: Final = 200  # a longer word is not a misspelt name
 _MOST_WORDS: Final = 1_000
 _compared: ContextVar[dict[tuple[object, ...], list[str]] | None] = ContextVar("compared", default=None)
 
 
 @contextmanager
 def few_suggestions() -> Iterator[None]:
-    """Let as many words be compared with known ones as people misspell: it takes long, and a document may have any."""
+    """Limit the number of words that are compared with known ones: it is slow, and a document may have any number."""
     token = _compared.set({})
     try:
         yield
@@ -316,7 +314,7 @@ def few_suggestions() -> Iterator[None]:
 
 
 def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Return known words that may be meant, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
+    """Return similar known words, best first; case does not matter. `cutoff` is difflib's, 0 to 1."""
     if len(word) > _LONGEST_WORD:
         return []
     compared, names = _compared.get(), tuple(known)
@@ -331,9 +329,9 @@ def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float
 
 
 def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str | None = None) -> str:
-    """Return the message, with `Did you mean 'x' or 'y'?` after it where known words are near.
+    """Return the message, followed by `Did you mean 'x' or 'y'?` if known words are similar.
 
-    `meant` is what the word surely means, where that is known; it counts if it is one of the known words.
+    `meant` is the certain meaning of the word, if known; it is used if it is one of the known words.
     """
     known = list(known)
     matches = [meant] if meant in known else close_matches(word, known)

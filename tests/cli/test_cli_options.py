@@ -39,7 +39,8 @@ def test_names_may_be_those_of_the_table(experiment: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["scaffold"], ["nothing"], ["scaffold", ".", "--jobs", "0"], ["scaffold", ".", "--jobs", "1.5"],
+    [], ["nothing"], ["help", "nothing"], ["completion", "tcsh"], ["explain"], ["plan", ".", "--nothing"],
+    ["history", ".", "run", "another"], ["scaffold", ".", "--jobs", "0"], ["scaffold", ".", "--jobs", "1.5"],
     ["scaffold", ".", "--timeout", "nan"], ["scaffold", ".", "--timeout", "inf"], ["scaffold", ".", "--names", "x"],
 ])  # fmt: skip
 def test_wrong_usage_has_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def test_consent_names_what_was_built_once_each() -> None:
     assert models.count("lora_llama3_2_1b") == 1
     uncounted = [config("lora_rank: 8", f"lora_rank: '{n}'", directory=f"rank{n}") for n in (8, 9)]
     whose, _, models = consent(answered(*uncounted)).message.partition(": ")
-    assert absent(whose, "2 config(s)", "2 distinct") == []
+    assert absent(whose, "2 configs", "2 distinct") == []
     assert models.count("lora_llama3_2_1b") == 2
 
 

@@ -202,7 +202,7 @@ def test_a_documents_text_is_never_a_template() -> None:
 
 
 def test_a_template_that_is_not_there_or_not_text_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(templating.TemplateProblem, match="x is not there"):
+    with pytest.raises(templating.TemplateProblem, match="x is missing"):
         templating.render("x", {}, [tmp_path])
     (tmp_path / "y").write_bytes(b"\xff\xfe")
     with pytest.raises(templating.TemplateProblem, match="utf-8"):

@@ -110,7 +110,7 @@ def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() ->
     assert (finding.code, finding.severity) == ("long-warmup", Severity.WARNING)
     assert (finding.file, finding.line) == (SUMMARY, LINES["num_warmup_steps"])
     assert (finding.expected, finding.actual) == ("at most 250", 500)
-    assert absent(finding.message, "500 steps", 250, "2 epoch(s)", "words.json", 1000) == []
+    assert absent(finding.message, "500 steps", 250, "2 epochs", "words.json", 1000) == []
     assert absent(finding.fix, 50, 500, f"{SUMMARY}:{LINES['num_warmup_steps']}") == []
     assert "default" not in finding.message
     (shorter,) = found({"num_warmup_steps": 499})

@@ -133,9 +133,10 @@ def test_the_script_of_the_array_by_hand_runs_nothing_twice_and_loses_no_log(
 def test_a_task_that_is_requeued_runs_again(slurm: Slurm, jobs: ActingJobs, tmp_path: Path) -> None:
     experiment, runs = scaffolded(tmp_path, 2), names(2)
     jobs.acts(runs[0], f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; sleep 1000; }}")
+    before = {*in_queue(slurm)}
     assert main(["submit", str(experiment), "--yes"]) == 0
     wait_until(lambda: (tmp_path / "once").exists() and states(experiment)[1] == "finished")
-    (job,) = {one.partition("_")[0] for one in in_queue(slurm)[-2:]}
+    (job,) = {one.partition("_")[0] for one in in_queue(slurm) if one not in before}
     assert slurm.call("scontrol", "requeue", f"{job}_0").returncode == 0
     wait_until(lambda: states(experiment) == ["finished", "finished"])
     assert Counter(jobs.began()) == Counter([runs[0], *runs])

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.cli import printing, provenance, screens, status_screen, submission
-from scaffold_torchtune.cli.parser import parser
+from scaffold_torchtune.cli.parser import completion_of, help_of, read
 from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
 from scaffold_torchtune.new import OPTIONS, NewResult, create
@@ -245,7 +245,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        options = parser().parse_args(arguments)
+        options = read(arguments)
     except SystemExit:
         sys.stdout.flush()  # of --help and --version
         raise
@@ -282,7 +282,7 @@ def _status(request: Request, options: argparse.Namespace) -> StatusResult:
 
     if options.watch is None or options.json:
         return ask()
-    return status_screen.watch(printing.console(), ask, options.watch, whole=options.whole)
+    return status_screen.watch(printing.console(), ask, options.watch, _view(options))
 
 
 def _demo(request: Request) -> ScaffoldResult:
@@ -295,12 +295,14 @@ def _demo(request: Request) -> ScaffoldResult:
 
 def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
     """Do what is asked for; return the request, and what became of it."""
-    if options.command == "schema":
-        return None, _Done(0, _show_schema)
+    if show := _TEXTS.get(options.command):
+        return None, _Done(0, lambda: show(options))
     request: Request | None = None
     errors = printing.console(stderr=True)
     try:
-        with printing.ProgressBar(errors, quiet=options.json or options.command == "submit") as progress:
+        is_silent = options.json or options.quiet or options.command == "submit"
+        with printing.ProgressBar(errors, quiet=is_silent) as progress:
+            _find_experiment(options)
             request = _request(options, progress)
             result = _step(options)(request)
     except Refused as refused:
@@ -337,10 +339,46 @@ def _failed(error: Exception, options: argparse.Namespace, request: Request | No
     return _Done(diagnosis.EXIT_STATUS, show)
 
 
-def _show_schema() -> None:
+def _show_schema(_options: argparse.Namespace) -> None:
     from scaffold_torchtune.parse.yaml_form import schema
 
     _print_json(schema())
+
+
+_TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
+    "schema": _show_schema,
+    "help": lambda options: print(help_of(options.topic), end=""),  # noqa: T201 - what was asked for
+    "completion": lambda options: print(completion_of(options.shell)),  # noqa: T201 - likewise
+}
+"""The commands that only print a text."""
+
+_OF_ITS_OWN: Final = frozenset({"new", "add", "demo", "skill"})  # they do not need an experiment, or name it themselves
+_WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
+
+
+def _find_experiment(options: argparse.Namespace) -> None:
+    """Complete the options: the experiment is the current directory where none is given.
+
+    The first argument of `explain` and `history` is an experiment if there is one of that name, else it is a run.
+
+    Raises:
+        Refused: none is given, and the current directory is none.
+    """
+    if options.command in {"explain", "history"}:
+        words = options.positionals
+        is_given = words and (locate.is_experiment(Path(words[0])) or not locate.is_experiment(Path()))
+        if options.command == "explain" and len(words) == 1 and locate.is_experiment(Path(words[0])):
+            fix = "add a run's directory or Run Name, or a pattern: '*'"
+            raise refuse("missing-field", "RUN is missing", field="run", fix=fix)
+        given = words if is_given and (len(words) > 1 or options.command == "history") else [None, *words]
+        experiment, options.run, options.field = [*given, None, None, None][:3]
+        options.experiment = None if experiment is None else Path(experiment)
+    if options.experiment is not None or options.command in _OF_ITS_OWN:
+        return
+    if locate.is_experiment(Path(), with_state=options.command in _WITHOUT_DOCUMENTS):
+        options.experiment = Path()
+    elif options.command != "doctor":
+        raise locate.no_experiment_here()
 
 
 def _show(result: BaseModel, options: argparse.Namespace) -> None:
@@ -351,16 +389,16 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     elif isinstance(result, HistoryResult | ExplainResult):
         provenance.show(printing.console(), result)
     elif isinstance(result, StatusResult):
-        status_screen.show(printing.console(), result, whole=options.whole)
+        status_screen.show(printing.console(), result, _view(options))
     elif isinstance(result, SubmitResult):
-        submission.show(printing.console(), result)
+        submission.show(printing.console(), result, quiet=options.quiet or False)
     elif isinstance(result, ReportResult):
         sys.stdout.write(one_line(f"wrote {result.path}") + "\n" if result.path else result.text)
     elif isinstance(result, SkillResult):
         _show_skill(result)
     else:
         screens.result(printing.console(), result, _view(options))
-        if isinstance(result, ScaffoldResult | ValidateResult) and result.submit:
+        if isinstance(result, ScaffoldResult | ValidateResult) and result.submit and not options.quiet:
             line = shlex.join(["scaffold-torchtune", "submit", str(options.experiment)])
             sys.stdout.write(one_line(f"or, as job arrays: {line}") + "\n")
 
@@ -370,7 +408,15 @@ def _view(options: argparse.Namespace) -> screens.View:
     local = ["--local", str(options.local)] if options.local else []
     roots = [word for root in options.root for word in ("--root", str(root))]
     documents = (str(options.experiment), *local, *roots) if options.experiment else ()
-    return screens.View(options.whole or False, options.notes or False, tuple(options.words), documents)
+    return screens.View(
+        whole=options.whole or False,
+        notes=options.notes or False,
+        quiet=options.quiet or False,
+        only=options.only if options.command != "submit" else None,
+        start=options.start,
+        words=tuple(options.words),
+        documents=documents,
+    )
 
 
 def _show_new(of: NewResult, options: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
 """The options of the command line. Slow imports are in the functions that need them, so that `serve` starts quickly."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,9 @@ from scaffold_torchtune.request import DECISION
 from scaffold_torchtune.results.reply import STEPS
 
 _PROGRAM: Final = "scaffold-torchtune"
+SHELLS: Final = ("bash", "zsh", "fish")
+"""The shells for which there is a completion."""
+
 _ROOT = "a directory that may contain experiments; may be repeated"
 
 
@@ -31,9 +35,11 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return read
 
 
-def _option(usage: str, text: str, **settings: Any) -> tuple[str, dict[str, Any]]:
-    flag, _, metavar = usage.partition(" ")
-    return flag, {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
+def _option(usage: str, text: str, **settings: Any) -> tuple[list[str], dict[str, Any]]:
+    """Return the flags and the settings of an option. `usage` is as the help shows it: `-q, --quiet`, `--all`."""
+    short, _, long = usage.rpartition(", ")
+    flag, _, metavar = long.partition(" ")
+    return [*([short] if short else []), flag], {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
 
 
 def _decision(text: str) -> str:
@@ -42,16 +48,15 @@ def _decision(text: str) -> str:
     return text
 
 
-_OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "local": _option("--local FILE", "claude.local.md to use instead of the one that is found", type=Path),
-    "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
-    "json": _option("--json", "print only the structured result", action="store_true"),
-    "start": _option("--start N", "with --json: begin lists with item N", type=_positive(int)),
-    "only": _option("--only PATTERN", "of status, and with --json: list only runs whose names match"),
+_OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
+    "dry_run": _option("--dry-run", "only plan; write nothing", action="store_true"),
+    "only": _option("--only PATTERN", "list only the runs whose directory or Run Name matches"),
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
     ),
     "notes": _option("--notes", "show the findings that are information only, too", action="store_true"),
+    "quiet": _option("-q, --quiet", "print only errors and the verdict", action="store_true"),
+    "local": _option("--local FILE", "claude.local.md to use instead of the one that is found", type=Path),
     "template": _option(
         "--template FILE",
         "template of setup_finetune.yaml: Jinja2 (.j2), used instead of the bundled one; or plain YAML (.yaml), whose"
@@ -122,11 +127,17 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "--output FILE",
         "the file to write, `-` to print; default: scaffold.html in the experiment, other forms are printed",
     ),
-    "dry_run": _option("--dry-run", "only plan; write nothing", action="store_true"),
+    "json": _option("--json", "print only the structured result", action="store_true"),
+    "start": _option("--start N", "begin the list of runs with run N", type=_positive(int)),
+    "root": _option("--root DIR", _ROOT, type=Path, action="append", default=[]),
 }
 """Each option by the name of its argument, in the order of the help texts."""
 
-_COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes")
+_POSITIONALS: Final = {"history": 2, "explain": 3}
+"""The number of arguments of the commands that take more than EXPERIMENT."""
+
+_FOR_PROGRAMS: Final = frozenset({"json", "start", "root"})
+_COMMON: Final = ("local", "root", "json", "start", "only", "whole", "notes", "quiet")
 _SCRIPT: Final = ("setup_script", "activate", "venv")
 _CHECKS: Final = ("sbatch", "with_torchtune")
 _OF_OTHERS: Final = frozenset({"compare", "output", "watch"})  # which no step takes
@@ -145,25 +156,25 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, takes in _steps():
         step = _described(commands, name, text)
-        step.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_EXPERIMENT)
+        _add_experiment(step)
         _add(step, takes)
     _add_new(_described(commands, "new", _NEW))
     history = _described(commands, "history", _HISTORY)
-    history.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add_experiment(history)
     history.add_argument("run", nargs="?", metavar="RUN", help="directory or Run Name of a run; default: all runs")
     _add(history, ("root", "json", "start", "whole", "compare"))
     explain = _described(commands, "explain", _EXPLAIN)
-    explain.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add_experiment(explain)
     explain.add_argument("run", metavar="RUN", help="directory or Run Name of a run, or a pattern")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
     status = _described(commands, "status", _STATUS)
-    status.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
-    _add(status, ("root", "json", "start", "only", "whole", "sbatch", "watch"))
+    _add_experiment(status)
+    _add(status, ("root", "json", "start", "only", "whole", "quiet", "sbatch", "watch"))
     _add_submit(_described(commands, "submit", _SUBMIT))
     _add_report(_described(commands, "report", _REPORT))
     doctor = _described(commands, "doctor", _DOCTOR)
-    doctor.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="experiment to check too")
+    _add_experiment(doctor, "experiment to check, too; default: the current directory, if it is one")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
     demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
     demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
@@ -173,7 +184,56 @@ def parser() -> argparse.ArgumentParser:
     skill.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_SKILL_DIR)
     _add(skill, ("json",))
     commands.add_parser("serve", help=_SERVE, parents=[_roots()])
+    completion = _described(commands, "completion", _COMPLETION)
+    completion.add_argument("shell", choices=SHELLS, help=_SHELL)
+    of_help = _described(commands, "help", _HELP)
+    of_help.add_argument("topic", nargs="?", metavar="COMMAND", choices=[*commands.choices], help=_TOPIC)
     return made
+
+
+def read(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line; `positionals` are its arguments that are no options.
+
+    Without arguments, print the help and exit like wrong usage: a script that lost its arguments has not succeeded.
+    """
+    made = parser()
+    if not arguments:
+        made.print_help(sys.stderr)
+        raise SystemExit(2)
+    options, rest = made.parse_known_args(arguments)
+    names = ("experiment", "run", "field")[: _POSITIONALS.get(options.command, 0)]
+    options.positionals = [str(each) for name in names if (each := getattr(options, name)) is not None]
+    # argparse gives up after the first group of them: `explain EXPERIMENT --all RUN`
+    if any(word.startswith("-") for word in rest) or len(options.positionals) + len(rest) > len(names):
+        made.error(f"unrecognized arguments: {' '.join(rest)}") if rest else None
+    options.positionals += rest
+    return options
+
+
+def help_of(topic: str | None) -> str:
+    """Return the help of a command, or of the program."""
+    made = parser()
+    return (made if topic is None else _commands(made)[topic]).format_help()
+
+
+def completion_of(shell: str) -> str:
+    """Return the script that completes commands, options and paths in a shell."""
+    import shtab
+
+    made = parser()
+    for command in _commands(made).values():
+        for action in vars(command)["_actions"]:
+            if action.type is Path or action.metavar in {"FILE", "FILE|bundled"}:
+                is_directory = action.metavar == "DIR"
+                action.complete = shtab.DIRECTORY if is_directory else shtab.FILE
+    text: str = shtab.complete(made, shell)
+    return text
+
+
+def _commands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (commands,) = vars(vars(of)["_subparsers"])["_group_actions"]
+    found: dict[str, argparse.ArgumentParser] = commands.choices
+    return found
 
 
 def serve_parser() -> argparse.ArgumentParser:
@@ -189,8 +249,7 @@ def _roots() -> argparse.ArgumentParser:
 
 
 _SUBMIT = "hand to SLURM the runs that are ready and not started, as job arrays; asks first"
-_EXPERIMENT = "experiment directory or summary file"
-_HERE = f"{_EXPERIMENT}; `.` for the current directory"
+_EXPERIMENT = "experiment directory or summary file; default: the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
@@ -198,6 +257,10 @@ _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; defau
 _REPORT = "write scaffold.html, a page of the runs with their states and values; later scaffolds renew it"
 _MARKDOWN = "a short Markdown text instead, for a repository or a chat"
 _CSV = "a CSV table instead, one line for each run, to join with results"
+_COMPLETION = "print the script that completes commands, options and paths in a shell"
+_SHELL = "bash: eval it in ~/.bashrc; zsh: write it to _scaffold-torchtune in a directory of fpath; fish: source it"
+_HELP = "show the help of a command"
+_TOPIC = "default: all commands"
 _SERVE = "run the MCP server over stdio"
 _NEW = "write the documents of a new experiment from options, ready to scaffold"
 _DOCTOR = "check whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
@@ -223,14 +286,22 @@ def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     return made
 
 
+def _add_experiment(command: argparse.ArgumentParser, text: str = _EXPERIMENT) -> None:
+    command.add_argument("experiment", type=Path, nargs="?", metavar="EXPERIMENT", help=text)
+
+
 def _add(command: argparse.ArgumentParser, takes: Iterable[str]) -> None:
-    for name in sorted({*takes} & _OPTIONS.keys(), key=list(_OPTIONS).index):
-        flag, settings = _OPTIONS[name]
-        command.add_argument(flag, dest=name, **settings)
+    """Add options, those for scripts and agents in a group at the end."""
+    takes = {*takes}
+    for_programs = command.add_argument_group("options for scripts and agents") if takes & _FOR_PROGRAMS else command
+    for name, (flags, settings) in _OPTIONS.items():
+        if name in takes:
+            group = for_programs if name in _FOR_PROGRAMS else command
+            group.add_argument(*flags, dest=name, **settings)
 
 
 def _add_submit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add_experiment(command)
     command.add_argument("--only", metavar="PATTERN", help="submit only runs whose directory or Run Name matches")
     command.add_argument(
         "--max", dest="at_once", type=_positive(int), metavar="N", help="at most N runs of the experiment at once"
@@ -239,11 +310,11 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--failed", action="store_true", help="submit runs that have failed again, as they are, too")
     command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
     command.add_argument("--yes", action="store_true", help="do not ask")
-    _add(command, ("local", "root", "json", *_SCRIPT, *_CHECKS))
+    _add(command, ("local", "root", "json", "quiet", *_SCRIPT, *_CHECKS))
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", type=Path, metavar="EXPERIMENT", help=_HERE)
+    _add_experiment(command)
     forms = command.add_mutually_exclusive_group()
     forms.add_argument("--markdown", dest="form", action="store_const", const="markdown", help=_MARKDOWN)
     forms.add_argument("--csv", dest="form", action="store_const", const="csv", help=_CSV)

@@ -212,7 +212,7 @@ def _others(group: Alike, *, whole: bool) -> str:
 
 
 def _other(run: str, found: Finding, words: Sequence[str]) -> str:
-    own = ", ".join(word.strip(",;") for word in words)
+    own = ", ".join(word.strip("(),;") for word in words)
     place = run or found.location()
     return f"{place} ({own})" if place and own else place or own
 

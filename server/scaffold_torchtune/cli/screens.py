@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -28,10 +28,23 @@ from scaffold_torchtune.cli.printing import (
     value,
 )
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, alike, counted, escape, few, finding
-from scaffold_torchtune.models import Answer, Readiness, Run, Setting, SourceKind
+from scaffold_torchtune.findings import (
+    Finding,
+    Question,
+    Refused,
+    Scalar,
+    alike,
+    counted,
+    errors_in,
+    escape,
+    few,
+    finding,
+    shown,
+)
+from scaffold_torchtune.models import Answer, Check, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
 from scaffold_torchtune.results import step_results as results
+from scaffold_torchtune.results.reply import Call
 
 _MOST_GROUPS: Final = 4
 _FEW: Final = 4
@@ -42,6 +55,7 @@ _COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
 """The command that ends a refusal for a reason, where that is another than what was refused."""
 _WHOLE: Final = "--all shows every run, value and finding"
 
+_Run = TypeVar("_Run")
 RunFindings = Iterable[tuple[str, Finding]]
 """Findings, each with the run that it is about; empty where it is about none."""
 
@@ -50,14 +64,42 @@ RunFindings = Iterable[tuple[str, Finding]]
 class View:
     """What a person wants to see, and what they typed.
 
-    `whole`: every run, value and finding. `notes`: infos, too. `words` are those of the command line. `documents` are
-    the arguments that name the experiment, for another command.
+    `whole`: every run, value and finding. `notes`: infos, too. `quiet`: only errors and the verdict. `only` is a
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are those of the command line.
+    `documents` are the arguments that name the experiment, for another command.
     """
 
     whole: bool = False
     notes: bool = False
+    quiet: bool = False
+    only: str | None = None
+    start: int | None = None
     words: tuple[str, ...] = ()
     documents: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> bool:
+        """Return whether runs are listed, though they are many."""
+        return self.whole or self.only is not None or self.start is not None
+
+    def listed(self, runs: Iterable[_Run]) -> list[_Run]:
+        """Return the runs that are listed: those that match, from the first on."""
+        call = Call("", start=self.start, only=self.only)
+        return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
+            (self.start or 1) - 1 :
+        ]
+
+    def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
+        """Return the listed runs of one page; print that none match, or how the next page is shown."""
+        listed = self.listed(runs)
+        if not listed and runs and self.lists:
+            what = f"no run matches {shown(self.only)}" if self.only else f"there is no run {self.start}"
+            say(out, f"{what}; there {'is' if len(runs) == 1 else 'are'} {counted(len(runs), 'run')}", style="yellow")
+        if self.whole or len(listed) <= MANY:
+            return listed
+        rest, following = len(listed) - MANY, (self.start or 1) + MANY
+        say(out, f"{counted(rest, 'more run')}; --start {following} begins with the next one, --all lists all", hang=2)
+        return listed[:MANY]
 
     def again(self, name: str = "") -> str:
         """Return the command once more, or another one of that name with the same options."""
@@ -70,13 +112,16 @@ class View:
 
 
 _PLAIN: Final = View()
+_NAMES_OF_RUN: Final = ("directory", "name")
 
 
 def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool = False) -> None:
     """Print why nothing was done, or why it was stopped midway: each problem with its place and its fix."""
     say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red", hang=2)
-    problems = [("", each) for each in refused.problems]
+    problems = [("", each) for each in (errors_in(refused.problems) if view.quiet else refused.problems)]
     groups(out, alike(problems), whole=view.whole, notes=view.notes)
+    if view.quiet:
+        return
     for question in refused.ask:
         if question.add and question.field == "started":
             say(out, f"  The runs with such a column, in {question.file}, {question.where}:", style="dim")
@@ -108,6 +153,9 @@ def _questions(out: Console, asked: Iterable[Question]) -> None:
 
 def result(out: Console, of: BaseModel, view: View = _PLAIN) -> None:
     """Print any result of a step, as a person reads it."""
+    if view.quiet:
+        _quiet(out, of, view)
+        return
     match of:
         case results.ParseResult():
             _parse(out, of, view)
@@ -123,6 +171,31 @@ def result(out: Console, of: BaseModel, view: View = _PLAIN) -> None:
             _scaffold(out, of, view)
         case Readiness():
             _readiness(out, of, view)
+
+
+def _quiet(out: Console, of: BaseModel, view: View) -> None:
+    """Print the findings that are errors, and the verdict."""
+    if isinstance(of, Readiness):
+        _checks(out, [each for each in of.checks if each.state == "problem"])
+        _ready(out, of)
+        return
+    last = of.validation if isinstance(of, results.ScaffoldResult) else of
+    found = [("", each) for each in errors_in(getattr(last, "findings", getattr(last, "warnings", ())))]
+    if isinstance(last, results.ValidateResult):
+        found += [(run, each) for run, each in _verdict_on_runs(last, view) if each.severity is Severity.ERROR]
+    setup = of.setup if isinstance(of, results.ScaffoldResult) else of
+    if isinstance(setup, results.SetupResult):
+        failed = {run.directory for run in setup.runs if not run.ok}
+        found = [(run, each) for run, each in found if not (run in failed and each.code in _CONSEQUENCES)]
+        found += _failures(setup)
+    groups(out, alike(found), whole=view.whole)
+    match of:
+        case results.ScaffoldResult(ok=passed) | results.ValidateResult(passed=passed):
+            say(out, Text(of.verdict, style="bold green" if passed else "bold red"), hang=2)
+        case results.SetupResult():
+            _setup_verdict(out, of)
+        case results.StepResult():
+            say(out, of.outcome, style="bold", hang=2)
 
 
 def _details(out: Console, found: RunFindings, view: View) -> None:
@@ -167,7 +240,7 @@ def _earlier(out: Console, history: str) -> None:
 
 def _parse(out: Console, of: results.ParseResult, view: View) -> None:
     say(out, f"{of.experiment} in {of.experiment_dir}: {counted(len(of.runs), 'row')}", style="bold", hang=2)
-    runs = of.runs if view.whole else of.runs[:MANY]
+    runs = view.page(out, of.runs)
     names = list(dict.fromkeys(name for run in of.runs for name in run.parameters))
     values = [{name: setting.value for name, setting in run.parameters.items()} for run in of.runs]
     tuned = [own for run, own in zip(of.runs, values, strict=True) if run.type == "fine-tuned"]
@@ -177,13 +250,13 @@ def _parse(out: Console, of: results.ParseResult, view: View) -> None:
     own = [name for name in names if name not in same]
     in_name = {name for name in own if all(_is_in(run.name, name, each.get(name), {}) for run, each in _both(of))}
     columns = [name for name in own if name not in in_name]
+    listed = {*map(id, runs)}
     rows = [
         (str(run.line), run.name, run.type, *(value(each.get(name)) for name in columns))
-        for run, each in zip(runs, values, strict=False)
+        for run, each in zip(of.runs, values, strict=True)
+        if id(run) in listed
     ]
     table(out, ("line", "run", "type", *columns), rows)
-    if len(runs) < len(of.runs):
-        say(out, f"... and {len(of.runs) - len(runs)} more; --all shows them")
     settings = [*of.config.items(), *of.environment.items(), *of.template.items()]
     settings += [(f"model {model.name}", model.path) for model in of.models]
     settings += [("dataset", of.dataset.path)] if of.dataset else []
@@ -285,7 +358,7 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
         say(out, of.changes.summary, style="bold", hang=2)
     else:
         _changes(out, of.changes, _WOULD, whole=view.whole)
-    if of.changes.is_first or view.whole:
+    if of.changes.is_first or view.lists:
         _design(out, of, view)
         if view.whole:
             _sourced(out, of)
@@ -365,13 +438,16 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     same = {n: by_run[0][1].get(n) for n in names if len(runs) > 1 and _is_same(n, [each for _, each in by_run])}
     if same and with_same:
         say(out, f"in all {len(runs)}: ", _pairs(same), hang=2)
-    if len(runs) > MANY and not view.whole:
+    if len(runs) > MANY and not view.lists:
         say(out, f"directories: {of.pattern}, such as {runs[0].directory}; --all lists all {len(runs)}", hang=2)
         return
     left = {*same, *of.common} | ({*follows} if not view.whole else set())
     columns = [name for name in names if name not in left and not _all_named(name, by_run, of.legend)]
     if len(runs) == 1 and not view.whole:
         columns = []
+    listed = view.page(out, runs)
+    ids = {*map(id, listed)}
+    by_run = [(run, own) for run, own in by_run if id(run) in ids]
     out.print()
     if columns or view.whole:
         rows = (
@@ -380,7 +456,7 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
         )
         table(out, ("directory", *columns, *(["line"] if view.whole else [])), rows)
     else:
-        grid(out, [run.directory for run in runs])
+        grid(out, [run.directory for run in listed])
     out.print()
 
 
@@ -411,26 +487,39 @@ def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
 
 def _render(out: Console, of: results.RenderResult, view: View) -> None:
     _changes(out, of.changes, _DONE)
+    _listed(out, of.runs, {run.directory: Text("written" if run.created else "unchanged") for run in of.runs}, view)
     _earlier(out, of.history)
     _details(out, (("", each) for each in (*of.plan_warnings, *of.warnings)), view)
     say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned", style="bold")
     _next(out, view.other("setup"))
 
 
+def _listed(out: Console, runs: Sequence[_Run], words: Mapping[str, Text], view: View) -> None:
+    """Print what came of each of the runs that --only or --start chose."""
+    if view.only is not None or view.start is not None:
+        names = [str(getattr(run, "directory", "")) for run in view.page(out, runs)]
+        table(out, ("directory", ""), ((name, words[name]) for name in names))
+
+
 def _setup(out: Console, of: results.SetupResult, view: View) -> None:
     scripts = [run for run in of.runs if run.seconds is not None and not run.unchanged]
-    if scripts and (view.whole or len(of.runs) <= MANY):
+    _listed(out, of.runs, {run.directory: _word(run) for run in of.runs}, view)
+    if scripts and (view.whole or not view.lists) and (view.whole or len(of.runs) <= MANY):
         rows = ((run.directory, _word(run), value(run.status), value(run.seconds)) for run in of.runs if run in scripts)
         table(out, ("directory", "setup", "status", "seconds"), rows)
     _earlier(out, of.history)
     _details(out, [*(("", each) for each in of.warnings), *_failures(of)], view)
+    _setup_verdict(out, of)
+    _next(out, view.other("validate") if not of.failed else view.again(), ", once that is fixed" if of.failed else "")
+
+
+def _setup_verdict(out: Console, of: results.SetupResult) -> None:
     if of.failed:
         say(out, Text("setup failed", style="bold red"), f": {of.failed} of {counted(of.processed, 'run')}")
     else:
         unchanged = sum(run.unchanged for run in of.runs)
         done = f", {unchanged} of them done before" if unchanged else ""
         say(out, Text("setup done", style="bold green"), f": {counted(of.processed, 'run')}{done}")
-    _next(out, view.other("validate") if not of.failed else view.again(), ", once that is fixed" if of.failed else "")
 
 
 def _word(run: results.SetupRun) -> Text:
@@ -450,12 +539,18 @@ _CONSEQUENCES: Final = frozenset({"setup-failed", "missing-file"})
 """What validation finds of a run whose setup has just failed, and which the failure itself tells."""
 
 
-def _verdict_on_runs(of: results.ValidateResult) -> RunFindings:
-    return ((run.directory, each) for run in of.runs for each in run.findings)
+def _verdict_on_runs(of: results.ValidateResult, view: View) -> RunFindings:
+    return ((run.directory, each) for run in view.listed(of.runs) for each in run.findings)
+
+
+def _verdicts(out: Console, of: results.ValidateResult, view: View) -> None:
+    passed, failed = Text("passed", style="green"), Text("FAILED", style="bold red")
+    _listed(out, of.runs, {run.directory: passed if run.passed else failed for run in of.runs}, view)
 
 
 def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
-    _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of)], view)
+    _verdicts(out, of, view)
+    _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of, view)], view)
     style = "bold green" if of.passed else "bold red"
     say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
     _submission(out, of, of.submit, view)
@@ -467,20 +562,29 @@ _STATES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def _readiness(out: Console, of: Readiness, view: View) -> None:
+    _checks(out, of.checks)
+    _ready(out, of)
+    if not of.ready:
+        _next(out, view.again(), ", once that is fixed")
+
+
+def _checks(out: Console, checks: Iterable[Check]) -> None:
     rows = []
-    for check in sorted(of.checks, key=lambda each: [*_STATES].index(each.state)):
+    for check in sorted(checks, key=lambda each: [*_STATES].index(each.state)):
         found = Text(check.found)
         if check.fix:
             found.append(f"\nfix: {check.fix}", style="dim")
         rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
-    table(out, ("", "looked at", "found"), rows)
+    if rows:
+        table(out, ("", "looked at", "found"), rows)
+
+
+def _ready(out: Console, of: Readiness) -> None:
     counts = Counter(check.state for check in of.checks)
     warned = f", {counted(counts['warning'], 'warning')}" if counts["warning"] else ""
     verdict = "ready" if of.ready else "not ready"
     problems = f": {counted(counts['problem'], 'problem')}{warned}" if not of.ready else warned.replace(", ", ": ", 1)
     say(out, f"{verdict}{problems}", style="bold green" if of.ready else "bold red")
-    if not of.ready:
-        _next(out, view.again(), ", once that is fixed")
 
 
 def _is_known(found: Finding, plan: results.PlanResult) -> bool:
@@ -495,6 +599,7 @@ def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
     _changes(out, of.render.changes or of.plan.changes, _DONE, whole=view.whole)
     if of.plan.changes.is_first or view.whole:
         _design(out, of.plan, view, with_same=True)
+    _verdicts(out, of.validation, view)
     _answers(out, of.plan.answers)
     _details(out, _of_all_steps(out, of, view), view)
     for history in (of.render.history, of.setup.history):
@@ -518,7 +623,7 @@ def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[
     failed = {run.directory for run in of.setup.runs if not run.ok}
     of_runs = [
         (run, each)
-        for run, each in _verdict_on_runs(of.validation)
+        for run, each in _verdict_on_runs(of.validation, view)
         if not (run in failed and each.code in _CONSEQUENCES)
     ]
     return [*(("", each) for each in whole if each not in known), *of_runs, *_failures(of.setup)]

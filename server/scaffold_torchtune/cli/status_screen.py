@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli.screens import View
 from scaffold_torchtune.findings import Finding, counted, few, one_line, refuse
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.results.run_status import RunStatus, StatusResult
@@ -26,14 +27,21 @@ _STYLES: Final = {"failed": "bold red", "running": "green", "finished": "dim"}
 _GOES_ON: Final = frozenset({"submitted", "running"})
 
 
-def show(out: Console, of: StatusResult, *, whole: bool = False) -> None:
+def show(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
     """Print the status of runs; of more than 40 those alone that run or need a look, and the number of the others."""
+    whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
     _line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
+    if view.quiet:
+        printing.findings(out, _causes(of.runs))
+        _line(out, of.verdict)
+        return
     _line(out, of.verdict, "dim")
     shown = [run for run in of.runs if whole or len(of.runs) <= _MANY or run.cause or run.state == "running"]
+    if view.start is not None:
+        shown = view.page(out, of.runs)
     _rows(out, shown)
-    if rest := len(of.runs) - len(shown):
+    if view.start is None and (rest := len(of.runs) - len(shown)):
         _line(out, f"{counted(rest, 'run')} more; --all shows every run")
     printing.findings(out, _causes(of.runs))
     for reason in of.not_asked:
@@ -43,7 +51,7 @@ def show(out: Console, of: StatusResult, *, whole: bool = False) -> None:
         _line(out, f"not found: {reason}, of {run}", "yellow")
 
 
-def watch(out: Console, ask: Callable[[], StatusResult], seconds: float, *, whole: bool = False) -> StatusResult:
+def watch(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
     """Show the status on a terminal again and again, until every run has ended or Ctrl-C; return the last one.
 
     Raises:
@@ -55,7 +63,7 @@ def watch(out: Console, ask: Callable[[], StatusResult], seconds: float, *, whol
     result = ask()
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, transient=True) as live:
         while _going_on(result):
-            live.update(_drawn(out, result, seconds, whole=whole), refresh=True)
+            live.update(_drawn(out, result, seconds, view), refresh=True)
             threading.Event().wait(seconds)
             result = ask()
     return result
@@ -65,13 +73,13 @@ def _going_on(of: StatusResult) -> bool:
     return any(run.state in _GOES_ON for run in of.runs)
 
 
-def _drawn(out: Console, of: StatusResult, seconds: float, *, whole: bool) -> Text:
+def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
     """Return the screen as one text, which the terminal is given in one piece."""
     drawn = Console(
         file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
-    show(drawn, of, whole=whole)
+    show(drawn, of, view)
     _line(drawn, f"again every {seconds:g} s until all have ended; Ctrl-C ends it", "dim")
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())

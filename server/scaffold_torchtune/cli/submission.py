@@ -43,7 +43,7 @@ def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult
     return submit(request, wanted, confirm)
 
 
-def show(out: Console, of: SubmitResult) -> None:
+def show(out: Console, of: SubmitResult, *, quiet: bool = False) -> None:
     """Print what was submitted, or would be, and what is next."""
     experiment = shlex.quote(of.experiment_dir)
     if of.outcome == "nothing":
@@ -59,7 +59,10 @@ def show(out: Console, of: SubmitResult) -> None:
             _say(out, f"submitted {_runs(one.runs)}: job {one.job}{tasks}")
         if left := [run for each in of.batches if not each.job for run in each.runs]:
             _say(out, Text("not submitted", style="bold red"), f": {_runs(left)}")
-    printing.findings(out, [*(of.warnings if of.outcome == "nothing" else ()), *of.problems])
+    warnings = of.warnings if of.outcome == "nothing" and not quiet else ()
+    printing.findings(out, [*warnings, *of.problems])
+    if quiet:
+        return
     if of.outcome in {"submitted", "nothing"} and not of.problems:
         _say(out, f"next: scaffold-torchtune status {experiment}")
 

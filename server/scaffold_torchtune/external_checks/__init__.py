@@ -1,4 +1,4 @@
-"""What the programs that the runs are for answer: sbatch and torchtune."""
+"""Checks by external programs: sbatch and torchtune."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ FilesByRun = Mapping[str, RunFiles]
 """The files of each run, by the run's directory."""
 
 WHOLE = ""
-"""What stands for the directory of a run where a finding is about the whole experiment."""
+"""The key for findings about the whole experiment, instead of a run's directory."""
 
 RunFinding = tuple[str, Finding]
-"""A finding, after the directory of the run that it is about."""
+"""The directory of a run, and a finding about it."""

@@ -1,4 +1,4 @@
-"""torchtune's own answer on every finetune.yaml, from a process of its own in the operator's Python."""
+"""torchtune's own check of every finetune.yaml, in a separate process of the operator's Python."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, counted, escape, few, finding, shown
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import processes
@@ -27,23 +27,23 @@ from scaffold_torchtune.validate.report import at
 from scaffold_torchtune.validate.run_files import ResolvedConfig
 
 PYTHON_VARIABLE: Final = "SCAFFOLD_TORCHTUNE_PYTHON"
-"""The environment variable with the path of a Python that has torchtune; `off`: torchtune is not asked unasked for."""
+"""The environment variable with the path of a Python that has torchtune; `off`: run torchtune only on request."""
 
 PROGRAM: Final = Path(__file__).with_name("torchtune_program.py")
 
 DEADLINE: Final = 300.0
-"""How long torchtune may take, in seconds: importing torch from a slow file system takes a minute."""
+"""The time limit of torchtune in seconds: importing torch from a slow file system takes a minute."""
 
 _KEPT: Final = 10_000_000
 _LISTED: Final = 5
 _LONGEST: Final = 500
-_FIX: Final = "correct the value where it comes from, or setup_finetune and its template, then scaffold again"
-# It needs no GPU, one thread, and no network.
+_FIX: Final = "correct the value at its source, or setup_finetune and its template, then scaffold again"
+# no GPU, one thread, and no network
 _SPARING: Final = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
 
 class Python(NamedTuple):
-    """The Python to ask in, and whether somebody asked for it: what goes wrong is an error then, else a warning."""
+    """The Python to use, and whether the user requested it: problems are then errors, otherwise warnings."""
 
     path: str
     asked_for: bool
@@ -57,7 +57,7 @@ class Config(NamedTuple):
 
 
 class NodeQuestion(NamedTuple):
-    """A node that names a component, the key where it stands, and the configs that have it there."""
+    """A node that names a component, its key, and the configs that have it under that key."""
 
     part: str
     node: dict[str, Any]
@@ -65,7 +65,7 @@ class NodeQuestion(NamedTuple):
 
 
 class Line(Model):
-    """One line that the program answers, as its docstring has them."""
+    """One line of the program's answer, as its docstring describes it."""
 
     torchtune: str = ""
     torch: str = ""
@@ -83,7 +83,7 @@ class Line(Model):
 
 @dataclass
 class TorchtuneAnswers:
-    """All that was answered; `nodes` by their number, `done` whether nothing is left out."""
+    """All answers; `nodes` by number, `done` if the answer is complete."""
 
     torchtune: str = ""
     torch: str = ""
@@ -94,14 +94,14 @@ class TorchtuneAnswers:
 
 
 def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) -> Iterator[RunFinding]:
-    """Yield what torchtune finds in every config that can be read; what many of them share is asked about once.
+    """Yield torchtune's findings for every readable config; a node that several configs share is checked once.
 
-    Nothing, where nobody asked for it and there is no torchtune at hand, or no config can be read.
+    Yields nothing if not requested and torchtune is not installed, or if no config can be read.
     """
     python = python_to_ask(request)
     if python is None:
         return
-    # validate itself reports those that cannot be read
+    # validate itself reports unreadable ones
     configs = ((run.directory, files[run.directory].readable_config) for run in plan.runs)
     asked = questions(Config(directory, config) for directory, config in configs if config)
     if asked:
@@ -111,7 +111,7 @@ def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) 
 
 
 def python_to_ask(request: Request) -> Python | None:
-    """Return the operator's Python, else the one that runs us; None where torchtune is not to be asked."""
+    """Return the operator's Python, else the running one; None if torchtune is not to be used."""
     wanted, named = request.with_torchtune, os.environ.get(PYTHON_VARIABLE, "")
     if wanted is False or (wanted is None and named == "off"):
         return None
@@ -126,8 +126,8 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
     mark = secrets.token_hex(16)
     program = shutil.which(python.path)
     if program is None:
-        return [untested("torchtune-missing", python, f"there is no such program ({PYTHON_VARIABLE})")]
-    # not resolved: a virtual environment is known by the link that its Python is
+        return [untested("torchtune-missing", python, f"the program does not exist ({PYTHON_VARIABLE})")]
+    # not resolved: a virtual environment is identified by the link to its Python
     command = [os.path.abspath(program), str(PROGRAM)]  # noqa: PTH100
     env, given = processes.environment() | _SPARING, request_text(asked, mark)
     try:
@@ -140,13 +140,13 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
         return [untested("torchtune-missing", python, answers.missing)]
     if not answers.done:
         how = f"ran longer than {DEADLINE:g} s" if done.ended else f"ended with status {done.status}"
-        reason = f"the program {how}, and said: {answers.noise or 'nothing'}"
+        reason = f"the program {how}; its last output: {answers.noise or 'none'}"
         return [untested("torchtune-unanswered", python, reason)]
     return findings(asked, answers, python.path)
 
 
 def questions(configs: Iterable[Config]) -> list[NodeQuestion]:
-    """Return every distinct node that names a component. What could not be resolved is not asked about."""
+    """Return every distinct node that names a component, except unresolved ones."""
     asked: dict[str, NodeQuestion] = {}
     for config in configs:
         unresolved = {path[0] for path in config.file.problems}
@@ -158,13 +158,13 @@ def questions(configs: Iterable[Config]) -> list[NodeQuestion]:
 
 
 def request_text(asked: Iterable[NodeQuestion], mark: str) -> bytes:
-    """Return what the program reads. `mark` is what its answers begin with: a text that no document can know."""
+    """Return the program's input. `mark` begins each answer: a text that no document can contain."""
     nodes = [{"part": question.part, "node": question.node} for question in asked]
     return json.dumps({"mark": mark, "nodes": nodes}).encode()
 
 
 def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
-    """Return the answers to `count` questions in what the program printed; `noise` is the last line that is none."""
+    """Return the answers to `count` questions in the program's output; `noise` is the last other line."""
     answers = TorchtuneAnswers()
     for text in output.splitlines():
         if not text.startswith(mark):
@@ -184,15 +184,15 @@ def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
 
 
 def untested(code: str, python: Python, reason: str) -> RunFinding:
-    """Return the finding that the configs were not tested with torchtune; a warning where nobody asked for it."""
+    """Return the finding that the configs were not tested with torchtune; a warning if not requested."""
     message = f"the configs were not tested with torchtune in {shown(python.path)}: {escape(reason)}"
     named = f"set {PYTHON_VARIABLE}=PATH to the Python of an environment that has torchtune {load().torchtune}"
-    fix = f"{named}, and validate again; or do without (--no-with-torchtune)"
+    fix = f"{named}, then validate again; or skip this check (--no-with-torchtune)"
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
 
 def findings(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: str) -> list[RunFinding]:
-    """Return what whole answers mean for each run and for the whole experiment."""
+    """Return the findings of complete answers, for each run and for the whole experiment."""
     found: list[RunFinding] = []
     for number, question in enumerate(asked):
         line = answers.nodes[number]
@@ -204,7 +204,7 @@ def findings(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: s
 
 
 def _at(config: Config, code: str, message: str, path: KeyPath, **values: Any) -> Finding:
-    """A finding about what stands at a path of a config."""
+    """Return a finding about the value at a path of a config."""
     field = escape(".".join(map(str, path)))
     location = Location(f"{config.directory}/{FINETUNE_YAML}", config.file.document.line(path))
     return finding(code, message, field=field, at=location, fix=_FIX, **values)
@@ -214,12 +214,12 @@ def _refused(config: Config, line: Line, version: str) -> Iterator[Finding]:
     if line.refused:
         value = at(config.file.data, line.path)
         actual = escape(str(value)) if isinstance(value, str | int | float) else None
-        message = f"torchtune {version} does not take it: {escape(line.refused, _LONGEST)}"
+        message = f"torchtune {version} rejects it: {escape(line.refused, _LONGEST)}"
         yield _at(config, "torchtune-refused", message, line.path, actual=actual)
 
 
 def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]:
-    """Whether a model has LoRA where, and of the size, that was asked for; other parts have no parameters."""
+    """Report a model without the requested LoRA modules or rank; other nodes have no parameters."""
     if not line.parameters:
         return
     modules = node.get("lora_attn_modules")
@@ -227,7 +227,7 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
     whole = {module for module, count in line.attention.items() if count == line.layers}
     if line.layers and (set(wanted) != whole or line.attention.keys() != whole):
         has = ", ".join(sorted(line.attention)) or "none"
-        message = f"the attention that torchtune builds has LoRA in {escape(has)}, not in all that is asked for"
+        message = f"the attention that torchtune builds has LoRA only in {escape(has)}, not in all requested modules"
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
         yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has))
     expected = _expected(node)
@@ -237,7 +237,7 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
 
 
 def _expected(node: dict[str, Any]) -> int | None:
-    """The LoRA parameters that a node must have by the facts; None where they do not say."""
+    """Return the expected LoRA parameters of a node; None if the facts do not determine them."""
     rank, modules = node.get("lora_rank"), node.get("lora_attn_modules")
     mlp, output = node.get("apply_lora_to_mlp", False), node.get("apply_lora_to_output", False)
     model = next((m for m in load().models.values() if m.lora_builder == node["_component_"]), None)
@@ -250,15 +250,15 @@ def _expected(node: dict[str, Any]) -> int | None:
 
 
 def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterator[Finding]:
-    """One remark that names all components that torchtune was not asked about."""
+    """Return one finding that names all components that were not checked with torchtune."""
     named = {
         f"{escape(question.part)} is {shown(str(question.node['_component_']))} ({escape(reason)})": None
         for number, question in enumerate(asked)
         if (reason := answers.nodes[number].unasked)
     }
     if named:
-        message = f"torchtune was not asked about all components: {few(list(named), _LISTED, between='; ')}"
-        yield finding("torchtune-unasked", message, fix="nothing, if they are meant; look at them yourself")
+        message = f"some components were not checked with torchtune: {few(list(named), _LISTED, between='; ')}"
+        yield finding("torchtune-unasked", message, fix="no action if intended; check them yourself")
 
 
 def _built(node: dict[str, Any], line: Line) -> str:
@@ -270,17 +270,18 @@ def _built(node: dict[str, Any], line: Line) -> str:
 
 
 def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: str) -> Finding:
-    """The remark that torchtune takes everything that it was asked about."""
+    """Return the finding that torchtune accepts all checked nodes."""
     configs = {config.directory for question in asked for config in question.configs}
     lines = [(question.node, answers.nodes[number]) for number, question in enumerate(asked)]
     built = [_built(node, line) for node, line in lines if line.parameters]
     models = few(list(dict.fromkeys(built)), _LISTED, between="; ", more="; ...")
     own = load().torchtune
     same = answers.torchtune.partition("+")[0] == own
-    other = "" if same else f" All else that validate checks is known of {own}."
+    other = "" if same else f" validate compares all other settings with {own}."
     message = (
-        f"torchtune {escape(answers.torchtune)} with torch {escape(answers.torch)} ({shown(python)}) takes"
-        f" {len(configs)} config(s), and built {len(built)} distinct model(s){': ' if models else ''}{models}.{other}"
+        f"torchtune {escape(answers.torchtune)} with torch {escape(answers.torch)} ({shown(python)}) accepts"
+        f" {counted(len(configs), 'config')}, and built"
+        f" {counted(len(built), 'distinct model')}{': ' if models else ''}{models}.{other}"
     )
     fix = "" if same else f"train with torchtune {own}, or compare the two versions"
     return finding("torchtune-agrees", message, fix=fix)

@@ -1,6 +1,6 @@
-"""Submitting to SLURM: which runs make one array, its script, and the calls of sbatch and scontrol.
+"""Submission to SLURM: the runs of an array, its script, and the calls of sbatch and scontrol.
 
-The messages are those of Slurm 22.05 (src/sbatch, src/scontrol), tried with a real one.
+The messages are those of Slurm 22.05 (src/sbatch, src/scontrol), tried with a real installation.
 """
 
 import os
@@ -23,24 +23,24 @@ from scaffold_torchtune.validate.run_files import parse_script
 
 _TEMPLATE: Final = "finetune_array.slurm.j2"
 _NOT_IN_ARRAYS: Final = frozenset({"array", "chdir", "hold", "input", "parsable", "test-only", "wait", "wrap"})
-"""Options that mean another thing for an array than for one job: such a script is submitted by itself."""
+"""Options with a different meaning for an array: scripts with them are submitted separately."""
 
 _PLAIN: Final = re.compile(r"[^\"'\\\x00-\x1f\x7f]*")
 _ID: Final = re.compile(r"([0-9]{1,18})(?:;([A-Za-z0-9._-]{1,100}))?", re.ASCII)
 _MOST_TASKS: Final = re.compile(r"^MaxArraySize\s*=\s*([0-9]{1,9})\s*$", re.MULTILINE | re.ASCII)
 _KEPT: Final = 1_000_000  # bytes of an answer
 _NEEDED: Final = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-"""Variables that every command of SLURM needs at some sites: where the configuration is (slurm.conf(5)), and a token
-that stands for munge (auth/jwt). All other SLURM_* and SBATCH_* variables change what is asked for (sbatch(1), INPUT
-ENVIRONMENT VARIABLES) or tell of the job that this was called in, and would do so in each run's job, too.
+"""Variables that all SLURM commands need at some sites: the location of the configuration (slurm.conf(5)), and a token
+that replaces munge (auth/jwt). All other SLURM_* and SBATCH_* variables change the request (sbatch(1), INPUT
+ENVIRONMENT VARIABLES) or describe the job of the caller, and would also have these effects in each run's job.
 """
 
 DEFAULT_ARRAY: Final = 1001
-"""How many tasks an array can have where the site does not say otherwise (slurm.conf(5), MaxArraySize)."""
+"""The default limit of tasks in an array (slurm.conf(5), MaxArraySize)."""
 
 
 class Script(NamedTuple):
-    """A run's script, as far as it matters to how it is submitted."""
+    """The parts of a run's script that decide how it is submitted."""
 
     run: PlannedRun
     interpreter: str
@@ -53,24 +53,24 @@ class Script(NamedTuple):
 
     @property
     def fits_array(self) -> bool:
-        """Whether the run can be a task of an array."""
+        """Return whether the run can be a task of an array."""
         return self.interpreter != "" and all(
             len(name) > 1 and name not in _NOT_IN_ARRAYS and _PLAIN.fullmatch(value) for name, value in self.effective
         )
 
     @property
     def effective(self) -> AskedOptions:
-        """What sbatch makes of directives and options: an option wins."""
+        """Return the effective directives and options: an option overrides a directive."""
         return tuple(sorted({**dict(self.asked), **dict(self.options)}.items()))
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What is the same for all runs of an array."""
+        """Return the parts that are equal for all runs of an array."""
         return self.interpreter, self.effective, self.variables
 
     @property
     def clusters(self) -> str:
-        """The clusters that it asks for, where it names some."""
+        """Return the clusters that it requests, if any."""
         found = dict(self.effective)
         return found.get("clusters", found.get("M", ""))
 
@@ -96,9 +96,9 @@ def read_script(run: PlannedRun, text: str) -> Script:
 
 
 def grouped(scripts: Iterable[Script], most: int, *, arrays: bool) -> list[tuple[Script, ...]]:
-    """Return the scripts as they are submitted together: an array of all that ask for the same, or one by itself.
+    """Return the scripts grouped for submission: an array of all with the same requests, or a single one.
 
-    `most` is how many tasks an array can have. They are in the order of each one's first.
+    `most` is the maximum number of tasks of an array. Groups are in the order of their first scripts.
     """
     kinds: dict[object, list[Script]] = {}
     for number, script in enumerate(scripts):
@@ -112,7 +112,7 @@ def grouped(scripts: Iterable[Script], most: int, *, arrays: bool) -> list[tuple
 
 
 def array_script(scripts: Sequence[Script], name: str, folder: str, at_once: int | None) -> str:
-    """Return the script of an array: its name, and the directory that has the links to the runs, by their numbers."""
+    """Return the script of an array with its name and the directory of the numbered links to the runs."""
     first = scripts[0]
     bound = f"%{at_once}" if at_once else ""
     own = [("job-name", name), ("array", f"0-{len(scripts) - 1}{bound}"), ("output", f"{folder}/%a/slurm-%A_%a.out")]
@@ -131,7 +131,7 @@ def array_script(scripts: Sequence[Script], name: str, folder: str, at_once: int
 
 
 class SbatchCall(NamedTuple):
-    """A call of sbatch: options, the script's file, where it is called, variables; the script's text, to test that."""
+    """A call of sbatch: options, the script's file, working directory and variables; the script's text, to test it."""
 
     options: tuple[str, ...]
     file: str
@@ -141,7 +141,7 @@ class SbatchCall(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """What sbatch answered: the job's id and cluster; or what it said, and whether that means that there is no job."""
+    """The answer of sbatch: the job's id and cluster; or its messages, and whether they mean that no job exists."""
 
     job: str = ""
     cluster: str = ""
@@ -150,13 +150,13 @@ class Submitted(NamedTuple):
 
 
 def environment(variables: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return the user's environment for a job, without what others of SLURM's jobs and calls left in it."""
+    """Return the user's environment for a job, without variables that other SLURM jobs and calls left in it."""
     kept = {name: value for name, value in os.environ.items() if name in _NEEDED or not _is_slurms(name)}
     return kept | dict(variables)
 
 
 def ignored() -> list[str]:
-    """Return the names of the variables that sbatch would take for options, and that it does not get."""
+    """Return the names of the variables that sbatch would treat as options, and that are removed."""
     return sorted(name for name in os.environ if name.startswith("SBATCH_"))
 
 
@@ -165,7 +165,7 @@ def _is_slurms(name: str) -> bool:
 
 
 def submit(call: SbatchCall, request: Request) -> Submitted:
-    """Submit a script, held: SLURM does not start it before it is released."""
+    """Submit a script on hold: SLURM does not start it before its release."""
     done = _run("sbatch", ["--parsable", "--hold", *call.options, call.file], call, request)
     if isinstance(done, str):
         return Submitted(said=done)
@@ -173,12 +173,12 @@ def submit(call: SbatchCall, request: Request) -> Submitted:
     if done.status == 0 and len(found) == 1:
         return Submitted(job=found[0][1], cluster=found[0][2] or "")
     answer = sbatch.answer(done.status, done.output)
-    said = answer.messages if done.status else f"it answered no job id: {shown(answer.messages)}"
+    said = answer.messages if done.status else f"it returned no job id: {shown(answer.messages)}"
     return Submitted(said=said, is_refused=done.status > 0 and answer.verdict != "unavailable")
 
 
 def test(call: SbatchCall, request: Request) -> str:
-    """Return what keeps SLURM from taking a script, by `sbatch --test-only`; nothing where it takes it, or will do."""
+    """Return why SLURM rejects a script, by `sbatch --test-only`; empty if it accepts the script now or later."""
     done = _run("sbatch", ["--test-only", *call.options], call, request)
     if isinstance(done, str):
         return done
@@ -187,7 +187,7 @@ def test(call: SbatchCall, request: Request) -> str:
 
 
 def release(job: str, clusters: str, root: Path, request: Request) -> str:
-    """Release a held job; return why it could not be done, or nothing."""
+    """Release a held job; return why that failed, or an empty text."""
     where = [f"--clusters={clusters}"] if clusters else []
     done = _run("scontrol", [*where, "release", job], SbatchCall((), "", root), request)
     if isinstance(done, str):
@@ -197,7 +197,7 @@ def release(job: str, clusters: str, root: Path, request: Request) -> str:
 
 
 def largest_array(clusters: str, root: Path, request: Request) -> int:
-    """Return how many tasks an array can have: MaxArraySize, which is more than any task's number."""
+    """Return the maximum number of tasks of an array: MaxArraySize, which is larger than any task's number."""
     where = [f"--clusters={clusters}"] if clusters else []
     done = _run("scontrol", [*where, "show", "config"], SbatchCall((), "", root), request)
     found = None if isinstance(done, str) else _MOST_TASKS.search(done.output)
@@ -205,20 +205,20 @@ def largest_array(clusters: str, root: Path, request: Request) -> int:
 
 
 def missing(request: Request) -> list[str]:
-    """Return the programs of SLURM that are not here; all of them where SLURM is not to be asked."""
+    """Return the missing programs of SLURM; all of them if SLURM must not be called."""
     is_off = sbatch.sbatch_program(request) is None
     return [name for name in ("sbatch", "squeue", "scontrol") if is_off or shutil.which(name) is None]
 
 
 def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Request) -> processes.Completed | str:
-    """Run a program of SLURM; return why it gave no answer where that is so.
+    """Run a program of SLURM; return why it gave no answer, if so.
 
-    It runs in the user's own environment, as a job inherits that; without the mark of our own processes.
+    It runs in the user's own environment, as a job inherits that; without the mark of this tool's processes.
     """
     env: Mapping[str, str] = environment(call.variables)
     configuration = env.get("SLURM_CONF")
-    if configuration and not is_there(configuration):  # it would be waited for
-        return f"SLURM_CONF names {shown(configuration)}, which is not there"
+    if configuration and not is_there(configuration):  # the program would wait for it
+        return f"SLURM_CONF names {shown(configuration)}, which does not exist"
     own = os.path.abspath(shutil.which(program) or program)  # noqa: PTH100 - a link is called by its own name
     command = ["/usr/bin/env", "-u", processes.VARIABLE, own, *arguments]
     given = call.text.encode()

@@ -1,6 +1,6 @@
-"""SLURM's own `sbatch --test-only` on the scripts, which submits nothing, and the line that submits them.
+"""SLURM's own `sbatch --test-only` for the scripts, which submits nothing, and the submit line.
 
-The messages are those of Slurm 22.05 (src/sbatch, src/common/slurm_errno.c), tried with a real one.
+The messages are those of Slurm 22.05 (src/sbatch, src/common/slurm_errno.c), tried with a real installation.
 """
 
 import os
@@ -23,16 +23,16 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM
 from scaffold_torchtune.validate.run_files import Directive, SlurmScript, parse_script
 
 SWITCH: Final = "SCAFFOLD_TORCHTUNE_SBATCH"
-"""The environment variable that is `off` where sbatch must not be asked."""
+"""The environment variable that switches sbatch off with the value `off`."""
 
 DEADLINE: Final = 30.0
-"""How long one call of sbatch may take, in seconds; a controller that answers needs far less than one."""
+"""The time limit of one call of sbatch in seconds; a working controller needs far less than one."""
 
 AskedOptions = tuple[tuple[str, str], ...]
-"""What a script asks SLURM for: names and values of the directives that count, sorted."""
+"""The requests of a script to SLURM: names and values of its effective directives, sorted."""
 
 OWN: Final = frozenset({"job-name", "output", "error"})
-"""Directives in which runs differ and that no cluster refuses."""
+"""Directives that differ between runs and that no cluster rejects."""
 
 _UNAVAILABLE: Final = re.compile(
     r"unable to contact slurm|connection failure|connect failure|socket timed out|zero bytes were transmitted"
@@ -41,12 +41,12 @@ _UNAVAILABLE: Final = re.compile(
     r"|temporarily unable|error while loading shared libraries",
     re.IGNORECASE,
 )
-"""Messages where no SLURM works here: no configuration, no controller, no munge."""
+"""Messages of a SLURM that does not work: no configuration, no controller, no munge."""
 
 _NOT_NOW: Final = re.compile(
     r"inactive or drain|down, drained or reserved|nodes are busy|temporarily|try again", re.IGNORECASE
 )
-"""Messages about a script that is right and that the cluster will take at another time."""
+"""Messages about a correct script that the cluster may accept later."""
 
 _PREFIX: Final = re.compile(r"^((sbatch|error|fatal|allocation failure):\s*)+")
 _GPUS: Final = ("gres", "gpus", "gpus-per-node")
@@ -66,23 +66,23 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (r"license", ("licenses",)),
     (r"node configuration|nodes? not available", _NODE),
 )
-"""Which directives a message can be about, the likeliest first."""
+"""The directives that a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
 _COMMANDS: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
-"""The command that shows what a cluster has, where a directive has none of its own."""
+"""The command that shows the resources of a cluster, for directives without a command of their own."""
 
 STANDS_FOR: Final = {
     f"SBATCH_{name.upper()}": name for name in ("account", "clusters", "constraint", "partition", "qos", "reservation")
 }
-"""Variables that sbatch takes for a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive."""
+"""Variables that sbatch treats as a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive."""
 
 _RUN: Final = "$run"
 
 
 class SbatchAnswer(NamedTuple):
-    """Whether sbatch takes the script, its last message, and that with those before it."""
+    """The result of sbatch, its last message, and all of its messages."""
 
     verdict: Literal["taken", "refused", "not-now", "unavailable"]
     message: str
@@ -90,10 +90,10 @@ class SbatchAnswer(NamedTuple):
 
 
 def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Iterator[RunFinding]:
-    """Yield what sbatch finds in every script that can be read; scripts that ask for the same are asked for once.
+    """Yield sbatch's findings for every readable script; scripts with the same requests are tested once.
 
-    Nothing, where there is no sbatch or the operator switched it off. After the first answer that no SLURM works here
-    there is no further call.
+    Yields nothing without sbatch, or if the operator switched it off. After the first answer that SLURM does not work,
+    sbatch is not called again.
     """
     sbatch = sbatch_program(request)
     groups = _groups(plan, files) if sbatch else {}
@@ -109,13 +109,13 @@ def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> I
 
 
 def sbatch_program(request: Request) -> str | None:
-    """The sbatch of PATH, unless the operator switched it off."""
+    """Return the sbatch of PATH, unless the operator switched it off."""
     found = shutil.which("sbatch") if request.sbatch and os.environ.get(SWITCH) != "off" else None
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 
 def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[AskedOptions, AskedOptions], list[PlannedRun]]:
-    """The runs for which the same is asked, by directives, and by options of the submit line."""
+    """Return the runs with the same requests, by directives and by options of the submit line."""
     groups: dict[tuple[AskedOptions, AskedOptions], list[PlannedRun]] = {}
     for run in plan.runs:
         script = files[run.directory].script
@@ -126,7 +126,7 @@ def _groups(plan: Plan, files: FilesByRun) -> dict[tuple[AskedOptions, AskedOpti
 
 
 def asked_options(script: SlurmScript) -> AskedOptions | None:
-    """Return what a script asks SLURM for, without that in which only runs differ; None where it cannot be read."""
+    """Return the requests of a script without those that always differ; None if it cannot be read."""
     if script.problems:
         return None
     return tuple(sorted((name, found.value) for name, found in active(script).items() if name not in OWN))
@@ -136,7 +136,7 @@ def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: 
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF")
     if configuration and not is_there(configuration):  # sbatch would wait a minute for it
-        return SbatchAnswer("unavailable", f"SLURM_CONF names {shown(configuration)}, which is not there")
+        return SbatchAnswer("unavailable", f"SLURM_CONF names {shown(configuration)}, which does not exist")
     try:
         command = [sbatch, "--test-only", *words(options)]
         done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
@@ -148,9 +148,9 @@ def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: 
 
 
 def _environment(asked: AskedOptions) -> Iterator[tuple[str, str]]:
-    """Our environment; of sbatch's own variables, those that stand for a directive which the script does not have.
+    """Return this process's environment, without sbatch's own variables for directives that the script has.
 
-    A variable would win over the script, so that the script's own word would not be tested.
+    Such a variable would override the script, so that the script's own directive would not be tested.
     """
     given = {name for name, _ in asked}
     for name, value in processes.environment().items():
@@ -159,23 +159,23 @@ def _environment(asked: AskedOptions) -> Iterator[tuple[str, str]]:
 
 
 def answer(status: int, output: str) -> SbatchAnswer:
-    """Return what the exit status and the output of `sbatch --test-only` mean."""
+    """Return the result for the exit status and the output of `sbatch --test-only`."""
     lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
     messages = [escape(line) for line in lines if line and not line.startswith('Try "sbatch')]
-    last = messages[-1] if messages else f"nothing, and ended with status {status}"
+    last = messages[-1] if messages else f"no message, exit status {status}"
     joined = "; ".join(dict.fromkeys(messages[-_SHOWN:])) or last
     if status == 0:
         return SbatchAnswer("taken", last, joined)
-    # only the last message decides: those before it may repeat what the script has
+    # only the last message decides: earlier ones may repeat text of the script
     if status < 0 or status in {126, 127} or _UNAVAILABLE.search(last):
         return SbatchAnswer("unavailable", last, joined)
     return SbatchAnswer("not-now" if _NOT_NOW.search(last) else "refused", last, joined)
 
 
 def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Sequence[tuple[str, str]] = ()) -> Finding:
-    """Return the finding that sbatch does not take a run's script, at the directive that its message is about.
+    """Return the finding that sbatch rejected a run's script, at the directive that its message is about.
 
-    `options` are those of the line that submits, which win over the script.
+    `options` are those of the submit line, which override the script.
     """
     submitted = {name: Directive(name, value, 0, late=False) for name, value in options}
     likely = _likely(active(script) | submitted, of.message)
@@ -183,15 +183,15 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     command = _COMMANDS.get(first.name, _NODES)
     later = of.verdict == "not-now"
     if later:
-        fix = f"nothing, where the cluster is to take it later; `{command}` shows how it is now"
+        fix = f"no action if the cluster can run it later; `{command}` shows its current state"
     elif likely:
         found = "; ".join(_with_origin(run, directive) for directive in likely)
-        fix = f"likely: {found}. Correct it where it comes from, then scaffold again; `{command}` shows what there is"
+        fix = f"likely: {found}. Correct it at its source, then scaffold again; `{command}` shows the available values"
     else:
-        fix = f"give what SLURM misses in claude.local.md, then scaffold again; `{command}` shows what there is"
+        fix = f"add the missing value to claude.local.md, then scaffold again; `{command}` shows the available values"
     return finding(
         "sbatch-refused",
-        f"sbatch does not take the script: {of.messages}",
+        f"sbatch rejected the script: {of.messages}",
         field=first.name or None,
         actual=of.message,
         file=f"{run.directory}/{FINETUNE_SLURM}",
@@ -202,7 +202,7 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
 
 
 def _likely(given: Mapping[str, Directive], message: str) -> list[Directive]:
-    """The directives that a message can be about, the likeliest first."""
+    """Return the directives that a message can be about, the likeliest first."""
     named = re.search(r"--([a-z][a-z-]*)|option -- '(\w)'", message)
     if named:
         return [found for name, found in given.items() if name in named.groups()]
@@ -211,25 +211,28 @@ def _likely(given: Mapping[str, Directive], message: str) -> list[Directive]:
 
 
 def _with_origin(run: PlannedRun, directive: Directive) -> str:
-    """A directive with its line, and where its value comes from."""
+    """Return a directive with its line, and the source of its value."""
     setting = run.settings.get("gpus" if directive.name in _GPUS else directive.name.replace("-", "_"))
     origin = f", from {setting.source}" if setting else ""
-    line = f"line {directive.line}" if directive.line else "on the line that submits"
+    line = f"line {directive.line}" if directive.line else "in the submit line"
     return f"--{escape(directive.name)}={escape(directive.value)} ({line}{origin})"
 
 
 def unavailable(reason: str, untested: int, kinds: int) -> Finding:
-    """Return the finding that no SLURM works here, for `untested` of so many `kinds` of scripts."""
-    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} kinds of scripts were"
+    """Return the finding that SLURM does not work here, with `untested` of `kinds` distinct scripts."""
+    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} distinct scripts were"
     message = f"{what} not tested with sbatch --test-only: {reason}"
-    fix = "nothing, if no SLURM is expected here; else validate again where sbatch reaches its controller"
+    fix = (
+        "no action if this machine has no SLURM; otherwise validate again on a machine where sbatch reaches its"
+        " controller"
+    )
     return finding("sbatch-unavailable", message, fix=fix)
 
 
 def log_folders(text: str) -> list[str]:
-    """Return the directories that a script's `--output` and `--error` name for logs, which SLURM does not make.
+    """Return the directories for logs in a script's `--output` and `--error`, which SLURM does not create.
 
-    Left out are those whose names SLURM fills in (`%j`), and relative ones where the job starts elsewhere (`--chdir`).
+    Names with SLURM's placeholders (`%j`) are skipped, and relative ones if the job starts elsewhere (`--chdir`).
     """
     found = active(parse_script(text))
     named = (found[name].value.rpartition("/") for name in ("output", "error") if name in found)
@@ -238,12 +241,12 @@ def log_folders(text: str) -> list[str]:
 
 
 def active(script: SlurmScript) -> dict[str, Directive]:
-    """The directives that count, by name: sbatch takes the last one of a name."""
+    """Return the effective directives by name: sbatch uses the last one of a name."""
     return {directive.name: directive for directive in script.directives if not directive.late}
 
 
 def options(run: PlannedRun) -> list[tuple[str, str]]:
-    """Return the options on sbatch's command line, which win over the script's directives, as (name, value)."""
+    """Return the options on sbatch's command line, which override the script's directives, as (name, value)."""
     values = {name: run.settings[name].value for name in run.submitted}
     found = parameters.directives(values)
     if "gpu_type" in values:
@@ -257,10 +260,11 @@ def words(of: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def line(runs: Iterable[PlannedRun], tree: Tree) -> str:
-    """Return the line that submits some runs, at least one, below the experiment directory, in any POSIX shell.
+    """Return the submit line for some runs, at least one, in any POSIX shell, relative to the experiment directory.
 
-    A bundled setup's runs need nothing but `sbatch finetune.slurm`. What an external script does not take is given
-    here, and directories that its directives name for logs are made first, as SLURM does not make them.
+    Runs of the bundled setup_finetune only need `sbatch finetune.slurm`. Settings that an external script does not
+    accept
+    are passed here. Directories for logs in the directives are created first, because SLURM does not create them.
     """
     commands = {run.directory: _command(run, _folders(tree, run)) for run in runs}
     start = f"cd {shlex.quote(str(tree.root))}"
@@ -273,7 +277,7 @@ def line(runs: Iterable[PlannedRun], tree: Tree) -> str:
 
 
 def _folders(tree: Tree, run: PlannedRun) -> list[str]:
-    """The directories that must be there before the run's job starts."""
+    """Return the directories that must exist before the run's job starts."""
     try:
         content = tree.read(f"{run.directory}/{FINETUNE_SLURM}")
     except Refused:
@@ -282,7 +286,7 @@ def _folders(tree: Tree, run: PlannedRun) -> list[str]:
 
 
 def _command(run: PlannedRun, folders: list[str]) -> str:
-    """The command that submits a run from its directory, whose name is in the shell's variable `run`."""
+    """Return the command that submits a run from its directory; the shell variable `run` has its name."""
     made = [f"mkdir -p -- {_quoted(folder, run.directory)} && " for folder in folders]
     variables = parameters.variables({name: run.settings[name].value for name in run.submitted})
     given = words(options(run)) + (["--export=ALL"] if variables else [])
@@ -292,7 +296,7 @@ def _command(run: PlannedRun, folders: list[str]) -> str:
 
 
 def _quoted(path: str, run: str) -> str:
-    """A path as a word of the shell; the run's name in it is the variable, so that many runs have the same command."""
+    """Return a path as a shell word; the variable replaces the run's name, so that many runs have the same command."""
     before, found, after = path.partition(f"/{run}/")
     if not found:
         return shlex.quote(path)

@@ -1,19 +1,20 @@
-"""What torchtune itself says of the nodes of configs. A program: it runs by its path, in another Python than ours.
+"""torchtune's own check of the nodes of configs. A program that is run by path, by the user's Python.
 
-It reads `{"mark": TEXT, "nodes": [{"part": KEY, "node": {...}}, ...]}` from stdin. Whatever it answers is one line of
-JSON after the mark, which no config knows, so that nothing else that is printed can be taken for an answer:
+It reads `{"mark": TEXT, "nodes": [{"part": KEY, "node": {...}}, ...]}` from stdin. Each answer is one line of
+JSON after the mark, which no config knows, so that no other output can be mistaken for an answer:
 
     {"torchtune": VERSION, "torch": VERSION}                      it can be imported, or
     {"missing": REASON}                                           it cannot, and this is the last line
-    {"node": N}                                                   torchtune takes node N
-    {"node": N, "refused": MESSAGE, "path": [KEY, ...]}           it does not, because of what stands there
-    {"node": N, "unasked": REASON}                                it is not torchtune's, or not made here
+    {"node": N}                                                   torchtune accepts node N
+    {"node": N, "refused": MESSAGE, "path": [KEY, ...]}           it does not, because of the value at the path
+    {"node": N, "unasked": REASON}                                it is not torchtune's, or not built here
     {"node": N, "parameters": N, "lora": N, "layers": N, "attention": {MODULE: N}}    a model that was built
     {"done": N}                                                   the last line
 
-Nodes are plain data in which nothing is left to resolve; OmegaConf never sees them, so no resolver can read anything.
-A config does not choose what code runs: only components that torch or torchtune define are looked at, and only models,
-losses, optimizers and learning rate schedules of theirs are made, models on the meta device, where they need no memory.
+Nodes are plain data without interpolations; OmegaConf never sees them, so no resolver can read anything. A config
+cannot choose the code that runs: only components that torch or torchtune define are inspected, and only their models,
+losses, optimizers and learning rate schedules are built. Models are built on the meta device, where they need no
+memory.
 """
 
 import functools
@@ -28,50 +29,50 @@ from typing import Any, Callable, Dict  # noqa: UP035 - torchtune 0.6.1 runs on 
 
 ROOTS = ("torch", "torchtune")
 LONGEST = 2000
-"""Of a message, in characters."""
+"""of a message, in characters"""
 
 Node = Dict[str, Any]  # noqa: UP006
 
 
 class Unasked(Exception):
-    """The component is not torchtune's or torch's, or none that is made here."""
+    """The component is not defined by torchtune or torch, or is not built here."""
 
 
 def isolate() -> None:
-    """Import nothing from our own package, or from where the program happens to run."""
+    """Prevent imports from our own package and from the working directory."""
     here = Path(__file__).resolve().parent
     sys.path[:] = [path for path in sys.path if Path(path).is_absolute() and Path(path).resolve() != here]
 
 
 def located(dotpath: Any) -> Any:
-    """The component at a dotted path, as torchtune finds it.
+    """Return the component at a dotted path, as torchtune finds it.
 
     Raises:
         Unasked: it is not defined by torch or torchtune.
-        TypeError: it is nothing that can be called. Whatever torchtune raises where there is nothing at the path.
+        TypeError: it cannot be called. Other exceptions are torchtune's own for a path without a component.
     """
     from torchtune.config._utils import _get_component_from_path
 
     if not isinstance(dotpath, str) or dotpath.partition(".")[0] not in ROOTS:
-        raise Unasked("it is not torchtune's or torch's, so it is not imported")
+        raise Unasked("it is not a name of torchtune or torch, so it is not imported")
     component: Any = _get_component_from_path(dotpath)
     if not callable(component):
         raise TypeError(f"{dotpath} is a {type(component).__name__}, which cannot be called")
     definition = component.func if isinstance(component, functools.partial) else component
-    # a path may lead through a module to what that module imports, such as os
+    # a path may lead through a module to its imports, such as os
     if (getattr(definition, "__module__", None) or "").partition(".")[0] not in ROOTS:
         raise Unasked("it is not defined by torchtune or torch")
     return component
 
 
 def model(component: Any, given: Node) -> Node:
-    """Build a model on the meta device, and count it."""
+    """Build a model on the meta device, and count its parameters."""
     import torch
     from torchtune.modules.peft import get_adapter_params, set_trainable_params
 
     made = inspect.signature(component).return_annotation
     if not (inspect.isclass(made) and issubclass(made, torch.nn.Module)):
-        raise Unasked("it does not say that it makes a model")
+        raise Unasked("it is not declared to return a model")
     if given.get("quantize_base") or isinstance(component, functools.partial):
         raise Unasked("a quantized model is not built here")
     with torch.device("meta"):
@@ -95,7 +96,7 @@ def loss(component: Any, given: Node) -> Node:
     import torch
 
     if not (inspect.isclass(component) and issubclass(component, torch.nn.Module)):
-        raise Unasked("it is no loss of torchtune or torch")
+        raise Unasked("it is not a loss of torchtune or torch")
     component(**given)
     return {}
 
@@ -105,18 +106,18 @@ def optimizer(component: Any, given: Node) -> Node:
     import torch
 
     if not (inspect.isclass(component) and issubclass(component, torch.optim.Optimizer)):
-        raise Unasked("it is no optimizer of torch")
+        raise Unasked("it is not an optimizer of torch")
     made: Callable[..., Any] = component
     made([torch.nn.Parameter(torch.zeros(1))], **given)
     return {}
 
 
 def lr_scheduler(component: Any, given: Node) -> Node:
-    """Make a learning rate schedule, with what the recipes hand to it."""
+    """Make a learning rate schedule, with the arguments that the recipes pass to it."""
     import torch
 
     if not component.__module__.startswith(("torchtune.training.lr_schedulers", "torch.optim.lr_scheduler")):
-        raise Unasked("it is no learning rate schedule of torchtune or torch")
+        raise Unasked("it is not a learning rate schedule of torchtune or torch")
     stepped = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     component(stepped, num_training_steps=100, last_epoch=-1, **given)
     return {}
@@ -128,11 +129,11 @@ MADE: Dict[str, Callable[[Any, Node], Node]] = {  # noqa: UP006
     "optimizer": optimizer,
     "lr_scheduler": lr_scheduler,
 }
-"""What is made of the node of a key; nodes of other keys are only held to the signature of their component."""
+"""Makers by key; nodes of other keys are only checked against the signature of their component."""
 
 
 def refusal(error: Exception, part: str, given: Node) -> Node:
-    """What torchtune or torch raised, and the first argument that it names."""
+    """Return the message of torchtune or torch, and the first argument that it names."""
     message = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     message = re.sub(r"0x[0-9a-f]{4,}", "0x...", message)[:LONGEST]  # addresses differ each time
     named = next((word for word in re.findall(r"\w+", message) if word in given), None)
@@ -140,7 +141,7 @@ def refusal(error: Exception, part: str, given: Node) -> Node:
 
 
 def answer_on(part: str, node: Node) -> Node:
-    """Return what torchtune answers about one node."""
+    """Return torchtune's answer about one node."""
     from torchtune import config
     from torchtune.config._errors import ConfigError
 
@@ -152,7 +153,7 @@ def answer_on(part: str, node: Node) -> Node:
     except Exception as error:  # noqa: BLE001 - whatever importing it raises is the answer
         return {**refusal(error, part, {}), "path": [part, "_component_"]}
     try:
-        config.validate({part: node})  # what `tune validate` calls
+        config.validate({part: node})  # the function that `tune validate` calls
         return MADE[part](component, given) if part in MADE else {}
     except Unasked as reason:
         return {"unasked": str(reason)}
@@ -163,12 +164,12 @@ def answer_on(part: str, node: Node) -> Node:
 
 
 def main() -> None:
-    """Answer what stdin asks."""
+    """Answer the questions on stdin."""
     isolate()
     asked = json.load(sys.stdin)
 
     def answer(**parts: Any) -> None:
-        # one write: what other threads print cannot stand within it
+        # one write, so that output of other threads cannot interrupt it
         os.write(1, ("\n" + asked["mark"] + json.dumps(parts) + "\n").encode())
 
     try:

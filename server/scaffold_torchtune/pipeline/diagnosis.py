@@ -288,7 +288,7 @@ def _script(settings: Mapping[str, Setting], request: Request, environment: Envi
         if path is None or path in _BUNDLED:
             return [Check(name=name, state="ok", found="the bundled setup_finetune")]
         if not is_file(path):
-            fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or give 'bundled'"
+            fix = "correct `--setup-script` or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or use `--setup-script bundled`"
             return [Check(name=name, state="problem", found=f"{shown(path)} does not exist", fix=fix)]
         if environment is None:
             found = f"{escape(path)} cannot be checked without its environment"

@@ -76,6 +76,22 @@ def experiment_directory(request: Request) -> Path:
     return real
 
 
+def is_experiment(path: Path, *, with_state: bool = True) -> bool:
+    """Return whether a path is a summary, or a directory with one; `with_state`: or with the state of a scaffold."""
+    given = expanded(path)
+    names = (layout.SUMMARY, layout.SUMMARY_YAML, *([layout.STATE] if with_state else []))
+    return is_file(given) or any(is_taken(given / name) for name in names)
+
+
+def no_experiment_here() -> Refused:
+    """Return the refusal of a command to which no experiment was given, outside of one."""
+    here = real_path(Path())
+    above = next((folder for folder in here.parents if is_experiment(folder, with_state=False)), None)
+    message = f"no EXPERIMENT is given, and the current directory {shown(str(here))} has no {layout.SUMMARY}"
+    meant = f"give {os.path.relpath(above, here)}" if above else "give the experiment directory"
+    return refuse("not-a-directory", message, field="experiment", fix=f"{meant}, or change to it")
+
+
 def check_can_be_seen(path: Path) -> None:
     """Refuse a path that cannot be inspected because of permissions, a long name or a loop of links."""
     try:

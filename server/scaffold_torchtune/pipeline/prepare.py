@@ -421,7 +421,7 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
         return default_script(experiment.environment.get("working_dir"))
     if script != "bundled" and not is_file(script):
         message = f"the setup script {shown(script)} does not exist"
-        fix = "correct --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or give 'bundled'"
+        fix = "correct `--setup-script` or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or use `--setup-script bundled`"
         raise refuse("setup-script-missing", message, file=script, field="setup_script", fix=fix)
     return script
 

@@ -1,14 +1,14 @@
-"""Preflight checks: what would go wrong later, as far as the plan and the disk show it now.
+"""Preflight checks: problems that the plan and the disk already show before any job runs.
 
-Here are all of them in their order, and those of the disk: base models against what the runs will ask of them, and what
-jobs that resume would go on from, which must be the training that is planned.
+This module runs all checks in order. It also checks base models against what the runs need, and compares the state that
+a resumed job would continue from with the planned training.
 
-data_files.py     reading JSON and Parquet data sets
-data_findings.py  columns, formats, sizes of data sets; samples without labels, NaN losses, truncation
-tokenizers.py     chats that torchtune refuses, the layout of each tokenizer, tokens counted
-samples.py        lengths of samples, packing, labels that are left
-disk.py           reading the directories of base models, free space, states to resume from
-training.py       runs with equal values, their optimizer steps and warm-up, GPU memory, disk and time
+data_files.py     reads JSON and Parquet data sets
+data_findings.py  columns, formats and sizes of data sets; samples without labels, NaN losses, truncation
+tokenizers.py     chats that torchtune refuses, the layout of each tokenizer, token counts
+samples.py        lengths of samples, packing, remaining labels
+disk.py           reads the directories of base models, free space, states to resume from
+training.py       runs with equal values, optimizer steps and warm-up, GPU memory, disk and time
 design.py         the factorial grid, odd cells in it, seeds, confounds, unusual values, identical runs
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, escape, few, finding, shown, sort_findings
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown, sort_findings
 from scaffold_torchtune.models import CheckpointState, DiskState, Plan, PlannedRun, Results
 from scaffold_torchtune.preflight import data_findings, design, training
 from scaffold_torchtune.preflight.training import Subject, at, concerning, grouped
@@ -27,24 +27,27 @@ _CONFIG = "config.json"
 
 
 def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Yield what stands against each base model's directory."""
+    """Yield the problems of each base model's directory."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
         found = disk.checkpoints.get(directory)
         if found is None:
             continue
         who = concerning(runs, plan)
-        failure = f"torchtune could not load {model} for {who} from {shown(directory)}"
+        failure = f"torchtune cannot load {model} for {who} from {shown(directory)}"
         place = at(runs[0], "model_checkpoint", "models_dir")
         about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
         if found.absent:
-            what = f"the model directory {shown(directory)} of {who} cannot be seen from here"
+            what = f"the model directory {shown(directory)} of {who} was not found on this machine"
             yield about.not_seen(what, unchecked="files", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
         elif found.snapshots:
-            what = "it is an entry of Hugging Face's cache, and each state of the model lies in snapshots below it"
-            fix = f"write the path of one: {escape(directory)}/snapshots/{found.snapshots[0]}"
+            what = (
+                "it is an entry of Hugging Face's cache, which keeps each version of the model in a directory"
+                " of snapshots/"
+            )
+            fix = f"use the path of one version: {escape(directory)}/snapshots/{found.snapshots[0]}"
             yield about.mismatch(what, expected=found.snapshots[0], fix=fix)
         else:
             facts = load().model(model)
@@ -54,20 +57,20 @@ def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequen
 
 
 def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) -> Iterator[Finding]:
-    """The checkpointer reads config.json for the shapes of attention (FullModelHFCheckpointer.load_checkpoint)."""
+    """Check config.json, which has the attention shapes for FullModelHFCheckpointer.load_checkpoint."""
     if found.config is None:
-        what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is not there"
+        what = f"{_CONFIG} is not a JSON object" if _CONFIG in found.files else f"{_CONFIG} is missing"
         yield about.mismatch(what, expected=_CONFIG, fix="download the whole model repository again")
         return
     missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
     if missing:
         what = f"{_CONFIG} has no {', '.join(missing)}"
-        yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} of the model repository")
+        yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} from the model repository")
     shapes = dict(facts.tensors()) if facts else {}
     width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
     actual = found.config.get("hidden_size")
     if width and actual not in {None, width}:
-        message = f"{_CONFIG} has the hidden_size {actual}, which is another model's; {about.name} has {width}"
+        message = f"{_CONFIG} has hidden_size {actual}, but {about.name} has {width}"
         fix = "correct the model's name or its path in the summary"
         yield about.mismatch(message, expected=str(width), actual=str(actual), fix=fix)
 
@@ -75,9 +78,9 @@ def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) ->
 def _weights(
     about: Subject, found: CheckpointState, facts: ModelFacts | None, listed: Sequence[str] | None
 ) -> Iterator[Finding]:
-    """The files that will be loaded, and their tensors against those that torchtune's builder makes.
+    """Check the files to load, and their tensors against those of torchtune's model builder.
 
-    Of files in torch's own format (`.bin`) only whether they are there is known.
+    Files in torch's own format (`.bin`) are only checked for existence.
     """
     names = list(listed or found.weights or found.tensors or ["model.safetensors"])
     missing = [name for name in names if name not in found.files]
@@ -95,16 +98,17 @@ def _weights(
 
 
 def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missing: Sequence[str]) -> Finding:
-    """Weights that are not there: the directory is another than is meant, or holds something else than a model."""
-    message, actual = f"{_few(missing)} is not there", _few(list(found.tensors)) or "no .safetensors file"
+    """Report missing weights: the directory is the wrong one, or does not hold a model."""
+    message, actual = f"it lacks {_few(missing)}", _few(list(found.tensors)) or "no .safetensors file"
     fix = "download the whole model repository again, or correct the model's name or path in the summary"
     if found.weights:
-        message = f"{message}, and the model lies there in {_few(found.weights)}"
-        fix = "plan the runs again, so that the files that are there are named"
+        message = f"{message}, but the model's weights are in {_few(found.weights)}"
+        fix = "plan the runs again to use the existing files"
     elif any(name.startswith("adapter_model.") for name in found.files):
-        message = f"{message}: it holds an adapter, without the model that it belongs to"
+        message = f"{message}; it holds an adapter without its base model"
         fix = (
-            "train its run without `Adapter weights only`, or merge the adapter into the model, and name that directory"
+            "train its run without `Adapter weights only`, or merge the adapter into the model and name the merged"
+            " directory"
         )
     return about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
 
@@ -121,21 +125,24 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
         yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
     spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
     if spare:
-        what = f"its files hold {len(spare)} tensor(s) that torchtune does not know in {about.name}: {_few(spare)}"
-        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or take them out of the files")
+        what = (
+            f"its files hold {counted(len(spare), 'tensor')} that torchtune does not expect in {about.name}:"
+            f" {_few(spare)}"
+        )
+        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or remove these tensors from the files")
 
 
 def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
-    """The index names files that are there, with the tensors in them that it says."""
+    """Check that the files of the index exist and hold the tensors that the index lists."""
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
-        what = f"model.safetensors.index.json names {_few(absent)}, which is not there"
+        what = f"the directory lacks {_few(absent)}, listed in model.safetensors.index.json"
         yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
         return
     for tensor, file in (found.index or {}).items():
         seen = found.tensors.get(file)
         if seen is not None and not seen.problem and tensor not in seen.shapes:
-            what = f"model.safetensors.index.json says that {file} holds {tensor}, which it does not"
+            what = f"model.safetensors.index.json lists {tensor} in {file}, but {file} does not have it"
             yield about.mismatch(what, expected=tensor, fix=f"download {file} and the index again")
             return
 
@@ -144,8 +151,8 @@ def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Ite
     for name in facts.tokenizer_files.values():
         size = found.files.get(name)
         if size is None or size == 0:
-            what = f"the tokenizer's file {name} is {'not there' if size is None else 'empty'}"
-            fix = f"download {name} of the model repository (original/ is left out by some downloads)"
+            what = f"the tokenizer file {name} is {'missing' if size is None else 'empty'}"
+            fix = f"download {name} from the model repository (some download tools skip original/)"
             yield about.mismatch(what, expected=name, fix=fix)
 
 
@@ -161,16 +168,16 @@ _FEW_DIFFERING: Final = 4
 _SHOWN: Final = 200  # characters of a value
 _CODE: Final = "other-state"
 
-# Keys of finetune.yaml that change nothing of what is trained: where it is logged, how it is computed, and those that
-# other nodes have by interpolation.
+# Keys of finetune.yaml that do not affect the trained weights: logging, the way of computation, and keys that other
+# nodes interpolate.
 _NOT_TRAINED: Final = frozenset(
     {"epochs", "resume_from_checkpoint", "metric_logger", "log_every_n_steps", "log_peak_memory_stats", "profiler"}
     | {"save_adapter_weights_only", "low_cpu_ram"}
     | {"models_dir", "input_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name", "dataset_val"}
     | {"run_val_every_n_steps", "batch_size_val"}
 )
-_COMPUTED: Final = "enable_activation_"  # checkpointing and offloading: activations are computed again, or moved
-# The settings that other keys of finetune.yaml come from.
+_COMPUTED: Final = "enable_activation_"  # checkpointing and offloading: activations are recomputed or moved
+# The settings that determine other keys of finetune.yaml.
 _SETTINGS: Final = {
     "model._component_": "torchtune_model_name", "checkpointer.checkpoint_dir": "model_checkpoint",
     "dataset.data_files": "dataset_label", "dataset._component_": "dataset_type",
@@ -183,16 +190,16 @@ ConfigData = Mapping[str, Any]
 def resuming_findings(
     plan: Plan, disk: DiskState, planned: Mapping[str, ConfigData], saved: Mapping[str, ConfigData]
 ) -> Iterator[Finding]:
-    """Yield each run that would go on from the state of another plan: torchtune 0.6.1 takes it without a word.
+    """Yield each run that would continue from the state of a different plan, which torchtune 0.6.1 accepts silently.
 
-    The optimizer then goes on with the old learning rate, and only the epochs that are missing are trained
+    The optimizer then continues with the old learning rate, and only the missing epochs are trained
     (`_update_recipe_state` and `_setup_optimizer` of the recipes).
 
     Args:
         plan: the plan.
-        disk: has, by run directory, the state that its job would go on from.
-        planned: finetune.yaml by run directory, with its interpolations resolved.
-        saved: the config that the state was trained by, likewise; where it cannot be read, the run is not here.
+        disk: has, by run directory, the state that the job would continue from.
+        planned: finetune.yaml by run directory, with resolved interpolations.
+        saved: the config of the training that saved the state, also resolved; runs without a readable one are missing.
     """
     for run in plan.runs:
         state = disk.states.get(run.directory)
@@ -207,10 +214,10 @@ def resuming_findings(
 
 def _unknown(run: PlannedRun) -> Finding:
     message = (
-        f"the job of {run.directory} would go on from a state that lies in its output directory, and no"
-        " torchtune_config.yaml that can be read says of which plan it is"
+        f"the job of {run.directory} would continue from the state in its output directory, which has no readable"
+        " torchtune_config.yaml to show the plan of that state"
     )
-    fix = "move the output directory away if the run is to begin anew; nothing if the state is of this plan"
+    fix = "move the output directory away to start again; ignore if the state belongs to this plan"
     where = at(run, "resume_from_checkpoint")
     return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
 
@@ -223,13 +230,13 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"the job of {run.directory} would go on from a training with {escape(path)} {_text(was)}, and {_text(now)}"
-            " is planned: torchtune 0.6.1 takes the state as it is"
+            f"the job of {run.directory} would continue from a training with {escape(path)} {_text(was)}, but the plan"
+            f" has {_text(now)}; torchtune 0.6.1 uses the state unchanged"
         )
-        more = f"; so would differ {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if len(differing) > 1 else ""
+        more = f"; also different: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if len(differing) > 1 else ""
         fix = (
-            f"plan {field} {_text(was)} again to go on with that training, or move its output directory away to begin"
-            " anew; or take out `Resume from checkpoint`"
+            f"set {field} back to {_text(was)} to continue that training, or move its output directory away to start"
+            " again, or remove `Resume from checkpoint`"
         )
         yield finding(
             _CODE, message + more, field=field, expected=_scalar(now), actual=_scalar(was), fix=fix, at=at(run, field)
@@ -238,23 +245,23 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
     epochs, before = run.integer("epochs", 1), other.get("epochs", there.get("epochs"))
     if epochs != before and state.epochs >= epochs:
         message = (
-            f"the job of {run.directory} would go on from a training of which {state.epochs} epoch(s) are done, and"
-            f" {epochs} are planned: it would train nothing"
+            f"the job of {run.directory} would continue from a training with"
+            f" {counted(state.epochs, 'finished epoch')}, but the plan has {epochs}: it would train 0 epochs"
         )
-        fix = f"plan more than {state.epochs} epochs, or move the output directory away to begin anew"
+        fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory away to start again"
         yield finding(_CODE, message, field="epochs", expected=f"more than {state.epochs}", actual=epochs, fix=fix,
             at=at(run, "epochs"))  # fmt: skip
     elif isinstance(before, int) and state.epochs >= before < epochs:
         message = (
-            f"the training that the job of {run.directory} would go on from is complete, and torchtune 0.6.1 saves no"
-            f" state with the last epoch: epoch {before} would be trained once more, upon what it came to"
+            f"the job of {run.directory} would continue from a complete training, and torchtune 0.6.1 saves no state"
+            f" with the last epoch: it would train epoch {before} again, starting from the final weights"
         )
-        fix = "move the output directory away to begin anew; nothing if one epoch more does not matter"
+        fix = "move the output directory away to start again; ignore if one extra epoch does not matter"
         yield finding(_CODE, message, field="epochs", severity=Severity.WARNING, fix=fix, at=at(run, "epochs"))
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
-    """Return the values of a config by dotted path, without those that change nothing of what is trained."""
+    """Return the values of a config by dotted path, without keys that do not affect the trained weights."""
     if not isinstance(node, Mapping):
         return {path: list(node) if isinstance(node, tuple) else node}
     found: dict[str, Any] = {}
@@ -280,20 +287,21 @@ def check_plan(
     *,
     whole: Plan | None = None,
 ) -> list[Finding]:
-    """Return everything that would go wrong later.
+    """Return the findings of all preflight checks.
 
     Args:
         plan: the plan.
-        disk: what lies on disk of what the plan names.
-        listed: the checkpoint files that finetune.yaml names, by the model's directory; where it is not known yet,
-            the directory is not here.
-        resumed: by the directory of a run that may resume, its finetune.yaml, and the config that the state in its
-            output directory was trained by.
-        whole: the plan with the started runs that are kept, which are part of its design.
+        disk: the state of the files and directories that the plan names.
+        listed: the checkpoint files of finetune.yaml, by the model's directory; directories without known files are
+            missing.
+        resumed: by run directory, for runs that may resume: finetune.yaml, and the config of the training that saved
+            the
+            state in its output directory.
+        whole: the plan together with the kept started runs, which are part of its design.
 
     Returns:
-        Findings about the experiment, each once for all runs that it concerns, with the line in the documents from
-        which the value comes, sorted by it.
+        Sorted findings about the experiment, each once for all runs that it concerns, with the line of the value in the
+        documents.
     """
     return sort_findings(
         [

@@ -1,7 +1,7 @@
-"""Inspection of data set files: what they hold, as the datasets library and torchtune will read it. It only reads.
+"""Inspection of data set files: their content as the datasets library and torchtune read it. Nothing is written.
 
-A file is read once for all runs, row by row, in bounded memory. What the datasets library makes of a row was tried with
-its releases 3 to 5, whose JSON reader hands the rows on to pandas and Arrow: one type for each column.
+A file is read once for all runs, row by row, in bounded memory. The behaviour of the datasets library was tested with
+its releases 3 to 5. Their JSON reader passes the rows to pandas and Arrow: one type for each column.
 """
 
 import importlib
@@ -23,25 +23,25 @@ _MAX_COLUMNS = 50
 _MAX_PARTS = 100
 _MAX_ROWS = 1_000_000
 _MAX_FAULTS = 20
-_DEEPEST = 60  # levels of lists and objects in a cell; Arrow's schema takes 64 in all
-_MAX_PLACES = 1_000  # places in nested cells whose kinds are compared
-_INTEGERS = range(-(2**63), 2**64)  # what ujson and Arrow read
+_DEEPEST = 60  # levels of lists and objects in a cell; Arrow's schema accepts 64 in all
+_MAX_PLACES = 1_000  # compared paths in nested cells
+_INTEGERS = range(-(2**63), 2**64)  # the integers that ujson and Arrow read
 _KINDS: dict[type, CellKind] = {
     bool: "boolean", str: "text", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
 
 
 def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) -> DataFile:
-    """Return what a data set file holds: JSON as `load_dataset("json", field=...)` reads it, or Parquet.
+    """Return the content of a data set file: JSON as `load_dataset("json", field=...)` reads it, or Parquet.
 
     Args:
         path: its absolute path.
-        extension: `.json` or `.parquet`; of other formats nothing is known.
-        forms: how runs make samples of it.
+        extension: `.json` or `.parquet`; other formats are not read.
+        forms: the ways in which runs make samples of it.
 
     Returns:
-        Rows and columns of every part, and of the part `train` the samples of each form; of JSON files up to
-        `MAX_JSON` bytes. Never raises for what lies there.
+        Rows and columns of every part, and the samples of the part `train` for each form; JSON files up to
+        `MAX_JSON` bytes. Never raises because of the file's content.
     """
     try:
         with regular_file(path) as file:
@@ -49,7 +49,9 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
                 return _parquet(file, forms)
             size = file.seek(0, 2)
             if size > MAX_JSON:
-                return DataFile(unread=f"has {size / 1024**2:.0f} MiB; it is looked into up to {MAX_JSON // 1024**2}")
+                return DataFile(
+                    unread=(f"has {size / 1024**2:.0f} MiB; files up to {MAX_JSON // 1024**2} MiB are inspected")
+                )
             file.seek(0)
             return _json(file, forms)
     except FileNotFoundError:
@@ -59,17 +61,17 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
     except OSError as error:
         return DataFile(problem=f"cannot be read: {error.strerror}")
     except MemoryError:
-        return DataFile(unread="takes more memory to look into than there is")
+        return DataFile(unread="needs more memory to inspect than is available")
 
 
 class DataSets:
-    """Data sets as they are seen, each read once for all that is asked of it, as far as that is asked together."""
+    """Inspected data sets. Each file is read once for all forms that are requested together."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], tuple[set[SampleForm], DataFile]] = {}
 
     def inspect(self, path: str, extension: str, forms: Sequence[SampleForm] = ()) -> DataFile:
-        """Return what `inspect_data` does; a file is read again only where a form was not known before."""
+        """Return the result of `inspect_data`; read a file again only for a new form."""
         known, found = self._seen.get((path, extension), (set[SampleForm](), None))
         if found is None or not known.issuperset(forms):
             found = inspect_data(path, extension, forms)
@@ -77,7 +79,7 @@ class DataSets:
         return found
 
     def train_rows(self, path: str, extension: str, runs: Sequence[Mapping[str, Setting]]) -> int | None:
-        """Return how many samples the part for training has, given the settings of all runs on it; None if unseen."""
+        """Return the number of samples of the training part for the settings of its runs; None if not inspected."""
         unnamed = [
             PlannedRun(directory="", name="", line=0, model="", data_path=path, parameters={}, settings=dict(settings))
             for settings in runs
@@ -89,9 +91,9 @@ class DataSets:
 def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
     begin = file.read(len(b"version https://git-lfs"))
     if begin == b"version https://git-lfs":
-        return DataFile(problem="is a Git LFS pointer, not the data: git lfs pull fetches it")
+        return DataFile(problem="is a Git LFS pointer, not the data: run `git lfs pull` to download it")
     if begin.startswith(b"\xef\xbb\xbf"):
-        return DataFile(problem="begins with a byte order mark, which the datasets library does not take")
+        return DataFile(problem="begins with a byte order mark, which the datasets library rejects")
     file.seek(0)
     stream = JsonStream(file)
     try:
@@ -112,18 +114,18 @@ def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
 
 
 def _no_object(stream: JsonStream) -> DataFile:
-    """What a file is that holds no object: a list of rows, mostly."""
+    """Return the problem of a file that does not hold an object, usually a list of rows."""
     kind = "list" if stream.peek() == "[" else _kind_of(stream.value())
     if kind == "list":
         for _ in stream.items():
             break
-    return DataFile(problem=f'holds a {kind}, not parts by name: {{"train": [...], "validation": [...]}}')
+    return DataFile(problem=f'holds a {kind} instead of parts by name: {{"train": [...], "validation": [...]}}')
 
 
 def _json_parts(stream: JsonStream, forms: Sequence[SampleForm]) -> dict[str, DataPart]:
-    """Every part by its name: a list of rows or of texts, or a list for each column; else it is none.
+    """Return every part by its name: a list of rows or of texts, or a list for each column. Other values are not parts.
 
-    Of two parts with one name the last counts, as it does for the datasets library.
+    If two parts have the same name, the last one is used, as in the datasets library.
     """
     parts: dict[str, DataPart] = {}
     for number, name in enumerate(stream.members()):
@@ -139,7 +141,7 @@ def _json_parts(stream: JsonStream, forms: Sequence[SampleForm]) -> dict[str, Da
 
 
 def _rows_of_columns(value: Any) -> Iterator[dict[str, Any]] | None:
-    """The rows of a list for each column; None where it is none."""
+    """Return the rows of an object with one list for each column, or None."""
     if not isinstance(value, dict) or not value or not all(isinstance(cells, list) for cells in value.values()):
         return None
     longest = max(len(cells) for cells in value.values())
@@ -147,7 +149,7 @@ def _rows_of_columns(value: Any) -> Iterator[dict[str, Any]] | None:
 
 
 class _RowReader:
-    """Looks at the rows of one part, one after the other."""
+    """Inspects the rows of one part, one by one."""
 
     def __init__(self, forms: Sequence[SampleForm]) -> None:
         self._sizes, tokens = Sizes(), Tokens()
@@ -161,11 +163,7 @@ class _RowReader:
         self._types = _Types()
 
     def read(self, rows: Iterable[Any]) -> None:
-        """Look at rows.
-
-        Raises:
-            TooLarge: there are more than `_MAX_ROWS`.
-        """
+        """Inspect rows."""
         for row in rows:
             self._count += 1
             if self._count > _MAX_ROWS:
@@ -173,7 +171,7 @@ class _RowReader:
             self._row({"text": row} if isinstance(row, str) else row if isinstance(row, dict) else {})
 
     def found(self) -> DataPart:
-        """Return what was seen."""
+        """Return the result."""
         return DataPart(
             rows=self._count,
             columns=self._columns,
@@ -186,12 +184,12 @@ class _RowReader:
 
     @property
     def characters(self) -> int:
-        """How many characters were seen."""
+        """Return the number of inspected characters."""
         return sum(self._characters.values())
 
     def _row(self, row: Mapping[str, Any]) -> None:
         number = self._count
-        for name in [name for name in row if name not in self._columns]:  # in their order, which messages show
+        for name in [name for name in row if name not in self._columns]:  # in this order, which messages show
             if len(self._columns) < _MAX_COLUMNS or name in self._wanted:
                 self._columns[name] = {"absent": 1} if number > 1 else {}
                 self._characters[name] = 0
@@ -214,20 +212,20 @@ class _RowReader:
 
 
 def _kind_of(value: Any) -> CellKind:
-    return _KINDS.get(type(value), "number")  # as Parquet has dates, bytes and the like, too
+    return _KINDS.get(type(value), "number")  # Parquet also has dates, bytes and similar types
 
 
 def _characters(cell: Any) -> int:
-    """Characters of a conversation's contents; 0 for what is none."""
+    """Return the number of characters of a conversation's contents; 0 for other values."""
     contents = (m.get("content") for m in cell if isinstance(m, dict)) if isinstance(cell, list) else ()
     return sum(len(content) for content in contents if isinstance(content, str))
 
 
 class _Types:
-    """What keeps the datasets library from reading the cells: what Arrow has no type for, with the first such row.
+    """Values that the datasets library cannot read because Arrow has no type for them, with the first such row.
 
-    Arrow takes one type for all cells of a column, and for all values at one place within them, beside null. What the
-    cells themselves are is counted by column.
+    Arrow uses one type for all cells of a column, and for all values at the same path inside them, apart from null. The
+    kinds of the cells themselves are counted by column.
     """
 
     def __init__(self) -> None:
@@ -235,19 +233,19 @@ class _Types:
         self._kinds: dict[tuple[str, ...], CellKind] = {}
 
     def see(self, place: tuple[str, ...], value: Any, row: int) -> None:
-        """Look at a value: a cell, or what lies within one; `place` begins with the column."""
+        """Inspect a value: a cell or a value nested in one; `place` begins with the column."""
         if value is None:
             return
         if len(place) > 1:
             self._kind(place, value, row)
         if isinstance(value, str):
             if _has_surrogate(value):
-                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, which is no character", row)
+                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, which is not a character", row)
         elif isinstance(value, int):
             if value not in _INTEGERS:
                 self._fault(f"a number in {shown(place[0])} has more than 64 bits", row)
         elif isinstance(value, dict | list) and len(place) > _DEEPEST:
-            self._fault(f"{shown(place[0])} is nested more deeply than Arrow takes", row)
+            self._fault(f"{shown(place[0])} is nested more deeply than Arrow accepts", row)
         elif isinstance(value, dict):
             for name, within in value.items():
                 self.see((*place, name), within, row)
@@ -261,7 +259,7 @@ class _Types:
             if len(self._kinds) < _MAX_PLACES:
                 self._kinds[place] = kind
         elif known != kind:
-            self._fault(f"a value within {shown(place[0])} is {kind}, but {known} before", row)
+            self._fault(f"a value inside {shown(place[0])} is {kind}, but {known} in earlier rows", row)
 
     def _fault(self, fault: str, row: int) -> None:
         if len(self.faults) < _MAX_FAULTS:
@@ -278,20 +276,26 @@ def _has_surrogate(text: str) -> bool:
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
-_MAX_CHARACTERS = 256 * 1024**2  # of the texts that are looked at; a small file may hold one text a million times
-_BATCH = 100  # rows that are held at once
-_FEW_ROWS = 8  # likewise, where texts are read plainly
-_PIECE = 1024**2  # bytes that are read at once
-_CODED = 8 * 1024**2  # of a file: each batch of it has all texts before it, so more take very long, and much memory
+_MAX_CHARACTERS = 256 * 1024**2  # of inspected text; a small file may repeat one text a million times
+_BATCH = 100  # rows in memory at once
+_FEW_ROWS = 8  # same, if texts are not dictionary-encoded
+_PIECE = 1024**2  # bytes per read
+_CODED = (
+    8 * 1024**2
+)  # of a file: each batch keeps all earlier texts, so larger dictionaries need too much time and memory
 
 
 def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
-    begin = file.read(4)  # as a Parquet file ends, too
+    begin = file.read(4)  # also at the end of a Parquet file
     if begin != b"PAR1":
-        pointer = "; it looks like a Git LFS pointer: git lfs pull fetches the data" if begin == b"vers" else ""
+        pointer = (
+            "; it looks like a Git LFS pointer: run `git lfs pull` to download the data" if begin == b"vers" else ""
+        )
         return DataFile(problem=f"is not a Parquet file{pointer}")
     if importlib.util.find_spec("pyarrow") is None:
-        return DataFile(unread="is Parquet, and pyarrow is not installed here to look into it")
+        return DataFile(
+            unread=("is a Parquet file, and pyarrow, which is needed to inspect it, is not installed on this machine")
+        )
     arrow = importlib.import_module("pyarrow")
     try:
         return DataFile(parts={TRAIN: _parquet_part(file, forms)})
@@ -301,7 +305,7 @@ def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
 
 
 def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
-    """The rows of a file, as far as runs read them; where they are too many, what its footer says."""
+    """Return the rows of a file that runs read; if there are too many, return only the contents of its footer."""
     parquet = importlib.import_module("pyarrow.parquet")
     found = parquet.ParquetFile(file)
     there = {field.name: _arrow_kind(str(field.type)) for field in found.schema_arrow}
@@ -313,8 +317,8 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
     other = any(there[name] not in {"text", "list"} for name in wanted)
     if not wanted or other or found.metadata.num_rows > _MAX_ROWS:
         return part
-    # texts that are coded in the file stay so: read plainly, each row would hold a copy. How large they are is not
-    # asked: of a damaged file pyarrow ends the process then
+    # Read dictionary-encoded texts as dictionaries: otherwise each row would hold a copy. Do not ask for their size:
+    # pyarrow crashes the process on a damaged file
     is_coded = os.fstat(file.fileno()).st_size <= _CODED
     coded = texts if is_coded else None
     reading = parquet.ParquetFile(file, read_dictionary=coded, buffer_size=_PIECE, pre_buffer=False)
@@ -329,7 +333,7 @@ def _parquet_part(file: BinaryIO, forms: Sequence[SampleForm]) -> DataPart:
 
 
 def _arrow_kind(name: str) -> CellKind:
-    """What a column of an Arrow type holds."""
+    """Return the cell kind of an Arrow type."""
     starts: dict[str, CellKind] = {
         "string": "text", "large_string": "text", "bool": "boolean", "list": "list", "large_list": "list",
         "struct": "object", "null": "null", "dictionary<values=string": "text",

@@ -1,9 +1,9 @@
-"""Checks of data sets on disk against what the runs will read of them, and what is left to learn from.
+"""Checks of data sets on disk: whether the runs can read them, and what they can learn from them.
 
-That are chats that torchtune refuses, samples that are cut off, and losses that are NaN. The recipes of torchtune 0.6.1
-divide the gradients of an optimizer step by the labels in it (training.scale_grads). Where no sample of a step has a
-label, that is 0 / 0: every weight that is trained becomes NaN, the recipe goes on, and ends well. Where a batch of a
-step has none and another has, its loss is NaN in the log alone, as its gradients are 0
+The checks find chats that torchtune refuses, truncated samples, and NaN losses. The recipes of torchtune 0.6.1
+divide the gradients of an optimizer step by its number of labels (training.scale_grads). If no sample of a step has a
+label, that is 0 / 0: every trained weight becomes NaN, and the recipe continues and exits with 0. If one batch of a
+step has no label and another one has some, the loss is NaN only in the log, because the gradients of that batch are 0
 (modules/loss/ce_chunked_output_loss.py; tests/contract/test_training_of_data.py shows both).
 """
 
@@ -37,18 +37,18 @@ _MESSAGES = "messages"
 
 
 def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield what stands against each data set, for the runs that use it."""
+    """Yield the problems of each data set, for the runs that use it."""
     for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
         found = disk.data.get(path)
         if found is None:
             continue
         who = concerning(runs, plan)
-        # a script of the user's own may read data in a way of its own
+        # the user's own script may read data in its own way
         severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
         name, place = f"the data set {shown(path)} of {who}", at(runs[0], "dataset_label", "input_dir_base")
         about = Subject(path, "dataset", place, "data-mismatch", f"{name} will not train", severity)
         if found.absent or found.unread:
-            what = f"{name} {found.unread or 'cannot be seen from here'}"
+            what = f"{name} {found.unread or 'was not found on this machine'}"
             yield about.not_seen(what, unchecked="rows and columns", near=found.near)
         elif found.problem:
             yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
@@ -64,7 +64,7 @@ def _parts(
     about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun]
 ) -> Iterator[Finding]:
     for fault, row in found.parts[TRAIN].faults.items() if TRAIN in found.parts else ():
-        yield about.mismatch(f"row {row} of {TRAIN}: {fault}", fix="correct the row, or take the column out")
+        yield about.mismatch(f"row {row} of {TRAIN}: {fault}", fix="correct the row, or remove the column")
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
     for name, some in ((TRAIN, runs), (VALIDATION, validated)):
         part = found.parts.get(name)
@@ -73,7 +73,7 @@ def _parts(
         if part is None:
             yield _no_part(about, found, name)
         elif part.rows == 0:
-            yield about.mismatch(f"its part {name} has no rows", fix=f"give {name} rows, or another data set")
+            yield about.mismatch(f"its part {name} has no rows", fix=f"add rows to {name}, or use a different data set")
         else:
             yield from _columns(about, some, name, part, all_runs)
             yield from _mixed(about, some, name, part)
@@ -82,17 +82,17 @@ def _parts(
 def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
     message, expected = did_you_mean(name, found.parts, f"it has no part {name}."), f"a list of rows under {name!r}"
-    fix = f"name the part {name} in the file" if there else f'give the rows as {{"{name}": [...]}}'
+    fix = f"rename the part in the file to {name}" if there else f'put the rows in {{"{name}": [...]}}'
     return about.mismatch(message, expected=expected, actual=there or "no part", fix=fix)
 
 
 def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
-    """The columns that the run's type of data set reads: what each must hold, and the setting that names it.
+    """Return the columns that the run's dataset type reads: the kinds each may hold, and the setting that names it.
 
-    torchtune/datasets/_instruct.py, _chat.py, _text_completion.py of 0.6.1; cruijff_kit's two read the same columns as
-    instruct_dataset.
+    Taken from torchtune/datasets/_instruct.py, _chat.py and _text_completion.py of 0.6.1. The two dataset types of
+    cruijff_kit read the same columns as instruct_dataset.
     """
-    kind = run.value("dataset_type")  # instruct_dataset where none is planned
+    kind = run.value("dataset_type")  # instruct_dataset is the default
     if kind == "chat_dataset":
         return {_MESSAGES: ("list", "dataset_type")}
     text = kind == "text_completion_dataset"
@@ -123,7 +123,7 @@ def _columns(
                 is_what = (
                     f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
                 )
-                fix = f"give every row {kind} in {shown(column)}"
+                fix = f"use {kind} in {shown(column)} of every row"
                 yield about.mismatch(f"{where} {is_what}", expected=kind, actual=other, fix=fix)
     if any(column == _MESSAGES for column, _ in places):
         for fault, row in part.messages.items():
@@ -131,7 +131,7 @@ def _columns(
 
 
 def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart) -> str:
-    """Return how another column is read: the nearest in name, else the first one with text that nothing else reads."""
+    """Return the fix that reads a different column: the one with the most similar name, else the first unused text."""
     some = [run for run in runs if column in _wanted(run)]
     wanted = _wanted(some[0])
     texts = [name for name, kinds in part.columns.items() if {*kinds} <= {"text", "null"} and name not in wanted]
@@ -142,20 +142,20 @@ def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column
     if not (near or first) or key == "dataset_type":
         return "give the Dataset type, or rename the column"
     line = to_give(key, (near or first)[0], some, all_runs)
-    return f"{line}, if that is the column to read; or give the Dataset type, or rename the column"
+    return f"{line}, if the runs should read that column; or give the Dataset type, or rename the column"
 
 
 def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
-    """Columns that nobody reads, of which the datasets library cannot make one type all the same."""
+    """Yield unused columns with mixed types, which the datasets library refuses anyway."""
     read = {column for run in runs for column in _wanted(run)}
     for column, kinds in part.columns.items():
         held = [kind for kind in kinds if kind not in {"null", "absent"}]
         if len(held) > 1 and column not in read:
             what = (
-                f"row {kinds[held[1]]} of {name} has {held[1]} in {shown(column)}, and row {kinds[held[0]]} has"
-                f" {held[0]}; the datasets library refuses a column of more than one type, also where nobody reads it"
+                f"row {kinds[held[1]]} of {name} has {held[1]} in {shown(column)}, but row {kinds[held[0]]} has"
+                f" {held[0]}; the datasets library refuses a column of more than one type, even an unused one"
             )
-            fix = f"give every row {held[0]} in {shown(column)}, or take the column out"
+            fix = f"use {held[0]} in {shown(column)} of every row, or remove the column"
             yield about.mismatch(what, expected=held[0], actual=held[1], fix=fix)
 
 
@@ -165,7 +165,7 @@ _CONTEXT: Final = frozenset({
     "schema", "persona", "message", "conversation", "dialog", "dialogue", "source", "problem", "request", "preamble",
     "scenario", "knowledge", "example", "demonstration", "user", "human", "claim", "sentence", "code", "abstract",
 })  # fmt: skip
-"""Words, without a plural, in the name of a column that say what an answer is given to."""
+"""Words, in the singular, of column names that hold the input of an answer."""
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
@@ -177,7 +177,7 @@ def _is_context(column: str) -> bool:
 
 
 def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
-    """Columns that an answer depends on, by their name, and that no training sees."""
+    """Yield columns whose names suggest that answers depend on them, but that no training reads."""
     part = found.parts.get(TRAIN)
     for (kind, read), some in grouped(runs, lambda run: (run.text("dataset_type") or INSTRUCT, _read(run))).items():
         names = [
@@ -191,7 +191,7 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
         message = (
             f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} (filled in"
             f" {part.filled[names[0]]} of {part.rows} rows) {'are' if len(names) > 1 else 'is'} not read:"
-            f" {concerning(some, plan)} train on {columns} alone"
+            f" {concerning(some, plan)} train only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
         fix = _unread_fix(kind, read[0], to_give(field, names[0], some, plan.runs))
@@ -202,19 +202,19 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
 
 
 def _read(run: PlannedRun) -> tuple[str, ...]:
-    """The columns that a run reads, with those that its prompt names."""
+    """Return the columns that a run reads, and those that its prompt names."""
     return (*_wanted(run), *(name for name in _PLACEHOLDER.findall(run.text("prompt")) if name != "input"))
 
 
 def _unread_fix(kind: str, column: str, other: str) -> str:
     if kind == CHAT:
-        return "put its text into the messages; nothing if the runs are to train without it"
+        return "put its text into the messages; ignore if the runs should train without it"
     named = "" if kind == TEXT else f", or {other} to read that column instead"
-    return f"put its text into {shown(column)} in the file{named}; nothing if the runs are to train without it"
+    return f"put its text into {shown(column)} in the file{named}; ignore if the runs should train without it"
 
 
 def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
-    """Rows of which the input or the answer is empty."""
+    """Yield rows with an empty input or an empty answer."""
     part, cases = found.parts.get(TRAIN), dict[tuple[str, RowCount], list[PlannedRun]]()
     for run in runs:
         counts = counts_of(run, part)
@@ -224,32 +224,32 @@ def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) 
         total = part.rows if part else 0
         message = (
             f"{shown(column)} is empty in {rows.count} of {total} rows of {shown(about.name)} (first in row"
-            f" {rows.first}), which {concerning(some, plan)} train on all the same"
+            f" {rows.first}); {concerning(some, plan)} train on these rows anyway"
         )
-        fix = f"fill {shown(column)} or leave these rows out; nothing if they are meant to be empty"
+        fix = f"fill {shown(column)}, or remove these rows; no action if intended"
         yield finding("empty-texts", message, field=column, expected=0, actual=rows.count, fix=fix, at=about.at)
 
 
 def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
-    """Where the file and the summary count differently."""
+    """Yield parts with a different number of rows in the file and in the summary."""
     for name, declared in plan.splits.get(about.name, {}).items():
         part = found.parts.get(name)
         if part is not None and part.rows != declared:
             message = (
-                f"the summary says {declared} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+                f"the summary has {declared} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
             )
-            fix = "correct the summary, or use the data set that it describes"
+            fix = "correct the number in the summary, or use the data set that it describes"
             yield _other_count(message, "dataset", declared, part, fix, about.at)
 
 
 def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
-    """More training samples asked for than there are: the datasets library takes what there is and says nothing."""
+    """Yield runs that ask for more training samples than exist; the datasets library then silently uses all rows."""
     part, field = found.parts.get(TRAIN), "training_samples"
     for asked, some in grouped(runs, lambda run: run.integer(field, 0)).items():
         if part is not None and asked > part.rows > 0:
             message = (
-                f"{concerning(some, plan)}: {asked} training samples are asked for, but {shown(about.name)} has"
-                f" {part.rows} rows in {TRAIN}, and all of them would be used"
+                f"{concerning(some, plan)}: {asked} training samples are requested, but {shown(about.name)} has only"
+                f" {part.rows} rows in {TRAIN}, so all of them are used"
             )
             fix = f"{to_give(field, part.rows, some, plan.runs)}, or use a larger data set"
             yield _other_count(message, field, asked, part, fix, at(some[0], field))
@@ -263,7 +263,7 @@ _RARE = 0.01
 
 
 class _Steps(NamedTuple):
-    """How a run takes samples: those of a batch and of an optimizer step, and whether each epoch may end early."""
+    """Samples of a batch and of an optimizer step of a run, and whether an epoch may end early."""
 
     batch: int
     step: int
@@ -273,7 +273,7 @@ class _Steps(NamedTuple):
 
 
 def label_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield chats that torchtune refuses, samples that are cut, and samples that leave a batch without a label."""
+    """Yield chats that torchtune refuses, truncated samples, and samples that leave a batch without a label."""
     severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
     told: dict[tuple[str, str], None] = {}
     for (path, _), runs in grouped(plan.runs, lambda run: (run.data_path, form_of(run))).items():
@@ -301,7 +301,7 @@ def _steps(run: PlannedRun) -> _Steps:
 def _turns(
     plan: Plan, path: str, counts: SampleCounts, severity: Severity | None, told: dict[tuple[str, str], None]
 ) -> Iterator[Finding]:
-    """Each fault of the conversations of a data set, once for all runs that have it."""
+    """Yield each fault of the conversations of a data set, once for all runs that have it."""
     for fault, rows in counts.faults.items():
         if (path, fault) in told:
             continue
@@ -312,31 +312,31 @@ def _turns(
             f"the data set {shown(path)} of {concerning(concerned, plan)} will not train: row {rows.first} of"
             f" {TRAIN}{more}: {fault}"
         )
-        fix = f"correct {'these rows' if rows.count > 1 else 'the row'}, or leave them out"
+        fix = f"correct {'these rows' if rows.count > 1 else 'the row'}, or remove {'them' if rows.count > 1 else 'it'}"
         place = at(concerned[0], "dataset_label", "input_dir_base")
         yield finding("data-mismatch", message, field="dataset", actual=fault, fix=fix, severity=severity, at=place)
 
 
 def _amount(certain: int, likely: int) -> str:
-    """A number that is counted, or estimated."""
+    """Return a counted or estimated number as text."""
     return str(certain) if certain == likely else f"about {likely}"
 
 
 def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
-    """How to keep what is cut off: the next power of two that holds the longest sample."""
+    """Return the fix for truncated samples: the next power of two that holds the longest sample."""
     size = 2 ** math.ceil(math.log2(max(counts.longest, 2)))
-    return f"{to_give('max_seq_len', size, runs, plan.runs)}, shorten these rows, or leave them out"
+    return f"{to_give('max_seq_len', size, runs, plan.runs)}, shorten these rows, or remove them"
 
 
 def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
     size, likely, empty = counts.form.max_seq_len, counts.likely_cut, counts.likely_empty
     lost = ""
     if empty.count:
-        lost = f"; of {_amount(counts.empty.count, empty.count)} nothing of the answer is left"
+        lost = f"; {_amount(counts.empty.count, empty.count)} of them keep no token of the answer"
     where = runs[0].value("dataset_label")
     message = (
         f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)} are longer than {size}"
-        f" tokens for {concerning(runs, plan)}, and are cut off there (first row {likely.first}{lost}){_basis(counts)}"
+        f" tokens for {concerning(runs, plan)} and will be truncated (first row {likely.first}{lost}){_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
     actual, fix = likely.count, _longer(plan, runs, counts)
@@ -348,19 +348,19 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
 def _basis(counts: SampleCounts) -> str:
     if counts.exact:
         return ""
-    return "; lengths are estimated, as the model's tokenizer was not at hand"
+    return "; lengths are estimated, because the model's tokenizer is not available"
 
 
 def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, severity: Severity | None) -> Finding:
-    """Samples without a label: refused where a step of nothing else is certain to come."""
+    """Yield samples without a label: an error if a step without any label is certain."""
     certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
     what = (
-        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} have no label left within"
+        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} have no label within the first"
         f" {counts.form.max_seq_len} tokens (first row {rows.first})"
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         what = f"{rows.count} of {counts.rows} texts of {name} are empty (first row {rows.first})"
-    fix = _longer(plan, runs, counts) if counts.likely_cut.count else "leave these rows out, or fill them"
+    fix = _longer(plan, runs, counts) if counts.likely_cut.count else "remove these rows, or fill them"
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
     field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")
@@ -370,24 +370,26 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
 def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
     who = concerning(runs, plan)
     if counts.form.dataset_type == TEXT:
-        return f"nothing is learnt from them in {who}"
-    ruined = f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune ends well"
+        return f"{who} learn nothing from them"
+    ruined = (
+        f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune exits without an error"
+    )
     if certain:
-        return f"in {who} an optimizer step in which no sample has a label {ruined}"
+        return f"an optimizer step without any label is certain in {who} and {ruined}"
     taken, packs = _taken(counts), ""
     if counts.form.packed:
         about = "" if _is_counted(counts) else "about "
-        packs = f"in {about}{taken.bare} of {about}{taken.all} packs no sample has a label, and "
+        packs = f"{about}{taken.bare} of {about}{taken.all} packs have no label, and "
     chance = _chance(taken, how, how.step)
     if chance >= _RARE:
-        return f"{packs}in {who} an optimizer step of nothing else, for which the chance is {chance:.0%}, {ruined}"
+        return f"{packs}in {who} an optimizer step without any label, with a chance of {chance:.0%}, {ruined}"
     if _chance(taken, how, how.batch) >= _RARE:
-        return f"{packs}they teach nothing in {who}, and the loss of a batch of nothing else is NaN in the log"
-    return f"{packs}they teach nothing in {who}"
+        return f"{packs}{who} learn nothing from them; a batch without any label shows the loss NaN in the log"
+    return f"{packs}{who} learn nothing from them"
 
 
 def _certain(counts: SampleCounts, how: _Steps) -> bool:
-    """Whether it is certain that a step without a label is trained on, or that nothing else is."""
+    """Return whether a training step without any label is certain, or all steps are such."""
     empty, rows, packs = counts.empty.count, counts.rows, counts.packs
     if empty == rows:
         return rows > 0
@@ -397,9 +399,9 @@ def _certain(counts: SampleCounts, how: _Steps) -> bool:
     if counts.form.packed:
         if packs is None or how.step == 1:
             return how.step == 1 and counts.filling + (packs.bare if packs and _is_counted(counts) else 0) > 0
-        # a sample lies in one pack, so that no more packs than samples have labels
+        # a sample is in one pack, so the packs with labels are at most as many as the samples with labels
         rows, labelled = packs.least, packs.likely - packs.bare if _is_counted(counts) else labelled
-    # the sampler fills up with samples that come twice
+    # the sampler pads by repeating samples
     left = labelled + (math.ceil(rows / how.processes) * how.processes - rows)
     accumulation = how.step // how.batch // how.processes
     steps = steps_per_epoch(rows, batch_size=how.batch, accumulation=accumulation, processes=how.processes)
@@ -407,7 +409,7 @@ def _certain(counts: SampleCounts, how: _Steps) -> bool:
 
 
 class _Taken(NamedTuple):
-    """What batches are made of, samples or packs: how many there are likely, and how many of them without a label."""
+    """The units of batches, samples or packs: their likely number, and how many of them have no label."""
 
     all: int
     bare: int
@@ -421,14 +423,14 @@ def _taken(counts: SampleCounts) -> _Taken:
 
 
 def _is_counted(counts: SampleCounts) -> bool:
-    """Whether the packs were counted, and their labels: every length and label that matters is known."""
+    """Return whether the packs and their labels were counted: every length and label that matters is known."""
     packs = counts.packs
     same = counts.empty.count == counts.likely_empty.count
     return packs is not None and packs.least == packs.most and counts.exact and same
 
 
 def _chance(taken: _Taken, how: _Steps, size: int) -> float:
-    """How likely so many of them that are taken together have no label, once in training, as they are shuffled."""
+    """Return the probability that so many units in a row have no label at least once in training, when shuffled."""
     if taken.bare < size or not taken.all:
         return 0.0
     of_one = math.prod((taken.bare - n) / (taken.all - n) for n in range(min(size, 1000)))
@@ -436,7 +438,7 @@ def _chance(taken: _Taken, how: _Steps, size: int) -> float:
 
 
 def _headers(plan: Plan) -> Iterator[Finding]:
-    """Base models that are given a chat format of which they have never seen the tokens."""
+    """Yield base models with a chat format whose tokens they were never trained on."""
     for model, runs in grouped(plan.runs, lambda run: run.text("torchtune_model_name")).items():
         entry = find_model(model)
         some = [run for run in runs if (run.text("dataset_type") or INSTRUCT) in {INSTRUCT, CHAT} and not full(run)]
@@ -444,7 +446,8 @@ def _headers(plan: Plan) -> Iterator[Finding]:
             continue
         message = (
             f"{entry.name} of {concerning(some, plan)} is a base model: torchtune puts special tokens around each"
-            " message (<|start_header_id|> and the like) whose embeddings nothing has trained, and LoRA does not either"
+            " message (such as <|start_header_id|>) whose embeddings are untrained, and LoRA does not train them"
+            " either"
         )
-        fix = f"use {entry.name}-Instruct, or the Dataset type {TEXT} with prompt and answer in one text"
+        fix = f"use {entry.name}-Instruct, or Dataset type {TEXT} with prompt and answer in one text"
         yield finding("untrained-tokens", message, field="model", actual=entry.name, fix=fix, at=row_of(some[0]))

@@ -1,11 +1,11 @@
 """The design of the experiment: its grid, odd cells, seeds, confounds, and names that contradict the plan.
 
-A cell is odd where one other value in it makes the runs a grid: every combination of the levels, each as often. That is
-weighed against designs that are none on purpose. A factor that never varies otherwise, or that follows from another one
-(alpha from the rank), belongs to the grid as what it follows from.
+A cell is odd if one different value in it makes the runs a grid: every combination of the levels, each equally often.
+Other explanations are considered first: the design may not be a grid on purpose. A factor that never varies
+otherwise, or that follows from another factor (alpha from the rank), belongs to the grid like that factor.
 
-What is remarked about missing combinations and confounds is information: an experimenter may want it so. A base model
-and its instruct version have the same shapes, so that the name of its directory may be all that tells them apart.
+Findings about missing combinations and confounds are infos, because both may be intended. A base model and its
+instruct version have the same shapes, so the name of the directory may be the only difference.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, Scalar, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, Scalar, counted, few, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
 from scaffold_torchtune.preflight.training import at, concerning, effective_batch, full, grouped, row_of
 from scaffold_torchtune.settings import kinds
@@ -31,20 +31,20 @@ from scaffold_torchtune.torchtune_facts import find_model
 
 _LEAST_RUNS: Final = 4
 _LEAST_FOR_TWO: Final = 8  # runs, of which two cells may be odd
-_ALL_TRIED: Final = 40  # runs, of which each is tried; of more, those alone that have a level of their own
+_ALL_TRIED: Final = 40  # runs, each of which is tried; of more runs, only those with a unique level
 _MOST_TRIED: Final = 12
 _RUNS_FOR_A_GAP: Final = 8
-_EVEN: Final = 2.0  # how much larger one of two even steps may be
+_EVEN: Final = 2.0  # maximum ratio between two even steps
 
 Levels = Sequence[Scalar]
 
 
 @dataclass(frozen=True)
 class OddCell:
-    """A value that only one run has (by its position), and the one that would make the runs a grid.
+    """A value that only one run has (by its position), and the value that would make the runs a grid.
 
-    `sizes` are those of the grid by factor. `pair` is the position of another run, where its value may be the odd one
-    as well: each of the two levels then is that of one run. `gaps` are the combinations that would be lacking still.
+    `sizes` are the numbers of levels by factor. `pair` is the position of a second run, if its value may be the odd one
+    instead: then only one run has each of the two levels. `gaps` are the combinations that would still be missing.
     """
 
     run: int
@@ -57,16 +57,16 @@ class OddCell:
 
 
 class _Grid(NamedTuple):
-    """Some runs as a grid: what spans it, and by factor what the others are for each level of what they follow from.
+    """Some runs as a grid: the factors that span it, and the values of each other factor by the level that gives them.
 
-    A factor that follows from nothing has one level.
+    A factor that follows from no other factor has one level.
     """
 
     spans: tuple[str, ...]
     follows: dict[str, tuple[str | None, dict[Scalar, Scalar]]]
 
     def completed(self, combination: Sequence[Scalar]) -> dict[str, Scalar]:
-        """Return the level of each factor in a combination, as far as the other runs tell it."""
+        """Return the level of each factor in a combination, where the other runs determine it."""
         levels = dict(zip(self.spans, combination, strict=True))
         for name, (of, mapping) in self.follows.items():
             key = None if of is None else levels[of]
@@ -76,7 +76,7 @@ class _Grid(NamedTuple):
 
 
 def odd_cells(factors: Mapping[str, Levels]) -> list[OddCell]:
-    """Return the cells that keep the runs from being a whole grid, if few enough do that nothing else explains it.
+    """Return the cells that keep the runs from being a full grid, if they are few and nothing else explains them.
 
     Args:
         factors: by each factor that varies, its levels by run.
@@ -98,13 +98,13 @@ def odd_cells(factors: Mapping[str, Levels]) -> list[OddCell]:
 
 
 def _without_identifiers(factors: Mapping[str, Levels]) -> dict[str, Levels]:
-    """Leave out seeds of which each run has its own: they tell runs apart, and are no factor."""
+    """Remove seeds if each run has its own: such seeds identify runs and are not a factor."""
     is_own = {name: name == "seed" and len(set(levels)) == len(levels) for name, levels in factors.items()}
     return {name: levels for name, levels in factors.items() if not is_own[name]}
 
 
 def _grid(factors: Mapping[str, Levels], runs: Sequence[int]) -> _Grid:
-    """Return what spans the runs: the factors that do not follow from one with as many levels or more."""
+    """Return the factors that span the runs: those that do not follow from one with as many levels or more."""
     spans: list[str] = []
     follows: dict[str, tuple[str | None, dict[Scalar, Scalar]]] = {}
     columns = {name: [levels[run] for run in runs] for name, levels in factors.items()}
@@ -130,7 +130,7 @@ def _sizes(grid: _Grid, factors: Mapping[str, Levels], runs: Sequence[int]) -> d
 def _missing(
     grid: _Grid, factors: Mapping[str, Levels], runs: Sequence[int], whole: int
 ) -> list[tuple[Scalar, ...]] | None:
-    """Return the combinations that some runs lack of a grid of so many runs; None where they are no part of one."""
+    """Return the combinations that some runs lack of a grid with so many runs; None if they are not part of one."""
     combinations = 1
     for size in _sizes(grid, factors, runs).values():
         combinations *= size
@@ -153,7 +153,7 @@ def _suspects(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[int]:
 
 
 def _alone(factors: Mapping[str, Levels], runs: Sequence[int], run: int) -> Iterator[OddCell]:
-    """Yield what is odd of a run where all others are a grid but for one combination."""
+    """Yield the odd cell of a run if all other runs are a grid without one combination."""
     others = [each for each in runs if each != run]
     grid = _grid(factors, others)
     missing = _missing(grid, factors, others, len(runs))
@@ -161,7 +161,7 @@ def _alone(factors: Mapping[str, Levels], runs: Sequence[int], run: int) -> Iter
     if missing is not None and len(missing) == 1:
         expected = grid.completed(missing[0])
     elif len(grid.spans) == 1 and _missing(grid, factors, others, len(others)) == [] and _inside(grid, factors, run):
-        # one factor varies, and the run has a level of it that is its own
+        # one factor varies, and the run has a unique level of it
         expected = {name: mapping[None] for name, (of, mapping) in grid.follows.items() if of is None}
         sizes = {name: size + 1 for name, size in sizes.items()}
     else:
@@ -174,9 +174,9 @@ def _alone(factors: Mapping[str, Levels], runs: Sequence[int], run: int) -> Iter
 
 
 def _inside(grid: _Grid, factors: Mapping[str, Levels], run: int) -> bool:
-    """Whether a run is neither the first nor the last in the order of the one factor that varies.
+    """Return whether a run is neither the first nor the last in the order of the only factor that varies.
 
-    At an end another value may well be meant: a smaller batch for the largest model.
+    At an end a different value may well be intended, such as a smaller batch for the largest model.
     """
     levels = factors[grid.spans[0]]
     if levels.count(levels[run]) > 1:
@@ -186,20 +186,20 @@ def _inside(grid: _Grid, factors: Mapping[str, Levels], run: int) -> bool:
 
 
 def _ends(levels: Levels) -> tuple[Scalar, Scalar]:
-    """The first and the last of some levels: of numbers by size, of anything else as the table has them."""
+    """Return the first and the last of some levels: numbers by size, other values in the order of the table."""
     numbers = [level for level in levels if isinstance(level, int | float)]
     return (min(numbers), max(numbers)) if len(numbers) == len(levels) else (levels[0], levels[-1])
 
 
 def _has_support(cell: OddCell, factors: Mapping[str, Levels]) -> bool:
-    """Whether the level that is expected is one that other runs have."""
+    """Return whether other runs have the expected level."""
     return cell.expected in factors[cell.factor]
 
 
 def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[OddCell]:
-    """Return the likelier of two cells where the value of either may be the odd one: the later, if neither is.
+    """Return the likelier of two cells if the value of either may be the odd one: by default the later.
 
-    Where fewer runs have one of the two values, that is the odd one.
+    If fewer runs have one of the two values, that value is the odd one.
     """
     if (one.factor, one.actual, one.expected) != (other.factor, other.expected, other.actual):
         return []
@@ -219,16 +219,16 @@ def _pair(one: OddCell, other: OddCell, factors: Mapping[str, Levels]) -> list[O
 
 
 def _is_staircase(low: float, shared: float, high: float) -> bool:
-    """Whether a level that is shared parts two others evenly: 1e-5 and 2e-5 with one rank, 2e-5 and 4e-5 with the next.
+    """Return whether a shared level divides two others evenly: 1e-5 and 2e-5 with a rank, 2e-5 and 4e-5 with the next.
 
-    By logarithms. Such runs scale one setting with the other, and none is odd.
+    Steps are compared by logarithm. Such runs scale one setting with the other, and none is odd.
     """
     one, other = shared - low, high - shared
     return one * other > 0 and 1 / _EVEN <= one / other <= _EVEN
 
 
 def _several(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCell]:
-    """Return one odd cell in each of several runs: those with a level that few have, where the others are a grid."""
+    """Return one odd cell in each of several runs: those with a rare level, if the others are a grid."""
     counts = {name: Counter(levels) for name, levels in factors.items()}
     usual = {name: median(counts[name][level] for level in levels) for name, levels in factors.items()}
     rare = {
@@ -258,13 +258,13 @@ def _several(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCell
 
 
 def _distance(one: Scalar, other: Scalar) -> float:
-    """How far apart two levels are, by their ratio; of what is no number, nothing is known."""
+    """Return the distance of two levels by their ratio; 0 if one is not a number."""
     numbers = [float(each) for each in (one, other) if isinstance(each, int | float) and each > 0]
     return abs(math.log(numbers[0] / numbers[1])) if len(numbers) == 2 else 0.0  # noqa: PLR2004 - both
 
 
 def _with_gaps(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCell]:
-    """Return the one odd cell of a grid that lacks a few combinations besides: of a run with a level of its own."""
+    """Return the only odd cell of a grid that also lacks a few combinations: that of a run with a unique level."""
     found: list[OddCell] = []
     counts = {name: Counter(levels) for name, levels in factors.items()}
     lone = [(run, name) for run in runs for name in factors if counts[name][factors[name][run]] == 1]
@@ -285,15 +285,15 @@ def _with_gaps(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCe
 
 
 _LISTED = 6
-_CACHED: Final = "models--"  # what the name of an entry in Hugging Face's cache begins with
+_CACHED: Final = "models--"  # prefix of an entry's name in Hugging Face's cache
 _OF_JOBS: Final = SURROUNDINGS - {"gpus", "models_dir"}
-"""What changes how a run is computed, and not what comes of it."""
+"""Settings that affect how a run is computed, but not its result."""
 
 _USUAL_IN_FULL: Final = {"lr": Bounds(minimum=1e-8, maximum=1e-3)}
-"""What is usual where all weights are trained, if it is something else than with LoRA."""
+"""Usual ranges for full fine-tuning, where they differ from those for LoRA."""
 
 _USUAL_SCALE: Final = Bounds(minimum=1 / 64, maximum=64)
-"""The usual bounds of lora_alpha / lora_rank."""
+"""The usual range of lora_alpha / lora_rank."""
 
 _SETTING_OF: Final = {"model": "torchtune_model_name", "dataset": "dataset_label", "recipe": "custom_recipe"}
 _LABELS: Final = {
@@ -301,7 +301,7 @@ _LABELS: Final = {
     "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
     "seed": "seed", "weight_decay": "weight_decay", "wd": "weight_decay", "lora_dropout": "lora_dropout",
 }  # fmt: skip
-"""What a name may call a setting before its number; in small letters, as `R1` and the like are names of models."""
+"""Abbreviations of settings before a number in a run's name; lowercase, because `R1` is a part of models' names."""
 
 _LONGEST: Final = 300
 _CLAIM: Final = re.compile(
@@ -311,7 +311,7 @@ _CLAIM: Final = re.compile(
 
 
 def design_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield remarks about the design."""
+    """Yield findings about the design."""
     factors = {name: [run.parameters.get(name) for run in plan.runs] for name in plan.varying}
     others = {name: values for name, values in factors.items() if name != "seed"}  # which repeats a combination
     odd = odd_cells({name: levels for name, levels in factors.items() if name not in _OF_JOBS})
@@ -326,7 +326,7 @@ def design_findings(plan: Plan) -> Iterator[Finding]:
 
 
 def _odd(plan: Plan, cell: OddCell) -> Finding:
-    """The one value that keeps the runs from being a grid."""
+    """Return the finding about a value that keeps the runs from being a grid."""
     run, factor = plan.runs[cell.run], cell.factor
     actual, expected = kinds.written(cell.actual), kinds.written(cell.expected)
     sizes, names = " x ".join(map(str, cell.sizes.values())), " x ".join(cell.sizes)
@@ -334,27 +334,30 @@ def _odd(plan: Plan, cell: OddCell) -> Finding:
     has = f"{shown(run.name)} has {factor} {actual}" if others else f"only {shown(run.name)} has {factor} {actual}"
     if cell.pair is not None:
         pair = plan.runs[cell.pair]
-        has = f"{has}, and only {shown(pair.name)} (line {pair.line}) {expected}; with one value in both"
-        fix = f"write the value that both are meant to have in the column {factor}; nothing if both are meant"
+        has = f"{has}, and only {shown(pair.name)} (line {pair.line}) {expected}; with one value for both"
+        fix = f"write one value for both runs in the column {factor}; no action if both values are intended"
     else:
-        has, fix = f"{has}; with {expected}", f"write {expected} for {factor} in this row; nothing if {actual} is meant"
-    lacks = f"lacks {cell.gaps} combination(s) and no more" if cell.gaps else "is complete"
+        has, fix = (
+            f"{has}; with {expected}",
+            (f"write {expected} for {factor} in this row; no action if {actual} is intended"),
+        )
+    lacks = f"lacks only {counted(cell.gaps, 'combination')}" if cell.gaps else "is complete"
     message = f"{has} the grid of {sizes} ({names}) {lacks}"
     if len(cell.sizes) == 1:
-        message = f"{has} the {sizes} runs differ by {names} alone"
+        message = f"{has} the {sizes} runs differ only by {names}"
     place, wanted, found = _cell(run, factor), cell.expected, cell.actual
     return finding("odd-value", message, field=factor, expected=wanted, actual=found, fix=fix, at=place)
 
 
 def _cell(run: PlannedRun, factor: str) -> Location:
-    """The place of a run's own value, else of its row."""
+    """Return the location of a run's own value, or of its row."""
     setting = run.settings.get(_SETTING_OF.get(factor, factor))
     is_own = setting is not None and setting.source.kind is SourceKind.ROW
     return Location(setting.source.file, setting.source.line) if setting and is_own else row_of(run)
 
 
 def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Combinations that are not planned, where every factor meets at least half of them."""
+    """Yield combinations that are not planned, if every factor has at least half of them."""
     levels = {name: list(dict.fromkeys(values)) for name, values in factors.items()}
     size = math.prod(len(each) for each in levels.values())
     planned = set(zip(*factors.values(), strict=True))
@@ -363,12 +366,12 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
     listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
     message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
-    fix = "add their rows to the runs table if they were meant to be there"
+    fix = "add their rows to the runs table if they are intended"
     yield _incomplete(plan, message, "runs", size, len(planned), fix)
 
 
 def _combination(names: list[str], levels: Iterable[Scalar]) -> str:
-    """Return a combination of levels as messages have it: `lora_rank 8, lr 1e-05`."""
+    """Return a combination of levels as in messages: `lora_rank 8, lr 1e-05`."""
     return ", ".join(f"{name} {shown(level)}" for name, level in zip(names, levels, strict=True))
 
 
@@ -378,11 +381,11 @@ def _incomplete(plan: Plan, message: str, field: str, expected: int, actual: int
 
 
 def _seeds(plan: Plan) -> Iterator[Finding]:
-    """What seeds change, where they tell runs apart.
+    """Yield the effect of seeds, if runs differ by seed.
 
-    All four recipes of torchtune 0.6.1 shuffle with a sampler whose own seed is 0 (`_setup_data`), and nothing but
-    LoRA's dropout and the start of its adapter is drawn at random (LoRALinear.initialize_parameters): without an
-    adapter, runs that differ by seed alone end with the same weights.
+    All four recipes of torchtune 0.6.1 shuffle with a sampler that has the fixed seed 0 (`_setup_data`). Only LoRA's
+    dropout and the initial values of its adapter are random (LoRALinear.initialize_parameters): without an adapter,
+    runs that differ only by seed end with the same weights.
     """
     groups = grouped(plan.runs, lambda run: (full(run), _but_for_the_seed(run)))
     seeded = {key: runs for key, runs in groups.items() if len({run.value("seed") for run in runs}) > 1}
@@ -390,16 +393,16 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
     for runs in same:
         seeds = few([str(run.value("seed")) for run in runs], _LISTED)
         message = (
-            f"{concerning(runs, plan)} differ by seed alone ({seeds}), and in full fine-tuning torchtune 0.6.1 draws"
-            " nothing at random from it: all would end with the same weights"
+            f"{concerning(runs, plan)} differ only by seed ({seeds}), but torchtune 0.6.1 uses no random numbers of"
+            " that seed in full fine-tuning: all of them end with the same weights"
         )
-        fix = "keep one of these rows, and the column Seed only where LoRA runs need it"
+        fix = "keep one of these rows, and use the column Seed only for LoRA runs"
         yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))
     drawn = [run for (is_full, _), runs in seeded.items() if not is_full for run in runs]
     if drawn:
         message = (
-            f"in {concerning(drawn, plan)} the seed changes how the adapter starts and its dropout, never the order of"
-            " the data, which torchtune 0.6.1 shuffles with a seed of its own"
+            f"in {concerning(drawn, plan)} the seed affects only the initial adapter and its dropout; torchtune 0.6.1"
+            " shuffles the data with a fixed seed"
         )
         yield finding(
             "seed-effect", message, field="seed", severity=Severity.INFO, fix="nothing", at=_cell(drawn[0], "seed")
@@ -407,25 +410,27 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
 
 
 def _but_for_the_seed(run: PlannedRun) -> tuple[tuple[str, Scalar], ...]:
-    """What is trained in a run: what only names it, or says how its job is computed, is left out."""
+    """Return the settings that affect a run's result, without its names and the settings of its job."""
     left_out = _OF_JOBS | {"seed", "my_wandb_run_name"}
     return tuple((name, setting.value) for name, setting in run.settings.items() if name not in left_out)
 
 
 def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Combinations that are repeated more often than others."""
+    """Yield combinations that have more runs than others."""
     counts = Counter(zip(*others.values(), strict=True))
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
         lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
         listed = few(lacking, _LISTED, between="; ", more="; and {} more")
-        message = f"the seeds are not the same for all combinations: {listed} have {fewest} run(s), others {most}"
-        fix = "add the rows that are missing if every combination should be repeated alike"
+        message = (
+            f"the combinations have different numbers of seeds: {listed} have {counted(fewest, 'run')}, others {most}"
+        )
+        fix = "add the missing rows if every combination should have equally many runs"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
 
 
 def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:
-    """Parameters of which each gives the others: their effects cannot be separated."""
+    """Yield parameters that determine each other: their effects cannot be separated."""
     by_pattern: dict[tuple[int, ...], list[str]] = {}
     for name, values in factors.items():
         levels = list(dict.fromkeys(values))
@@ -433,59 +438,59 @@ def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]
     for names in by_pattern.values():
         if len(names) > 1:
             listed = f"{', '.join(names[:-1])} and {names[-1]}"
-            message = f"{listed} change together in all runs, so their effects cannot be told apart"
+            message = f"{listed} change together in all runs, so their effects cannot be separated"
             yield _confound(plan, message, *names)
 
 
 def _confound(plan: Plan, message: str, *names: str) -> Finding:
-    fix = "nothing if it is meant so; else vary one without the other"
+    fix = "no action if intended; otherwise vary one without the other"
     return finding("confound", message, field=names[0], fix=fix, at=at(plan.runs[0], *names))
 
 
 def _alpha(plan: Plan) -> Iterator[Finding]:
-    """LoRA scales what it adds by alpha / rank."""
+    """Yield findings about alpha / rank, by which LoRA scales its update."""
     ranks = [run for run in plan.runs if run.integer("lora_rank", 0) and run.integer("lora_alpha", 0)]
     scales = {run.integer("lora_alpha", 0) / run.integer("lora_rank", 0) for run in ranks}
     alphas, levels = {run.value("lora_alpha") for run in ranks}, {run.value("lora_rank") for run in ranks}
     if len(levels) < 2 or "lora_alpha" in plan.varying:  # noqa: PLR2004 - it varies
         return
     if len(scales) == 1:
-        message = f"lora_alpha moves with lora_rank, so that alpha / rank is {scales.pop():g} in all runs"
+        message = f"lora_alpha changes with lora_rank, so alpha / rank is {scales.pop():g} in all runs"
         yield _confound(plan, message, "lora_rank")
     elif len(alphas) == 1:
         message = (
-            f"lora_alpha is {alphas.pop()} in all runs, so alpha / rank, by which LoRA scales what it adds, falls from"
+            f"lora_alpha is {alphas.pop()} in all runs, so alpha / rank, the scale of LoRA's update, falls from"
             f" {max(scales):g} to {min(scales):g} as lora_rank grows"
         )
         yield _confound(plan, message, "lora_alpha")
 
 
 def _batch(plan: Plan) -> Iterator[Finding]:
-    """Samples in a step differ, and with them the number of steps and the part of them that is warm-up."""
+    """Yield differences in the samples of a step, which affect the number of steps and the share of warm-up."""
     sizes = Counter(effective_batch(run) for run in plan.runs)
     if len(sizes) > 1:
         names = ("batch_size", "gradient_accumulation_steps", "gpus")
-        parts = ", ".join(f"{size} in {count} run(s)" for size, count in sorted(sizes.items()))
+        parts = ", ".join(f"{size} in {counted(count, 'run')}" for size, count in sorted(sizes.items()))
         message = (
-            f"the samples in an optimizer step (batch size x accumulation x GPUs) differ: {parts}; with them the"
-            " number of steps, and the part of training that is warm-up"
+            f"the number of samples in an optimizer step (batch size x accumulation x GPUs) differs: {parts}; so the"
+            " number of steps differs, and the share of warm-up in training"
         )
         differing = [name for name in names if len({run.value(name) for run in plan.runs}) > 1]
         yield _confound(plan, message, *differing)
 
 
 def unusual_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield a warning for each value that is far outside what is usual."""
+    """Yield a warning for each value far outside its usual range."""
     for name, parameter in PARAMETERS.items():
         for (value, is_full), runs in _said(plan, name).items() if parameter.usual != UNBOUNDED else ():
             bounds = _USUAL_IN_FULL.get(name, parameter.usual) if is_full else parameter.usual
             if isinstance(value, int | float) and not bounds.hold(value):
-                yield _unusual(plan, runs, name, value, f"usual is a number{bounds}")
+                yield _unusual(plan, runs, name, value, f"usually a number{bounds}")
     for (alpha, _), runs in _said(plan, "lora_alpha").items():
         for rank, some in grouped(runs, lambda run: run.value("lora_rank")).items():
             if _is_usual("lora_rank", rank) and _is_usual("lora_alpha", alpha):
                 scale = float(str(alpha)) / float(str(rank))
-                usual = f"LoRA scales what it adds by alpha / rank, {scale:g}; usual is a number{_USUAL_SCALE}"
+                usual = f"LoRA scales its update by alpha / rank, {scale:g}; usually a number{_USUAL_SCALE}"
                 yield from () if _USUAL_SCALE.hold(scale) else [_unusual(plan, some, "lora_alpha", alpha, usual)]
 
 
@@ -494,7 +499,7 @@ def _is_usual(name: str, value: Scalar) -> bool:
 
 
 def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
-    """The runs by the value that somebody chose for a setting, and by whether all weights are trained."""
+    """Return the runs by the chosen value of a setting, and by whether they are full fine-tuning."""
     followed = (SourceKind.DEFAULT, SourceKind.DERIVED)
     chosen = [run for run in plan.runs if name in run.settings and run.settings[name].source.kind not in followed]
     return grouped(chosen, lambda run: (run.value(name), full(run)))
@@ -502,13 +507,13 @@ def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
 
 def _unusual(plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: str) -> Finding:
     message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}: {usual}"
-    fix = f"correct {name}; nothing if {kinds.written(value)} is meant"
-    expected, place = usual.rpartition("usual is ")[2], at(runs[0], name)
+    fix = f"correct {name}; no action if {kinds.written(value)} is intended"
+    expected, place = usual.rpartition("usually ")[2], at(runs[0], name)
     return finding("unusual-value", message, field=name, expected=expected, actual=value, fix=fix, at=place)
 
 
 class _Claim(NamedTuple):
-    """What a run's name claims: `rank8`, that lora_rank is 8."""
+    """A setting that a run's name claims: `rank8` claims that lora_rank is 8."""
 
     text: str
     setting: str
@@ -516,7 +521,7 @@ class _Claim(NamedTuple):
 
 
 def name_findings(plan: Plan) -> Iterator[Finding]:
-    """Yield a warning for each setting of which names say another number; runs that train all weights stand apart."""
+    """Yield a warning for each setting that contradicts names of runs; full fine-tuning runs are listed separately."""
     yield from _models(plan)
     wrong: dict[tuple[str, bool], list[tuple[PlannedRun, _Claim]]] = {}
     for run in plan.runs:
@@ -528,40 +533,40 @@ def name_findings(plan: Plan) -> Iterator[Finding]:
 
 
 def _models(plan: Plan) -> Iterator[Finding]:
-    """Directories of models that are named as another model is."""
+    """Yield model directories with the name of a different model."""
     models = grouped(plan.runs, lambda run: (str(run.checkpoint_dir), run.text("torchtune_model_name")))
     for (directory, model), runs in models.items():
         named, meant = find_model(_name_of(directory)), find_model(model)
         if named and meant and named != meant:
             who, place = concerning(runs, plan), at(runs[0], "model_checkpoint", "models_dir")
             message = (
-                f"the directory of the model {shown(model)} of {who} is named as another model: {shown(directory)}"
+                f"the model directory {shown(directory)} of {who} has the name of a different model than {shown(model)}"
             )
-            fix = "correct the model or its path in the summary; nothing if the directory holds what is meant"
+            fix = "correct the model or its path in the summary; no action if the directory holds {model}"
             yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
 
 
 def _name_of(directory: str) -> str:
-    """The model's name by its directory: the last part, or NAME of `models--ORG--NAME/snapshots/HASH` in a cache."""
+    """Return the model's name by its directory: the last part, or NAME of `models--ORG--NAME/snapshots/HASH`."""
     entries = [part for part in directory.split("/") if part.startswith(_CACHED)]
     return entries[-1].rpartition("--")[2] if entries else posixpath.basename(directory)
 
 
 def _claims(run: PlannedRun) -> Iterator[_Claim]:
     name = run.name[:_LONGEST]
-    for other in (run.model, data_label(run.data_path)[0]):  # which may hold anything: `words_seed1`
+    for other in (run.model, data_label(run.data_path)[0]):  # which may be arbitrary: `words_seed1`
         name = name.replace(other, "")
     matches = list(_CLAIM.finditer(name))
-    is_index = {match[1] for match in matches} == {"r"}  # r1, r2, ...: runs that are numbered
+    is_index = {match[1] for match in matches} == {"r"}  # r1, r2, ...: numbered runs
     for match in matches if not is_index else ():
         number = read_float(match[2])
-        # lr5e5 is how some write 5e-5 where no minus may stand
+        # some write lr5e5 for 5e-5 where a minus is not allowed
         if number is not None and not (match[1] == "lr" and number >= 1):
             yield _Claim(match[0], _LABELS[match[1]], number)
 
 
 def _holds(run: PlannedRun, claim: _Claim) -> bool:
-    """Whether a claim is right, or nothing is known of it: full fine-tuning has no LoRA rank and no alpha."""
+    """Return whether a claim is right, or not known to be wrong: full fine-tuning has neither LoRA rank nor alpha."""
     planned = run.value(claim.setting)
     if planned is None:
         return not (claim.setting in {"lora_rank", "lora_alpha"} and full(run))
@@ -571,11 +576,11 @@ def _holds(run: PlannedRun, claim: _Claim) -> bool:
 
 def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     planned = run.settings.get(claim.setting)
-    chosen = ", a default that nobody chose" if planned and planned.source.kind == "default" else ""
-    but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "all of its weights are trained"
-    more = f"; {count} runs have such a name" if count > 1 else ""
-    message = f"the name {shown(run.name)} says {shown(claim.text)}, but {but}{more}"
-    fix, actual = "give the value that is meant, or correct the name", planned.value if planned else None
+    chosen = ", a default" if planned and planned.source.kind == "default" else ""
+    but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "full fine-tuning trains all weights"
+    more = f"; {counted(count, 'run')} in all have such a name" if count > 1 else ""
+    message = f"the name {shown(run.name)} has {shown(claim.text)}, but {but}{more}"
+    fix, actual = "set the intended value, or correct the name", planned.value if planned else None
     return _mismatch(message, claim.setting, claim.number, actual, fix, row_of(run))
 
 

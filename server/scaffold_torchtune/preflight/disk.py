@@ -1,4 +1,4 @@
-"""Inspection of base models and free space on disk. It only reads."""
+"""Inspection of base models and free space on disk. Nothing is written."""
 
 import contextlib
 import itertools
@@ -18,15 +18,15 @@ from scaffold_torchtune.system.serialization import read_json
 
 
 class Unfit(Exception):
-    """What lies there cannot be read; the message says why, to follow the path in a sentence."""
+    """A file that cannot be read. The message is a predicate: it follows the path in a sentence."""
 
 
 def regular_file(path: str) -> BinaryIO:
-    """Open what a document names for reading, if it is a regular file, without waiting for anybody.
+    """Open a file of the user for reading, if it is a regular file; never block.
 
     Raises:
-        FileNotFoundError: nothing lies there, or not where we may look.
-        Unfit: something else than a readable regular file lies there.
+        FileNotFoundError: no accessible file has this path.
+        Unfit: the path is not a readable regular file.
     """
     try:
         return open_regular(path)
@@ -39,7 +39,7 @@ def regular_file(path: str) -> BinaryIO:
 
 
 def near(path: str) -> tuple[str, ...]:
-    """Return what lies beside a path that does not exist, with nearly its name, or as Hugging Face's cache names it."""
+    """Return names similar to a path that does not exist, from its directory or as Hugging Face's cache spells them."""
     try:
         beside = _names(str(Path(path).parent))
     except (OSError, ValueError):
@@ -49,12 +49,11 @@ def near(path: str) -> tuple[str, ...]:
 
 
 def free_bytes(directory: str) -> int | None:
-    """Return what an unprivileged user may still write below a directory, which need not exist yet.
+    """Return the space that an unprivileged user may still use below a directory, which may not exist yet.
 
     Returns:
-        Free bytes of the file system of the nearest directory that exists, the root aside: what exists of a path only
-        as `/` is not the file system that a compute node will write to. None where nothing of it exists. Quotas are
-        not known here.
+        Free bytes on the file system of the nearest existing directory other than `/`, which is not the file system
+        that compute nodes will write to. None if no such directory exists. Quotas are not considered.
     """
     for folder in (Path(directory), *Path(directory).parents):
         if folder == Path(folder.anchor):
@@ -66,9 +65,9 @@ def free_bytes(directory: str) -> int | None:
 
 
 def in_the_way(directory: str) -> str | None:
-    """Return what lies where a directory is to be made, or one above it, and is none; None where nothing does.
+    """Return the path that keeps a directory from being created, itself or a parent that is not a directory, else None.
 
-    What cannot be seen from here, through links, is not in the way: compute nodes may see another file system.
+    A path behind a link that is not found on this machine is accepted: compute nodes may have it.
     """
     for folder in (Path(directory), *Path(directory).parents):
         if is_directory(folder):
@@ -81,7 +80,7 @@ def in_the_way(directory: str) -> str | None:
 _MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
 _MAX_ENTRIES = 200_000
-_UNLISTED = "what may not be listed"
+_UNLISTED = "a directory without permission to list it"
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
 
@@ -89,13 +88,12 @@ _LEFT = re.compile(r"epoch_[0-9]{1,9}|recipe_state|logs|torchtune_config\.yaml|c
 
 
 def inspect_results(directory: str) -> Results | None:
-    """Return what a training has left in its output directory; None where nothing of one can be seen.
+    """Return the files that a training left in its output directory; None if no training is visible.
 
-    A directory that is there and may not be listed holds something that is not to be written over.
+    An existing directory without permission to list it counts as results, which must not be overwritten.
 
     torchtune 0.6.1 saves the weights of each epoch in epoch_N, recipe_state/recipe_state.pt between epochs, and writes
-    its whole config to torchtune_config.yaml each time that a training starts (training/metric_logging.py,
-    save_config).
+    its whole config to torchtune_config.yaml at the start of each training (training/metric_logging.py, save_config).
     """
     try:
         with os.scandir(directory) as entries:
@@ -118,22 +116,26 @@ def inspect_results(directory: str) -> Results | None:
 
 
 def unseen(directory: str) -> str:
-    """Return why it cannot be said from here what lies in a directory; nothing where it can: also that it is not there.
+    """Return why the content of a directory is unknown; '' if it is known, or if the directory does not exist.
 
-    A path of which nothing exists here is on a file system that other machines have.
+    A path without any part on this machine is on a file system of other machines.
     """
     try:
         os.scandir(directory).close()
     except (FileNotFoundError, NotADirectoryError):
         above = [folder for folder in Path(directory).parents if folder != Path(folder.anchor)]
-        return "" if any(map(is_there, above)) else f"there is no {escape(str(above[-1] if above else directory))} here"
+        return (
+            ""
+            if any(map(is_there, above))
+            else (f"{escape(str(above[-1] if above else directory))} was not found on this machine")
+        )
     except (OSError, ValueError) as error:
-        return f"{escape(directory)} cannot be looked into: {getattr(error, 'strerror', None) or error}"
+        return f"{escape(directory)} cannot be read: {getattr(error, 'strerror', None) or error}"
     return ""
 
 
-_MAX_HEADER = 4 * 1024**2  # a model takes a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
-_MAX_HEADERS = 16 * 1024**2  # of all files of a directory
+_MAX_HEADER = 4 * 1024**2  # a model needs a tenth of that; the format allows 100 MB (tensor.rs: MAX_HEADER_SIZE)
+_MAX_HEADERS = 16 * 1024**2  # for all files of a directory
 _MAX_JSON = 4 * 1024**2
 _MAX_FILES = 2_000
 _MAX_NAME = 500
@@ -145,11 +147,11 @@ _DTYPES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
     "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
-"""Bytes of an element by its type (safetensors, tensor.rs: Dtype)."""
+"""Bytes of an element by type (safetensors, tensor.rs: Dtype)."""
 
 
 def inspect_checkpoint(directory: str) -> CheckpointState:
-    """Return what lies in the directory of a base model. Never raises for what lies there."""
+    """Return the content of a base model's directory. Never raises because of that content."""
     try:
         files = _files(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +159,7 @@ def inspect_checkpoint(directory: str) -> CheckpointState:
             return CheckpointState(problem="is not a directory")
         return CheckpointState(absent=True, near=near(directory))
     except (OSError, ValueError) as error:
-        return CheckpointState(problem=f"cannot be looked into: {getattr(error, 'strerror', None) or error}")
+        return CheckpointState(problem=f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if "config.json" not in files and (snapshots := _snapshots(directory)):
         return CheckpointState(snapshots=snapshots)
     budget, tensors = _MAX_HEADERS, {}
@@ -175,7 +177,7 @@ def inspect_checkpoint(directory: str) -> CheckpointState:
 
 
 def _snapshots(directory: str) -> tuple[str, ...]:
-    """The states of a model in an entry of Hugging Face's cache: `models--ORG--NAME/snapshots/HASH`."""
+    """Return the versions of a model in an entry of Hugging Face's cache: `models--ORG--NAME/snapshots/HASH`."""
     main = ""
     with contextlib.suppress(Unfit, OSError, ValueError), regular_file(f"{directory}/refs/main") as file:
         main = file.read(_MAX_NAME).decode().strip()
@@ -187,19 +189,19 @@ def _snapshots(directory: str) -> tuple[str, ...]:
 
 
 def _of_config(item: tuple[str, Any]) -> tuple[str, int]:
-    """A whole number of config.json, by its key; of true and false 1 and 0, of anything else nothing."""
+    """Return the whole numbers of config.json by key, true as 1 and false as 0, without other values."""
     key, value = item
     is_number = isinstance(value, int) and abs(value) <= _MAX_INTEGER
     return (key, int(value)) if is_number and _is_plain(key) else ("", 0)
 
 
 def _is_plain(name: Any) -> bool:
-    """Whether a text from a file can be the name of something here: other texts have no place in a result."""
+    """Return whether a text from a file can be a file name; results do not show other texts."""
     return isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable()
 
 
 def _files(directory: str) -> dict[str, int]:
-    """Size by name of the regular files in a directory and in those directly below it."""
+    """Return the size by name of the regular files in a directory and its subdirectories."""
     found: dict[str, int] = {}
     for name in _names(directory):
         mode, size = _kind(f"{directory}/{name}")
@@ -216,7 +218,7 @@ def _files(directory: str) -> dict[str, int]:
 
 
 def _kind(path: str) -> tuple[int, int]:
-    """Mode and size of what lies at a path; no mode where that cannot be said."""
+    """Return mode and size of a path; mode 0 if unknown."""
     with contextlib.suppress(OSError):
         there = Path(path).stat()
         return there.st_mode, there.st_size
@@ -224,14 +226,14 @@ def _kind(path: str) -> tuple[int, int]:
 
 
 def _names(directory: str) -> list[str]:
-    """The first names in a directory, in order, without those that no file of a model has: not UTF-8, invisible."""
+    """Return the first names in a directory, sorted, without names that no model file has: not UTF-8 or invisible."""
     with os.scandir(directory) as entries:
         names = [entry.name for entry in itertools.islice(entries, 4 * _MAX_FILES)]
     return sorted(filter(_is_plain, names))[:_MAX_FILES]
 
 
 def _object(path: str) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
+    """Return a JSON object, or None."""
     try:
         with regular_file(path) as file:
             content = read_json(file.read(_MAX_JSON + 1), _MAX_JSON)
@@ -241,7 +243,7 @@ def _object(path: str) -> dict[str, Any] | None:
 
 
 def _mapped(path: str) -> dict[str, str] | None:
-    """The file of each tensor as an index says; None where there is no index that can be read."""
+    """Return the file of each tensor by an index; None without a readable index."""
     content = _object(path)
     mapped = {} if content is None else content.get("weight_map", {})
     if content is None or not isinstance(mapped, dict):
@@ -256,9 +258,9 @@ _SHARD = re.compile(r"(?P<set>.*?)-?(?P<number>[0-9]{1,9})-of-(?P<last>[0-9]{1,9
 
 
 def _weights(files: Iterable[str], index: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that hold a model, by its index or, where there is none, by their names; none where it is open.
+    """Return the files of a model, by its index or else by their names; empty if unclear.
 
-    An adapter is no model, nor is what Meta and Mistral lay beside it in a format of their own (consolidated).
+    Adapters are not a model, and neither are the files in Meta's or Mistral's own format (consolidated).
     """
     there = {name for name in files if _WEIGHTS.fullmatch(name)}
     if index and there.issuperset(index.values()):
@@ -277,31 +279,33 @@ def _weights(files: Iterable[str], index: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
-    """Read the header of a safetensors file of at most so many bytes; return it, and how many bytes it takes.
+    """Read the header of a safetensors file with a limit in bytes; return it and its length in bytes.
 
-    Eight bytes of length, little-endian, then JSON (the format's README).
+    The format: eight bytes of length, little-endian, then JSON (safetensors README).
     """
     try:
         with regular_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             begin = file.read(8)
             if begin == b"version ":
-                return TensorFile(problem="is a Git LFS pointer, not the weights: git lfs pull fetches them"), 0
+                return TensorFile(
+                    problem="is a Git LFS pointer, not the weights: run `git lfs pull` to download them"
+                ), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= size - 8:
                 return TensorFile(problem="is not a whole safetensors file"), 0
             if length > most:
-                return TensorFile(problem=f"has a header of {length} bytes, more than the tensors of a model take"), 0
+                return TensorFile(problem=f"has a header of {length} bytes, more than a model's tensors need"), 0
             return _header(read_json(file.read(length), most), size - 8 - length), length
     except (Unfit, OSError, ValueError):
         return TensorFile(problem="cannot be read as a safetensors file"), 0
 
 
 def _header(header: Any, size: int) -> TensorFile:
-    """The shapes, where the file is as long as its header says.
+    """Return the shapes, if the file is as long as its header requires.
 
     Raises:
-        ValueError: it is no header.
+        ValueError: it is not a header.
     """
     tensors = {name: entry for name, entry in _dict(header).items() if name != "__metadata__"}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -312,24 +316,24 @@ def _header(header: Any, size: int) -> TensorFile:
             raise ValueError(name)
         item = _DTYPES.get(str(entry.get("dtype")))
         if item is not None and math.prod(shape) * item != end - begin:
-            return TensorFile(problem=f"gives {escape(name)} {end - begin} bytes, which its shape does not take")
+            return TensorFile(problem=f"has {end - begin} bytes for {escape(name)}, which does not match its shape")
         needed, shapes[name] = max(needed, end), shape
     if needed > size:
-        return TensorFile(problem=f"is cut off: {needed - size} bytes of its tensors are missing")
+        return TensorFile(problem=f"is truncated: {needed - size} bytes of its tensors are missing")
     if needed < size:
-        return TensorFile(problem=f"has {size - needed} bytes more than its tensors take")
+        return TensorFile(problem=f"has {size - needed} bytes more than its tensors need")
     return TensorFile(shapes=shapes)
 
 
 def _dict(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("no object")  # noqa: TRY004 - of what a file holds
+        raise ValueError("not an object")  # noqa: TRY004 - of what a file holds
     return value
 
 
 def _whole_numbers(value: Any, least: int = 0, most: int = 16) -> tuple[int, ...]:
-    """The whole numbers of a list; neither negative nor larger than 64 bits hold."""
+    """Return the whole numbers of a list, each from 0 to the largest 64-bit number."""
     fits = isinstance(value, list) and least <= len(value) <= most
     if not fits or not all(type(number) is int and 0 <= number <= _MAX_INTEGER for number in value):
-        raise ValueError("no whole numbers")
+        raise ValueError("not whole numbers")
     return tuple(value)

@@ -1,8 +1,8 @@
-"""How long the training samples of a data set are, and what of them is left to learn from.
+"""Lengths of the training samples of a data set, and their remaining labels.
 
-Where the model's own tokenizer is at hand it counts the samples for which it matters. Else lengths have bounds: no
-text has more tokens than bytes, as the tokenizers here go down to bytes, and no token reaches over white space between
-words, so there are as many as words.
+If the model's own tokenizer is available, it counts the samples whose exact length matters. Otherwise lengths have
+bounds: a text has at most as many tokens as bytes, because these tokenizers fall back to bytes, and at least as many
+tokens as words, because no token extends over white space between words.
 """
 
 import math
@@ -26,15 +26,15 @@ from scaffold_torchtune.preflight.tokenizers import (
 from scaffold_torchtune.torchtune_facts import find_model
 
 INSTRUCT, CHAT, TEXT = "instruct_dataset", "chat_dataset", "text_completion_dataset"
-_BYTES_OF_A_TOKEN = 4  # of English text in the tokenizers here, roughly
-_LONGEST = 200_000  # characters of a text that are counted token by token; longer ones are estimated
-_BUDGET = 4_000_000  # characters that are counted token by token for one data set: about a second
-_WIDEST = 12  # bytes of a character, also where NFC makes three of it
-_LABELLED = 2  # tokens of a text of which one has a label: nothing comes before the first
+_BYTES_OF_A_TOKEN = 4  # of English text with these tokenizers, roughly
+_LONGEST = 200_000  # characters of a text that are tokenized; longer texts are estimated
+_BUDGET = 4_000_000  # characters that are tokenized for one data set: about a second
+_WIDEST = 12  # bytes of a character, also if NFC makes it three characters
+_LABELLED = 2  # tokens of a text with one label: the first token has none
 
 
 class Span(NamedTuple):
-    """A number of tokens: at least, likely, and at most."""
+    """A number of tokens: minimum, likely, and maximum."""
 
     least: int
     likely: int
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 
 def form_of(run: PlannedRun) -> SampleForm | None:
-    """Return how a run makes samples; None where its type of data set is not torchtune's."""
+    """Return how a run makes samples; None if its dataset type is not one of torchtune."""
     kind = run.text("dataset_type") or INSTRUCT
     if kind not in {INSTRUCT, CHAT, TEXT}:
         return None
@@ -75,7 +75,7 @@ def _unescaped(prompt: str) -> str:
 
 
 def forms_by_data(runs: Iterable[PlannedRun]) -> dict[str, list[SampleForm]]:
-    """Return the forms of runs by the path of their data set, each once."""
+    """Return the distinct forms of runs by the path of their data set."""
     found: dict[str, dict[SampleForm, None]] = {}
     for run in runs:
         if (form := form_of(run)) is not None:
@@ -84,7 +84,7 @@ def forms_by_data(runs: Iterable[PlannedRun]) -> dict[str, list[SampleForm]]:
 
 
 def counts_of(run: PlannedRun, part: DataPart | None) -> SampleCounts | None:
-    """Return what the samples of a run are, where they were counted."""
+    """Return the sample counts of a run, if its data was inspected."""
     if part is None:
         return None
     form = form_of(run)
@@ -92,14 +92,14 @@ def counts_of(run: PlannedRun, part: DataPart | None) -> SampleCounts | None:
 
 
 class Tokens:
-    """The tokenizers of models, each loaded when it is first needed, and how much may still be counted with them."""
+    """The tokenizers of models, each loaded on first use, and the number of characters they may still count."""
 
     def __init__(self, budget: int = _BUDGET) -> None:
         self._counters: dict[tuple[str, tuple[str, ...]], TokenCounter | None] = {}
         self._left = budget
 
     def of(self, form: SampleForm, pieces: Collection[Piece]) -> TokenCounter | None:
-        """Return what counts the pieces of a sample; None where nothing does, or too much was counted already."""
+        """Return the counter for the pieces of a sample; None without a counter, or above the limit."""
         size = sum(len(piece.text) for piece in pieces)
         if size > min(self._left, _LONGEST):
             return None
@@ -112,13 +112,13 @@ class Tokens:
 
 
 class Sizes:
-    """Words and bytes of the texts of one row, measured once for all forms."""
+    """Numbers of words and bytes of the texts of one row, measured once for all forms."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, int]] = {}
 
     def of(self, text: str) -> tuple[int, int]:
-        """Return the words of a text, as white space sets them apart, and its bytes in UTF-8."""
+        """Return the number of words of a text, separated by white space, and of its bytes in UTF-8."""
         found = self._known.get(text)
         if found is None:
             data = text.encode(errors="replace")
@@ -132,7 +132,7 @@ class Sizes:
 
 @dataclass
 class _Tallied:
-    """Counts of rows, as they grow."""
+    """A growing count of rows."""
 
     count: int = 0
     first: int = 0
@@ -147,10 +147,10 @@ class _Tallied:
 
 @dataclass
 class Packing:
-    """torchtune's packing (datasets/_packed.py): samples in their order, each whole, or a text on into the next pack.
+    """torchtune's packing (datasets/_packed.py): samples in order, each whole, or texts split across packs.
 
-    No other way to cut the samples, in their order, into packs takes fewer; so with shorter samples there are never
-    more packs, and bounds of the lengths give bounds of the packs.
+    No other way to divide the samples into packs in order needs fewer packs. So shorter samples never need more packs,
+    and bounds of the lengths give bounds of the packs.
     """
 
     size: int
@@ -161,10 +161,10 @@ class Packing:
     labelled: bool = False
 
     def add(self, length: int, *, labelled: bool = True) -> None:
-        """Pack a sample of so many tokens, of which some have a label or none."""
+        """Pack a sample with so many tokens; `labelled`: whether it has a label."""
         if self.splits:
             has_room, self.held = self.held < self.size, self.held + length
-            while self.held > self.size:  # as there: a full pack is let go when more comes
+            while self.held > self.size:  # as in torchtune: a full pack is closed when more tokens follow
                 self._full(self.held - self.size, labelled=labelled and has_room)
                 has_room = True
         elif self.held + length > self.size:
@@ -174,23 +174,23 @@ class Packing:
         self.labelled |= labelled
 
     def _full(self, held: int, *, labelled: bool = False) -> None:
-        """Let a pack go, and begin the next; `labelled` is whether the sample that is parted has a label there."""
+        """Close a pack and begin the next; `labelled`: whether the divided sample has a label in this pack."""
         self.bare += not (self.labelled or labelled)
         self.packs, self.held, self.labelled = self.packs + 1, held, False
 
     def all_bare(self) -> int:
-        """Return how many packs have no label, the last one too."""
+        """Return the number of packs without a label, including the last one."""
         return self.bare + (1 if self.held and not self.labelled else 0)
 
     def all(self) -> int:
-        """Return how many packs there are, the last one too."""
+        """Return the number of packs, including the last one."""
         return self.packs + (1 if self.held else 0)
 
 
 class _Frame(NamedTuple):
-    """What a sample is without the texts of its messages: its length, what comes before the first label.
+    """A sample without the texts of its messages: its length, and its length before the first label.
 
-    `masked`: how many messages do.
+    `masked`: the number of messages before the first label.
     """
 
     length: Span
@@ -225,7 +225,7 @@ class Tally:
         self._spare = self._room() if self._layout and not self._packings else None
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """Count a row; what has not the type that is read is reported elsewhere and not counted here."""
+        """Count a row; rows with a value of the wrong type are reported elsewhere and not counted here."""
         if self._last is not None and number > self._last:
             return
         messages = self._chat(number, row) if self.form.dataset_type == CHAT else self._pair(number, row)
@@ -245,7 +245,7 @@ class Tally:
         return None if found else messages
 
     def _room(self) -> int:
-        """How many characters of an input and an output fit for certain, with labels left, where all are ASCII."""
+        """Return how many ASCII characters of input and output certainly fit, with labels left."""
         how = LAYOUTS[self.form.tokenizer]
         frame = self._frame([message.role for message in self._messages([""] * len(self.form.columns))], how)
         prompt = len(self.form.system_prompt) * _WIDEST
@@ -266,12 +266,12 @@ class Tally:
         return self._messages([str(cell) for cell in cells])
 
     def _messages(self, texts: Sequence[str]) -> list[Message]:
-        """The messages of an input and an output, or the one text."""
+        """Return the messages of an input and an output, or of the only text."""
         pair = [Message(role, (text,)) for role, text in zip(("user", "assistant"), texts, strict=False)]
         return with_system_prompt(pair, self.form.system_prompt)
 
     def _measure(self, number: int, messages: Sequence[Message], how: Layout) -> None:
-        """Count a sample by the bounds of its length, and by the tokenizer where these leave open what matters."""
+        """Count a sample by the bounds of its length, and by the tokenizer if these bounds are not sufficient."""
         length, label = self._bounded(messages, how)
         open_length = length.least <= self._limit < length.most or (self._packings and length.least < length.most)
         if open_length or label.least < self._labels_end <= label.most:
@@ -298,7 +298,7 @@ class Tally:
             self._likely_empty.add(number)
 
     def _bounded(self, messages: Sequence[Message], how: Layout) -> tuple[Span, Span]:
-        """Bounds of the length, and of the position of the first label."""
+        """Return bounds of the length and of the position of the first label."""
         if self._is_text and not messages[0].texts[0]:
             return self._placed(*_sums(self._pieces(messages, how), lambda piece: _fixed(piece, how)))
         roles = tuple(message.role for message in messages)
@@ -327,9 +327,9 @@ class Tally:
         return _Frame(length, before, masked)
 
     def _placed(self, length: Span, before: Span) -> tuple[Span, Span]:
-        """The length, and the position of the first label where so many masked tokens come first.
+        """Return the length, and the position of the first label after so many masked tokens.
 
-        The first token of all has none, as nothing comes before it: of a text of one token there is no label.
+        The very first token has no label, as nothing precedes it: a text of one token has no label.
         """
         if not self._is_text:
             return length, Span(*(max(tokens, 1) for tokens in before))
@@ -337,7 +337,7 @@ class Tally:
         return length, Span(*(1 if tokens >= _LABELLED else self._limit for tokens in short))
 
     def _masked(self, role: str) -> bool:
-        """Whether a message has no labels (OpenAIToMessages and InputOutputToMessages of data/_messages.py)."""
+        """Return whether a message has no labels (OpenAIToMessages and InputOutputToMessages of data/_messages.py)."""
         if role == "assistant":
             return False
         return not self.form.train_on_input or (role == "system" and bool(self.form.system_prompt))
@@ -356,7 +356,7 @@ class Tally:
         return list(how.pieces(masked))
 
     def _spans(self, pieces: Sequence[Piece], counter: TokenCounter) -> tuple[Span, Span]:
-        """The length, and the position of the first label, as the tokenizer counts."""
+        """Return the length and the position of the first label as the tokenizer counts them."""
 
         def counted(piece: Piece) -> Span:
             count = counter.count(piece.text, trim=piece.trim) if piece.text else piece.tokens
@@ -365,7 +365,7 @@ class Tally:
         return self._placed(*_sums(pieces, counted))
 
     def counts(self) -> SampleCounts:
-        """Return what was counted."""
+        """Return the counts."""
         packs, bare = [packing.all() for packing in self._packings], [each.all_bare() for each in self._packings]
         return SampleCounts(
             form=self.form,
@@ -384,7 +384,7 @@ class Tally:
 
 
 def _sums(pieces: Iterable[Piece], span_of: Callable[[Piece], Span]) -> tuple[Span, Span]:
-    """The length of a sample, and that of what is masked before its first token that is not."""
+    """Return the length of a sample, and the length of the masked part before its first unmasked token."""
     total, before, is_open = Span(0, 0, 0), Span(0, 0, 0), False
     for piece in pieces:
         span = span_of(piece)
@@ -396,7 +396,7 @@ def _sums(pieces: Iterable[Piece], span_of: Callable[[Piece], Span]) -> tuple[Sp
 
 
 def _fixed(piece: Piece, how: Layout) -> Span:
-    """Bounds of what a sample is made of besides the texts of its messages."""
+    """Return bounds of the length of a piece that is not a message's text."""
     if not piece.text:
         return Span(piece.tokens, piece.tokens, piece.tokens)
     data = piece.text.encode(errors="replace")

@@ -1,11 +1,11 @@
-"""Tokenizers of torchtune 0.6.1: how each lays conversations out, what it refuses of them, and its tokens counted.
+"""Tokenizers of torchtune 0.6.1: the layout of conversations, the conversations that they refuse, and token counts.
 
-`OpenAIToMessages` and `validate_messages` are in torchtune/data/_messages.py; what a tokenizer takes besides is in
-`tokenize_messages` of torchtune/models/*/_tokenizer.py and in mistral/_prompt_template.py, which have the layouts too.
-tests/contract/test_sample_lengths.py holds what follows from them to the tokenizers themselves.
+`OpenAIToMessages` and `validate_messages` are in torchtune/data/_messages.py. Further restrictions and the layouts are
+in `tokenize_messages` of torchtune/models/*/_tokenizer.py and in mistral/_prompt_template.py.
+tests/contract/test_sample_lengths.py compares this module with the tokenizers themselves.
 
-Tokens are counted by the libraries that torchtune uses itself, where they are installed:
-`pip install "scaffold-torchtune[tokens]"` brings tiktoken (Llama 3, and the byte-level BPE of Qwen2.5 and Phi-4) and
+Tokens are counted by the libraries that torchtune uses itself, if they are installed:
+`pip install "scaffold-torchtune[tokens]"` installs tiktoken (Llama 3, and the byte-level BPE of Qwen2.5 and Phi-4) and
 sentencepiece (Mistral, Gemma, Phi-3). Without them, or without the tokenizer's files, lengths are estimated.
 """
 
@@ -27,29 +27,29 @@ _TAKEN: Final = {
     "torchtune.models.mistral.mistral_tokenizer": ("user", "assistant", "ipython"),  # keys of MistralChatTemplate
     "torchtune.models.phi3.phi3_mini_tokenizer": ("system", "user", "assistant"),  # any other raises
 }
-"""The roles that a tokenizer takes, where it does not take all."""
+"""The accepted roles of tokenizers that do not accept all roles."""
 
-_GLUED: Final = "torchtune.models.gemma.gemma_tokenizer"  # nothing is put between messages
+_GLUED: Final = "torchtune.models.gemma.gemma_tokenizer"  # it puts nothing between messages
 
 
 class Message(NamedTuple):
-    """A message as torchtune makes it: its role, and its texts, which are encoded one by one."""
+    """A message as torchtune makes it: its role, and its texts, which are encoded separately."""
 
     role: str
     texts: tuple[str, ...]
 
 
 def message_faults(messages: Sequence[Any]) -> Iterator[str]:
-    """Yield what is wrong with a conversation of any run: what is no message, and contents that are no text."""
+    """Yield faults of a conversation in any run: values that are not messages, and contents that are not text."""
     if not messages:
-        yield "there is no message in it"
+        yield "it has no messages"
     for message in messages:
         if not isinstance(message, dict):
-            yield "a message is no object"
+            yield "a message is not an object"
             continue
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            yield f"a message has no role among {', '.join(ROLES[:-1])} and {ROLES[-1]}"
+            yield f"a message has a role other than {', '.join(ROLES[:-1])} and {ROLES[-1]}"
         if isinstance(content, list):
             yield from _content_faults(content)
         elif not isinstance(content, str):
@@ -57,20 +57,20 @@ def message_faults(messages: Sequence[Any]) -> Iterator[str]:
 
 
 def _content_faults(content: Sequence[Any]) -> Iterator[str]:
-    """Parts of a content that torchtune does not encode: of others than text and images nothing arrives, unsaid."""
+    """Yield parts of a content that torchtune does not encode: it silently skips parts other than text and images."""
     if not content:
         yield "a message has no text as its content"
     for part in content:
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            yield "a part of a message's content is no object with a type"
+            yield "a part of a message's content is not an object with a type"
         elif part["type"] == "image_url":
-            yield "a message holds an image, which the models here do not take"
+            yield "a message has an image, which these models do not accept"
         elif part["type"] != "text" or not isinstance(part.get("text"), str):
-            yield "a part of a message's content is no text"
+            yield "a part of a message's content is not text"
 
 
 def messages_of(cell: Any) -> list[Message] | None:
-    """Return a conversation; None where it has a fault of `message_faults`."""
+    """Return a conversation; None if it has a fault of `message_faults`."""
     if not isinstance(cell, list) or next(iter(message_faults(cell)), None):
         return None
     return [Message(message["role"], _texts(message["content"])) for message in cell]
@@ -81,19 +81,19 @@ def _texts(content: Any) -> tuple[str, ...]:
 
 
 def with_system_prompt(messages: Sequence[Message], system_prompt: str) -> list[Message]:
-    """Return the messages that are trained on: a system prompt of the run takes the place of those of the data."""
+    """Return the messages used in training: a system prompt of the run replaces the system messages of the data."""
     if not system_prompt:
         return list(messages)
     return [Message("system", (system_prompt,)), *(each for each in messages if each.role != "system")]
 
 
 def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: bool) -> Iterator[str]:
-    """Yield why torchtune would not train on a conversation as it stands.
+    """Yield reasons why torchtune would not train on a conversation.
 
     Args:
         messages: the conversation, with the system prompt of the run.
-        tokenizer: torchtune's builder of the tokenizer; empty where it is not known.
-        train_on_input: whether what is not the assistant's is trained on too.
+        tokenizer: torchtune's builder of the tokenizer; empty if unknown.
+        train_on_input: whether messages of other roles than the assistant are trained on too.
     """
     roles = [message.role for message in messages]
     if len(roles) < 2:  # noqa: PLR2004 - as validate_messages has it
@@ -101,8 +101,8 @@ def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: 
     last = "assistant"
     for number, role in enumerate(roles):
         if role == "assistant" and last != "user":
-            after = f"a message of {last}" if number else "nothing"
-            yield f"an assistant's message follows {after}, where torchtune wants a user's message before it"
+            after = f"a message with the role {last}" if number else "nothing"
+            yield f"an assistant's message follows {after}, but torchtune requires a user's message before it"
         if role == last == "user":
             yield "two messages of the user follow each other, which torchtune refuses"
         if role == "system" and number:
@@ -111,15 +111,18 @@ def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: 
     taken = _TAKEN.get(tokenizer, ROLES)
     for role in dict.fromkeys(roles):
         if role not in taken:
-            yield f"it has a message of {role}, for which the model's template in torchtune raises an error"
+            yield f"it has a message with the role {role}, for which the model's template in torchtune raises an error"
     if tokenizer == _GLUED and "system" in roles:
-        yield "it has a system message, which the model's tokenizer in torchtune puts right before the user's text"
+        yield (
+            "it has a system message, which the model's tokenizer in torchtune joins to the user's text without"
+            " a separator"
+        )
     if "assistant" not in roles and not train_on_input:
-        yield "it has no message of the assistant, so nothing of it is trained on"
+        yield "it has no message of the assistant, so none of it is trained on"
 
 
 class Piece(NamedTuple):
-    """A part of a sample: some special tokens, or a text; `fixed` is a text of the layout, not of the data."""
+    """A part of a sample: special tokens, or a text; `fixed`: a text of the layout, not of the data."""
 
     masked: bool
     tokens: int = 0
@@ -129,7 +132,7 @@ class Piece(NamedTuple):
 
 
 Masked = Sequence[tuple[Message, bool]]
-"""A conversation, and of each message whether it is masked."""
+"""A conversation, with a flag for each message: whether it is masked."""
 
 
 def _end() -> Piece:
@@ -164,7 +167,7 @@ def _qwen(messages: Masked) -> Iterator[Piece]:
 
 
 def _turns(messages: Masked) -> Iterator[Piece]:
-    """tokenize_messages_no_special_tokens of modules/transforms/tokenizers/_utils.py: Mistral and Gemma."""
+    """Yield pieces of tokenize_messages_no_special_tokens (modules/transforms/tokenizers/_utils.py): Mistral, Gemma."""
     starts, trim = True, False
     for (role, texts), masked in messages:
         if starts:
@@ -178,7 +181,7 @@ def _turns(messages: Masked) -> Iterator[Piece]:
 
 
 def _mistral(messages: Masked) -> Iterator[Piece]:
-    """MistralChatTemplate of models/mistral/_prompt_template.py."""
+    """Yield the pieces of MistralChatTemplate in models/mistral/_prompt_template.py."""
     around = {"user": ("[INST] ", " [/INST] ")}
     templated = []
     for (role, texts), masked in messages:
@@ -203,12 +206,12 @@ def _phi4(messages: Masked) -> Iterator[Piece]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tokenizer makes tokens of a sample.
+    """The layout of a tokenizer's samples.
 
-    `pieces`: those of a conversation. `ends`: special tokens around a text without messages; `around_nothing`: whether
-    an empty text has them too. `last_masked`: the last token of a sample never has a label.
-    `templates_input`: whether a prompt of the run is put around the input, and not a template of the model's own.
-    `more`: tokens that a text may have beyond its bytes. `normalized`: texts are brought into NFC first.
+    `pieces`: the pieces of a conversation. `ends`: special tokens around a text without messages; `around_nothing`:
+    whether an empty text has them too. `last_masked`: the last token of a sample never has a label.
+    `templates_input`: whether the run's prompt is put around the input, instead of the model's own template.
+    `more`: tokens that a text may have in addition to its bytes. `normalized`: texts are normalized to NFC first.
     """
 
     pieces: Callable[[Masked], Iterator[Piece]]
@@ -228,7 +231,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "torchtune.models.phi3.phi3_mini_tokenizer": Layout(_phi3, more=1),
     "torchtune.models.phi4.phi4_tokenizer": Layout(_phi4),
 }
-"""By torchtune's builder of the tokenizer."""
+"""Layouts by torchtune's builder of the tokenizer."""
 
 
 # CL100K_PATTERN of models/llama3/_tokenizer.py
@@ -240,15 +243,15 @@ _LLAMA3: Final = (
 _QWEN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# `pat` of GPT2BaseTokenizer, modules/transforms/tokenizers/_gpt2.py, by Python's re as there
+# `pat` of GPT2BaseTokenizer, modules/transforms/tokenizers/_gpt2.py, which also uses Python's re
 _PHI4: Final = re.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?[\w]+| ?\d+| ?[^\s\w\d]+|\s+(?!\S)|\s+""")
-# QWEN2_5_SPECIAL_TOKENS of models/qwen2_5/_tokenizer.py, each one token wherever it stands in a text
+# QWEN2_5_SPECIAL_TOKENS of models/qwen2_5/_tokenizer.py, each one token anywhere in a text
 _QWEN_SPECIAL: Final = (
     "endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start",
     "quad_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad", "fim_prefix", "fim_middle",
     "fim_suffix", "fim_pad", "repo_name", "file_sep",
 )  # fmt: skip
-_MAX_FILE: Final = 64 * 1024**2  # the largest of the models here has 4 MiB
+_MAX_FILE: Final = 64 * 1024**2  # the largest of these models has 4 MiB
 _BYTES: Final = 256
 
 
@@ -256,23 +259,23 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text."""
 
     def count(self, text: str, *, trim: bool = False) -> int:
-        """Return how many tokens the text is; `trim` as `trim_leading_whitespace` of torchtune's sentencepiece."""
+        """Return the number of tokens of a text; `trim` as `trim_leading_whitespace` of torchtune's sentencepiece."""
         ...
 
 
 def counter_of(tokenizer: str, files: Sequence[str]) -> TokenCounter | None:
-    """Return what counts as a model's tokenizer does; None where its library or its files are not there.
+    """Return a counter like the model's tokenizer; None without its library or its files.
 
     Args:
         tokenizer: torchtune's builder of the tokenizer.
-        files: the files that it reads, in the order of the registry of models.
+        files: the files that it reads, in the order of the model registry.
     """
     if tokenizer not in _MAKERS or importlib.util.find_spec(_MAKERS[tokenizer][0]) is None:
         return None
     try:
         return _MAKERS[tokenizer][1](*[_content(file) for file in files])
     except (Unfit, OSError, ValueError, TypeError, LookupError, RuntimeError, OverflowError):
-        return None  # what is wrong with the files is told of the model's directory
+        return None  # faults of the files are reported for the model's directory
 
 
 def _content(path: str) -> bytes:
@@ -281,7 +284,7 @@ def _content(path: str) -> bytes:
 
 
 class _ByteLevel:
-    """Byte-level BPE by tiktoken: the text is split by a pattern, and each piece merged."""
+    """Byte-level BPE by tiktoken: a pattern splits the text, and merges combine the bytes of each part."""
 
     def __init__(self, ranks: Mapping[bytes, int], pattern: str, split: Callable[[str], Sequence[str]]) -> None:
         if len(set(ranks.values())) < len(ranks) or any(bytes([byte]) not in ranks for byte in range(_BYTES)):
@@ -299,17 +302,17 @@ def _whole(text: str) -> Sequence[str]:
 
 
 def _llama3_counter(model: bytes) -> TokenCounter:
-    """The format of tiktoken's own files: on each line a token in base64, and its rank."""
+    """Return the ranks of tiktoken's own file format: each line has a token in base64, and its rank."""
     lines = (line.split() for line in model.splitlines() if line)
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
     return _ByteLevel(ranks, _LLAMA3, _whole)
 
 
 def _byte_level(merges: Sequence[str], pattern: str, split: Callable[[str], Sequence[str]]) -> TokenCounter:
-    """The merges of byte-level BPE, the first one first. What is not in the vocabulary is a token all the same.
+    """Return a counter by the merges of byte-level BPE, in order. Merges outside the vocabulary are tokens too.
 
-    tiktoken merges by the rank of what comes of it, GPT-2's BPE by that of the pair. In a list of merges that was
-    learnt, each pair stands behind what its halves come of, and both are the same.
+    tiktoken merges by the rank of the merged token, GPT-2's BPE by the rank of the pair. In a learnt list of merges,
+    each pair follows the merges that produce its halves, so both orders are the same.
     """
     letters = _letters()
     ranks = {bytes([byte]): byte for byte in range(_BYTES)}
@@ -321,14 +324,14 @@ def _byte_level(merges: Sequence[str], pattern: str, split: Callable[[str], Sequ
 
 @functools.cache
 def _letters() -> dict[str, int]:
-    """The byte that each letter of a vocabulary stands for (bytes_to_unicode of models/qwen2/_tokenizer.py)."""
+    """Return the byte of each letter of a vocabulary (bytes_to_unicode of models/qwen2/_tokenizer.py)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(_BYTES) if byte not in set(plain)]
     return {chr(byte): byte for byte in plain} | {chr(_BYTES + number): byte for number, byte in enumerate(others)}
 
 
 class _Qwen:
-    """Texts in NFC, in which special tokens are one token each."""
+    """A counter of texts in NFC, in which each special token is one token."""
 
     def __init__(self, counter: TokenCounter) -> None:
         self._counter = counter
@@ -347,12 +350,12 @@ def _qwen_counter(_vocabulary: bytes, merges: bytes) -> TokenCounter:
 
 
 def _phi4_counter(_vocabulary: bytes, merges: bytes) -> TokenCounter:
-    lines = merges.decode().split("\n")[1:-1]  # the first and the last are left out, whatever they hold
+    lines = merges.decode().split("\n")[1:-1]  # the first and the last are removed, whatever they hold
     return _byte_level(lines, r"(?s:.+)", _PHI4.findall)
 
 
 class _SentencePiece:
-    """sentencepiece, with white space trimmed as SentencePieceBaseTokenizer does: a prefix is encoded and cut off."""
+    """A counter by sentencepiece. It trims white space with a prefix, as SentencePieceBaseTokenizer does."""
 
     def __init__(self, model: bytes) -> None:
         self._processor: Any = importlib.import_module("sentencepiece").SentencePieceProcessor(model_proto=model)
@@ -372,4 +375,4 @@ _MAKERS: Final[Mapping[str, tuple[str, Callable[..., TokenCounter]]]] = {
     "torchtune.models.gemma.gemma_tokenizer": ("sentencepiece", _SentencePiece),
     "torchtune.models.phi3.phi3_mini_tokenizer": ("sentencepiece", _SentencePiece),
 }
-"""The library that counts for a tokenizer, and what makes a counter of the contents of its files."""
+"""The library for a tokenizer, and a function that makes a counter from the contents of its files."""

@@ -1,7 +1,7 @@
-"""What the training of runs will take: groups of equal runs, optimizer steps, GPU memory, disk and time.
+"""Requirements of a training: groups of equal runs, optimizer steps, GPU memory, disk and time.
 
-Runs are seen with their places in the documents and their outputs, in groups, for one finding about all of a group.
-Optimizer steps are those that torchtune 0.6.1 counts. Each estimate has its basis.
+Runs are grouped by location and outputs, so that one finding covers a group. Optimizer steps follow torchtune 0.6.1.
+Each estimate names its basis.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
@@ -24,19 +24,19 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 def at(run: PlannedRun, *names: str) -> Location:
-    """Return where the first of some settings stands that stands in a document; where none has a line, the file."""
+    """Return the location of the first of some settings that is in a document, else its file alone."""
     sources = [run.settings[name].source for name in names if name in run.settings]
     source = next((s for s in sources if s.line is not None), sources[0] if sources else Location())
     return Location(source.file, source.line)
 
 
 def row_of(run: PlannedRun) -> Location:
-    """Return the place of the run's row in the table of runs."""
+    """Return the location of the run's row in the table of runs."""
     return Location(at(run, "torchtune_model_name").file, run.line)
 
 
 def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> dict[_Key, list[PlannedRun]]:
-    """Return the runs that have something in common, by it, in their order."""
+    """Return the runs by a common property, in order."""
     found: dict[_Key, list[PlannedRun]] = {}
     for run in runs:
         found.setdefault(key(run), []).append(run)
@@ -44,7 +44,7 @@ def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> di
 
 
 def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
-    """Return which runs a finding is about: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
+    """Return the runs of a finding as text: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
     total = len(plan.runs)
     if len(runs) == total:
         return "the run" if total == 1 else f"all {total} runs"
@@ -55,10 +55,10 @@ def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """A data set or a model's directory that runs use, which makes findings at the place where it is named.
+    """A data set or a model's directory that runs use, which makes findings located at the line that names it.
 
-    `name` is the path of the data set, or the model's. `code` is that of a mismatch, whose message begins with
-    `failure`; `severity` is None where it is the usual one.
+    `name` is the path of the data set, or the model's. `code` is the code of a mismatch, and `failure` begins its
+    message; `severity` is None for the usual one.
     """
 
     name: str
@@ -71,40 +71,43 @@ class Subject:
     def mismatch(
         self, what: str, *, fix: str, expected: str | None = None, actual: str | None = None, at: Location | None = None
     ) -> Finding:
-        """Return the finding that it is not what the runs need; `at` is where that is asked for, if it is elsewhere."""
+        """Return the finding that it does not fit the runs; `at` is the location of the requirement, if different."""
         field, severity, message, at = self.field, self.severity, f"{self.failure}: {what}", at or self.at
         return finding(
             self.code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=at
         )
 
     def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
-        """Return the finding that it cannot be looked at from here; `near` lies beside it with nearly its name."""
-        message = f"{what}, so its {unchecked} are not checked{f'; beside it lies {shown(near[0])}' if near else ''}"
-        fix = "correct the path if it is wrong; nothing if compute nodes see it there"
+        """Return the finding that it was not found on this machine; `near` are similar names in the same directory."""
+        similar = f"; the same directory has {shown(near[0])}: did you mean that?" if near else ""
+        message = f"{what}, so its {unchecked} are not checked{similar}"
+        fix = "correct the path if it is wrong; ignore if it exists on the compute nodes"
         return finding("not-seen", message, field=self.field, actual=near[0] if near else None, fix=fix, at=self.at)
 
 
 def full(run: PlannedRun) -> bool:
-    """Return whether all of the model is trained, not an adapter."""
+    """Return whether the whole model is trained, not an adapter."""
     return method_of(run.text("custom_recipe")) == FULL
 
 
 def output_dir(run: PlannedRun) -> str | None:
-    """Return the directory of the run's outputs, by `output_dir_base` or `project_dir`; None without either."""
+    """Return the directory of the run's outputs, from `output_dir_base` or `project_dir`; None without either."""
     base = run.value("output_dir_base") or run.value("project_dir")
     return posixpath.normpath(posixpath.join(str(base), run.text("experiment_name"))) if base else None
 
 
 def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield outputs whose directory cannot be made, and those inside the base model's directory.
+    """Yield output directories that cannot be created, and those inside the base model's directory.
 
-    The latter as check_outdir_not_in_ckptdir of training/checkpointing.
+    The second check is check_outdir_not_in_ckptdir of training/checkpointing.
     """
     for path, several in grouped(plan.runs, lambda run: disk.in_the_way.get(output_dir(run) or "")).items():
         if path is not None:
-            message = f"the outputs of {concerning(several, plan)} would go below {shown(path)}, which is no directory"
+            message = (
+                f"the outputs of {concerning(several, plan)} would go below {shown(path)}, which is not a directory"
+            )
             where = at(several[0], "output_dir_base", "project_dir")
-            fix = "name another output directory, or move what lies there"
+            fix = "name a different output directory, or move that file"
             yield finding(
                 "output-not-directory",
                 message,
@@ -120,7 +123,11 @@ def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
                 f"the outputs of {concerning(runs, plan)} would go into the directory of the base model, {model}, which"
                 " torchtune refuses"
             )
-            field, expected, fix = "output_dir_base", f"a directory outside {model}", "name another output directory"
+            field, expected, fix = (
+                "output_dir_base",
+                f"a directory outside {model}",
+                ("name a different output directory"),
+            )
             where = at(runs[0], field, "project_dir")
             yield finding(
                 "output-in-checkpoint", message, field=field, expected=expected, actual=outputs, fix=fix, at=where
@@ -133,26 +140,26 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Rows:
-    """How many samples a run trains on in an epoch, and how that is known."""
+    """The number of samples of a run in an epoch, and its basis."""
 
     count: int
     basis: str
 
 
 def part_of(run: PlannedRun, disk: DiskState, name: str = TRAIN) -> DataPart | None:
-    """Return a part of the run's data set, where it was seen."""
+    """Return a part of the run's data set, if it was inspected."""
     found = disk.data.get(run.data_path)
     return None if found is None else found.parts.get(name)
 
 
 def rows_of(run: PlannedRun, plan: Plan, disk: DiskState) -> Rows | None:
-    """Return the samples of a training epoch: counted where they were seen, else as the summary says, else None."""
+    """Return the samples of a training epoch: the inspected number, else the number of the summary, else None."""
     part, declared = part_of(run, disk), plan.splits.get(run.data_path, {}).get(TRAIN)
     if part is not None:
         label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
         rows = Rows(part.rows, f"{label} has {part.rows} rows")
     elif declared is not None:
-        rows = Rows(declared, f"the summary says {declared} samples")
+        rows = Rows(declared, f"the summary has {declared} samples")
     else:
         return None
     asked = run.integer("training_samples", rows.count)
@@ -165,7 +172,7 @@ def effective_batch(run: PlannedRun) -> int:
 
 
 def steps_of(run: PlannedRun, rows: int) -> int:
-    """Return the optimizer steps in an epoch of the run."""
+    """Return the number of optimizer steps in an epoch of the run."""
     limit, batch_size = run.value("max_steps_per_epoch"), run.integer("batch_size", 1)
     limit = limit if isinstance(limit, int) else None
     accumulation, processes = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
@@ -173,7 +180,7 @@ def steps_of(run: PlannedRun, rows: int) -> int:
 
 
 class _Case(NamedTuple):
-    """How the samples are known, and what follows: the most steps of an epoch, those that are likely, and the rest."""
+    """The basis of a number of samples, maximum and likely steps of an epoch, and the other settings."""
 
     basis: str
     what: str
@@ -185,10 +192,10 @@ class _Case(NamedTuple):
 
 
 def step_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield runs without a step, and runs whose learning rate is at what is planned only late or never.
+    """Yield runs without a step, and runs that reach the planned learning rate late or never.
 
-    Samples that are packed are put together by their length in tokens: of these the number of packs has bounds, and
-    is never more than that of the samples.
+    Packed samples are combined by their length in tokens: the number of packs has bounds, and is never larger than the
+    number of samples.
     """
     for case, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
         if case is None:
@@ -225,20 +232,20 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
 def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     would, severity = ("would", None) if case.steps == 0 else ("would likely", Severity.WARNING)
     message = (
-        f"{concerning(runs, plan)} {would} train no step: {case.basis}, and a step takes"
-        f" {effective_batch(runs[0])} {case.what} (batch size x gradient accumulation x GPUs); torchtune drops what"
-        " does not fill a step, and ends well"
+        f"{concerning(runs, plan)} {would} run 0 optimizer steps: {case.basis}, and a step needs"
+        f" {effective_batch(runs[0])} {case.what} (batch size x gradient accumulation x GPUs); torchtune drops an"
+        " incomplete step and exits without an error"
     )
     expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
-    unpack = ", or take Packed out" if case.what == "packs" else ""
-    fix = f"{_fewer(plan, runs, case)}{unpack}, or give more data"
+    unpack = ", or remove Packed" if case.what == "packs" else ""
+    fix = f"{_fewer(plan, runs, case)}{unpack}, or add data"
     return finding(
         "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
     )
 
 
 def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
-    """Return how a step takes no more samples than there are: by a smaller batch, or else less accumulation, too."""
+    """Return the fix for a step with too many samples: a smaller batch, and less accumulation if necessary."""
     run = runs[0]
     accumulation, gpus = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
     if size := case.samples // (accumulation * gpus):
@@ -251,39 +258,39 @@ def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
-    chosen = "" if at(runs[0], field).line else ", a default that nobody chose,"
+    chosen = "" if at(runs[0], field).line else ", a default,"
     about = "about " if case.steps > case.likely else ""
     long, so_what = (
-        ("is not shorter than", "the learning rate never reaches what is planned")
+        ("is not shorter than", "the planned learning rate is never reached")
         if warmup >= total
-        else ("takes more than half of", "in most steps the learning rate is below what is planned")
+        else ("takes more than half of", "in most steps the learning rate is below the planned value")
     )
     message = (
-        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {about}{total} steps"
-        f" ({case.likely} in each of {case.epochs} epoch(s): {case.basis}), so {so_what}"
+        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {about}{total}"
+        f" steps ({case.likely} in each of {counted(case.epochs, 'epoch')}: {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or another number"
+    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or a different number"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 
 _GIB = 1024**3
 _BF16 = 2
-_CHARACTERS = 4  # characters in a token, roughly, of English text in the tokenizers of the models here
+_CHARACTERS = 4  # characters per token, roughly, of English text with the tokenizers of these models
 _NAMES_GPUS = ("gpu_type", "constraint")
-_COMMON = 80  # GiB of the largest GPUs that are common: A100 and H100
-_BEST_USE = 0.5  # the best part of its peak that a GPU reaches in training, as published runs report it
+_COMMON = 80  # GiB of the largest common GPUs: A100 and H100
+_BEST_USE = 0.5  # the best fraction of its peak that a GPU reaches in training, as published runs report it
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A kind of GPU: its memory in GiB, and its bf16 arithmetic in 1e12 operations a second, dense; 0 where unknown."""
+    """A kind of GPU: its memory in GiB, and its dense bf16 rate in 1e12 operations per second; 0 if unknown."""
 
     memory: int
     teraflops: int = 0
 
 
-# Memory and dense bf16 tensor-core rates as the makers' data sheets give them.
+# Memory and dense bf16 tensor-core rates from the makers' data sheets.
 _GPUS: Final = {
     "b200": Gpu(180, 2250), "h200": Gpu(141, 989), "h100": Gpu(80, 989), "gh200": Gpu(96, 989),
     "a100": Gpu(80, 312), "l40s": Gpu(48, 362), "l40": Gpu(48, 181), "a40": Gpu(48, 150), "a6000": Gpu(48, 155),
@@ -295,10 +302,10 @@ _SIZE: Final = re.compile(r"(?!\d+$)(?:gpu|vram|mem)?(?P<size>[0-9]{2,3})(?:g|gb
 
 
 def gpu_of(constraint: str) -> Gpu | None:
-    """Return the least GPU that a SLURM constraint may give; None where none is named.
+    """Return the smallest GPU that a SLURM constraint may give; None if it names none.
 
-    `gpu80` and `80gb` say only how much memory it has; `a100&gpu40` is the A100 of 40 GB. Of alternatives (`a100|h100`)
-    the least memory counts, and the best rate, where all are known: the job may get either.
+    `gpu80` and `80gb` give only the memory; `a100&gpu40` is the A100 of 40 GB. Of alternatives (`a100|h100`), use the
+    smallest memory and, if all rates are known, the best rate: the job may get either GPU.
     """
     found = [gpu for part in constraint.lower().split("|") if (gpu := _named(part)) is not None]
     if not found:
@@ -316,7 +323,7 @@ def _named(part: str) -> Gpu | None:
 
 @dataclass(frozen=True)
 class Need:
-    """What one run needs, in bytes. `held` is on each GPU, without activations."""
+    """The needs of one run, in bytes. `held` is the need on each GPU, without activations."""
 
     model: int
     trained: int
@@ -327,13 +334,15 @@ class Need:
 
 
 def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
-    """Return what a run needs for certain.
+    """Return the minimum needs of a run.
 
-    Everything is in bf16: the weights, and of what is trained the gradients and AdamW's two moments, which torch keeps
-    in the type of the weights; FSDP shares all of it among the GPUs. Where the bundled setup_finetune keeps it off the
-    GPUs (fsdp_cpu_offload), one layer at a time is there. Each epoch saves the whole model, merged with the adapter,
-    unless only the adapter is asked for, and every epoch but the last the two moments besides, in one file that the
-    next replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    Everything is in bf16: the weights, and for the trained weights the gradients and AdamW's two moments, which torch
+    keeps in the type of the weights; FSDP shards all of it across the GPUs. With fsdp_cpu_offload, which the bundled
+    setup_finetune sets for some models, only one layer at a time is on the GPUs. Each epoch saves the whole model,
+    merged
+    with the adapter, unless only the adapter is requested. Every epoch but the last also saves the two moments, in one
+    file
+    that the next epoch replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
     trained = model if full(run) else _adapter(run, facts) * _BF16
@@ -353,7 +362,7 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
 
 
 def _adapter(run: PlannedRun, facts: ModelFacts) -> int:
-    """The parameters of the adapter; where nothing is planned of its places, those of the bundled setup_finetune."""
+    """Return the number of the adapter's parameters; unplanned modules are those of the bundled setup_finetune."""
     attention = (run.text("lora_attn_modules") or "q_proj,v_proj,output_proj").split(",")
     mlp, output = run.value("apply_lora_to_mlp") is not False, run.value("apply_lora_to_output") is True
     return (facts.lora_parameters(attention, mlp=mlp, output=output) or 0) * run.integer("lora_rank", 0)
@@ -365,7 +374,7 @@ def _offloaded(run: PlannedRun, gpus: int) -> bool:
 
 
 def cost_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
-    """Yield the estimates, and warnings where they are more than what is there."""
+    """Yield the estimates, and warnings if they exceed the available resources."""
     facts = [(run, load().model(run.text("torchtune_model_name"))) for run in plan.runs]
     runs = [(run, need_of(run, known)) for run, known in facts if known is not None]
     if runs:
@@ -380,19 +389,20 @@ def _gib(size: float) -> str:
 
 
 def _span(first: object, last: object) -> str:
-    """One of two texts, or both where they differ."""
+    """Return one of two texts, or both if they differ."""
     return str(first) if first == last else f"{first} to {last}"
 
 
 def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
-    """What the bundled setup_finetune asks of a node where nobody says it."""
+    """Return the requests of the bundled setup_finetune for a node, if not planned."""
     asked = []
     for run in runs if plan.options.setup_script == "bundled" else ():
         entry, epochs = find_model(run.text("torchtune_model_name")), run.integer("epochs", 1)
         if entry and not (run.value("mem") and run.value("cpus_per_task")):
             made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
-            asked.append(f"{run.value('mem') or made.mem} and {run.value('cpus_per_task') or made.cpus} CPU(s)")
-    return [f"a job asks its node for {' or '.join(dict.fromkeys(asked))}"] if asked else []
+            cpus = counted(run.integer("cpus_per_task", made.cpus), "CPU")
+            asked.append(f"{run.value('mem') or made.mem} and {cpus}")
+    return [f"a job requests {' or '.join(dict.fromkeys(asked))} of its node"] if asked else []
 
 
 def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
@@ -401,9 +411,9 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
     parts = [
         (
             f"a GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
-            f" and activations on top (of them the logits up to {_gib(logits)}, where samples fill max_seq_len)"
+            f" plus activations (including up to {_gib(logits)} of logits, if samples fill max_seq_len)"
         ),
-        f"the checkpoints of all epochs take {_gib(sum(need.saved for _, need in runs))} in all",
+        f"the checkpoints of all epochs need {_gib(sum(need.saved for _, need in runs))} in all",
     ]
     steps = [
         steps_of(run, rows.count) * run.integer("epochs", 1)
@@ -413,7 +423,7 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
     if len(steps) == len(runs):
         samples = sorted(effective_batch(run) for run, _ in runs)
         each = _span(samples[0], samples[-1])
-        parts.append(f"a run takes {_span(min(steps), max(steps))} optimizer steps of {each} samples")
+        parts.append(f"a run has {_span(min(steps), max(steps))} optimizer steps of {each} samples")
     parts += _node(plan, [run for run, _ in runs])
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")
 
@@ -423,12 +433,12 @@ def _gpu(run: PlannedRun) -> Gpu | None:
 
 
 def _names(run: PlannedRun) -> str:
-    """What names the run's GPUs, as a person would say it: `the gpu type a100 with the constraint gpu40`."""
+    """Return the settings that name the run's GPUs, as text: `the gpu type a100 with the constraint gpu40`."""
     return " with ".join(f"the {n.replace('_', ' ')} {run.value(n)}" for n in _NAMES_GPUS if run.value(n))
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
-    """Runs that cannot fit on the GPU that their type or constraint names, or on a common one, without activations."""
+    """Yield runs that cannot fit on the named GPU or on a common one, even without activations."""
     large: dict[tuple[int, int], list[PlannedRun]] = {}
     for run, need in runs:
         gpu = _gpu(run)
@@ -436,10 +446,10 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
             large.setdefault((need.held, gpu.memory), []).append(run)
     for (held, memory), some in large.items():
         message = (
-            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of {concerning(some, plan)},"
-            f" but {_names(some[0])} names GPUs of {memory} GiB"
+            f"weights, gradients and optimizer states alone need {_gib(held)} on each GPU of {concerning(some, plan)},"
+            f" but {_names(some[0])} means GPUs with {memory} GiB"
         )
-        fix = "use more GPUs, larger ones, or a smaller model; or correct what names the GPUs"
+        fix = "use more GPUs, larger GPUs, or a smaller model; or correct the GPU type or constraint"
         expected, place = f"at most {memory} GiB", at(some[0], "gpus", *_NAMES_GPUS)
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
@@ -449,32 +459,32 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
             nameless.setdefault(need.held, []).append(run)
     for held, some in nameless.items():
         message = (
-            f"weights, gradients and optimizer states alone take {_gib(held)} on each GPU of {concerning(some, plan)},"
-            f" more than the {_COMMON} GiB of an A100 or H100, and nothing says which GPUs the jobs get"
+            f"weights, gradients and optimizer states alone need {_gib(held)} on each GPU of {concerning(some, plan)},"
+            f" more than the {_COMMON} GiB of an A100 or H100, and no GPU type is given"
         )
-        fix = "use more GPUs or a smaller model; nothing if all GPUs there are larger, and better name them (GPU type)"
+        fix = "use more GPUs or a smaller model; if the cluster's GPUs are larger, give the GPU type or ignore this"
         expected, place = f"at most {_COMMON} GiB", at(some[0], "gpus", "torchtune_model_name")
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
 
 def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
-    """Outputs that are more than what is free where they go."""
+    """Yield outputs that are larger than the free space of their directory."""
     needs = {run.directory: need.saved for run, need in runs}
     adapters = {run.directory: need.saved_adapter for run, need in runs}
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
             message = (
-                f"the checkpoints of {concerning(some, plan)} take {_gib(needed)} in all, but below {outputs} no more"
-                f" than {math.ceil(free / _GIB)} GiB are free"
+                f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in all, but only"
+                f" {math.ceil(free / _GIB)} GiB are free below {outputs}"
             )
-            fix = f"{_less(plan, some, needs, adapters)}make room, or name another output directory"
+            fix = f"{_less(plan, some, needs, adapters)}free space, or name a different output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
             yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
 
 
 def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters: Mapping[str, int]) -> str:
-    """Return how less is saved, and how much less; nothing where no run has an adapter, or that alone is saved."""
+    """Return the fix that saves only the adapter, with sizes; empty if no run can save less."""
     able = [run for run in runs if adapters[run.directory] < needs[run.directory]]
     if not able:
         return ""
@@ -484,7 +494,7 @@ def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters
 
 
 def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
-    """Runs that cannot be done in time even on a GPU that works at the best rate that is known of training."""
+    """Yield runs that cannot finish in time even on a GPU at the best known rate of training."""
     least = {run.directory: _least_seconds(run, need, plan, disk) for run, need in runs}
     short = [run for run, _ in runs if least[run.directory] > _limit(run)]
     if short:
@@ -507,11 +517,11 @@ def _limit(run: PlannedRun) -> float:
 
 
 def _least_seconds(run: PlannedRun, need: Need, plan: Plan, disk: DiskState) -> float:
-    """Seconds of arithmetic that the run cannot do without; 0 where it is not known.
+    """Return the minimum seconds of arithmetic of a run; 0 if unknown.
 
-    A token takes two operations for each weight forward and two backward, and two more for each weight that is trained
-    (Kaplan et al., 2020, section 2.1). Tokens are counted from the characters of the samples; what a prompt or chat
-    template adds is left out.
+    A token takes two operations for each weight forward and two backward, and two more for each trained weight
+    (Kaplan et al., 2020, section 2.1). Tokens are estimated from the characters of the samples, without the prompt or
+    chat template.
     """
     part, rows, gpu = part_of(run, disk), rows_of(run, plan, disk), _gpu(run)
     if part is None or rows is None or not part.rows or gpu is None or not gpu.teraflops:

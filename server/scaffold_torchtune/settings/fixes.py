@@ -1,4 +1,4 @@
-"""What a fix says that gives a setting another value: the line or the cell, and where it goes, to be followed as is."""
+"""Fixes that give a setting a different value: the line or cell to write, and its place."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,12 +15,12 @@ _LISTED: Final = 12
 
 
 def label(name: str) -> str:
-    """Return what a summary calls a setting: `Warmup steps`."""
+    """Return the label of a setting in a summary: `Warmup steps`."""
     return _LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def text_of(value: Scalar) -> str:
-    """Return a value as a document has it."""
+    """Return a value in the form of documents."""
     return ("no", "yes")[value] if isinstance(value, bool) else kinds.written(value)
 
 
@@ -32,9 +32,9 @@ def line_of(name: str, value: Scalar, *, yaml: bool) -> str:
 
 
 def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
-    """Return how to give some of the runs a value: in their rows, in the line that gives another, or in a new one.
+    """Return the fix that gives some runs a value: in their rows, in the line of the present value, or in a new line.
 
-    Where a value of some runs comes from a line for all of them, a column of the table tells them apart.
+    If some runs need a value that differs from the line for all runs, the fix adds a column to the table.
     """
     setting, text = some[0].settings.get(name), text_of(value)
     source = setting.source if setting else Source(kind=SourceKind.DEFAULT)

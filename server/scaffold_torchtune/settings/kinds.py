@@ -1,8 +1,8 @@
-"""One reader of kinds: the grammar of each, what is allowed, and the value that a text means.
+"""One reader of kinds: the grammar of each, its allowed values, and the value of a text.
 
-Documents and setup_finetune.yaml are read by it. What is not plainly a value of its kind is refused, never repaired.
-The forms of a job's values are those of Slurm's sbatch(1). An #SBATCH line is no shell's: sbatch splits it at spaces,
-takes quotes away, and a backslash escapes even within single quotes, so that no value may hold one.
+Documents and setup_finetune.yaml are read by it. A text that is not clearly a value of its kind is refused, never
+corrected. The forms of a job's values are those of Slurm's sbatch(1). An #SBATCH line is not a shell line: sbatch
+splits it at spaces, removes quotes, and a backslash escapes even inside single quotes, so values must not have one.
 """
 
 import math
@@ -20,9 +20,10 @@ ValueKind = Literal[
     "recipe", "time", "memory", "constraint", "gpu_type", "mail", "events", "reservations", "nodes", "tags", "comment",
     "files", "projections", "wandb_mode",
 ]  # fmt: skip
-"""`name`: letters, digits and `._-`, as account, partition or environment have; a `label` may hold `+` too.
-`modules`: names of modules, by commas. `pattern_free_path`: a path that the datasets library takes as it is.
-`projections`: those of attention, by commas, in torchtune's order."""
+"""`name`: letters, digits and `._-`, as in accounts, partitions or environments; a `label` may also have `+`.
+`modules`: names of modules, comma-separated. `pattern_free_path`: a path that the datasets library uses unchanged.
+`projections`: attention projections, comma-separated, in torchtune's order.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Bounds:
     above: float | None = None
 
     def hold(self, number: float) -> bool:
-        """Return whether a number lies within them."""
+        """Return whether a number is within them."""
         low = self.minimum is None or number >= self.minimum
         return low and (self.above is None or number > self.above) and (self.maximum is None or number <= self.maximum)
 
     def __str__(self) -> str:
-        """Return the bounds as messages have them, after the noun."""
+        """Return the bounds as text that follows the noun."""
         low = f", at least {self.minimum:g}" if self.minimum is not None else ""
         above = f", more than {self.above:g}" if self.above is not None else ""
         return low + above + (f", at most {self.maximum:.15g}" if self.maximum is not None else "")
@@ -49,9 +50,9 @@ UNBOUNDED: Final = Bounds()
 
 
 class NotTyped(ValueError):
-    """The text is not what the parameter holds: what is allowed, or `choices`, where it gives several values.
+    """The text is not a value of the parameter: the allowed values, or `choices` if it gives several values.
 
-    `found` says what the text is instead, where that is known, and `fix` what to do about it.
+    `found` describes the text, if known, and `fix` is the fix.
     """
 
     def __init__(self, allowed: str, found: str = "", fix: str = "") -> None:
@@ -63,10 +64,10 @@ class NotTyped(ValueError):
 
 
 def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
-    """Return the value that a text means, as it is written: spaces after commas are dropped, events in upper case.
+    """Return the value of a text in its own form: without spaces after commas, events in upper case.
 
     Raises:
-        NotTyped: the text is not plainly such a value; names what is allowed.
+        NotTyped: the text is not clearly such a value; has the allowed values.
     """
     match kind:
         case "int" | "float":
@@ -95,28 +96,28 @@ def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
 # --- numbers
 
 _INTEGER: Final = re.compile(r"(?:0|[1-9][0-9]{0,11})", re.ASCII)
-# 40 decimals: a float's own shortest text has up to 17 digits after up to four zeros, and people write more zeros
+# 40 decimals: a float's own shortest text has up to 17 digits after up to four zeros, and users write more zeros
 _FLOAT: Final = re.compile(
     r"(?:(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?", re.ASCII
 )
-# 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4; an exponent that is not marked as one (5 x 105) is not taken
+# 1 × 10^-5, 5 x 10⁻⁵, 2*10^-4; an exponent without a mark (5 x 105) is not accepted
 _POWER: Final = re.compile(
     r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:(?:\^|\*\*)\s*([-−]?[0-9]{1,3})|([⁻−]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))"
 )
-_LARGE: Final = 1e12  # from here on a whole float is written with an exponent, as it is read
+_LARGE: Final = 1e12  # from this value on, a whole float is written with an exponent, as it is read
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 
 
 def read_int(text: str) -> int | None:
-    """Return the whole number that `text` is; None where it is not plainly one of at most 12 digits, without a sign."""
+    """Return the integer value of `text`; None unless it is clearly one of at most 12 digits, without a sign."""
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def read_float(text: str) -> float | None:
-    """Return the finite number that `text` is, without a sign; None where it is not plainly one.
+    """Return the finite number of `text`, without a sign; None unless it is clearly one.
 
-    Takes `1e-5`, `5E-5`, `1e-05`, `0.00001`, `1 × 10^-5` and `5 x 10⁻⁵`; neither full-width digits, underscores,
-    leading zeros, comma decimals, nan nor inf.
+    Accepts `1e-5`, `5E-5`, `1e-05`, `0.00001`, `1 × 10^-5` and `5 x 10⁻⁵`; rejects full-width digits, underscores,
+    leading zeros, decimal commas, nan and inf.
     """
     power = _POWER.fullmatch(text)
     if power:
@@ -128,16 +129,16 @@ def read_float(text: str) -> float | None:
 
 
 def written(value: Scalar) -> str:
-    """Return a value as people write it in a table of runs: `1e-5`, `16`; `-` where there is none."""
+    """Return a value as in a table of runs: `1e-5`, `16`; `-` without one."""
     if value is None:
         return "-"
     return shortest_number(value) if isinstance(value, float) else escape(str(value))
 
 
 def shortest_number(number: float) -> str:
-    """Return the shortest way to write a number, as directory names have it: `1e-5`, `0.1`, `2.5e-5`, `8`.
+    """Return the shortest form of a number, as in directory names: `1e-5`, `0.1`, `2.5e-5`, `8`.
 
-    Where the plain and the scientific form are equally long, the plain one is taken.
+    If the plain and the scientific form are equally long, return the plain one.
     """
     if isinstance(number, int) or (number.is_integer() and number < _LARGE):
         return str(int(number))
@@ -169,10 +170,10 @@ _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def slurm_seconds(text: str) -> int | None:
-    """Return how long a SLURM time limit is, in seconds; None where sbatch(1) would not take the text for `--time`.
+    """Return a SLURM time limit in seconds; None if sbatch(1) would reject the text for `--time`.
 
     The forms are `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` and
-    `days-hours:minutes:seconds`; a bare number is minutes. 0 asks for no limit at all.
+    `days-hours:minutes:seconds`; a bare number is minutes. 0 requests no limit.
     """
     for form in _TIME_FORMS:
         match = form.fullmatch(text)
@@ -182,7 +183,7 @@ def slurm_seconds(text: str) -> int | None:
 
 
 def slurm_time(seconds: float) -> str:
-    """Return a time limit in whole minutes as people write it: `2:00:00`."""
+    """Return a time limit in whole minutes in its usual form: `2:00:00`."""
     minutes = math.ceil(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02d}:00"
 
@@ -192,14 +193,15 @@ def slurm_time(seconds: float) -> str:
 _MAX_TEXT: Final = 20_000
 _MAX_PATH: Final = 4_000
 SAFE_PATH: Final = (
-    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write variables out"
+    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write the values"
+    " of variables"
 )
 _UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
-_OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which no file in UTF-8, or no YAML, can carry
+_OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML cannot hold
 
 
 def _free_text(text: str) -> str:
-    """Return text that reaches torchtune as it is."""
+    """Return text that reaches torchtune unchanged."""
     if len(text) > _MAX_TEXT:
         raise NotTyped(f"at most {_MAX_TEXT} characters")
     if "${" in text or text == "???":
@@ -215,10 +217,10 @@ def _path(text: str, *, pattern_free: bool) -> str:
     if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
         raise NotTyped(SAFE_PATH)
     if "://" in text:
-        fix = "write the path where the compute nodes see it"
-        raise NotTyped("a path of a file system, as the compute nodes see it", "a URL", fix)
+        fix = "write the path that the compute nodes have"
+        raise NotTyped("a path of a file system that the compute nodes have", "a URL", fix)
     if text.startswith("~"):
-        raise NotTyped("a path written out in full, without '~'")
+        raise NotTyped("a full path without '~'")
     if text.startswith("-") or ".." in text.split("/"):
         raise NotTyped("a path without '..' that does not begin with a dash")
     return text
@@ -231,7 +233,7 @@ _LONGEST: Final = 200
 
 @dataclass(frozen=True)
 class _Form:
-    """The form of a kind that is neither a number nor a path nor free text."""
+    """The form of a kind that is not a number, a path or free text."""
 
     grammar: re.Pattern[str]
     allowed: str
@@ -254,11 +256,11 @@ _EVENTS: Final = (
 
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "output_proj")
-"""What LoRA can be applied to in attention: LORA_ATTN_MODULES of torchtune/modules/peft/_utils.py."""
+"""The attention modules that support LoRA: LORA_ATTN_MODULES of torchtune/modules/peft/_utils.py."""
 
 
 def _in_order(text: str) -> str:
-    """Return names of projections in torchtune's order; other text as it is."""
+    """Return names of projections in torchtune's order; other text unchanged."""
     parts = text.split(",")
     return ",".join(sorted(parts, key=PROJECTIONS.index)) if set(parts) <= set(PROJECTIONS) else text
 
@@ -288,12 +290,12 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     "name": _Form(_one(_NAME), "letters, digits, '.', '_' and '-', beginning with a letter or digit"),
     "label": _Form(_one(_LABEL), "letters, digits, '.', '_', '+' and '-', beginning with a letter or digit"),
     "modules": _Form(_by_commas(_MODULE), "bare names such as anaconda3/2025.6", _MAX_PATH, _joined, _are_short),
-    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "'' or the name of a folder"),
+    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "'' or the name of a directory"),
     "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
     "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "a recipe's dotted name or its relative path"),
     "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a number with K, M, G or T, e.g. 32G"),
     "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "feature names joined by & or |"),
-    "gpu_type": _Form(  # without a letter, `gpu:8:1` could as well be read as a number
+    "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
         _one(rf"(?=.*[A-Za-z]){_NAME}"), "letters, digits, '.', '_' and '-', at least one of them a letter"
     ),
     "mail": _Form(
@@ -303,27 +305,27 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     ),
     "events": _Form(
         _by_commas(f"(?:{'|'.join(_EVENTS)})"),
-        f"events by commas, of {', '.join(_EVENTS)}",
+        f"comma-separated events among {', '.join(_EVENTS)}",
         canonical=lambda text: _joined(text).upper(),
         holds=lambda text: _distinct(text) and (text == "NONE" or "NONE" not in text.split(",")),
     ),
-    "reservations": _Form(_by_commas(_NAME), "names of reservations by commas", canonical=_joined),
+    "reservations": _Form(_by_commas(_NAME), "comma-separated names of reservations", canonical=_joined),
     "nodes": _Form(
         _by_commas(_NODE),
-        "names of nodes by commas, such as node01,gpu[03-05]",
+        "comma-separated names of nodes, such as node01,gpu[03-05]",
         canonical=lambda text: re.sub(r",\s+", ",", text),
     ),
     "tags": _Form(
         _by_commas(_TAG, 0),
-        "tags by commas, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
+        "comma-separated tags, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
         100_000,
         _joined,
         _distinct,
     ),
-    "files": _Form(_by_commas(_LABEL), "names of files by commas", 100_000, _joined, _distinct),
+    "files": _Form(_by_commas(_LABEL), "comma-separated file names", 100_000, _joined, _distinct),
     "projections": _Form(
         _by_commas(f"(?:{'|'.join(PROJECTIONS)})"),
-        f"one or more of {', '.join(PROJECTIONS)}, by commas",
+        f"one or more of {', '.join(PROJECTIONS)}, comma-separated",
         canonical=lambda text: _in_order(_joined(text)),
         holds=_distinct,
     ),
@@ -335,7 +337,7 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     ),
 }
 LISTS: Final[frozenset[ValueKind]] = frozenset({"tags", "projections"})
-"""Kinds of which YAML may have the parts as a list."""
+"""Kinds that YAML may give as a list."""
 
 OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservations", "nodes", "tags", "comment"})
-"""Kinds of what sbatch or the job's environment gets; a text of theirs may hold commas or brackets that count."""
+"""Kinds of settings for sbatch or the job's environment; their text may have meaningful commas or brackets."""

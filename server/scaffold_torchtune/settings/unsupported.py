@@ -1,30 +1,31 @@
-"""What people ask of a training that no scaffold can honour, by the label or the words in which they ask for it.
+"""Requests about a training that this tool cannot honour, by the labels or words that documents use for them.
 
-Such a line is refused wherever it stands: the runs would be other runs than the document describes.
+Such a line is refused anywhere in a document: otherwise the runs would differ from the described ones.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_STEPS_FOLLOW: Final = "the steps follow from the data, the batch size and the epochs"
+_STEPS_FOLLOW: Final = "the number of steps follows from the data, the batch size and the epochs"
 _IN_BF16: Final = "models are trained in bf16, not quantized"
-_PLAIN_LORA: Final = "LoRA is set up plain, without variants of it"
-_ADAMW: Final = "the optimizer is AdamW with torch's own constants"
-_SUPERVISED: Final = "what is scaffolded is supervised fine-tuning"
+_PLAIN_LORA: Final = "only plain LoRA is supported, without its variants"
+_ADAMW: Final = "the optimizer is AdamW with torch's default constants"
+_SUPERVISED: Final = "only supervised fine-tuning is supported"
 _BY_DIRECTORY: Final = (
-    "a run is called as its directory, which follows from what varies (or from Run Name, with --names table)"
+    "a run has the name of its directory, which follows from the varying parameters (or from Run Name, with"
+    " --names table)"
 )
-_NO_CONFIG: Final = "nothing is taken from a config; write the values that you want from it as settings"
-_OF_WANDB: Final = "of Weights & Biases, what is planned is project, entity, group, tags and mode"
+_NO_CONFIG: Final = "no values are read from a config; write the values that you want as settings"
+_OF_WANDB: Final = "the supported Weights & Biases settings are project, entity, group, tags and mode"
 _ONE_PROCESS: Final = "a run has one process for each GPU of its node"
-_ALL_LAYERS: Final = "every layer is trained alike"
-_AS_PUBLISHED: Final = "the model is built as it is published"
-_SHUFFLED: Final = "samples are shuffled, and those that do not fill a step are dropped"
+_ALL_LAYERS: Final = "all layers are trained in the same way"
+_AS_PUBLISHED: Final = "the model is built as published"
+_SHUFFLED: Final = "samples are shuffled, and an incomplete last step is dropped"
 _THE_SCHEDULE: Final = "the schedule is torchtune's cosine, from the warm-up down to zero in half a period"
 
 
-# --- what a line under a label may say, as every run is so. torch.optim.AdamW has these constants
+# --- text that a line under a label may have because it is true of every run. torch.optim.AdamW has these constants
 
 _BF16_WORDS: Final = re.compile(
     r"(?:pure |native |torch\.)?(?:bf16|bfloat16|brain ?float ?16)(?:[- ](?:mixed|true|pure|precision)){0,2}(?:\W.*)?"
@@ -79,9 +80,9 @@ _NO_BIAS: Final = re.compile(r"(?!(?:all|lora_only|lora only|true|yes)\b).*", re
 
 
 class _Group(NamedTuple):
-    """Labels that stand apart by commas, why nothing else than `so` can be had, and what to write for it.
+    """Comma-separated labels, the reason why only `so` is possible, and the text to write instead.
 
-    Without `so`, a line may only say that there is none of it.
+    Without `so`, the only accepted text denies the setting.
     """
 
     labels: str
@@ -97,7 +98,7 @@ _GROUPS: Final = (
     ),
     _Group(
         "max steps",
-        "max_steps_per_epoch limits the steps of each epoch, nothing those of all",
+        "max_steps_per_epoch limits the steps of each epoch, and nothing limits the total",
     ),
     _Group(
         "total steps, training steps, max train steps",
@@ -206,13 +207,13 @@ _GROUPS: Final = (
     _Group(
         "mask prompt, mask inputs, mask input, train on completions only, completion only loss, "
         "assistant only loss, train on responses only",
-        "what is masked is said by Train on input",
+        "Train on input decides about masking",
         _YES,
         "yes",
     ),
     _Group(
         "chat template, chat format, conversation template",
-        "samples are written as torchtune's tokenizer of the model writes them",
+        "samples use the format of the model's tokenizer in torchtune",
         _OWN_TEMPLATE,
     ),
     _Group(
@@ -224,20 +225,20 @@ _GROUPS: Final = (
     _Group(
         "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
         "data percentage, percent of data, training data fraction",
-        "a part of the data is said by its number of samples, as Training samples",
+        "to use a part of the data, give its number of samples as Training samples",
         _ALL_DATA,
         "all",
     ),
     _Group(
         "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
         "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
-        "a run starts from its model, whose directory stands below Models",
+        "a run starts from its model, whose directory is below Models",
         _THE_MODEL,
         "base",
     ),
     _Group(
         "val set size, test size, val size",
-        "the parts of the data set are taken as they are",
+        "the parts of the data set are used unchanged",
     ),
     _Group(
         "tensor parallel, tensor parallel size, tensor parallel dim, context parallel, "
@@ -268,7 +269,7 @@ _GROUPS: Final = (
     ),
     _Group(
         "loss, loss function, loss type, training loss",
-        "the loss is cross-entropy over the answers",
+        "the loss is cross-entropy on the answers",
         _CROSS_ENTROPY,
         "cross-entropy",
     ),
@@ -314,10 +315,10 @@ _GROUPS: Final = (
 _BY_LABEL: Final = {label: group for group in _GROUPS for label in group.labels.split(", ")}
 
 NOT_PLANNED: Final = {label: group.why for label, group in _BY_LABEL.items()}
-"""Labels of what no scaffold can honour, in lower case, words apart by spaces, and why."""
+"""Labels of unsupported settings, in lower case, words separated by spaces, with reasons."""
 
 CONSTANTS: Final = frozenset(label for label, group in _BY_LABEL.items() if group.so is not None)
-"""Those of them that may say what every run is."""
+"""Those labels that may describe every run."""
 
 _ADAMW_SETTING: Final = re.compile(
     r"(?P<label>weight[- ]decay|wd|decay|lr|learning[- ]rate|peak lr)\s{0,9}(?:of|=|:|is)?\s{0,9}"
@@ -403,19 +404,19 @@ _OTHERWISE: Final = re.compile(
     r")(?!\w)",
     re.IGNORECASE,
 )
-"""What makes another training of a run beside techniques: optimizers, precisions, schedules, layers."""
+"""Words for a different training, apart from techniques: optimizers, precisions, schedules, layers."""
 
 
 def other_training(text: str) -> str | None:
-    """Return the first technique that a text names and that no scaffold has; None where it names none, or only denies.
+    """Return the first unsupported technique that a text requests; None if it requests none, or only denies some.
 
-    `4-bit`, `QLoRA` and `DPO after SFT` name one; `no quantization or DoRA` does not.
+    `4-bit`, `QLoRA` and `DPO after SFT` request one; `no quantization or DoRA` does not.
     """
     return next((match[0] for match in _named(_TECHNIQUES, text)), None)
 
 
 def asked_otherwise(text: str) -> Iterator[re.Match[str]]:
-    """Yield where a text names a technique, an optimizer, a precision or the like that no run has, and denies none."""
+    """Yield where a text names an unsupported technique, optimizer, precision or similar, and does not deny it."""
     yield from _named(_TECHNIQUES, text)
     yield from _named(_OTHERWISE, text)
 
@@ -431,7 +432,7 @@ def _named(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
 
 
 def asks_for_nothing(text: str) -> bool:
-    """Return whether a text says of something that there is none of it: `no`, `false`, `none (bf16)`, `default`."""
+    """Return whether a text denies a setting: `no`, `false`, `none (bf16)`, `default`."""
     text = text.strip()
     text = (text.rpartition("(")[0].strip() or text) if text.endswith(")") else text
     plain = text.strip().strip("`\"'.").lower()
@@ -439,9 +440,9 @@ def asks_for_nothing(text: str) -> bool:
 
 
 def is_refused(label: str, text: str) -> bool:
-    """Return whether what stands under a label, as `normalize` has it, asks for what no scaffold has.
+    """Return whether the text under a label, normalized by `normalize`, requests something unsupported.
 
-    A label of `NOT_PLANNED` may say what every run is: `Mixed precision: bf16`, `Optimizer: AdamW (eps 1e-8)`.
+    A label of `NOT_PLANNED` may describe every run: `Mixed precision: bf16`, `Optimizer: AdamW (eps 1e-8)`.
     """
     if label not in NOT_PLANNED:
         return False
@@ -458,12 +459,12 @@ def is_refused(label: str, text: str) -> bool:
 
 
 def usual_of(label: str) -> str:
-    """Return what to write under a label that may say what every run is; nothing for other labels."""
+    """Return the text to write under a label that may describe every run; empty for other labels."""
     return _BY_LABEL[label].usual if label in _BY_LABEL else ""
 
 
 def beside_optimizer(label: str, text: str) -> dict[str, str]:
-    """Return the settings that stand beside an optimizer, by what documents call them: `AdamW (weight decay 0.1)`."""
+    """Return the settings next to an optimizer, by their names in documents: `AdamW (weight decay 0.1)`."""
     if label not in _BY_LABEL or _BY_LABEL[label].so is not _ADAMW_WORDS:
         return {}
     found = _ADAMW_SETTING.finditer(_USUAL_CONSTANT.sub("", text))

@@ -3,8 +3,8 @@
 files.py              all access to the disk
 layout.py             the names of all files
 locking.py            the lock of an experiment
-processes.py          starting programs, their deadlines, their end; our own streams and signals
-supervisor.py         the parent of a program, which ends all that it started
+processes.py          programs, their deadlines and their end; streams and signals of this process
+supervisor.py         the parent of a program, which ends all processes that it started
 serialization.py      YAML, read and written; large JSON files, one value at a time
 markdown.py           Markdown as sections, bullets, tables and fences
 templating.py         Jinja2

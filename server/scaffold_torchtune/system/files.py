@@ -1,7 +1,7 @@
-"""The only part that touches the disk: an experiment directory, opened once, in which no link is ever followed.
+"""All access to the disk: an experiment directory, opened once, which never follows a link.
 
-Files are made in staging, synced, and published by rename, so that a half-made file never carries a final name. Their
-modes are what the user's umask says.
+Files are created in staging, synced, and published by rename, so that an incomplete file never has a final name. Their
+modes follow the user's umask.
 """
 
 import contextlib
@@ -32,27 +32,27 @@ def sha256(data: bytes) -> str:
 
 
 class NotRegular(OSError):
-    """Something else than a regular file lies there."""
+    """The path is not a regular file."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "it is not a regular file")
 
 
 def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = None) -> BinaryIO:
-    """Open a regular file for reading, without waiting for anybody. `follow` says whether it may be a link.
+    """Open a regular file for reading without blocking. `follow`: whether it may be a link.
 
-    A device is not even opened, as that alone may do something: a tape rewinds, a watchdog starts.
+    A device is not even opened, because opening may have effects: a tape rewinds, a watchdog starts.
 
     Raises:
-        OSError: it is not there or cannot be opened; `NotRegular` where it is no regular file.
+        OSError: it is missing or cannot be opened; `NotRegular` if it is not a regular file.
     """
     try:
         if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=follow).st_mode):
             raise NotRegular
-        # O_NONBLOCK: a FIFO that takes the file's place meanwhile must not make us wait.
+        # O_NONBLOCK: do not block on a FIFO that replaces the file in the meantime
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
         descriptor = os.open(path, flags, dir_fd=dir_fd)
-    except ValueError as error:  # a NUL, or a character that no name on this system can have
+    except ValueError as error:  # a NUL, or a character that this system does not allow in names
         raise OSError(errno.EINVAL, str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -63,18 +63,18 @@ def open_regular(path: str | Path, *, follow: bool = True, dir_fd: int | None = 
 def read_regular(
     path: str | Path, most: int = MAX_READ, *, start: int = 0, follow: bool = True, dir_fd: int | None = None
 ) -> bytes:
-    """Return the bytes of a regular file, from `start` on. `follow` says whether it may be a link.
+    """Return the bytes of a regular file, from `start` on. `follow`: whether it may be a link.
 
-    The size that the file system tells is not relied on: files of the kernel have none, and one may grow.
+    The file system's size is not used: files of the kernel have none, and a file may grow.
 
     Raises:
-        OSError: it is not there, cannot be read, or has more than `most` bytes (EFBIG).
+        OSError: it is missing, cannot be read, or has more than `most` bytes (EFBIG).
     """
     with open_regular(path, follow=follow, dir_fd=dir_fd) as stream:
         if start:
             stream.seek(start)
         data: bytes | None = stream.read(most + 1)
-    if data is None:  # a file of the kernel that has nothing to say now
+    if data is None:  # a file of the kernel without current content
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
@@ -82,30 +82,30 @@ def read_regular(
 
 
 def is_file(path: str | Path) -> bool:
-    """Return whether a regular file can be seen at the path, through links.
+    """Return whether the path is a visible regular file, through links.
 
-    Unlike pathlib's, this raises nothing: a name that is too long or no name at all is not there.
+    Unlike pathlib, this never raises: a name that is too long or invalid does not exist.
     """
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_directory(path: str | Path) -> bool:
-    """Return whether a directory can be seen at the path, through links; raises nothing."""
+    """Return whether the path is a visible directory, through links; never raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_there(path: str | Path) -> bool:
-    """Return whether anything can be seen at the path, through links; raises nothing."""
+    """Return whether the path is visible, through links; never raises."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def is_taken(path: str | Path) -> bool:
-    """Return whether anything has this name, a link that leads nowhere too; raises nothing."""
+    """Return whether the name exists, also as a dangling link; never raises."""
     return os.path.lexists(path)
 
 
 def is_same(path: str | Path, other: str | Path) -> bool:
-    """Return whether two paths lead to the same file or directory; raises nothing."""
+    """Return whether two paths lead to the same file or directory; never raises."""
     try:
         return os.path.samefile(path, other)  # noqa: PTH121
     except (OSError, ValueError):
@@ -113,9 +113,9 @@ def is_same(path: str | Path, other: str | Path) -> bool:
 
 
 def others_write(path: str | Path) -> bool:
-    """Return whether other users may write in a directory: it is another's, all may, or a group that is not one user's.
+    """Return whether other users may write to a directory: by its owner, its mode, or a group of several users.
 
-    The group that many systems make for each user alone has the user's name. Raises nothing.
+    A group with the user's name counts as the user's own, as many systems create one for each user. Never raises.
     """
     try:
         found = os.stat(path)  # noqa: PTH116
@@ -130,16 +130,16 @@ def others_write(path: str | Path) -> bool:
 
 
 def make_directories(path: str | Path) -> None:
-    """Make a directory and its parents where they are not there.
+    """Create a directory and its missing parents.
 
     Raises:
-        OSError: the file system said no.
+        OSError: the file system reported an error.
     """
     os.makedirs(path, exist_ok=True)  # noqa: PTH103
 
 
 def real_path(path: str | Path) -> Path:
-    """Return the path with all links resolved; a loop of links stays as it is, and cannot be opened."""
+    """Return the path with all links resolved; a loop of links is unchanged, and cannot be opened."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -147,13 +147,14 @@ def real_path(path: str | Path) -> Path:
 
 
 def publish(files: Mapping[Path, bytes]) -> None:
-    """Write files: each appears whole, and all of them or none.
+    """Write files: each appears complete, and all of them or none.
 
-    The last is what makes them complete: it is taken away first and published last, so that halves of two generations
-    never look complete.
+    The last file marks the set as complete: it is removed first and published last, so that a mixture of two
+    generations
+    never looks complete.
 
     Raises:
-        OSError: the file system said no.
+        OSError: the file system reported an error.
     """
     halves: list[Path] = []
     done: list[Path] = []
@@ -185,8 +186,8 @@ def publish(files: Mapping[Path, bytes]) -> None:
 class Tree:
     """An experiment directory. Paths are relative to it, with `/`; use it as a context manager.
 
-    Every method raises `Refused` with `unsafe-path` where a part of the path is a link or not what it should be, and
-    with `write-failed` where the file system says no.
+    Every method raises `Refused` with `unsafe-path` if a part of the path is a link or of the wrong type, and with
+    `write-failed` if the file system reports an error.
     """
 
     def __init__(self, root: Path) -> None:
@@ -204,22 +205,22 @@ class Tree:
         _close(self._fd)
 
     def renew(self) -> None:
-        """Make the experiment directory again where it was removed; refuse another one that was put in its place."""
+        """Create the experiment directory again if it was removed; refuse a different one at its path."""
         try:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(self.root.lstat(), os.fstat(self._fd)):
                     return
-                raise _refused(str(self.root), OSError(errno.EINVAL, "another directory lies there"), "open")
+                raise _refused(str(self.root), OSError(errno.EINVAL, "a different directory has this path"), "open")
             self.root.mkdir()
             made = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
         except OSError as error:
-            raise _refused(str(self.root), error, "make the directory") from error
+            raise _refused(str(self.root), error, "create the directory") from error
         os.dup2(made, self._fd, inheritable=False)
         os.close(made)
 
     @contextlib.contextmanager
     def _opened(self, parts: Sequence[str], path: str, action: str) -> Iterator[int]:
-        """Open the directory that the parts lead to; what the file system says is a refusal about `path`."""
+        """Open the directory at the parts; an error of the file system is a refusal about `path`."""
         fd = os.dup(self._fd)
         try:
             for part in parts:
@@ -244,7 +245,7 @@ class Tree:
                 os.fsync(fd)
 
     def _check_file(self, path: str, action: str) -> None:
-        """Refuse what lies at the path where it is not a regular file."""
+        """Refuse a path that exists and is not a regular file."""
         if self.kind(path) not in {None, "file"}:
             raise _refused(path, OSError(errno.EINVAL, "not a regular file"), action)
 
@@ -258,19 +259,19 @@ class Tree:
             raise
 
     def kind(self, path: str) -> Literal["file", "directory", "other"] | None:
-        """Return what lies at the path, without following a link; None where nothing does."""
+        """Return the type of a path, without following a link; None if nothing exists there."""
         status = self._status(path)
         if status is None:
             return None
         return "file" if stat.S_ISREG(status.st_mode) else "directory" if stat.S_ISDIR(status.st_mode) else "other"
 
     def size(self, path: str) -> int:
-        """Return the size of a file in bytes; 0 where nothing lies there."""
+        """Return the size of a file in bytes; 0 if it does not exist."""
         status = self._status(path)
         return 0 if status is None else status.st_size
 
     def read(self, path: str, *, start: int = 0) -> bytes | None:
-        """Return the bytes of a regular file, from `start` on; None where nothing lies there."""
+        """Return the bytes of a regular file, from `start` on; None if it does not exist."""
         try:
             with self._parent(path, "read") as (fd, name):
                 return read_regular(name, start=start, follow=False, dir_fd=fd)
@@ -280,10 +281,10 @@ class Tree:
             raise
 
     def read_parts(self, path: str, first: int, last: int, *, pieces: int, length: int) -> list[tuple[int, bytes]]:
-        """Return the beginning and the end of a regular file of any size, and pieces from between, spread evenly.
+        """Return the beginning and the end of a regular file of any size, and evenly spread pieces in between.
 
-        Each part comes with where it begins. A file that is hardly longer than all of them is one part. It may grow
-        meanwhile: what is read is the file as it was when it was opened.
+        Each part comes with its offset. A file that is hardly longer than all of them is one part. The file may grow
+        in the meantime: parts are those of its size when it was opened.
         """
         with self._parent(path, "read") as (fd, name), open_regular(name, follow=False, dir_fd=fd) as stream:
             file = stream.fileno()
@@ -296,7 +297,7 @@ class Tree:
             return [(start, os.pread(file, most, start)) for start, most in wanted]
 
     def names(self, path: str = "") -> list[str]:
-        """Return the names in a directory, sorted; none where it is not there."""
+        """Return the sorted names in a directory; none if it does not exist."""
         if path and self.kind(path) is None:
             return []
         with self._opened(path.split("/") if path else [], path, "list") as fd:
@@ -312,25 +313,25 @@ class Tree:
             }
 
     def make_directory(self, path: str, *, durable: bool = True) -> bool:
-        """Make a directory, not its parents; true where it was not there. `durable` as in `write`."""
+        """Create a directory, not its parents; return whether it is new. `durable` as in `write`."""
         found = self.kind(path)
         if found == "directory":
             return False
         if found is not None:
-            raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "make the directory")
-        with self._parent(path, "make the directory", synced=durable) as (fd, name):
+            raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "create the directory")
+        with self._parent(path, "create the directory", synced=durable) as (fd, name):
             try:
                 os.mkdir(name, dir_fd=fd)
-            except FileExistsError:  # made meanwhile
+            except FileExistsError:  # created in the meantime
                 if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                     raise
                 return False
         return True
 
     def write(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        """Write a file through staging: it appears whole or not at all. What lay there must be a regular file.
+        """Write a file through staging: it appears complete or not at all. An existing one must be a regular file.
 
-        A file that need not outlive a crash of the machine is not `durable`: it is not synced.
+        A file that may be lost in a crash of the machine is not `durable`: it is not synced.
         """
         self._check_file(path, "write")
         staged = f"{layout.STAGING}/{secrets.token_hex(8)}"
@@ -350,24 +351,24 @@ class Tree:
                 raise
 
     def link(self, path: str, target: str) -> None:
-        """Make a symbolic link, which nothing here follows, with a relative target; nothing may have the name yet."""
-        with self._parent(path, "make the link", synced=True) as (fd, name):
+        """Create a symbolic link with a relative target at a new path; this module never follows links."""
+        with self._parent(path, "create the link", synced=True) as (fd, name):
             os.symlink(target, name, dir_fd=fd)
 
     def link_target(self, path: str) -> str | None:
-        """Return where a symbolic link leads; None where there is none."""
+        """Return the target of a symbolic link; None if it does not exist."""
         with contextlib.suppress(Refused), self._parent(path, "read") as (fd, name):
             return os.readlink(name, dir_fd=fd)
         return None
 
     def move(self, path: str, to: str, *, durable: bool = True) -> None:
-        """Move a file or directory, whatever it is, to a path where nothing lies; it is never copied."""
+        """Move a file or directory of any type to a path that does not exist; it is never copied."""
         here, there = (self._parent(each, "move", synced=durable) for each in (path, to))
         with here as (source, name), there as target:
             os.rename(name, target[1], src_dir_fd=source, dst_dir_fd=target[0])
 
     def append(self, path: str, data: bytes) -> None:
-        """Append to a file in one write; it is made where it is not there."""
+        """Append to a file in one write; create it if needed."""
         self._check_file(path, "append to")
         with self._parent(path, "append to") as (fd, name):
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _NOFOLLOW, 0o666, dir_fd=fd)
@@ -379,24 +380,24 @@ class Tree:
                 os.fsync(file)
 
     def remove(self, path: str, *, durable: bool = True) -> None:
-        """Remove a file; nothing happens where it is not there. `durable` as in `write`."""
+        """Remove a file, if it exists. `durable` as in `write`."""
         if self.kind(path) is None:
             return
         with self._parent(path, "remove", synced=durable) as (fd, name):
             os.unlink(name, dir_fd=fd)
 
     def unprepared(self) -> list[str]:
-        """Return the state directories that are not there."""
+        """Return the missing state directories."""
         return [path for path in layout.STATE_DIRECTORIES if self.kind(path) is None]
 
     def prepare(self) -> None:
-        """Make the state directories. Leftovers of a killed scaffold in staging are cleared by `locked`."""
+        """Create the state directories. `locked` clears the leftovers of a killed scaffold in staging."""
         for path in layout.STATE_DIRECTORIES:
             self.make_directory(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the one lock of the experiment; `prepare` must have been called. What is left in staging is cleared.
+        """Hold the only lock of the experiment; `prepare` must have been called. Staging is cleared.
 
         Raises:
             Refused: another scaffold holds it (`busy`).
@@ -404,14 +405,14 @@ class Tree:
         self._lock = self._acquired()
         try:
             for name in self.names(layout.STAGING):
-                with contextlib.suppress(Refused):  # no name in staging is used twice: it is in nobody's way
+                with contextlib.suppress(Refused):  # no name in staging is used twice, so it does not get in the way
                     self.clear(f"{layout.STAGING}/{name}")
             yield
         finally:
             self._give_back()
 
     def holds_lock(self) -> bool:
-        """Return whether the lock that is held lies in its place: somebody may have taken it away."""
+        """Return whether the held lock still has its path: it may have been removed."""
         if self._lock is None:
             return False
         with contextlib.suppress(Refused):
@@ -420,10 +421,10 @@ class Tree:
         return False
 
     def relock(self) -> None:
-        """Take the lock again where it was held and taken away; `prepare` must have been called.
+        """Take the lock again if it was held and removed; `prepare` must have been called.
 
         Raises:
-            Refused: another scaffold holds it by now (`busy`).
+            Refused: a different scaffold holds it now (`busy`).
         """
         if self._lock is not None and not self.holds_lock():
             again = self._acquired()
@@ -431,7 +432,7 @@ class Tree:
             self._lock = again
 
     def _give_back(self) -> None:
-        """Give the lock back, in the directory in which it was taken."""
+        """Release the lock in the directory in which it was taken."""
         if self._lock is not None:
             (lock, state), self._lock = self._lock, None
             try:
@@ -440,8 +441,8 @@ class Tree:
                 _close(state)
 
     def _acquired(self) -> tuple[locking.HeldLock, int]:
-        """Take the lock; return it, and the directory that it lies in, open."""
-        action = "make the lock"
+        """Take the lock; return it, and its open directory."""
+        action = "create the lock"
         with self._opened((layout.STATE,), layout.LOCK, action) as opened:
             state = os.dup(opened)
         try:
@@ -461,14 +462,14 @@ class Tree:
             raise
 
     def look_at_lock(self) -> locking.Maker | locking.Leftover | None:
-        """Return who holds the lock, or what is left of a holder; None where there is no lock."""
+        """Return the holder of the lock, or the leftovers of one; None without a lock."""
         if self.kind(layout.LOCK) is None:
             return None
         with self._opened((layout.STATE,), layout.LOCK, "look at") as state:
             return locking.look(state)
 
     def clear(self, path: str) -> None:
-        """Remove a leftover in staging, whatever and however deep it is, without leaving staging."""
+        """Remove a leftover in staging, of any type and depth, without leaving staging."""
         if self.kind(path) != "directory":
             self.remove(path, durable=False)
             return
@@ -478,7 +479,7 @@ class Tree:
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Yield an empty directory for a program to work in; it is removed at the end, whatever the program left there."""
+    """Yield an empty directory for a program to work in; it is removed at the end with all its contents."""
     outer = Path(tempfile.mkdtemp())
     inner = outer / "work"
     inner.mkdir()
@@ -495,9 +496,11 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def _remove_directory(parent: int, name: str) -> None:
-    """Remove a directory with all that lies in it; a link is not followed.
+    """Remove a directory with all its contents; a link is not followed.
 
-    Directories in it are moved up beside it first, so that neither the stack nor the descriptors limit how deep it is.
+    Its subdirectories are first moved up to its own level, so that neither the stack nor the number of descriptors
+    limits
+    the depth.
     """
     waiting = [name]
     while waiting:
@@ -518,9 +521,9 @@ def _remove_directory(parent: int, name: str) -> None:
 
 
 def _allow(name: str, parent: int) -> None:
-    """Let us list, change and move a directory of ours, whatever its mode is; a link is not followed."""
+    """Make one of our own directories readable and writable, whatever its mode; a link is not followed."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # another's: what is not allowed is told where it is done
+        with contextlib.suppress(OSError):  # owned by another user: a denied operation reports itself
             directory = os.open(name, os.O_PATH | os.O_DIRECTORY | _NOFOLLOW, dir_fd=parent)
             try:
                 os.chmod(f"/proc/self/fd/{directory}", 0o700)  # noqa: PTH101 - a descriptor
@@ -529,20 +532,20 @@ def _allow(name: str, parent: int) -> None:
 
 
 def _close(descriptor: int) -> None:
-    """Close a descriptor through which nothing was written."""
-    with contextlib.suppress(OSError):  # it is closed all the same
+    """Close a descriptor that was not written to."""
+    with contextlib.suppress(OSError):  # it is closed anyway
         os.close(descriptor)
 
 
 def _refused(path: str, error: OSError, action: str) -> Refused:
-    """Return what the file system said, as a refusal."""
+    """Return an error of the file system as a refusal."""
     if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
-        code, reason = "unsafe-path", "it is a link, or not the plain file or directory that it should be"
-        fix = "look at what lies there; remove or rename it"
+        code, reason = "unsafe-path", "it is a link, or not of the expected type, file or directory"
+        fix = "look at this path; remove or rename it"
     elif action in _READING:
         code, reason = "unreadable-file", os.strerror(error.errno or 0)
         fix = "give read permission, or move it away, then repeat the step"
     else:
         code, reason = "write-failed", os.strerror(error.errno or 0)
-        fix = "make room or give write permission, then repeat the step"
+        fix = "free space or give write permission, then repeat the step"
     return refuse(code, f"cannot {action} {escape(path)}: {reason}", file=escape(path), fix=fix)

@@ -1,4 +1,4 @@
-"""The names of all files that a scaffold reads or writes, relative to the experiment, and where the package's are."""
+"""The names of all files of a scaffold, relative to the experiment, and the paths of package files."""
 
 import posixpath
 from pathlib import Path
@@ -22,7 +22,7 @@ HISTORY: Final = f"{STATE}/history"
 JOBS: Final = f"{STATE}/jobs.json"
 ARRAYS: Final = f"{STATE}/arrays"
 STATE_DIRECTORIES: Final = (STATE, STAGING, RUNS, OUTPUT)
-"""What is always there while something is written, each after the one that it lies in."""
+"""Directories that exist during any write, parents first."""
 
 SETUP_YAML: Final = "setup_finetune.yaml"
 FINETUNE_YAML: Final = "finetune.yaml"
@@ -38,22 +38,22 @@ RESERVED: Final = frozenset({SUMMARY, SUMMARY_YAML, LOCAL, LOG, PAGE, STATE})
 
 
 def is_plain_template(path: str) -> bool:
-    """Return whether a template is plain YAML, whose values are defaults, by its name; any other is Jinja2."""
+    """Return whether a template is plain YAML, with default values, by its name; all others are Jinja2."""
     return path.endswith((".yaml", ".yml"))
 
 
 def record(directory: str) -> str:
-    """Return the record of a run: what was made for it, and from what."""
+    """Return the record of a run: its generated files and their inputs."""
     return f"{RUNS}/{directory}.json"
 
 
 def output(directory: str) -> str:
-    """Return what the setup script printed for a run that failed, as far as it was kept."""
+    """Return the kept output of the setup script for a failed run."""
     return f"{OUTPUT}/{directory}.txt"
 
 
 def internal_error(name: str) -> str:
-    """Return the report of a failure that nobody foresaw; the same failure has the same name."""
+    """Return the report of an unexpected error; the same error has the same name."""
     return f"{STATE}/internal-error-{name}.txt"
 
 
@@ -65,9 +65,9 @@ def data_label(path: str) -> tuple[str, str]:
 
 
 def shipped(*parts: str) -> Path:
-    """Return the path of something that ships with the package, e.g. `shipped("templates", "finetune.yaml.j2")`.
+    """Return the path of a file that ships with the package, e.g. `shipped("templates", "finetune.yaml.j2")`.
 
-    In a wheel it is package data; in an editable install it is in a folder of the checkout.
+    In a wheel it is package data; in an editable install it is in a directory of the checkout.
     """
     package = Path(__file__).resolve().parent.parent
     data = package / "data"

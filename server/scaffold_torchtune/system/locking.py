@@ -1,13 +1,13 @@
-"""The lock of an experiment: a file that says who made it, and that its maker holds a lock of the kernel on.
+"""The lock of an experiment: a file that names its maker, who also holds a kernel lock on it.
 
-The kernel gives a lock back when its owner ends, however it ends: who gets the lock of a file that lies there knows
-that its maker is dead. It is one of POSIX's (fcntl(2)), the kind that NFS, GPFS, CephFS and Lustre carry from one
-machine to another. Where the file system has none, or may keep them to itself, the record decides: a maker on this
-machine is looked for, one on another machine is taken to live.
+The kernel releases a lock when its owner ends, for any reason: the kernel lock of an existing file is free only if its
+maker is dead. It is a POSIX lock (fcntl(2)), the kind that NFS, GPFS, CephFS and Lustre share between
+machines. If the file system has no locks, or may not share them, the record decides: a maker on this machine is looked
+up, one on a different machine is assumed to live.
 
-The file is made aside, locked, filled and synced, and only then gets its name, by a hard link: it never lies there
-empty or in part. One that does, from a crash or another program, has no maker. A dead one is replaced by a rename while
-its kernel lock is held, so that of several who find it one wins.
+The file is created elsewhere, locked, filled and synced, and only then gets its name, by a hard link: under that name
+it is never empty or incomplete. If it is, after a crash or because of another program, it has no maker. A dead one is
+replaced by a rename while its kernel lock is held, so that only one of several finders replaces it.
 """
 
 import contextlib
@@ -37,11 +37,11 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _NO_FILE: Final = "not a regular file"
 _LARGEST: Final = 4096  # bytes of a record
 _LARGEST_PID: Final = 2**31 - 1
-_TRIES: Final = 20  # the file that is looked at may be given back meanwhile
-_SETTLE: Final = 1.0  # seconds after which nobody replaces a file that was looked at before
+_TRIES: Final = 20  # the file may be released at the same time
+_SETTLE: Final = 1.0  # a file is replaced only this many seconds after it was first inspected
 
-# File systems of one machine, and those that carry locks between machines, with the mount options that say they do not
-# (nfs(5), mount.lustre(8), mount.gfs2(8), mount.cifs(8)). Others may or may not: FUSE, 9p, BeeGFS, AFS.
+# File systems of one machine, and those that share locks between machines, with the mount options that disable it
+# (nfs(5), mount.lustre(8), mount.gfs2(8), mount.cifs(8)). For others it is unknown: FUSE, 9p, BeeGFS, AFS.
 _LOCAL: Final = {
     "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs", "overlay",
     "vfat", "exfat",
@@ -59,17 +59,18 @@ _SHARING: Final = {
 _SHARING_IF: Final = {"lustre": "flock"}
 
 _held: dict[tuple[int, int], "Maker"] = {}  # the locks that this process holds, by device and inode
-# Closing any descriptor of a file gives back the lock that this process has on it: one thread at a time looks at files.
+# Closing any descriptor of a file releases this process's lock on it: only one thread at a time inspects files.
 _one_at_a_time = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Who made a lock: a process of a machine.
+    """The maker of a lock: a process of a machine.
 
-    `boot` names the run of the machine's kernel, `space` the process's namespace, `started` when it began, in ticks of
-    the kernel's clock; each is empty where it is not known. `since` is when the lock was made. `is_locked` is false
-    where the file system has no kernel locks.
+    `boot` names the boot of the machine's kernel, `space` the process's namespace, `started` the start time in ticks of
+    the kernel's clock; each is empty if unknown. `since` is the time of the lock. `is_locked` is false if the file
+    system
+    has no kernel locks.
     """
 
     pid: int
@@ -86,7 +87,7 @@ class Maker:
 
 
 class Busy(Exception):
-    """Another scaffold holds the lock; `maker` is None where it is not known which."""
+    """Another scaffold holds the lock; `maker` is None if unknown."""
 
     def __init__(self, maker: Maker | None) -> None:
         super().__init__(str(maker or ""))
@@ -95,24 +96,24 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Leftover:
-    """The lock of a maker that is dead, or that nobody knows."""
+    """The lock of a dead or unknown maker."""
 
     maker: Maker | None
 
 
 class HeldLock(NamedTuple):
-    """A lock that this process holds: its open file, and device and inode of that."""
+    """A lock that this process holds: its open file, and the device and inode of that file."""
 
     descriptor: int
     identity: tuple[int, int]
 
 
 def acquire(state: int, aside: int) -> HeldLock:
-    """Take the lock in the directory `state`. Files are made in the directory `aside`.
+    """Take the lock in the directory `state`. Files are created in the directory `aside`.
 
     Raises:
         Busy: another scaffold holds it.
-        OSError: the file system said no; `ELOOP` or `EINVAL` where no plain file lies in its place.
+        OSError: the file system reported an error; `ELOOP` or `EINVAL` if the path is not a regular file.
     """
     name = f"lock-{secrets.token_hex(8)}"
     with _one_at_a_time:
@@ -139,18 +140,18 @@ def _publish(name: str, lock: HeldLock, state: int, aside: int) -> None:
 
 
 def _unlink(name: str, aside: int) -> None:
-    with contextlib.suppress(OSError):  # it is cleared with all that lies there
+    with contextlib.suppress(OSError):  # it is cleared with all its contents
         os.unlink(name, dir_fd=aside)
 
 
 def release(lock: HeldLock, state: int) -> None:
-    """Give the lock back. What the file system says against it is not told: a lock without a holder stops nobody."""
+    """Release the lock. Errors of the file system are ignored: a lock without a holder blocks nobody."""
     with _one_at_a_time:
         try:
             if _lies_there(lock.identity, state):
                 os.unlink(NAME, dir_fd=state)
         except OSError:
-            with contextlib.suppress(OSError):  # where there are no kernel locks, an empty one is nobody's
+            with contextlib.suppress(OSError):  # without kernel locks, an empty one has no maker
                 os.ftruncate(lock.descriptor, 0)
         finally:
             del _held[lock.identity]
@@ -158,7 +159,7 @@ def release(lock: HeldLock, state: int) -> None:
 
 
 def look(state: int) -> Maker | Leftover | None:
-    """Return who holds the lock, or what is left of a holder; None where there is no lock. Nothing is changed.
+    """Return the holder of the lock, or the leftovers of one; None without a lock. Changes nothing.
 
     Raises:
         OSError: as `acquire`.
@@ -176,7 +177,7 @@ def look(state: int) -> Maker | Leftover | None:
 
 @dataclass(frozen=True)
 class _Dead:
-    """A lock whose maker is dead, open; `is_ours` where we have its kernel lock, for ourselves alone."""
+    """An open lock with a dead maker; `is_ours` if this process has its exclusive kernel lock."""
 
     descriptor: int
     maker: Maker | None
@@ -184,24 +185,26 @@ class _Dead:
 
 
 def _linked(name: str, lock: HeldLock, state: int, aside: int) -> bool:
-    """Give the file its name where no other has it."""
+    """Give the file its name unless another file has it."""
     try:
         os.link(name, NAME, src_dir_fd=aside, dst_dir_fd=state, follow_symlinks=False)
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno == errno.ENOENT and os.fstat(lock.descriptor).st_nlink == 0:
-            raise Busy(None) from error  # who has the lock has cleared the place
+            raise Busy(None) from error  # the holder of the lock has cleared the directory
         if error.errno not in _NO_LINKS:
             raise
-        with contextlib.suppress(FileExistsError):  # without hard links an empty one is made, and replaced as any
+        with contextlib.suppress(
+            FileExistsError
+        ):  # without hard links, create an empty one, which is replaced like any other
             os.close(os.open(NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666, dir_fd=state))
         return False
     return True
 
 
 def _replaced(name: str, lock: HeldLock, state: int, aside: int) -> bool:
-    """Replace the lock of a dead maker by the file; false where no lock is there any more, or another one."""
+    """Replace the lock of a dead maker with the file; return false if it is missing by now, or a different one."""
     began = time.monotonic()
     dead = _examine(state, os.O_RDWR)
     if dead is None:
@@ -218,12 +221,12 @@ def _replaced(name: str, lock: HeldLock, state: int, aside: int) -> bool:
 
 
 def _settle(lock: HeldLock, state: int, began: float) -> None:
-    """Wait for others who may have looked at the same lock as we did since `began`: the last of them has it.
+    """Wait for others that may have inspected the same lock since `began`: the last of them gets it.
 
     Raises:
-        Busy: it is not we.
+        Busy: it is another one.
     """
-    if time.monotonic() - began >= _SETTLE:  # we may be the others, who has it may wait no more
+    if time.monotonic() - began >= _SETTLE:  # too late: the process with the lock may no longer wait
         raise Busy(None)
     time.sleep(_SETTLE)
     if not _lies_there(lock.identity, state):
@@ -231,10 +234,10 @@ def _settle(lock: HeldLock, state: int, began: float) -> None:
 
 
 def _examine(state: int, access: int) -> _Dead | None:
-    """Open the lock that is there, where its maker is dead; None where there is none.
+    """Open an existing lock whose maker is dead; None if it does not exist.
 
     Raises:
-        Busy: its maker lives, or may do so.
+        Busy: its maker lives, or may live.
         OSError: as `acquire`.
     """
     try:
@@ -245,7 +248,7 @@ def _examine(state: int, access: int) -> _Dead | None:
             raise Busy(_held[_identity(status)])
         try:
             descriptor = os.open(NAME, access | _FLAGS, dir_fd=state)
-        except PermissionError:  # another's: who may not write to it can still ask for its lock
+        except PermissionError:  # owned by another user: a shared kernel lock can be tested without write permission
             access = os.O_RDONLY
             descriptor = os.open(NAME, access | _FLAGS, dir_fd=state)
     except FileNotFoundError:
@@ -268,7 +271,7 @@ def _dead(descriptor: int, state: int, *, is_alone: bool) -> _Dead:
 
 
 def _lock(descriptor: int, *, is_alone: bool = True) -> bool:
-    """Get the kernel's lock of a file; false where the file system has none.
+    """Get the kernel lock of a file; return false if the file system has none.
 
     Raises:
         Busy: another process has it.
@@ -285,37 +288,37 @@ def _lock(descriptor: int, *, is_alone: bool = True) -> bool:
 
 
 def _lives(maker: Maker, state: int, *, is_free: bool) -> bool:
-    """Return whether a maker may live. `is_free` says that we have got the kernel's lock of its file."""
+    """Return whether a maker may live. `is_free`: this process got the kernel lock of its file."""
     is_here = maker.boot == _boot() if maker.boot and _boot() else maker.host == socket.gethostname()
     if maker.is_locked and is_free:
         return not (is_here or maker.host == socket.gethostname() or _are_shared(state))
     if maker.host != socket.gethostname() or maker.space not in {"", _space()}:
         return True
-    if not is_here or maker.pid == os.getpid():  # the machine was started anew; we hold none, as `_held` says
+    if not is_here or maker.pid == os.getpid():  # the machine was restarted; this process holds none, as `_held` shows
         return False
     try:
         os.kill(maker.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another's
+    except PermissionError:  # owned by another user
         pass
     started = _started(maker.pid)
     return not (maker.started and started and maker.started != started)
 
 
 def _are_shared(state: int) -> bool:
-    """Return whether kernel locks in a directory hold for all who can reach it."""
+    """Return whether kernel locks in a directory hold for all processes that can access it."""
     try:
         path = str(Path(f"/proc/self/fd/{state}").readlink())
         return shares_locks(path, Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return False
 
 
 def shares_locks(path: str, mounts: str) -> bool:
-    """Return whether the mount that a path lies on carries kernel locks to all who can reach it.
+    """Return whether the mount of a path shares kernel locks with all machines that can access it.
 
-    `mounts` are as in mountinfo (proc(5)); of several at a path the last is what is seen.
+    `mounts` is in the format of mountinfo (proc(5)); of several mounts at a path, the last one is visible.
     """
     kind, options, length = "", [""], -1
     for line in mounts.splitlines():
@@ -337,7 +340,7 @@ def _write(lock: int, maker: Maker) -> None:
 
 
 def _read(descriptor: int) -> Maker | None:
-    """Return the maker that a lock names; None where it is empty or damaged."""
+    """Return the maker that a lock names; None if it is empty or damaged."""
     data = os.pread(descriptor, _LARGEST, 0)
     text = data.decode("utf-8", "replace")
     if not text.endswith("\n"):
@@ -350,7 +353,7 @@ def _read(descriptor: int) -> Maker | None:
             return maker if is_sound and 0 < maker.pid <= _LARGEST_PID else None
     except (ValueError, TypeError):
         pass
-    lines = text.splitlines()  # of an earlier version: the process, the host, and when it began
+    lines = text.splitlines()  # of an earlier version: the process, the host, and its start time
     is_number = re.fullmatch(r"[0-9]{1,10}", lines[0]) if lines else None
     if is_number and len(lines) in {2, 3} and lines[1] and 0 < int(lines[0]) <= _LARGEST_PID:
         return Maker(int(lines[0]), lines[1])
@@ -367,7 +370,7 @@ def _ourselves(*, is_locked: bool) -> Maker:
 
 
 def _boot() -> str:
-    """Return the name of this run of the machine's kernel; empty where it has none (random(4))."""
+    """Return the id of the kernel's current boot; empty if it has none (random(4))."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -375,7 +378,7 @@ def _boot() -> str:
 
 
 def _space() -> str:
-    """Return the namespace of our processes; empty where there are none (pid_namespaces(7))."""
+    """Return the process namespace; empty without one (pid_namespaces(7))."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -383,7 +386,7 @@ def _space() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process began, in ticks since the machine's start; empty where that cannot be seen (proc(5))."""
+    """Return the start time of a process in ticks since boot; empty if not visible (proc(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
@@ -404,5 +407,5 @@ def _lies_there(identity: tuple[int, int], state: int) -> bool:
 
 
 def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # it is closed all the same
+    with contextlib.suppress(OSError):  # it is closed anyway
         os.close(descriptor)

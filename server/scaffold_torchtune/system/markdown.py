@@ -1,7 +1,7 @@
-"""Markdown as a tree of sections, bullets, tables and fences, each with its line; read by markdown-it-py.
+"""Markdown as a tree of sections, bullets, tables and fences, each with its line; parsed by markdown-it-py.
 
-Fenced blocks are never looked into, comments and other HTML are dropped, and every text is plain: emphasis, code spans
-and escapes are resolved as Markdown defines them.
+The content of fenced blocks is not parsed, comments and other HTML are dropped, and all texts are plain: emphasis, code
+spans and escapes are resolved as Markdown defines them.
 """
 
 import functools
@@ -23,7 +23,7 @@ _AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
 _ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
 _LABEL = re.compile(r"([^:=]*)(?::|=)")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_ESCAPED = "\ufdd0"  # a noncharacter, in the place of a backslash that is kept for `source`
+_ESCAPED = "\ufdd0"  # a noncharacter that replaces a backslash to be kept for `source`
 _KEPT_ESCAPES = frozenset("\"'“”‘’„\\")
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 
@@ -31,9 +31,9 @@ _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
 class Labelled(NamedTuple):
     """A label and its value.
 
-    `full` is the value with what follows it: more than `value` where that is a code span. `source` is `full` with the
-    marks of emphasis, code and links left in. `exact` says that the value is the content of a fenced block. `last` is
-    the last line of a value that stands below its label, else 0.
+    `full` is the value with the text after it: more than `value` if that is a code span. `source` is `full` with the
+    marks of emphasis, code and links. `exact`: the value is the content of a fenced block. `last` is the last line of a
+    value below its label, else 0.
     """
 
     label: str
@@ -46,11 +46,11 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """One inline text. `lead` is the bold, italic or code label that it starts with, `rest` what follows it.
+    """One inline text. `lead` is its bold, italic or code label, `rest` the text after it.
 
-    `code` is the code span that `rest`, or `plain` after a label, starts with; None where there are several. `source`
-    is the text, or `rest`, with the marks of emphasis, code and links left in; `whole` is all of the text with them.
-    `below` is what stands directly below a label without a value: a fenced block (`fenced`), a quote, one paragraph or
+    `code` is the code span at the start of `rest`, or of `plain` after a label; None if there are several. `source`
+    is the text, or `rest`, with the marks of emphasis, code and links; `whole` is the whole text with them.
+    `below` is the content directly below a label without a value: a fenced block (`fenced`), a quote, one paragraph or
     one item; it ends in line `below_last`.
     """
 
@@ -66,9 +66,9 @@ class Text:
     below_last: int = 0
 
     def labelled(self) -> Labelled | None:
-        """Return label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; None else.
+        """Return label and value of `**Label:** value`, `**Label**: value`, `Label: value`, `label = value`; else None.
 
-        A value that starts with a code span is that span's content: what follows it is a remark.
+        If a value starts with a code span, only the code span is the value: the text after it is a remark.
         """
         if self.lead:
             label, value, source = self.lead, self.rest, self.source
@@ -92,12 +92,12 @@ class Text:
 
 
 def _inline(block: SyntaxTreeNode) -> list[SyntaxTreeNode]:
-    """Return the nodes that make the text of a block."""
+    """Return the inline nodes of a block's text."""
     return next((list(child.children) for child in block.children if child.type == "inline"), [])
 
 
 def _plain(node: SyntaxTreeNode) -> str:
-    """Return the text of a node without its marks; comments are nothing, breaks are line breaks."""
+    """Return the text of a node without its marks; comments are empty, breaks are line breaks."""
     is_html = node.type == "html_inline"
     if node.type in {"softbreak", "hardbreak"} or (is_html and _BREAK.fullmatch(node.content)):
         return "\n"
@@ -109,7 +109,7 @@ def _plain(node: SyntaxTreeNode) -> str:
 
 
 def _joined(nodes: list[SyntaxTreeNode]) -> str:
-    """Return the text of several nodes. Underscores that stand in a word or path are part of it, not emphasis."""
+    """Return the text of several nodes. Underscores inside a word or path are part of it, not emphasis."""
     texts = [_plain(node) for node in nodes]
     for i, node in enumerate(nodes):
         before = texts[i - 1][-1:] if i else ""
@@ -120,7 +120,7 @@ def _joined(nodes: list[SyntaxTreeNode]) -> str:
 
 
 def _source(node: SyntaxTreeNode) -> str:
-    """Return the text of a node with the marks of emphasis, code and links; only escapes of quotes are left."""
+    """Return the text of a node with the marks of emphasis, code and links; only escapes of quotes are kept."""
     if node.type == "text":
         return node.content.replace(_ESCAPED, "\\")
     inner = "".join(map(_source, node.children)) if node.children else _plain(node)
@@ -130,7 +130,7 @@ def _source(node: SyntaxTreeNode) -> str:
 
 
 def _sources(parts: list[SyntaxTreeNode]) -> str:
-    """Return the source of several nodes; of one that is emphasised as a whole, its text."""
+    """Return the source of several nodes; of a single emphasised node, its text."""
     filled = _filled(parts)
     if len(filled) == 1 and filled[0].type in {"em", "strong"}:
         return _plain(filled[0])
@@ -143,7 +143,7 @@ def _filled(parts: list[SyntaxTreeNode]) -> list[SyntaxTreeNode]:
 
 
 def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
-    """Return whether a text's first part is its label: bold, or italic or code that a colon ends or follows."""
+    """Return whether the first part of a text is its label: bold, or italic or code with a colon in or after it."""
     if part.type == "strong":
         return True
     follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
@@ -152,7 +152,7 @@ def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
 
 
 def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
-    """Return the text that inline nodes make, which stand in `line`."""
+    """Return the inline text of nodes in `line`."""
     if parts and parts[0].type == "text" and _CHECKBOX.fullmatch(parts[0].content):
         return _text(parts[1:], line)
     plain, written = _joined(parts).strip(), parts
@@ -173,13 +173,13 @@ MAX_DEPTH = 50
 """Levels of lists, quotes, emphasis and so on, that a document may have. The tree is built by recursion."""
 
 MAX_CHARACTERS = 400_000
-"""Characters of a document: the parser takes up to 25 microseconds for each, and more for the brackets of links."""
+"""Characters of a document: the parser takes up to 25 microseconds per character, and more for brackets of links."""
 
 MAX_BRACKETS = 10_000
 
 _LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
-# Where Markdown knows spaces and tabs alone: before and after the mark of a bullet, quote or heading, and in the line
-# below a table's header. Editors on some keyboards put other spaces there, which cannot be seen.
+# Places where Markdown accepts only spaces and tabs: before and after the mark of a bullet, quote or heading, and in
+# the line below a table's header. Editors on some keyboards insert other, invisible spaces there.
 _OTHER_SPACES = "\u00a0\u2007\u202f"
 _SPACE = rf"[ \t{_OTHER_SPACES}]"
 _MARKS = re.compile(rf"^{_SPACE}*(?:(?:[-*+>]|#{{1,6}}|[0-9]{{1,9}}[.)]){_SPACE}+)*", re.MULTILINE)
@@ -187,7 +187,7 @@ _DELIMITERS = re.compile(rf"^[|: \t{_OTHER_SPACES}-]+$", re.MULTILINE)
 
 
 class MarkdownError(LineError):
-    """The document is nested deeper or larger than the parser takes in good time. `fix` is the next step."""
+    """The document is nested too deeply or too large to parse in acceptable time. `fix` is the fix."""
 
     def __init__(self, message: str, line: int | None, fix: str) -> None:
         super().__init__(message, line)
@@ -204,7 +204,7 @@ class Bullet:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table. `cells` has as many entries as were written."""
+    """A row of a table. `cells` has as many entries as written."""
 
     cells: tuple[Text, ...]
     line: int
@@ -230,7 +230,7 @@ class Fence:
 
 @dataclass
 class Section:
-    """A heading and what stands below it, in order; level 0 is the document itself."""
+    """A heading and its content in order; level 0 is the document itself."""
 
     title: str
     level: int
@@ -243,7 +243,7 @@ class Section:
     last_is_text: bool = False
 
     def walk(self) -> Iterator["Section"]:
-        """Yield this section and all below it, in document order."""
+        """Yield this section and all sections below it, in document order."""
         yield self
         for section in self.sections:
             yield from section.walk()
@@ -259,7 +259,7 @@ class Section:
 
 @functools.lru_cache(maxsize=4)  # the documents of an experiment, which each step reads
 def read(text: str) -> Section:
-    """Read a Markdown document into its tree of sections, which is shared: nobody may change it.
+    """Read a Markdown document into its tree of sections, which is shared and must not be changed.
 
     Raises:
         MarkdownError: it is nested deeper than `MAX_DEPTH` levels, or is too large.
@@ -293,7 +293,7 @@ def _parser() -> MarkdownIt:
 
 
 def _keep_escapes(state: StateCore) -> None:
-    """Mark the quotes and backslashes that stand behind a backslash, before the parser joins them to other text."""
+    """Mark escaped quotes and backslashes before the parser joins them to other text."""
     for token in (child for block in state.tokens for child in block.children or ()):
         if token.type == "text_special" and token.info == "escape" and token.content in _KEPT_ESCAPES:
             token.content = _ESCAPED + token.content
@@ -301,11 +301,11 @@ def _keep_escapes(state: StateCore) -> None:
 
 def _check_size(text: str) -> None:
     if len(text) > MAX_CHARACTERS:
-        fix = "divide the experiment, or take out what does not describe its runs"
+        fix = "divide the experiment, or remove text that does not describe its runs"
         raise MarkdownError(f"it has {len(text)} characters, more than {MAX_CHARACTERS}", None, fix)
-    if text.count("[") > MAX_BRACKETS:  # of each, the parser looks through what follows for the end of a link
+    if text.count("[") > MAX_BRACKETS:  # for each, the parser searches the following text for the end of a link
         line = text.count("\n", 0, text.index("[")) + 1
-        raise MarkdownError(f"it has more than {MAX_BRACKETS} opening square brackets", line, "take out links")
+        raise MarkdownError(f"it has more than {MAX_BRACKETS} opening square brackets", line, "remove links")
 
 
 def _check_depth(tokens: Iterable[Token]) -> None:
@@ -313,7 +313,7 @@ def _check_depth(tokens: Iterable[Token]) -> None:
     for token in tokens:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
-            fix = "take away lists, quotes or emphasis"
+            fix = "remove lists, quotes or emphasis"
             raise MarkdownError(f"it is nested deeper than {MAX_DEPTH} levels", line, fix)
 
 
@@ -338,12 +338,12 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
 
 
 def _below(node: SyntaxTreeNode) -> str | None:
-    """Return what stands in a block below a label: the text of a fence, quote, paragraph or list of one item."""
+    """Return the content of a block below a label: the text of a fence, quote, paragraph or list of one item."""
     if node.type == "fence":
         return str(node.content).removesuffix("\n")
     if node.type in {"blockquote", "bullet_list", "list_item"}:
         found = _below(node.children[0]) if len(node.children) == 1 else None
-        # one item that has a label is a setting, not the value of the label above it
+        # a single item with a label is a setting, not the value of the label above it
         return None if found is not None and node.type == "bullet_list" and _LABELLED.match(found) else found
     return "".join(map(_source, _inline(node))).strip() if node.type == "paragraph" else None
 

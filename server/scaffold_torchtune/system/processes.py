@@ -1,10 +1,10 @@
-"""Our own process, and the only part that starts others.
+"""This process, and the only code that starts other programs.
 
-Our own has streams that are there, and heeds signals that are meant for it. Others get argument lists, no stdin or a
-given one, a bounded output, a deadline. What a program prints is read as it comes, and only its end is kept: neither
-memory nor disk fills. When a program ends, or is ended, everything that it started ends too, also what left its process
-group; and so it does when we end, however that comes. A process between us and the program sees to that: see
-`supervisor.py`. Where a program ends that one, what it started comes to us, and we end it.
+This process always has standard streams, and handles the signals that are sent to it. Programs get argument lists, no
+stdin or a given one, bounded output, and a deadline. Their output is read immediately and only its end is kept, so that
+neither memory nor disk fills. When a program ends, or is ended, all processes that it started end too, even outside its
+process group; the same happens when this process ends for any reason. A process in between ensures that: see
+`supervisor.py`. If a program ends its supervisor, its processes become children of this process, which ends them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from scaffold_torchtune.system import supervisor
 
 _STREAMS: Final = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 
-# What ends a process unless it says otherwise, and means nothing to ours: signal(7). Linux has more of them than macOS.
+# Signals that end a process by default, and have no use here: signal(7). Linux has more of them than macOS.
 _FOR_OTHERS: Final = (
     "SIGUSR1",
     "SIGUSR2",
@@ -49,7 +49,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def open_streams() -> None:
-    """Let a stream that was closed lead nowhere: else the next file that we open would be taken for it."""
+    """Open the null device for a closed standard stream: otherwise the next opened file would become that stream."""
     for number, (name, access) in enumerate(_STREAMS):
         if getattr(sys, name) is not None:
             continue
@@ -61,17 +61,17 @@ def open_streams() -> None:
 
 
 def heed_signals(end: Handler, *, also: tuple[str, ...] = ()) -> None:
-    """Let `end` handle a plain kill and the end of the terminal (and `also`); ignore what is not meant for us.
+    """Let `end` handle SIGTERM and SIGHUP (and `also`); ignore signals that this process does not use.
 
-    Scripts may send any signal to any process of their user. A handler, other than `SIG_IGN`, is not inherited by them.
+    Scripts may send any signal to any process of their user. They do not inherit handlers other than `SIG_IGN`.
     """
-    if threading.current_thread() is not threading.main_thread():  # only that one may say so
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         return
     handlers: dict[str, Handler] = dict.fromkeys((*_TO_THE_END, *also), end)
     handlers |= dict.fromkeys(_FOR_OTHERS, lambda _number, _frame: None)
     for name, handler in handlers.items():
         number = getattr(signal, name, None)
-        # whoever started us may want it ignored (nohup), or handle it
+        # the parent process may have set it to ignored (nohup), or handles it
         if number is not None and (signal.getsignal(number) is signal.SIG_DFL or name in also):
             signal.signal(number, handler)
     for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1) if hasattr(signal, "SIGRTMIN") else ():
@@ -80,52 +80,52 @@ def heed_signals(end: Handler, *, also: tuple[str, ...] = ()) -> None:
 
 
 def give_up_output(error: OSError) -> str:
-    """Let nothing be printed any more that cannot be, and return why; empty where nobody reads it any more."""
+    """Discard output that cannot be printed from now on, and return why; empty if the reader is gone."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):  # Python must not find it out again when it ends
+            with contextlib.suppress(OSError, ValueError):  # prevent the same error when Python exits
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
                 os.close(null)
-            with contextlib.suppress(OSError, ValueError):  # what is still buffered leads nowhere now
+            with contextlib.suppress(OSError, ValueError):  # discards what is still buffered
                 stream.flush()
     return "" if error.errno == errno.EPIPE else error.strerror or str(error)
 
 
 VARIABLE: Final = "SCAFFOLD_TORCHTUNE_PROCESS"
-"""The environment variable that marks what a program started."""
+"""The environment variable that marks the processes of a program."""
 
 _SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 
 TAIL = 20_000
-"""How much of a process's output is kept, in bytes, from its end."""
+"""The kept bytes of a process's output, from its end."""
 
 MOST = 10_000_000_000
-"""How much a process may print, in bytes, before it is ended."""
+"""The maximum output of a process in bytes, after which it is ended."""
 
-_INTERVAL = 0.1  # seconds between two looks at whether a process must be ended
+_INTERVAL = 0.1  # seconds between two checks whether a process must be ended
 _READ = 1_000_000  # bytes at a time
-_REAPED = 5.0  # seconds that a killed process may take: on a file system that hangs, it may not end at all
+_REAPED = 5.0  # seconds to wait for a killed process: on a hanging file system, it may not end at all
 _PAUSE = 0.002
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # a shorter value may be anything
-# Tokens of Hugging Face, OpenAI, GitHub, GitLab and Slack, by how they begin.
+# Prefixes of tokens of Hugging Face, OpenAI, GitHub, GitLab and Slack.
 _TOKEN = re.compile(r"\b(?:hf|sk|gh[opsu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{16,}")
-# They make a shell or Python run something that nobody named, or another Python's library.
+# Variables that make a shell or Python run unrequested code, or load libraries of a different Python.
 _HIJACK = re.compile(r"BASH_ENV|ENV|SHELLOPTS|BASHOPTS|PS4|PYTHON(?!PATH|UTF8|IOENCODING|NOUSERSITE).*")
 
 Ended = Literal["", "deadline", "output", "stopped"]
-"""Why a process was ended; empty where it ended by itself."""
+"""The reason for which a process was ended; empty if it ended by itself."""
 
 
 @dataclass(frozen=True)
 class Completed:
-    """How a process ended: its exit status (negative: the signal), the end of its output, and why we ended it if so.
+    """The end of a process: its exit status (negative: the signal), its last output, and the reason if it was ended.
 
-    `seconds` is how long it ran. Secrets that our environment holds do not show in the output.
+    `seconds` is its run time. Secrets of the environment are removed from the output.
     """
 
     status: int
@@ -135,17 +135,17 @@ class Completed:
 
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return an environment without secrets and without what makes a shell or Python run something unasked."""
+    """Return an environment without secrets and variables that could hijack a shell or Python."""
     kept = {k: v for k, v in variables.items() if not _HIJACK.fullmatch(k) and not _SECRET.search(k)}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What an external script runs with: the path of its Python, and its environment variables.
+    """The environment of an external script: the path of its Python, and its environment variables.
 
-    `how` says for people how it came to be. `name` is what is active, such as `the conda environment cruijff`; empty
-    where nothing that was named is. `commands` would activate what was named.
+    `how` describes the selection for people. `name` is the active environment, such as `the conda environment cruijff`;
+    empty if no named one is active. `commands` would activate the named environment.
     """
 
     python: str
@@ -156,7 +156,7 @@ class Environment:
 
 
 def python(variables: Mapping[str, str] = os.environ) -> str:
-    """Return the Python of the environment that is active in `variables`, else the one that runs us."""
+    """Return the Python of the active environment in `variables`, else the running one."""
     active = variables.get("VIRTUAL_ENV") or variables.get("CONDA_PREFIX")
     return (shutil.which("python", path=variables.get("PATH")) if active else None) or sys.executable
 
@@ -171,11 +171,11 @@ def run(
     env: Mapping[str, str] | None = None,
     tail: int = TAIL,
 ) -> Completed:
-    """Run a command in `cwd`; everything that it started ends with it.
+    """Run a command in `cwd`; all processes that it started end with it.
 
-    It is ended after `timeout` seconds, when it has printed more than `MOST` bytes, and when `stop` is set. It reads
-    `given` from its stdin, has the variables of `env` (`environment()` by default), and of what it prints the last
-    `tail` bytes are kept.
+    It is ended after `timeout` seconds, after more than `MOST` bytes of output, and when `stop` is set. It reads
+    `given` from its stdin, has the variables of `env` (`environment()` by default), and the last `tail` bytes of its
+    output are kept.
 
     Raises:
         OSError: the command cannot be started.
@@ -200,10 +200,10 @@ def run(
 
 
 def _told(command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> bytes:
-    """Return what the supervisor reads.
+    """Return the input of the supervisor.
 
     Raises:
-        OSError: a part of it holds a NUL, which no program takes.
+        OSError: a part of it has a NUL, which no program accepts.
     """
     words = [str(cwd), str(len(command)), *command, *(f"{name}={value}" for name, value in variables.items())]
     if any("\0" in word for word in words):
@@ -213,7 +213,7 @@ def _told(command: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> by
 
 
 class _Supervised:
-    """A program and its supervisor. `error` is why it could not be started (errno), `status` how it ended."""
+    """A program and its supervisor. `error` is the errno of a failed start, `status` the exit status."""
 
     def __init__(self, stdin: int, pipes: contextlib.ExitStack) -> None:
         self.error = 0
@@ -247,13 +247,13 @@ class _Supervised:
         self.output = pipes.enter_context(self._process.stdout).fileno()
 
     def tell(self, told: bytes) -> None:
-        """Tell the supervisor what to run."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended: that is seen by its report
+        """Send the command to the supervisor."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its report shows that
             while told:
                 told = told[os.write(self._control, told) :]
 
     def read_report(self) -> bool:
-        """Read what the supervisor reports; false at the end, or where the program has ended."""
+        """Read the supervisor's report; return false at the end, or if the program has ended."""
         data = os.read(self.report, 4096)
         *lines, self._lines = (self._lines + data).split(b"\n")
         for line in lines:
@@ -273,7 +273,7 @@ class _Supervised:
             os.close(self._control)
 
     def end(self, mark: str) -> None:
-        """Let the supervisor end what still runs, and wait for it; do it ourselves where it does not."""
+        """Let the supervisor end all remaining processes, and wait for it; if it does not, end them here."""
         self._let_go()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAPED)
@@ -293,7 +293,7 @@ class _Supervised:
 
 
 def _end_marked(mark: str, leader: int) -> None:
-    """End the process group of a program, and what has its mark."""
+    """End the process group of a program, and the processes with its mark."""
     if leader:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
@@ -310,9 +310,9 @@ _supervisors: Final[set[int]] = set()
 
 
 def _adoptable() -> set[int]:
-    """Return our children that may have come to us from a supervisor: in another session, and started by none of us.
+    """Return children that may come from a supervisor: in a different session, and not started by this process.
 
-    From the first call on we get what a supervisor leaves that somebody killed (Linux, prctl(2)).
+    From the first call on, this process adopts the children of killed supervisors (Linux, prctl(2)).
     """
     supervisor.control_process(supervisor.PR_SET_CHILD_SUBREAPER, 1)
     found: set[int] = set()
@@ -324,9 +324,9 @@ def _adoptable() -> set[int]:
 
 
 def _end_adopted(others: AbstractSet[int]) -> None:
-    """End what came to us of a supervisor that was killed, with all that it started: that comes to us in turn.
+    """End the adopted processes of a killed supervisor, and those that they started, which are adopted in turn.
 
-    `others` were our children before.
+    `others` were children of this process before.
     """
     deadline = time.monotonic() + _REAPED
     while time.monotonic() < deadline:
@@ -355,7 +355,7 @@ def _marked(mark: str) -> list[int]:
 
 
 class _Tail:
-    """The end of what comes out of a pipe."""
+    """The end of a pipe's output."""
 
     def __init__(self, pipe: int, size: int) -> None:
         self.pipe, self.size = pipe, size
@@ -363,7 +363,7 @@ class _Tail:
         self._kept = bytearray()
 
     def read(self) -> bool:
-        """Read what is there; false at the end."""
+        """Read the available output; return false at the end."""
         data = os.read(self.pipe, _READ)
         self.total += len(data)
         self._kept += data
@@ -372,7 +372,7 @@ class _Tail:
         return bool(data)
 
     def drain(self) -> None:
-        """Read what is still there, without waiting for who may hold the pipe."""
+        """Read the remaining output, without waiting for processes that may hold the pipe."""
         os.set_blocking(self.pipe, False)
         most = self.total + _READ
         with contextlib.suppress(BlockingIOError):
@@ -385,7 +385,7 @@ class _Tail:
 
 @contextlib.contextmanager
 def _stdin(given: bytes) -> Iterator[int]:
-    """Yield what a process reads as its stdin: a file, so that nobody waits where it does not read it."""
+    """Yield the stdin of a process: a file, so that nothing blocks if the process does not read it."""
     if not given:
         yield subprocess.DEVNULL
         return
@@ -396,7 +396,7 @@ def _stdin(given: bytes) -> Iterator[int]:
 
 
 def _watch(of: _Supervised, output: _Tail, deadline: float, stop: threading.Event | None) -> Ended:
-    """Read the output until the program has ended, or say why it must be ended."""
+    """Read the output until the program has ended, or return the reason to end it."""
     poll = select.poll()
     for descriptor in (output.pipe, of.report):
         poll.register(descriptor, select.POLLIN)
@@ -416,7 +416,7 @@ def _watch(of: _Supervised, output: _Tail, deadline: float, stop: threading.Even
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with the values of our environment's secrets, and what looks like a token, replaced."""
+    """Return a text in which the values of the environment's secrets, and texts that look like tokens, are replaced."""
     for name, value in os.environ.items():
         if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, f"[{name}]")

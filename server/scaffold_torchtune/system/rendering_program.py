@@ -1,7 +1,7 @@
-"""The program that renders a template that somebody else wrote: bounded in memory, time and output, without a network.
+"""The program that renders a user's template: with bounded memory, time and output, without a network.
 
-It reads the template's name, the folders that it is looked up in, the values and the limits as JSON from its stdin, and
-writes the texts, or what is wrong, as JSON into its working directory. What it prints is nobody's.
+It reads the template's name, its folders, the values and the limits as JSON from its stdin, and writes the texts, or
+the problem, as JSON into its working directory. Other output is ignored.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ from typing import Any
 
 
 def _limit(megabytes: int, seconds: int) -> None:
-    """Set the bounds; where the system has one of them not, or a lower one, it is left as it is."""
+    """Set the limits; unsupported and already lower ones are unchanged."""
     memory = megabytes * 1_000_000
-    # RLIMIT_DATA counts what is written to; RLIMIT_AS counts libraries too, and so needs room for them
+    # RLIMIT_DATA counts written memory; RLIMIT_AS also counts libraries, and so needs room for them
     bounds = {"RLIMIT_DATA": memory, "RLIMIT_AS": memory + 600_000_000, "RLIMIT_CPU": seconds, "RLIMIT_CORE": 0}
     for name, most in bounds.items():
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -40,10 +40,12 @@ def _rendered(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Render what stdin says."""
+    """Render the template that stdin names."""
     given = json.load(sys.stdin)
     sys.path[:] = given["path"]
-    from scaffold_torchtune.system.templating import RESULT  # before the bounds: what we load is not the template's
+    from scaffold_torchtune.system.templating import (
+        RESULT,
+    )  # before the limits: our own modules do not count for the template
 
     _limit(*given["limits"])
     Path(RESULT).write_text(json.dumps(_rendered(given)), encoding="ascii")

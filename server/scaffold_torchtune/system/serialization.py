@@ -1,13 +1,13 @@
-"""The one reader of JSON, and the one reader and the one writer of YAML.
+"""The only reader of JSON, and the only reader and writer of YAML.
 
-Files come from strangers. Of JSON, whole texts are read, and large files, of which one value at a time is held: a value
-may take so many characters, and no more of the text is held than that. What is read is what the readers of data sets
-take (ujson): also control characters in a text, NaN and Infinity.
+Files may be from strangers. JSON is read as a whole text, or from a large file, one value at a time: a value has a
+maximum of characters, and only that much of the text is in memory. The reader accepts the same as the readers of data
+sets (ujson), including control characters in a text, NaN and Infinity.
 
-The reader of YAML takes what torchtune's own loader takes (PyYAML's safe loader with OmegaConf's wider float rule,
-which reads `1e-5` as a number), and nothing that can surprise: no aliases, tags, duplicate keys or several documents,
-and bounded size, depth and length of numbers. The writer makes every scalar read back as the same value and type in
-every loader.
+The reader of YAML accepts the same as torchtune's own loader (PyYAML's safe loader with OmegaConf's wider float rule,
+which reads `1e-5` as a number), except for surprising features: no aliases, tags, duplicate keys or multiple documents,
+and limits for size, depth and length of numbers. The writer produces scalars that every loader reads as the same value
+and type.
 """
 
 import codecs
@@ -24,35 +24,36 @@ import yaml
 from scaffold_torchtune.findings import LineError, Scalar
 
 MAX_JSON_VALUE: Final = 4 * 1024**2
-"""How many characters a single value may take: a row, or what is no list of rows."""
+"""The maximum number of characters of a single value: a row, or a value that is not a list of rows."""
 
-_SPARSE: Final = 16  # bytes of a text for each mapping or list, at least
+_SPARSE: Final = 16  # minimum bytes of a text for each mapping or list
 _FEW: Final = 1_000
 _CHUNK = 256 * 1024
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder(strict=False)
-_END_OF_NUMBER = 3  # of a number that is cut off, at most `e+` is left over by the decoder
+_END_OF_NUMBER = 3  # of a truncated number, the decoder leaves at most `e+`
 
 
 class NotJson(ValueError):
-    """The text is not JSON; the message says why and where, to follow the name of the file in a sentence."""
+    """The text is not JSON; the message gives the reason and place as a predicate that follows the file's name."""
 
 
 class TooLarge(ValueError):
-    """A value takes more than `MAX_VALUE` characters."""
+    """A value has more than `MAX_VALUE` characters."""
 
 
 def read_json(data: bytes, most: int, **hooks: Any) -> Any:
-    """Return what a text of at most so many bytes holds. `hooks` are those of `json.loads` for numbers.
+    """Return the content of a text of at most so many bytes. `hooks` are those of `json.loads` for numbers.
 
     Raises:
-        NotJson: it is not JSON, larger, nested too deeply, or has more mappings and lists than a text of its size.
+        NotJson: it is not JSON, larger, nested too deeply, or has more mappings and lists than a text of its size
+            should.
     """
     if len(data) > most:
         raise NotJson(f"it is larger than {most} bytes")
-    # one takes many times as much in memory as in the text
+    # each takes many times its text's size in memory
     if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
-        raise NotJson("it has more mappings and lists than a text of its size")
+        raise NotJson("it has more mappings and lists than a text of its size should")
     try:
         return json.loads(data.decode(), **hooks)
     except RecursionError as error:
@@ -61,12 +62,12 @@ def read_json(data: bytes, most: int, **hooks: Any) -> Any:
         raise NotJson("it is not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise NotJson(f"it is not JSON (line {error.lineno})") from error
-    except ValueError as error:  # a number of more digits than Python reads, or what a hook does not take
+    except ValueError as error:  # a number with more digits than Python reads, or a value that a hook rejects
         raise NotJson(str(error)) from error
 
 
 class JsonStream:
-    """A JSON text, read from a file piece by piece. Each method reads on from where the one before ended."""
+    """A JSON text, read from a file piece by piece. Each method continues at the end of the previous one."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -74,12 +75,12 @@ class JsonStream:
         self._text = ""
         self._at = 0
         self._ended = False
-        self._before = 0  # characters, lines and characters in the last line that are no longer held
+        self._before = 0  # characters, lines, and characters in the last line that are no longer in memory
         self._lines = 0
         self._column = 0
 
     def peek(self) -> str:
-        """Return the next character that is no white space; '' at the end.
+        """Return the next character that is not white space; '' at the end.
 
         Raises:
             NotJson: the text is not UTF-8.
@@ -94,7 +95,7 @@ class JsonStream:
         """Read one of some characters, after white space.
 
         Raises:
-            NotJson: another character is next.
+            NotJson: the next character is a different one.
         """
         found = self.peek()
         if not found or found not in characters:
@@ -107,8 +108,8 @@ class JsonStream:
         """Read one value.
 
         Raises:
-            NotJson: there is none; it is not JSON, or nested too deeply.
-            TooLarge: it takes more than `MAX_VALUE` characters.
+            NotJson: it is missing, not JSON, or nested too deeply.
+            TooLarge: it has more than `MAX_VALUE` characters.
         """
         self.peek()
         while True:
@@ -121,7 +122,7 @@ class JsonStream:
                     raise self.error(error.msg, error.pos) from error
             except RecursionError as error:
                 raise NotJson("is nested too deeply") from error
-            except ValueError as error:  # a number of more digits than Python reads
+            except ValueError as error:  # a number with more digits than Python reads
                 raise NotJson(f"is not JSON: {error}") from error
             else:
                 is_whole = end < len(self._text) - _END_OF_NUMBER or not isinstance(value, int | float)
@@ -132,7 +133,7 @@ class JsonStream:
                 raise TooLarge
 
     def members(self) -> Iterator[str]:
-        """Read an object: yield the name of each member; its value must be read before the next one is asked for.
+        """Read an object: yield the name of each member; read its value before the next iteration.
 
         Raises:
             NotJson: the object is malformed.
@@ -167,7 +168,7 @@ class JsonStream:
                 return
 
     def error(self, message: str, position: int | None = None) -> NotJson:
-        """Return what is wrong at a position of the text that is held, or at the next character."""
+        """Return the problem at a position of the text in memory, or at the next character."""
         at = self._at if position is None else position
         line_start = self._text.rfind("\n", 0, at) + 1
         lines = self._lines + self._text.count("\n", 0, at)
@@ -175,7 +176,7 @@ class JsonStream:
         return NotJson(f"is not JSON: {message}: line {lines + 1} column {column} (char {self._before + at})")
 
     def _more(self, size: int) -> bool:
-        """Hold more of the text; what was read is let go. False at the end."""
+        """Read more of the text, and drop the text that was parsed. Return false at the end."""
         if self._ended:
             return False
         gone = self._text[: self._at]
@@ -196,28 +197,29 @@ class JsonStream:
 MAX_YAML_BYTES = 1_000_000
 MAX_YAML_DEPTH = 20
 MAX_NUMBER = 64
-"""Characters of a number. What a loader makes of a longer one takes it time that grows with the square of the length:
-decimal digits, and parts in the base of 60 (`1:30:00`)."""
+"""Characters of a number. Loaders need quadratic time for the conversion of longer ones: decimal digits, and parts in
+base 60 (`1:30:00`).
+"""
 
 KeyPath = tuple[str | int, ...]
 
-_Event = Any  # the type stubs of PyYAML leave out what events hold
+_Event = Any  # PyYAML's type stubs lack the attributes of events
 _TEXT = "tag:yaml.org,2002:str"
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
-# They make tags, which are not taken; the parser compares each with all before it.
+# Tag directives are refused; the parser compares each with all earlier ones.
 _TAG_DIRECTIVE = "\n%TAG"
 _MAX_DIRECTIVES = 100
 
 
 class YamlError(LineError):
-    """The text is not YAML that we take."""
+    """The text is not valid or not supported YAML."""
 
 
 @dataclass(frozen=True)
 class YamlDocument:
     """Plain data, and the line (from 1) of every key and item by its path, e.g. `("model", "lora_rank")`.
 
-    `plain` holds unquoted scalars as they are written (`012`, `1:30`, `yes`): what a loader makes of them can surprise.
+    `plain` has unquoted scalars as written (`012`, `1:30`, `yes`), because loaders may read them in surprising ways.
     """
 
     data: Any
@@ -225,12 +227,12 @@ class YamlDocument:
     plain: dict[KeyPath, str] = field(default_factory=dict)
 
     def line(self, path: KeyPath) -> int | None:
-        """Return the line of the path, or of the nearest part of it that exists."""
+        """Return the line of the path, or of its nearest existing parent."""
         parts = (path[:end] for end in range(len(path), 0, -1))
         return next((self.lines[part] for part in parts if part in self.lines), None)
 
 
-# libyaml's parser is many times faster; every wheel of PyYAML has it, a build from source may not.
+# libyaml's parser is many times faster; every wheel of PyYAML has it, a build from source may not
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -242,7 +244,7 @@ _Resolver.yaml_implicit_resolvers = {
     first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# The float rule of omegaconf (omegaconf/_utils.py, get_yaml_loader): a dot is not needed before an exponent.
+# The float rule of omegaconf (omegaconf/_utils.py, get_yaml_loader): no dot is needed before an exponent.
 _Resolver.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
@@ -267,7 +269,7 @@ def read_yaml(text: str) -> YamlDocument:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_YAML_BYTES:
         raise YamlError(f"the text is larger than {MAX_YAML_BYTES} bytes")
     if text.count(_TAG_DIRECTIVE) > _MAX_DIRECTIVES:
-        raise YamlError("tags are not taken", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2)
+        raise YamlError("tags are not allowed", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2)
     document = YamlDocument(None, {})
     try:
         events = iter(_screened(text))
@@ -285,28 +287,28 @@ def read_yaml(text: str) -> YamlDocument:
 
 
 def compose_yaml(text: str) -> yaml.Node | None:
-    """Return the nodes of a document that `read` takes, for their places; None where it is empty."""
+    """Return the nodes of a document that `read` accepts, for their places; None if it is empty."""
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
 
 
 def _screened(text: str) -> list[yaml.Event]:
-    """Return the events of the content; what could surprise is refused before anything is built."""
+    """Return the events of the content; refuse surprising features before any data is built."""
     depth = documents = 0
     events: list[_Event] = []
     event: _Event
     for event in yaml.parse(text, Loader=_Loader):
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
-            raise YamlError("there is more than one document", _line(event))
+            raise YamlError("it has more than one document", _line(event))
         if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             continue
         events.append(event)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if getattr(event, "anchor", None):
-            raise YamlError("anchors and aliases are not taken", _line(event))
+            raise YamlError("anchors and aliases are not allowed", _line(event))
         if tag := getattr(event, "tag", None):
-            raise YamlError(f"the tag {tag} is not taken", _line(event))
+            raise YamlError(f"the tag {tag} is not allowed", _line(event))
         if depth > MAX_YAML_DEPTH:
             raise YamlError(f"it is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
     return events
@@ -317,7 +319,7 @@ def _line(event: _Event) -> int:
 
 
 def _build(event: _Event, rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> Any:
-    """Build what begins with the event, and take the events that belong to it from the rest."""
+    """Build the data that begins with the event, and consume its remaining events."""
     if path:
         document.lines.setdefault(path, _line(event))
     if isinstance(event, yaml.MappingStartEvent):
@@ -332,7 +334,7 @@ def _build(event: _Event, rest: Iterator[_Event], path: KeyPath, document: YamlD
     document.plain[path] = event.value
     if len(event.value) > MAX_NUMBER:  # never converted: it is text or refused
         if _resolved(event.value) in _NUMBERS:
-            raise YamlError(f"a number of more than {MAX_NUMBER} characters is not taken", _line(event))
+            raise YamlError(f"a number of more than {MAX_NUMBER} characters is not allowed", _line(event))
         return event.value
     try:
         return _value(event.value)
@@ -348,18 +350,18 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
         line = _line(key)
         tag = "" if not isinstance(key, yaml.ScalarEvent) else _resolved(key.value) if key.implicit[0] else _TEXT
         if tag == "tag:yaml.org,2002:merge":
-            raise YamlError("merge keys (<<) are not taken", line)
+            raise YamlError("merge keys (<<) are not allowed", line)
         if tag != _TEXT:
             raise YamlError("a key is not text", line)
         if key.value in built:
-            raise YamlError(f"the key {key.value!r} stands twice", line)
+            raise YamlError(f"the key {key.value!r} is duplicate", line)
         document.lines[*path, key.value] = line
         built[key.value] = _build(next(rest), rest, (*path, key.value), document)
     return built
 
 
 def _resolved(plain: str) -> str:
-    """Return the tag that a plain scalar has by its form. Long ones are not remembered."""
+    """Return the tag of a plain scalar by its form. Long ones are not cached."""
     return _tag(plain) if len(plain) <= MAX_NUMBER else _tag.__wrapped__(plain)
 
 
@@ -370,21 +372,21 @@ def _tag(plain: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _value(plain: str) -> Scalar:
-    """Return what a plain scalar is."""
+    """Return the value of a plain scalar."""
     value: Scalar = yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(_tag(plain), plain))
     return value
 
 
-# Plain text that no loader can take for anything but text: it starts with a letter, slash or underscore ...
+# Plain text that every loader reads as text: it starts with a letter, slash or underscore ...
 _PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+-]*")
-# ... and is none of the words that YAML 1.1 or 1.2 reads as something else.
+# ... and is not a word that YAML 1.1 or 1.2 reads as another type.
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
 
 
 def yaml_scalar(value: Scalar | list[str]) -> str:
-    """Return a value in YAML, on one line, that reads back with its value and type in every loader.
+    """Return a value in YAML, on one line, that every loader reads with the same value and type.
 
-    A float always has a dot (`1.0e-05`), which PyYAML needs; text is quoted unless it cannot be anything else.
+    A float always has a dot (`1.0e-05`), which PyYAML needs; text is quoted unless every loader reads it as text.
 
     Raises:
         ValueError: the value is not finite.

@@ -1,13 +1,13 @@
-"""The parent of one program that `processes.py` runs, a program of its own: ends all that the program started.
+"""The parent of one program that `processes.py` runs, itself a program: ends all processes that the program started.
 
-It does so when the program ends, and when who asked for it ends or has enough: then the pipe that told it what to run
-is closed, however that came. As the subreaper of all that it starts (Linux, prctl(2)) it is the parent of what has left
-the program's process group or session, too. Elsewhere than on Linux ending the process group has to do.
+It does so when the program ends, and when its caller ends or requests it: in both cases, the pipe with the command is
+closed. As the subreaper of all processes that it starts (Linux, prctl(2)), it is also the parent of those that left the
+program's process group or session. On systems other than Linux it can only end the process group.
 
     python -I -S supervisor.py CONTROL REPORT
 
 CONTROL and REPORT are descriptors of pipes. From CONTROL it reads a length in 8 hexadecimal digits, and as many bytes:
-the directory, how many arguments there are, the arguments, and the variables, each followed by a NUL. To REPORT it
+the directory, the number of arguments, the arguments, and the variables, each followed by a NUL. To REPORT it
 writes a line each: `started PID`, or `failed ERRNO`; then `ended STATUS`, negative for a signal.
 """
 
@@ -17,8 +17,8 @@ import select
 import sys
 import time
 
-# Each program that runs waits for these imports: contextlib, pathlib, and signal, which makes enums of what _signal
-# has, take as long as all the rest.
+# Each started program waits for these imports: contextlib, pathlib, and signal, which builds enums from _signal, take
+# as long as all others together.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -27,14 +27,14 @@ else:
     import _signal as signal
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_SECONDS = 4.0  # a program that starts processes faster than they can be ended is given up then
+_SECONDS = 4.0  # a limit for programs that start processes faster than they can be ended
 _PAUSE = 0.002
-# The kernel's word that we are at fault; SIGKILL and SIGSTOP cannot be handled.
+# Signals of the kernel for our own faults; SIGKILL and SIGSTOP cannot be handled.
 _OURS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSTOP"}
 
 
 def main(control: int, report: int) -> None:
-    """Run the program that `control` tells, and end what it started."""
+    """Run the program that `control` describes, and end the processes that it started."""
     for descriptor in (control, report):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its second parameter has no name
     woken = _ignore_signals()
@@ -57,7 +57,7 @@ def main(control: int, report: int) -> None:
 
 
 def _ignore_signals() -> int:
-    """Let no signal end us, as a program may send any to its parent; return a descriptor to read where one has come."""
+    """Ignore or catch all signals, as programs may send any to their parent; return a descriptor that shows them."""
     reading, writing = os.pipe()
     for descriptor in (reading, writing):
         os.set_blocking(descriptor, False)
@@ -80,7 +80,7 @@ def control_process(option: int, value: int) -> None:
 
 
 def _read(control: int, size: int) -> bytes:
-    """Read so many bytes; none where the pipe is closed before."""
+    """Read so many bytes; return none if the pipe is closed before."""
     data = b""
     while len(data) < size:
         more = os.read(control, size - len(data))
@@ -91,10 +91,10 @@ def _read(control: int, size: int) -> bytes:
 
 
 def _become(arguments: "list[str]", variables: "dict[str, str]", directory: str, report: int) -> None:
-    """Become the program, in a session of its own; tell why where that fails."""
+    """Become the program, in its own session; report why if that fails."""
     try:
         os.setsid()
-        control_process(PR_SET_PDEATHSIG, signal.SIGKILL)  # should we be killed
+        control_process(PR_SET_PDEATHSIG, signal.SIGKILL)  # if the supervisor is killed
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
             signal.signal(number, signal.SIG_DFL)
         os.chdir(directory)
@@ -106,14 +106,14 @@ def _become(arguments: "list[str]", variables: "dict[str, str]", directory: str,
 
 
 def _let_go_of_streams() -> None:
-    """Leave the program's output to it: its end is the end of all that the program started."""
+    """Close the program's output: it ends when all processes of the program have ended."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
 
 
 def _watch(leader: int, control: int, woken: int) -> "int | None":
-    """Wait until the program has ended, and return its status; None where it must be ended."""
+    """Wait until the program has ended, and return its status; None if it must be ended."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -127,10 +127,10 @@ def _watch(leader: int, control: int, woken: int) -> "int | None":
 
 
 def _reap(leader: int) -> "int | None":
-    """Reap what has ended; return the status of the program where that has, too.
+    """Reap ended processes; return the status of the program if it is one of them.
 
     Raises:
-        ChildProcessError: nothing is left.
+        ChildProcessError: no process remains.
     """
     status = None
     while True:
@@ -142,7 +142,7 @@ def _reap(leader: int) -> "int | None":
 
 
 def _end(leader: int, status: "int | None") -> int:
-    """End all that is left; return the status of the program."""
+    """End all remaining processes; return the status of the program."""
     _kill(os.killpg, leader)
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
@@ -150,7 +150,7 @@ def _end(leader: int, status: "int | None") -> int:
             _kill(os.kill, child)
         try:
             found = _reap(leader)
-        except ChildProcessError:  # nothing is left
+        except ChildProcessError:  # no process remains
             break
         status = found if status is None else status
         if sys.platform != "linux" and status is not None:
@@ -167,7 +167,7 @@ def _kill(how: "Callable[[int, int], None]", number: int) -> None:
 
 
 def children() -> "set[int]":
-    """Return our children: as the kernel lists each thread's, else as every process names its parent (proc(5))."""
+    """Return the children of this process: as the kernel lists each thread's, else by all processes' parents."""
     found: set[int] = set()
     try:
         for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
@@ -180,7 +180,7 @@ def children() -> "set[int]":
 
 
 def _parent(pid: str) -> "int | None":
-    """Return the parent of a process; None where it has ended."""
+    """Return the parent of a process; None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             return int(file.read().rpartition(b")")[2].split()[1])
@@ -191,5 +191,5 @@ def _parent(pid: str) -> "int | None":
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]), int(sys.argv[2]))
-    except BrokenPipeError:  # nobody reads the report any more
+    except BrokenPipeError:  # the reader of the report is gone
         sys.exit(1)

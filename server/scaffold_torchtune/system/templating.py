@@ -1,8 +1,8 @@
-"""Rendering Jinja2 templates: StrictUndefined, filters for YAML and one for the shell.
+"""Rendering of Jinja2 templates: StrictUndefined, filters for YAML and one for the shell.
 
-Our own templates are rendered here. One that somebody else wrote is rendered by `rendering_program.py`, in a process of
-its own with bounds of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can take any
-amount of both, within one call that nothing in this process could end.
+Bundled templates are rendered here. A user's template is rendered by `rendering_program.py`, in a separate process with
+limits of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can use any amount of both in
+one call that this process could not interrupt.
 """
 
 import functools
@@ -25,7 +25,7 @@ from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.serialization import read_json, yaml_scalar
 
 MAX_TEMPLATE: Final = 1_000_000
-"""Bytes of a template, and of what it renders."""
+"""Bytes of a template, and of its rendered text."""
 
 PROGRAM: Final = Path(__file__).with_name("rendering_program.py")
 RESULT: Final = "result.json"
@@ -33,39 +33,39 @@ RESULT: Final = "result.json"
 
 
 class Limits(NamedTuple):
-    """What the templates of others may take, for all runs together: `megabytes` of memory, `seconds` of a processor."""
+    """Limits for users' templates, for all runs together: `megabytes` of memory, `seconds` of processor time."""
 
     megabytes: int = 200
     seconds: int = 10
 
 
-_PATIENCE: Final = 6  # a busy machine: the deadline is that many times the seconds of a processor
+_PATIENCE: Final = 6  # on a busy machine: the deadline in multiples of the processor time
 _MAX_RESULT: Final = 200_000_000
 
 
 class TemplateProblem(LineError):
-    """The template is missing, malformed, takes too much, or uses a value that is not given.
+    """The template is missing, malformed, exceeds a limit, or uses an undefined value.
 
-    `number` is that of the values it was rendered with, from 0.
+    `number` is the index of the values with which it was rendered.
     """
 
     number = 0
 
 
 class TemplateStopped(Exception):
-    """Who asked for the texts wants them no more."""
+    """The caller no longer wants the texts."""
 
 
 def _yaml(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
-        return str(value)  # which says what is not given
+        return str(value)  # whose text names the undefined value
     if not isinstance(value, bool | int | float | str | list | None):
-        raise TypeError(f"the filter yaml takes one value or a list, not a {type(value).__name__}")
+        raise TypeError(f"the filter yaml accepts one value or a list, not a {type(value).__name__}")
     return yaml_scalar(value)
 
 
 def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") -> str:
-    """Return the lines of those keys that there are, with everything below them."""
+    """Return the lines of the given keys that exist, with everything below them."""
     lines = []
     for name in names:
         if isinstance(values.get(name), Mapping):
@@ -77,7 +77,7 @@ def _entries(values: Mapping[str, Any], names: Iterable[str], indent: str = "") 
 
 @functools.lru_cache(maxsize=8)
 def environment(folders: tuple[Path, ...]) -> jinja2.Environment:
-    """Return the environment for some folders; it keeps compiled templates, and notices when a file changes."""
+    """Return the environment for some folders; it caches compiled templates, and detects changed files."""
     made = jinja2.sandbox.ImmutableSandboxedEnvironment(
         loader=jinja2.FunctionLoader(functools.partial(_load, folders)),
         undefined=jinja2.StrictUndefined,
@@ -104,31 +104,34 @@ def _load(folders: Sequence[Path], name: str) -> tuple[str, str, None] | None:
 
 
 def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMPLATES,)) -> str:
-    """Render the template `name`, looked up in `folders` in order, with `values`; here, without bounds.
+    """Render the template `name` from the first of `folders` with it; in this process, without limits.
 
     Every value must pass the filter `yaml` (one YAML scalar or list, see `yaml_scalar`) or `sh` (one shell word).
 
     Raises:
-        TemplateProblem: the template is missing, malformed, or uses a value that is not given.
+        TemplateProblem: the template is missing, malformed, or uses an undefined value.
     """
     try:
         return _bounded(environment(tuple(folders)).get_template(name).generate(values))
     except TemplateProblem:
         raise
     except jinja2.TemplateNotFound as error:
-        raise TemplateProblem(f"the template {error.name} is not there") from error
+        raise TemplateProblem(f"the template {error.name} is missing") from error
     except jinja2.TemplateSyntaxError as error:
         raise TemplateProblem(str(error.message), error.lineno) from error
-    except (RecursionError, SyntaxError) as error:  # the latter from Python, for what Jinja2 made of the template
-        raise TemplateProblem("it is nested too deeply, or includes or extends itself without end") from error
+    except (
+        RecursionError,
+        SyntaxError,
+    ) as error:  # the latter is from Python, which compiles Jinja2's code of the template
+        raise TemplateProblem("it is nested too deeply, or includes or extends itself endlessly") from error
     except MemoryError as error:
-        raise TemplateProblem("it takes more memory than a template may") from error
-    except Exception as error:  # whatever an expression in it may raise
+        raise TemplateProblem("it needs more memory than a template may use") from error
+    except Exception as error:  # any exception of an expression in it
         raise TemplateProblem(str(error) or type(error).__name__) from error
 
 
 def _visible(value: Any) -> Any:
-    return one_line(value) if type(value) is str else value  # what is HTML already is of a class of its own
+    return one_line(value) if type(value) is str else value  # HTML that is already escaped has its own class
 
 
 @functools.cache
@@ -144,17 +147,17 @@ def _pages() -> jinja2.Environment:
 
 
 def render_page(name: str, values: Mapping[str, Any]) -> str:
-    """Render one of our templates of HTML: every value is text there, on one line, whatever it holds."""
+    """Render a bundled HTML template: every value becomes escaped text on one line."""
     return _pages().get_template(name).render(values)
 
 
 def shipped_text(name: str) -> str:
-    """Return a text that ships beside the templates, as it is."""
+    """Return a text from the directory of the templates, unchanged."""
     return read_regular(TEMPLATES / name, MAX_TEMPLATE).decode()
 
 
 def _bounded(pieces: Iterable[str]) -> str:
-    """Return the pieces of a text as one, if it is not larger than anything that is read."""
+    """Return the joined pieces of a text, if it is not larger than the limit of readers."""
     texts: list[str] = []
     size = 0
     for piece in pieces:
@@ -172,10 +175,10 @@ def render_each(
     stop: threading.Event | None = None,
     limits: Limits | None = None,
 ) -> list[str]:
-    """Render the template `name` with each of several values, as `render` does; one of somebody else's with `limits`.
+    """Render the template `name` with each of several values, as `render` does; a user's template with `limits`.
 
     Raises:
-        TemplateProblem: as `render`; or the template takes more than its limits.
+        TemplateProblem: as `render`; or the template exceeds a limit.
         TemplateStopped: `stop` was set.
     """
     if tuple(folders) == (TEMPLATES,):
@@ -201,8 +204,8 @@ def render_each(
         raise problem
     texts = result.get("texts")
     if not isinstance(texts, list) or len(texts) != len(each):
-        # the kernel ended it, or we did
-        bounds = f"{limits.seconds} s of a processor or {limits.megabytes} MB of memory"
+        # ended by the kernel, or by this process
+        bounds = f"{limits.seconds} s of processor time or {limits.megabytes} MB of memory"
         raise TemplateProblem(f"rendering it takes more than {bounds}")
     return texts
 

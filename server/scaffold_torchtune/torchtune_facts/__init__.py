@@ -1,8 +1,8 @@
-"""What is known of torchtune 0.6.1: its recipes and base models here, generated facts in facts.py.
+"""Facts about torchtune 0.6.1: its recipes, and the base models here; generated facts are in facts.py.
 
-The recipes are those that are scaffolded, of torchtune/_recipe_registry.py, with what people call them. A document
-names a recipe, or only the method (`LoRA`, `full fine-tuning`): the recipe then follows from the number of GPUs. The
-base models are those that the bundled setup_finetune knows, read from models.yaml next to this file.
+The recipes are the supported ones of torchtune/_recipe_registry.py, with their usual names. A document names a recipe,
+or only the method (`LoRA`, `full fine-tuning`): the recipe then follows from the number of GPUs. The base models are
+those that the bundled setup_finetune knows, read from models.yaml next to this file.
 """
 
 import math
@@ -23,13 +23,13 @@ RECIPES: Final = {
 """The recipes of each method: the one for a single GPU, and the one for several."""
 
 RECIPE_NAMES: Final = tuple(name for names in RECIPES.values() for name in names)
-"""Every recipe that is scaffolded."""
+"""Every supported recipe."""
 
 OF_LORA: Final = (
     "lora_rank", "lora_alpha", "lora_attn_modules", "apply_lora_to_mlp", "apply_lora_to_output", "lora_dropout",
     "save_adapter_weights_only", "stash_adapter_weights",
 )  # fmt: skip
-"""Settings of the adapter, which full fine-tuning has not."""
+"""Settings of the adapter, which do not exist in full fine-tuning."""
 
 _TUNING: Final = r"(?:[ _-]?(?:fine[ _-]?tun(?:e|ed|ing)|training|sft|ft))?"
 _METHODS_IN_WORDS: Final = {
@@ -44,17 +44,17 @@ def method_in_words(text: str) -> str | None:
 
 
 def method_of(recipe: str) -> str | None:
-    """Return the method of a recipe, or the method itself; None for what is not scaffolded."""
+    """Return the method of a recipe, or the method itself; None if not supported."""
     return next((method for method, names in RECIPES.items() if recipe in {method, *names}), None)
 
 
 def recipe_for_gpus(recipe: str, gpus: int) -> str:
-    """Return the recipe that a method means on that many GPUs; what names a recipe already stays."""
+    """Return the recipe of a method on that many GPUs; the name of a recipe is unchanged."""
     return RECIPES[recipe][gpus > 1] if recipe in RECIPES else recipe
 
 
 def recipes_agree(one: str, other: str) -> bool:
-    """Return whether one of the two says the same as the other, or says it less exactly."""
+    """Return whether one of the two is the same as the other, or a less exact form of it."""
     return one == other or (method_of(one) == method_of(other) and (one in RECIPES or other in RECIPES))
 
 
@@ -62,21 +62,21 @@ _GIB: Final = 1024**3
 _NUMBERS: Final = {1: "one copy", 2: "two copies", 4: "four copies"}
 _WORDS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:[bk](?![a-z]))?|[a-z]+")
 _APART: Final = re.compile(r"[\s._()-]*")
-_COPIES: Final = "unsloth"  # who publishes copies of all
-_LISTED: Final = 4  # up to so many checkpoint files are listed one by one, as the stock configs do
+_COPIES: Final = "unsloth"  # organisations that publish copies of all models
+_LISTED: Final = 4  # up to this many checkpoint files are listed individually, as in the stock configs
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A base model as torchtune 0.6.1 sets it up.
+    """A base model with torchtune 0.6.1's settings.
 
     `publisher` is its organisation on Hugging Face, `files` its number of checkpoint files there, `bytes` the bytes of
-    a parameter in them, `billions` its number of parameters in billions, `source` the stock config that the entry was
-    read from. `prompt` says what the tokenizer does with the text of a prompt template, `system` what becomes of a
-    system message, and `untrained_headers` that the special tokens around messages were never trained, see models.yaml.
-    `tied`: its output layer is its embeddings, and takes no LoRA. `full_checkpointing` is the activation checkpointing
-    of full fine-tuning, where it is another; `full_offload` says that its weights and optimizer stay in the memory of
-    the node.
+    a parameter in them, `billions` its number of parameters in billions, `source` the stock config of the entry.
+    `prompt` describes how the tokenizer treats the text of a prompt template, `system` how it treats a system message;
+    `untrained_headers`: the special tokens around messages were never trained, see models.yaml.
+    `tied`: its output layer is its embeddings, and does not support LoRA. `full_checkpointing` is the activation
+    checkpointing of full fine-tuning, if different; `full_offload`: its weights and optimizer stay in the memory of the
+    node.
     """
 
     name: str
@@ -100,24 +100,24 @@ class ModelEntry:
 
     @property
     def full_component(self) -> str:
-        """The builder for full fine-tuning, which torchtune calls as the one for LoRA, without its prefix."""
+        """Return the builder for full fine-tuning, which has the same name as the LoRA builder without its prefix."""
         return self.component.replace(".lora_", ".")
 
     def checkpointing(self, *, full: bool) -> bool:
-        """Return whether activations are computed again in the backward pass instead of kept."""
+        """Return whether activations are recomputed in the backward pass instead of kept."""
         own = self.full_checkpointing if full else None
         return self.activation_checkpointing if own is None else own
 
     @property
     def file_names(self) -> list[str]:
-        """The names of its checkpoint files on Hugging Face."""
+        """Return the names of its checkpoint files on Hugging Face."""
         if self.files == 1:
             return ["model.safetensors"]
         return [f"model-{i:05}-of-{self.files:05}.safetensors" for i in range(1, self.files + 1)]
 
     @property
     def checkpoint_files(self) -> list[str] | dict[str, str]:
-        """The value of `checkpointer.checkpoint_files`: names, or for many files torchtune's format and last number."""
+        """Return the value of `checkpointer.checkpoint_files`: names, or many files' format and last number."""
         if self.files <= _LISTED:
             return self.file_names
         return {"filename_format": "model-{}-of-{}.safetensors", "max_filename": f"{self.files:05}"}
@@ -125,7 +125,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks of its node: `mem` as `--mem` takes it, `cpus` per task, and how each comes about."""
+    """The node resources of a job: `mem` in the format of `--mem`, `cpus` per task, and the basis of each."""
 
     mem: str
     cpus: int
@@ -134,12 +134,12 @@ class Resources:
 
 
 def _copies(entry: ModelEntry, gpus: int, epochs: int) -> dict[str, int]:
-    """How often the weights lie in the memory of the node, in bf16, for full fine-tuning; by what for.
+    """Return the number of bf16 copies of the weights in the node's memory for full fine-tuning, with their purpose.
 
-    Gradients and the two states of AdamW are as large as the weights and stay on the GPUs, but where FSDP offloads to
-    the CPU (fsdp_cpu_offload). full_finetune_single_device saves from the GPU, so the file that is written is the only
-    copy. In full_finetune_distributed rank 0 gathers the weights on the CPU besides, and, unless the epoch is the last,
-    both states of the optimizer (training/checkpointing/_checkpoint_client.py, _save_checkpoint_sync).
+    Gradients and the two states of AdamW are as large as the weights and stay on the GPUs, unless FSDP offloads them to
+    the CPU (fsdp_cpu_offload). full_finetune_single_device saves from the GPU, so the written file is the only copy.
+    In full_finetune_distributed, rank 0 also gathers the weights on the CPU and, except in the last epoch, both states
+    of the optimizer (training/checkpointing/_checkpoint_client.py, _save_checkpoint_sync).
     """
     copies = {"for saving": 1}
     if gpus > 1:
@@ -174,12 +174,12 @@ def known_models() -> tuple[str, ...]:
 
 
 def find_model(name: str) -> ModelEntry | None:
-    """Return the model of that name or alias, whatever its case, or None."""
+    """Return the model with that name or alias, in any case, or None."""
     return _by_label().get(name.casefold())
 
 
 def _spelling(name: str) -> tuple[str, ...]:
-    """Return the words of a name, which spaces, hyphens and a change from letters to digits part; none of other texts.
+    """Return the words of a name, separated by spaces, hyphens and changes from letters to digits; none of other texts.
 
     `Llama 3.2 1B Instruct` and `llama3.2_1b (Instruct)` have the same.
     """
@@ -198,7 +198,7 @@ def _publishers() -> frozenset[str]:
 
 
 def model_by_spelling(name: str) -> ModelEntry | None:
-    """Return the model that a name means, with the organisation that publishes it or with other separators, or None.
+    """Return the model of a name, also with the organisation that publishes it or with other separators, or None.
 
     `meta-llama/Llama-3.2-1B-Instruct` and `Llama 3.2 1B Instruct` are Llama-3.2-1B-Instruct.
     """
@@ -210,7 +210,7 @@ def model_by_spelling(name: str) -> ModelEntry | None:
 
 
 def is_published(path: str) -> bool:
-    """Return whether a text is the name of a known model on the Hugging Face Hub, after an organisation's."""
+    """Return whether a text is the name of a known model on the Hugging Face Hub, with an organisation."""
     organisation, slash, name = path.partition("/")
     return bool(slash) and organisation.casefold() in _publishers() and model_by_spelling(name) is not None
 
@@ -218,12 +218,13 @@ def is_published(path: str) -> bool:
 def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epochs: int = 1) -> Resources:
     """Return memory and CPUs for a run of the model on `gpus` GPUs of one node, with LoRA or with `full` fine-tuning.
 
-    Read from torchtune 0.6.1: the checkpoint files are mapped into memory (checkpointing/_utils.py, safe_torch_load),
-    and every process of a distributed recipe maps the same pages, so the load counts once. For LoRA only rank 0 gathers
-    the weights on the CPU, merges the adapter and converts them for saving, which is two more copies in bf16; for full
-    fine-tuning see `_copies`. On top come 16 GiB for Python, CUDA and the data set. Each further process takes 8 GiB of
-    its own and an eighth of the weights, for the query and key projections that the conversion on load copies (8 to
-    11 % of the models here). The data loader works in the training process (num_workers is 0), so a process needs one
+    From the source of torchtune 0.6.1: the checkpoint files are mapped into memory (checkpointing/_utils.py,
+    safe_torch_load), and every process of a distributed recipe maps the same pages, so they count once. With LoRA, only
+    rank 0 gathers the weights on the CPU, merges the adapter and converts them for saving, which is two more copies in
+    bf16; for full fine-tuning see `_copies`. Python, CUDA and the data set add 16 GiB. Each further process adds 8 GiB
+    of
+    its own and an eighth of the weights, for the query and key projections that the conversion at loading copies (8 to
+    11 % of these models). The data loader works in the training process (num_workers is 0), so a process needs one
     CPU.
     """
     weights = entry.billions * 1e9 * 2 / _GIB

@@ -1,12 +1,12 @@
-"""Step 7: the proof that every planned value arrived in finetune.yaml and finetune.slurm; the verdict over all runs.
+"""Step 7: verify that every planned value is in finetune.yaml and finetune.slurm, and give one verdict for all runs.
 
-It knows where values belong from torchtune's facts alone and shares nothing with the code that writes the files:
-otherwise both could be wrong in the same way. It is pure; whoever calls it reads the files. Here are all checks of one
-run in their order.
+The expected places of values come only from torchtune's facts, and no code is shared with the code that writes the
+files: otherwise both could have the same error. This package reads no files; its callers do. This module has all checks
+of one run in order.
 
-    run_files.py   the three files of a run, parsed once; reading finetune.slurm
+    run_files.py   the three files of a run, parsed once; reads finetune.slurm
     arrivals.py    the place of each setting in finetune.yaml
-    finetune.py    values of finetune.yaml against the plan; components and checkpoint files that it names
+    finetune.py    values of finetune.yaml against the plan; the components and checkpoint files that it names
     directives.py  the #SBATCH lines against the plan
     commands.py    the commands of finetune.slurm against the plan
     report.py      comparison of typed values
@@ -35,17 +35,17 @@ _LABELS: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"} | {na
 
 _RUN: Final = "RUN"
 _UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
-"""The codes of runs of which not everything could be checked."""
+"""The codes of runs that could not be checked completely."""
 
 _LISTED: Final = 40
-_FIX_SETUP: Final = "Do not edit the file by hand: run render again, then setup."
+_FIX_SETUP: Final = "do not edit the file: run render again, then setup"
 _Read = TypeVar("_Read")
 
 
 def claims(directory: str) -> list[tuple[str, str, float]]:
-    """Return for each part of a directory's name that is a label and a number the part, the setting, the number.
+    """Return the part, the setting and the number of each part of a directory's name that is a label with a number.
 
-    The parts are split at underscores; a label may itself have underscores (`lora_dropout0.1`).
+    The parts are separated by underscores; a label may itself have underscores (`lora_dropout0.1`).
     """
     found, tokens = [], directory.split("_")
     while tokens:
@@ -66,7 +66,7 @@ def _claim(part: str) -> tuple[str, float] | None:
 
 
 def _without_names(run: PlannedRun) -> str:
-    """The directory's name without the model's and the data set's, which may hold anything (`words_seed1`)."""
+    """Return the directory's name without the model and the data set, which may have any name (`words_seed1`)."""
     folder, file = posixpath.split(run.data_path)
     names = {run.model, posixpath.splitext(file)[0], posixpath.basename(folder)} - {""}
     alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -74,10 +74,11 @@ def _without_names(run: PlannedRun) -> str:
 
 
 def check_name(report: Report, data: dict[str, Any]) -> None:
-    """Compare the directory's name with finetune.yaml, resolved: a second check, which knows nothing of the plan.
+    """Compare the directory's name with finetune.yaml, resolved: a second check, independent of the plan.
 
-    Where the run's own name was taken as it stands and finetune.yaml holds what is planned, a name that says otherwise
-    is the author's choice and only a warning.
+    If the author named the run and finetune.yaml has the planned value, a name that contradicts it is the author's
+    choice
+    and only a warning.
     """
     run = report.run
     for part, setting, number in claims(_without_names(run)):
@@ -89,7 +90,7 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
         chosen = run.directory == run.name and planned is not None and compare(planned.value, actual) is None
         report.add(
             "name-mismatch",
-            f"the directory's name says {quoted(part)}, but {dotted(path)} is {quoted(actual)}",
+            f"the directory's name has {quoted(part)}, but {dotted(path)} is {quoted(actual)}",
             field=setting,
             expected=number,
             actual=actual,
@@ -109,15 +110,14 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
 
 
 def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tuple[Finding, ...]], list[Finding]]:
-    """Set apart what is no error and is found in every run, as the same script in each run of a sweep.
+    """Separate findings that are not errors and that every run has, such as those of a script used by all runs.
 
     Args:
         checked: the findings of each run by its directory.
 
     Returns:
-        The findings that each run has of its own, and those that all have whose files are there, once each: as it is
-        in the first of them, with `RUN` in the message for the run's directory. Where there is one run, it keeps all
-        of its findings.
+        The findings of individual runs, and the findings of all runs with files, once each: as in the first run, with
+        `RUN` in the message instead of the run's directory. A single run keeps all of its findings.
     """
     keys = {name: [_key(one, name) for one in found] for name, found in checked.items()}
     whole = [name for name, found in checked.items() if not _UNREAD & {one.code for one in found}]
@@ -127,13 +127,13 @@ def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tu
         name: tuple(one for one, key in zip(found, keys[name], strict=True) if key not in shared)
         for name, found in checked.items()
     }
-    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs whose files are there"
+    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs with files"
     common = dict(zip(keys[whole[0]], checked[whole[0]], strict=True)) if whole else {}
     return own, [_of_all(one, whole[0], runs) for key, one in common.items() if key in shared]
 
 
 def _key(found: Finding, directory: str) -> object:
-    """What is equal for one finding of several runs; an error is that of its run alone."""
+    """Return the comparable part of a finding of several runs; errors stay separate for each run."""
     if found.severity is Severity.ERROR:
         return found, directory
     file = (found.file or "").removeprefix(f"{directory}/")
@@ -142,7 +142,7 @@ def _key(found: Finding, directory: str) -> object:
 
 
 def _without(text: object, directory: str) -> object:
-    """A text without the name of its run."""
+    """Return a text without the name of its run."""
     return text.replace(directory, _RUN) if isinstance(text, str) else text
 
 
@@ -152,7 +152,7 @@ def _of_all(found: Finding, directory: str, runs: str) -> Finding:
 
 
 def unchosen(plan: Plan) -> list[Finding]:
-    """Return one finding that lists the settings whose value is a default in some run, so that none seems chosen."""
+    """Return one finding with the settings that are a default in some run, so that they do not look chosen."""
     values: dict[str, list[Scalar]] = {}
     for run in plan.runs:
         for name, setting in run.settings.items():
@@ -161,8 +161,8 @@ def unchosen(plan: Plan) -> list[Finding]:
     if not values:
         return []
     listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
-    message = f"settings that come from a default, as no document gives them: {listed}"
-    fix = "nothing if all are meant; else give the setting in the summary"
+    message = f"left at their defaults: {listed}"
+    fix = "no action if intended; otherwise give the setting in the summary"
     return [finding("defaults-unchosen", message, actual=len(values), fix=fix)]
 
 
@@ -173,16 +173,17 @@ def _default(name: str, values: Sequence[Scalar], total: int) -> str:
 
 
 def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Iterable[Finding] = ()) -> ValidateResult:
-    """Return whether the scaffold is proven.
+    """Return the result of the validation.
 
     Args:
         plan: the plan.
-        checked: what was found in each run that was checked, by the run's directory.
+        checked: the findings of each checked run, by the run's directory.
         extra: findings about the whole experiment.
 
     Returns:
-        The result, `passed` only when there are planned runs, all of them were checked and nothing is an error. Runs
-        stand in the plan's order. Directories that are not planned do not count as checked.
+        The result, `passed` only if the plan has runs, all of them were checked, and no finding is an error. Runs are
+        in
+        the order of the plan. Directories that are not planned do not count as checked.
     """
     directories = list(dict.fromkeys(run.directory for run in plan.runs))
     runs = tuple(
@@ -192,8 +193,8 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
     )
     findings, planned = list(extra), len(plan.runs)
     if planned == 0 or len(runs) != planned:
-        message = f"{len(runs)} of {planned} planned runs were checked" if planned else "no run is planned"
-        fix = "Run setup again, then validate."
+        message = f"{len(runs)} of {planned} planned runs were checked" if planned else "the plan has no runs"
+        fix = "run setup again, then validate"
         findings.append(finding("nothing-checked", message, expected=planned, actual=len(runs), fix=fix))
     passed = not errors_in(findings) and all(run.passed for run in runs)
     return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
@@ -206,17 +207,18 @@ def validate_run(
     bundled: bool,
     arrivals: list[Arrival] | None = None,
 ) -> tuple[Finding, ...]:
-    """Prove that every planned value of a run stands in its files; nothing is read from disk.
+    """Verify that every planned value of a run is in its files; read nothing from disk.
 
     Args:
         run: the run as planned.
-        files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; None or absent: missing.
-        bundled: whether the bundled setup_finetune made them. What another script adds of its own, and where its
-            defaults differ from ours, is a finding but no error.
-        arrivals: gets every place where a planned value was looked for.
+        files: setup_finetune.yaml, finetune.yaml and finetune.slurm, or their texts by name; missing if None or without
+            a key.
+        bundled: whether the bundled setup_finetune made them. Additions and different defaults of another script are
+            findings but not errors.
+        arrivals: receives every place where a planned value was looked for.
 
     Returns:
-        Everything found, sorted by file and line. Any text at all gives findings, never an exception.
+        All findings, sorted by file and line. Any text gives findings, never an exception.
     """
     files = files if isinstance(files, RunFiles) else RunFiles(files)
     slurm = Report(run, FINETUNE_SLURM, bundled=bundled, arrivals=arrivals)
@@ -239,23 +241,23 @@ def validate_run(
 
 
 def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
-    """What a file holds, after saying where it is missing or cannot be read."""
+    """Return the content of a file; report a missing or unreadable one."""
     try:
         found = read()
     except YamlError as error:
         report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
         return None
     if found is None:
-        again = "Run render again, then setup."
-        fix = again if report.name == SETUP_YAML else "Run setup again; where it fails, its reason says why."
-        report.add("missing-file", f"{report.name} is not there", fix=fix)
+        again = "run render again, then setup"
+        fix = again if report.name == SETUP_YAML else "run setup again; if it fails, its finding gives the reason"
+        report.add("missing-file", f"{report.name} is missing", fix=fix)
     return found
 
 
 def _setup(report: Report, document: YamlDocument) -> None:
-    """setup_finetune.yaml says exactly what is planned."""
+    """Check that setup_finetune.yaml has exactly the planned values."""
     if not isinstance(document.data, dict):
-        report.add("unreadable-file", "setup_finetune.yaml holds no mapping of keys to values", line=1)
+        report.add("unreadable-file", "setup_finetune.yaml does not hold a mapping of keys to values", line=1)
         return
     for name, setting in report.run.settings.items():
         if name in report.run.unwritten:
@@ -272,10 +274,10 @@ def _setup(report: Report, document: YamlDocument) -> None:
 
 
 def _unproven(report: Report) -> None:
-    """Settings of which it is not known where they must arrive: their arrival is not proven, which must be seen."""
+    """Report settings without a known place in the files: their arrival is not verified."""
     known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
-            message = f"where the setting {quoted(name)} must arrive is not known, so its arrival is not proven"
-            fix = "Look for the value in finetune.yaml and finetune.slurm yourself."
+            message = f"the place of the setting {quoted(name)} in the files is unknown, so it is not verified"
+            fix = "check the value in finetune.yaml and finetune.slurm yourself"
             report.add("unproven-setting", message, field=name, expected=setting.value, path=(name,), fix=fix)

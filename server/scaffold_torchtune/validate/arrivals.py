@@ -1,7 +1,7 @@
-"""Where each setting must arrive in finetune.yaml: tables, and what fits into none.
+"""The place of each setting in finetune.yaml: tables, and functions for settings that fit into none.
 
-The paths are torchtune 0.6.1's own: what its recipes read of their config and what its components take as arguments.
-Nothing here is shared with the code that writes finetune.yaml.
+The paths are those of torchtune 0.6.1: the keys that its recipes read, and the arguments of its components.
+No code is shared with the code that writes finetune.yaml.
 """
 
 from dataclasses import dataclass
@@ -20,26 +20,27 @@ CHECKPOINTER: Final = "torchtune.training.FullModelHFCheckpointer"
 
 
 class Comparison(StrEnum):
-    """How a value in finetune.yaml is compared with the planned one."""
+    """The comparison of a value in finetune.yaml with the planned value."""
 
     SAME = "same"  # same type and value
-    NUMBER = "number"  # a float, for which a whole number may stand
-    PATH = "path"  # the same path but for duplicate and trailing slashes
-    ENDS = "ends"  # text that ends with the planned text, a component of another package
-    ABSENT = "absent"  # must not be there (null and the empty text count as absent)
+    NUMBER = "number"  # a float; an equal integer is accepted
+    PATH = "path"  # the same path, apart from duplicate and trailing slashes
+    ENDS = "ends"  # text that ends with the planned text: a component of a different package
+    ABSENT = "absent"  # must be missing (null and the empty text count as missing)
     EPOCHS = "epochs"  # `all`, `none` or a list of numbers
-    PRESENT = "present"  # there and not empty
-    PARTS = "parts"  # a list of the parts between commas
+    PRESENT = "present"  # present and not empty
+    PARTS = "parts"  # a list of the comma-separated parts
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One value that must stand in finetune.yaml.
+    """One value that finetune.yaml must have.
 
-    `setting` is what is planned, `path` where, `value` what must be there. `absent_is` is the value that torchtune
-    takes where nothing stands there: it may then be left out, by the bundled setup_finetune too where `optional`.
-    `source_of` names the setting whose source decides on leniency where it is another, `note` is what else a finding
-    explains. `parts` are other settings that the value is made of.
+    `setting` is the planned setting, `path` its place, `value` the expected value. `absent_is` is torchtune's default
+    for a
+    missing key: the key may then be missing, also in files of the bundled setup_finetune if `optional`.
+    `source_of` names a different setting whose source decides on leniency, `note` adds an explanation to the finding.
+    `parts` are other settings that the value is made of.
     """
 
     setting: str
@@ -55,10 +56,10 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a type of data set takes, and under which key: None where it takes none.
+    """The settings that a dataset type accepts, and their keys; None for those it does not accept.
 
-    torchtune's three are read off its functions (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py),
-    cruijff_kit's two off its own data sets; those read JSON files themselves, so they take `split` and no `field`.
+    Taken from the functions of torchtune's three types (torchtune/datasets/_instruct.py, _chat.py, _text_completion.py)
+    and from cruijff_kit's two, which read JSON files themselves, so they accept `split` but not `field`.
     """
 
     component: str
@@ -95,7 +96,7 @@ DIRECT: Final[dict[str, KeyPath]] = {
         )
     },
 }
-"""Settings that arrive as they are, and where."""
+"""Settings that arrive unchanged, and their paths."""
 
 _COMPARISONS: Final = {
     "clip_grad_norm": Comparison.NUMBER,
@@ -106,13 +107,13 @@ _COMPARISONS: Final = {
     "wandb_tags": Comparison.PARTS,
     "weight_decay": Comparison.NUMBER,
 }
-"""How they are compared, where it is not for the same type and value."""
+"""Their comparisons, if not for the same type and value."""
 
 _ABSENT: Final = {"apply_lora_to_output": False}
-"""What torchtune takes where they do not stand: not all of its builders have the argument."""
+"""torchtune's defaults for missing keys: not all of its builders have the argument."""
 
 OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
-"""Paths with which it is another training, where nobody planned what stands there."""
+"""Paths that make it a different training if their value is not planned."""
 
 FINETUNE_SETTINGS: Final = frozenset(
     {*DIRECT, "checkpoint_files", "experiment_name", "lora_alpha", "lr_scheduler", "model_checkpoint", "models_dir"}
@@ -121,7 +122,7 @@ FINETUNE_SETTINGS: Final = frozenset(
     | {"input_formatting", "input_key", "output_key", "packed", "prompt", "run_val_every_n_steps", "system_prompt"}
     | {"train_on_input", "training_samples"}
 )
-"""Settings whose arrival in finetune.yaml is known: those that are not in `DIRECT` arrive with others, or changed."""
+"""Settings with a known place in finetune.yaml: those that are not in `DIRECT` are combined with others or changed."""
 
 _FOLDER: Final = ("models_dir", "model_checkpoint")
 _FILE: Final = ("input_dir_base", "input_formatting", "dataset_ext")
@@ -148,18 +149,18 @@ SHAPES: Final = {
 
 
 def is_full(run: PlannedRun) -> bool:
-    """Whether the planned recipe is one of torchtune's that train all weights. Any other is taken for LoRA."""
+    """Return whether the planned recipe is a full fine-tuning recipe of torchtune. All other recipes count as LoRA."""
     facts = load().recipes.get(run.text("custom_recipe"))
     return facts is not None and not facts.trains_adapter
 
 
 def expectations(run: PlannedRun) -> list[Expectation]:
-    """Return all that must stand in a run's finetune.yaml."""
+    """Return all values that a run's finetune.yaml must have."""
     return [*_direct(run), *_model(run), *_other(run), *_output(run), *_dataset(run)]
 
 
 def _direct(run: PlannedRun) -> list[Expectation]:
-    """What settings that arrive as they are must have become, and `lora_alpha`, which is 2 x rank unless planned."""
+    """Yield the values of settings that arrive unchanged, and of `lora_alpha`, which is 2 x rank unless planned."""
     names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
     found = [
         Expectation(
@@ -178,7 +179,7 @@ def _direct(run: PlannedRun) -> list[Expectation]:
 
 
 def _output(run: PlannedRun) -> list[Expectation]:
-    """Where the run's output must go: `BASE/EXPERIMENT/ck-out-RUN`, or `PROJECT/EXPERIMENT/RUN/artifacts`."""
+    """Yield the path of the run's output: `BASE/EXPERIMENT/ck-out-RUN`, or `PROJECT/EXPERIMENT/RUN/artifacts`."""
     setting, own = "project_dir", f"{run.directory}/artifacts"
     if not run.value(setting):
         setting, own = "output_dir_base", f"ck-out-{run.directory}"
@@ -191,12 +192,12 @@ def _output(run: PlannedRun) -> list[Expectation]:
 
 
 def output_dir(run: PlannedRun) -> str | None:
-    """The run's output directory, None where it is not planned."""
+    """Return the run's output directory; None if not planned."""
     return next((str(e.value) for e in _output(run)), None)
 
 
 def _model(run: PlannedRun) -> list[Expectation]:
-    """What the model must have become: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
+    """Yield the values of the model: builder, tokenizer, checkpointer, all from torchtune's stock configs."""
     folder = run.checkpoint_dir
     files: KeyPath = ("checkpointer", "checkpoint_files")
     found = [Expectation("model_checkpoint", files, None, Comparison.PRESENT)]
@@ -224,7 +225,7 @@ def _model(run: PlannedRun) -> list[Expectation]:
 
 
 def _other(run: PlannedRun) -> list[Expectation]:
-    """The learning rate scheduler, and the logger that takes project and name."""
+    """Yield the learning rate scheduler, and the logger that accepts project and name."""
     found = []
     if "lr_scheduler" in run.settings:
         name = SCHEDULERS + str(run.value("lr_scheduler")).removeprefix(SCHEDULERS)
@@ -235,12 +236,12 @@ def _other(run: PlannedRun) -> list[Expectation]:
 
 
 def shape_of(run: PlannedRun) -> Shape | None:
-    """The planned type of data set; None where it is not known. torchtune's instruct_dataset where none is planned."""
+    """Return the planned dataset type; None if unknown. The default is torchtune's instruct_dataset."""
     return SHAPES.get(run.text("dataset_type") or "instruct_dataset")
 
 
 def _data_file(run: PlannedRun) -> str:
-    """The data set's file. A relative path in the document is completed from the settings that name the same file."""
+    """Return the data set's file. Other settings that name the same file complete a relative path of the document."""
     name = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
     base = run.value("input_dir_base")
     if run.data_path.startswith("/") or not base or PurePosixPath(run.data_path).name != name:
@@ -249,13 +250,13 @@ def _data_file(run: PlannedRun) -> str:
 
 
 def _source(run: PlannedRun) -> str:
-    """The data's format as `datasets.load_dataset` names it."""
+    """Return the data's format as `datasets.load_dataset` names it."""
     extension = run.text("dataset_ext") or PurePosixPath(run.data_path).suffix
     return extension.removeprefix(".")
 
 
 def _dataset(run: PlannedRun) -> list[Expectation]:
-    """What the data set's settings must have become in the node `dataset` (and `dataset_val`)."""
+    """Yield the values of the data set's settings in the node `dataset` (or `dataset_val`)."""
     shape = shape_of(run)
     if shape is None:
         return []
@@ -263,7 +264,7 @@ def _dataset(run: PlannedRun) -> list[Expectation]:
     for name in ("packed", "train_on_input"):
         path = ("dataset", name)
         if name == "train_on_input" and not shape.train_on_input:
-            note = f"{shape.component} takes no train_on_input"
+            note = f"{shape.component} has no argument train_on_input"
             expectation = Expectation(name, path, None, Comparison.ABSENT, note=note)
         else:
             expectation = Expectation(name, path, run.value(name), absent_is=False)
@@ -279,7 +280,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         Expectation("dataset_ext", (node, "source"), form),
     ]
     if form == "json" or node == "dataset":
-        note = "a folder alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
+        note = "a directory alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
         path, file = (node, "data_files"), _data_file(run)
         found.append(Expectation("dataset_label", path, file, Comparison.PATH, note=note, parts=_FILE))
     field = split if form == "json" and not shape.own else None
@@ -289,7 +290,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
     elif samples is not None:
         found.append(Expectation("training_samples", (node, "split"), f"train[:{samples}]"))
     if samples is None or shape.own:
-        # load_dataset calls everything that a file or field holds `train`; cruijff_kit's own data sets name the split
+        # load_dataset names the content of a file or field `train`; cruijff_kit's own data sets name the split
         usual = split if shape.own else "train"
         found.append(Expectation("dataset_ext", (node, "split"), usual, absent_is="train", optional=True))
     folder = run.checkpoint_dir
@@ -307,7 +308,7 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
     system, prompt = run.value("system_prompt") or None, run.value("prompt")
     keys = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
-    note = "" if shape.system_prompt else f"{shape.component} has no place for a system prompt"
+    note = "" if shape.system_prompt else f"{shape.component} has no argument for a system prompt"
     if "system_prompt" in run.settings:
         comparison = _or_absent(system)
         found += [Expectation("system_prompt", ("dataset", key), system, comparison, note=note) for key in keys]
@@ -315,7 +316,7 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
         before, _, after = str(prompt).partition(PLAIN_PROMPT)
-        path, note = ("tokenizer", "prompt_template", "user"), "torchtune takes a prompt as the tokenizer's template"
+        path, note = ("tokenizer", "prompt_template", "user"), "torchtune uses a prompt as the tokenizer's template"
         found += [Expectation("prompt", (*path, index), part, note=note) for index, part in enumerate((before, after))]
     return found
 

@@ -1,10 +1,11 @@
-"""The proof that the commands of finetune.slurm start the planned training, and do nothing else."""
+"""Checks that the commands of finetune.slurm start the planned training, and nothing else."""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import counted
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
@@ -12,7 +13,7 @@ from scaffold_torchtune.validate.report import Report, below, join, normal_path,
 from scaffold_torchtune.validate.run_files import Command, SlurmScript
 
 COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
-"""Settings whose arrival in the commands of finetune.slurm is known."""
+"""Settings with a known place in the commands of finetune.slurm."""
 
 _OFFLINE: Final = {
     "HF_HUB_OFFLINE": "1",
@@ -20,7 +21,7 @@ _OFFLINE: Final = {
     "TRANSFORMERS_OFFLINE": "1",
     "WANDB_MODE": "offline",
 }
-"""What keeps a job from waiting for the internet: the variables of huggingface_hub, datasets, transformers, wandb."""
+"""Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
 
 _ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)", re.DOTALL)
 _RESUME: Final = "resume_from_checkpoint"
@@ -30,7 +31,7 @@ _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
 _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
-# What a job needs for its work: to see where it is, load modules, activate an environment, make a directory, train.
+# Commands that a job needs: print its location, load modules, activate an environment, make a directory, train.
 _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
@@ -40,9 +41,11 @@ _FORMS: Final = frozenset(
 _PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
-_SUBMITTED: Final = frozenset({".", "$PWD", "$SLURM_SUBMIT_DIR", "${SLURM_SUBMIT_DIR}"})  # where sbatch was called
+_SUBMITTED: Final = frozenset(
+    {".", "$PWD", "$SLURM_SUBMIT_DIR", "${SLURM_SUBMIT_DIR}"}
+)  # the directory in which sbatch was called
 _ACTIVATE: Final = "/bin/activate"
-# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` makes it.
+# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
 _HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
 _FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
 _MAIN: Final = ".__main__"
@@ -52,7 +55,7 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     """Check the commands of finetune.slurm against the plan.
 
     Returns:
-        The recipe that it must start; None where it starts none, or one of its own.
+        The torchtune recipe that it must start; None without one.
     """
     _other_commands(report, script.commands)
     plain = [Command(words, command.line) for command in script.commands if (words := _bare(command.words))]
@@ -75,12 +78,12 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
 
 
 def _trains(words: tuple[str, ...]) -> bool:
-    """Whether a command starts `tune run`."""
+    """Return whether a command starts `tune run`."""
     return _bare(words)[:2] == ("tune", "run")
 
 
 def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The words of a command without what may stand before its name."""
+    """Return the words of a command without prefixes of its name."""
     while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
         words = words[1:]
     return words
@@ -99,7 +102,7 @@ def _modules(report: Report, commands: list[Command]) -> None:
             report.differs("modules", where, name)
     for name, line in found:
         if name not in planned:
-            message = f"`module load {quoted(name)}` is there, and nobody planned it"
+            message = f"`module load {quoted(name)}` is not planned"
             report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
     order = [name for name in names if name in planned]
     if order != planned and sorted(order) == sorted(planned):
@@ -108,7 +111,7 @@ def _modules(report: Report, commands: list[Command]) -> None:
 
 
 def _environment(report: Report, commands: list[Command]) -> None:
-    """The conda environment, or the virtual environment where one is planned; the last activation counts."""
+    """Check the conda environment, or the virtual environment if planned; the last activation is used."""
     venv, conda = report.run.text("venv").strip("/"), report.run.text("conda_env")
     if venv:
         sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
@@ -133,38 +136,40 @@ def _activation(
     note = ""
     if actual is None and not report.bundled and report.planned("modules"):
         note = (
-            "a known fault of cruijff_kit's setup_finetune.py: with modules set it deletes every line that contains "
-            "'conda', the activation too; plan no modules, or name the environment with venv"
+            "a known fault of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line with 'conda',"
+            " including the activation; plan no modules, or name the environment with venv"
         )
     report.differs(setting, where, planned, actual, line=line, note=note)
 
 
 def _hook(report: Report, commands: list[Command], line: int) -> None:
-    """What must come before `conda activate` in the shell of a job, which reads none of the user's own files."""
+    """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
     if not any(_HOOK.search(word) for command in commands for word in command.words):
-        message = "`conda activate` comes before conda's shell hook, so the job's shell does not know it"
+        message = "`conda activate` precedes conda's shell hook, so the job's shell does not know it"
         expected = 'eval "$(conda shell.bash hook)"'
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
 
 def _working_directory(report: Report, commands: list[Command]) -> None:
-    """The job starts where it is submitted, in the run directory: elsewhere lies another finetune.yaml, or none."""
+    """Check that the job stays in the run directory: other directories have no or a different finetune.yaml."""
     own = report.run.directory
     for command in commands:
         folder = " ".join(command.words[1:]).rstrip("/")
         if command.words[0] not in {"cd", "pushd"} or folder in _SUBMITTED or folder.endswith(f"/{own}"):
             continue
-        message = f"the job goes to {quoted(folder)}, so `tune run` reads a finetune.yaml that is not this run's"
+        message = (
+            f"the job changes to {quoted(folder)}, so `tune run` reads a finetune.yaml that does not belong to this run"
+        )
         report.unplanned(message, Severity.WARNING, field="cd", expected=own, actual=folder, line=command.line)
 
 
 def _folders(report: Report, commands: list[Command]) -> None:
-    """Directories that the job makes must be the run's own."""
+    """Check that the job only makes directories of its own run."""
     own = output_dir(report.run)
     made = [(word, c.line) for c in commands if c.words[0] == "mkdir" for word in c.words[1:] if word.startswith("/")]
     for folder, line in made:
         if own is not None and not below(folder, own):
-            message = f"the job makes the directory {quoted(folder)}, which is not in the run's output directory"
+            message = f"the job makes the directory {quoted(folder)}, which is outside the run's output directory"
             field = "output_dir_base"
             report.unplanned(message, Severity.WARNING, field=field, expected=own, actual=folder, line=line)
 
@@ -180,7 +185,7 @@ def _tune(report: Report, command: Command) -> str | None:
             processes = value
         else:
             otherwise = Severity.INFO if name == "--standalone" else Severity.WARNING
-            message = f"`tune run` is given {quoted(name)}, which nobody planned"
+            message = f"`tune run` has the option {quoted(name)}, which is not planned"
             report.unplanned(message, otherwise, field="tune run", actual=value, line=line)
     recipe = words.pop(0) if words else ""
     planned = _recipe(report, recipe, line)
@@ -190,16 +195,16 @@ def _tune(report: Report, command: Command) -> str | None:
 
 
 def _gpus(report: Report) -> int | None:
-    """The planned number of GPUs, None where there is none."""
+    """Return the planned number of GPUs, or None."""
     planned = str(report.planned("gpus"))
     return int(planned) if re.fullmatch(r"[0-9]{1,4}", planned, re.ASCII) else None
 
 
 def _recipe(report: Report, recipe: str, line: int) -> str | None:
-    """Compare the recipe; the planned one comes back, None where it is the script's own."""
+    """Check the recipe; return the planned one, or None if the script has its own."""
     gpus, custom = _gpus(report), str(report.planned("custom_recipe") or "").removesuffix(_MAIN)
     form = "distributed" if gpus is not None and gpus > 1 else "single_device"
-    # A recipe in a package is started as its module __main__; torchtune's own have none.
+    # A recipe in a package is started as its module __main__; torchtune's own recipes are not in a package.
     name = recipe.removesuffix(_MAIN) if "." in recipe.removesuffix(_MAIN) else recipe
     expected, setting = custom or f"lora_finetune_{form}", "custom_recipe" if custom else "gpus"
     where, last = "the recipe of `tune run`", name.rsplit(".", 1)[-1]
@@ -210,7 +215,9 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
         _fits(report, expected, line)
         return expected
     if is_own:
-        message = f"the script starts its own recipe {quoted(name)}; what it reads of finetune.yaml is not known"
+        message = (
+            f"the script starts its own recipe {quoted(name)}; the keys of finetune.yaml that it reads are unknown"
+        )
         report.add(
             "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
         )
@@ -220,13 +227,13 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
 
 
 def _fits(report: Report, recipe: str, line: int) -> None:
-    """The planned recipe must be one for the planned number of GPUs."""
+    """Check that the planned recipe supports the planned number of GPUs."""
     facts, gpus = load().recipes.get(recipe), _gpus(report)
-    # The name of a recipe of one's own says it, where it says anything.
+    # A custom recipe may show it by its name.
     forms = {"distributed": True, "single_device": False}
     distributed = facts.distributed if facts else next((is_so for form, is_so in forms.items() if form in recipe), None)
     if distributed is not None and gpus is not None and distributed != (gpus > 1):
-        message = f"the recipe of `tune run` is {recipe}, which is not for {gpus} GPU(s)"
+        message = f"the recipe of `tune run` is {recipe}, which does not support {counted(gpus, 'GPU')}"
         field = "gpus" if facts else "custom_recipe"
         report.add("wrong-recipe", message, field=field, expected=gpus, actual=recipe, line=line)
 
@@ -239,12 +246,12 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
     if gpus is not None and gpus > 1 and actual != str(gpus):
         report.differs("gpus", where, gpus, actual, code=code, line=line)
     elif gpus == 1 and actual is not None:
-        note = "one GPU needs the single-device recipe alone"
+        note = "one GPU requires the single-device recipe"
         report.differs("gpus", where, None, actual, code=code, line=line, note=note)
 
 
 def _config(report: Report, words: list[str], line: int) -> None:
-    """The config that the recipe is given, and values on the command line that would win over it."""
+    """Check the config of the recipe, and values on the command line that override it."""
     given = None
     while words:
         word = words.pop(0)
@@ -255,14 +262,14 @@ def _config(report: Report, words: list[str], line: int) -> None:
         elif word == _OVERRIDE and report.planned(_RESUME) is True:
             continue
         elif "=" in word or word.startswith(("~", "-")):
-            message = f"`tune run` is given {quoted(word)}, which can win over finetune.yaml, and nobody planned it"
+            message = f"`tune run` has the argument {quoted(word)}, which may override finetune.yaml and is not planned"
             report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
     if given is None or given.removeprefix("./") != FINETUNE_YAML:
         report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
 
 
 def _check_exports(report: Report, commands: Sequence[Command]) -> None:
-    """Check the variables that the commands hand to the last of them, the training."""
+    """Check the variables that the commands pass to the last of them, the training."""
     found = _exported(commands)
     planned = report.planned("offline") is True and "offline" not in report.run.submitted
     for name, value in _OFFLINE.items() if planned else ():
@@ -272,17 +279,17 @@ def _check_exports(report: Report, commands: Sequence[Command]) -> None:
             report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
     for name, (value, line) in found.items():
         if name in _OFFLINE:
-            message = f"the job exports {quoted(name)} as {quoted(value)}, which nobody planned"
+            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not planned"
             report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
 
 
 def _only_exports(words: Sequence[str]) -> bool:
-    """Whether a command does nothing but set or export variables that `_check_exports` checks."""
+    """Return whether a command only sets or exports variables that `_check_exports` checks."""
     return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
 
 
 def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
-    """The variables that are exported, and those that stand before the last command's name, with their lines."""
+    """Return the exported variables, and those before the last command's name, with their lines."""
     found: dict[str, tuple[str, int]] = {}
     for command in commands:
         is_export = command.words[:1] == ("export",)
@@ -290,25 +297,25 @@ def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
             match = _ASSIGNED.fullmatch(word)
             if match:
                 found[match["name"]] = (match["value"], command.line)
-            elif word == "tune":  # what follows is the training's own
+            elif word == "tune":  # the rest belongs to the training
                 break
     return found
 
 
 def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
-    """Check that the job resumes from its own checkpoint, and begins where there is none; the last command trains.
+    """Check that the job resumes from its own checkpoint, or starts without one; the last command trains.
 
     torchtune 0.6.1 reads `recipe_state/recipe_state.pt` in the output directory and the adapter of the newest
-    `epoch_N` beside it, and ends with an error where there is none (training/checkpointing/_utils.py,
-    get_adapter_checkpoint_path and get_recipe_checkpoint_path): at a first start it must not do as finetune.yaml says.
+    `epoch_N` next to it, and fails if they are missing (training/checkpointing/_utils.py,
+    get_adapter_checkpoint_path and get_recipe_checkpoint_path): the first start must override finetune.yaml.
     """
     folder = output_dir(report.run)
     if report.planned(_RESUME) is not True or folder is None or not report.bundled:
-        return  # a script of another may be meant for runs that have a checkpoint already
+        return  # a different script may be intended for runs that already have a checkpoint
     has_override, line = _OVERRIDE in commands[-1].words, commands[-1].line
     report.looked(_RESUME, _OVERRIDE, expected=True, actual=has_override or None, arrived=has_override, line=line)
     if not has_override:
-        note = "a first start has nothing to resume from, and torchtune then ends with an error"
+        note = "a first start has no checkpoint to resume from, so torchtune fails"
         report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
         return
     words = [command.words for command in commands[:-1]]
@@ -318,15 +325,14 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     actual = test[2] if len(test) == 4 and (*test[:2], test[3]) == ("[", "-e", "]") else None  # noqa: PLR2004
     expected = join(folder, "recipe_state", "recipe_state.pt")
     if actual is None or normal_path(actual) != expected:
-        where, line = "the file that decides whether `tune run` resumes", (between or commands)[-1].line
+        where, line = "the file that decides if `tune run` resumes", (between or commands)[-1].line
         report.differs(_RESUME, where, expected, actual, line=line)
 
 
 def _other_commands(report: Report, commands: Sequence[Command]) -> None:
-    """Check what else the commands of finetune.slurm do, and whether the job comes to train at all.
+    """Check the other commands of finetune.slurm, and whether the job reaches the training.
 
-    Where none starts `tune run`, there is a finding of that already. What another script than the bundled one does in
-    addition is its own affair.
+    A missing `tune run` has its own finding. Other commands of scripts other than the bundled one are accepted.
     """
     start = next((n for n, command in enumerate(commands) if _trains(command.words)), None)
     if start is None:
@@ -335,7 +341,7 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
         if _bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
             _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
     if commands[start].joined == "&":
-        message = "`tune run` is started in the background, so the job may end before the training does"
+        message = "`tune run` is started in the background, so the job may end before the training ends"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
         _conditions(report, commands, start)
@@ -347,7 +353,7 @@ def _unplanned(report: Report, field: str, message: str, command: Command) -> No
 
 
 def _conditional(commands: Sequence[Command], number: int) -> bool:
-    """Whether a command runs only under some condition, or when its function is called."""
+    """Return whether a command runs only under a condition, or in a function."""
     before = commands[:number]
     opened = sum((c.words[0] in _OPENING) + (c.words[0] == "{" or c.words[-1] == "{") for c in before)
     closed = sum(c.words[0] in _CLOSING for c in before)
@@ -358,10 +364,10 @@ def _conditions(report: Report, commands: Sequence[Command], start: int) -> None
     command = commands[start]
     before = [word for word in command.words[: command.words.index("tune")] if not _only_exports((word,))]
     if before:
-        message = f"{quoted(' '.join(before))} stands before `tune run`, and nobody planned it"
+        message = f"{quoted(' '.join(before))} precedes `tune run`, and is not planned"
         _unplanned(report, "tune run", message, command)
     elif _conditional(commands, start):
-        message = "`tune run` stands under a condition or in a function, so it may not run"
+        message = "`tune run` is under a condition or in a function, so it may not run"
         _unplanned(report, "tune run", message, command)
 
 
@@ -374,4 +380,4 @@ def _others(report: Report, commands: Sequence[Command]) -> None:
             continue
         if not _only_exports(words):
             name = words[0].partition("=")[0]
-            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which nobody planned", command)
+            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which is not planned", command)

@@ -1,4 +1,4 @@
-"""The proof that the directives of finetune.slurm ask SLURM for what is planned, and nothing else."""
+"""Checks that the directives of finetune.slurm request the planned resources from SLURM, and nothing else."""
 
 import re
 from collections.abc import Callable
@@ -18,18 +18,16 @@ _OPTIONS: Final = {
 JOB_SETTINGS: Final = commands.COMMAND_SETTINGS | frozenset(
     {*_OPTIONS, "cpus_per_task", "gpu_type", "gpus", "mem", "requeue", "time"}
 )
-"""Settings whose arrival in finetune.slurm is known."""
+"""Settings with a known place in finetune.slurm."""
 
 _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
 _USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
-"""What a script may ask for that is not planned: nothing that changes what runs, or for how long."""
+"""Unplanned directives that a script may have: none affects the commands or the time limit."""
 
-_MAKE: Final = "Create that directory before you submit the run."
-_MADE: Final = "Nothing, where the run is submitted with the line that is printed: it makes that directory first."
+_MAKE: Final = "create that directory before you submit the run"
+_MADE: Final = "no action if you submit the run with the printed submit line, which creates that directory first"
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
-_ONE_GPU: Final = (
-    "a known fault of this script: it takes gpus: 1 for not given, and then has its own number by the model"
-)
+_ONE_GPU: Final = "a known fault of this script: it treats gpus: 1 as not given, and uses its own number for the model"
 
 _MAIL: Final = {"mail-type": r"begin|end", "mail-user": r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"}
 _ALWAYS: Final[dict[str, dict[str, str]]] = {
@@ -37,23 +35,25 @@ _ALWAYS: Final[dict[str, dict[str, str]]] = {
     "2025-12": {**_MAIL, "partition": "nomig", "constraint": "gpu80"},
     "v0.3.4": _MAIL,
 }
-"""Directives that each generation of cruijff_kit's script writes by itself (November 2025, December 2025, v0.3.4 of
-August 2026), with their values."""
+"""Directives that each generation of cruijff_kit's script adds (November 2025, December 2025, v0.3.4 of
+August 2026), with their values.
+"""
 
 _HARMLESS: Final = frozenset({"mail-type", "mail-user", "comment"})
-"""Directives that change nothing of the job, whoever wrote them."""
+"""Directives that do not affect the job, in any script."""
 
 _ANOTHER_JOB: Final = frozenset(
     {"account", "array", "chdir", "constraint", "hold", "ntasks-per-node", "partition", "wrap"}
 )
-"""Directives with which it is another job: several at once, elsewhere, for another's account, or never."""
+"""Directives that make it a different job: several jobs, a different place, another user's account, or never started.
+"""
 
 
 def check_job(report: Report, script: SlurmScript) -> str | None:
     """Check finetune.slurm against the plan.
 
     Returns:
-        The recipe that it must start, where it is one of torchtune's own.
+        The torchtune recipe that it must start, if known.
     """
     for line, problem in script.problems:
         report.add("unreadable-file", problem, line=line)
@@ -68,17 +68,17 @@ def check_job(report: Report, script: SlurmScript) -> str | None:
 
 
 def _placement(report: Report, script: SlurmScript) -> dict[str, Directive]:
-    """The directives that count, by name, after saying which stand too late or twice."""
+    """Return the effective directives by name; report late and duplicate ones."""
     active: dict[str, Directive] = {}
     for directive in script.directives:
         name, line = directive.name, directive.line
         if directive.late:
-            message = f"--{_shown(name)} stands after the first command, where sbatch ignores it"
+            message = f"--{_shown(name)} follows the first command, where sbatch ignores it"
             report.add("late-directive", message, field=name, actual=directive.value, line=line)
         elif name in active and not (name == "mail-type" and not report.bundled):
             message = f"--{_shown(name)} is given twice, first in line {active[name].line}"
             report.add("duplicate-directive", message, field=name, actual=directive.value, line=line)
-            active[name] = directive  # sbatch takes the last one
+            active[name] = directive  # sbatch uses the last one
         else:
             active[name] = directive
     return active
@@ -98,7 +98,7 @@ def _compare(
     name: str = "",
     note: str = "",
 ) -> None:
-    """Report a directive that is absent or differs; `reading` makes its text and the plan's comparable."""
+    """Report a directive that is missing or differs; `reading` makes its text and the plan's comparable."""
     actual, line = (directive.value, directive.line) if directive else (None, None)
     where, arrived = f"--{name or setting}", actual is not None and reading(actual) == reading(str(expected))
     report.looked(setting, where, expected, actual, arrived=arrived, line=line)
@@ -115,10 +115,9 @@ def _required(report: Report, active: dict[str, Directive]) -> None:
 
 
 def _options(report: Report, active: dict[str, Directive]) -> frozenset[str]:
-    """Check the directives that only some plans have; the names of those that are planned come back.
+    """Check the directives of optional settings; return the names of the planned ones.
 
-    Names and meanings are those of sbatch(1). What the line that submits has wins over the script, which need not
-    have it.
+    Names and meanings are from sbatch(1). Settings of the submit line override the script, where they may be missing.
     """
     checked = _requeue(report, active)
     for setting, name in _OPTIONS.items():
@@ -133,7 +132,7 @@ def _options(report: Report, active: dict[str, Directive]) -> frozenset[str]:
 
 
 def _events(text: str) -> frozenset[str]:
-    """Events of a job, the same in any order and in small letters."""
+    """Return the events of a job, lowercase and in any order."""
     return frozenset(text.upper().split(","))
 
 
@@ -160,7 +159,7 @@ def _seconds(text: str) -> int | str:
 
 
 def gpus_in(text: str) -> int:
-    """The number of GPUs that `--gres` or `--gpus` asks for: `gpu:2`, `gpu:a100:2`, `gpu`, `2`, `a100:2`."""
+    """Return the number of GPUs that `--gres` or `--gpus` requests: `gpu:2`, `gpu:a100:2`, `gpu`, `2`, `a100:2`."""
     total = 0
     for item in text.split(","):
         parts = item.split("(", 1)[0].split(":")
@@ -173,7 +172,7 @@ def gpus_in(text: str) -> int:
 
 
 def kilobytes(text: str) -> int | str:
-    """How much memory `--mem` asks for, as sbatch reads it (a bare number is megabytes); the text where it is none."""
+    """Return the memory that `--mem` requests, as sbatch reads it (a bare number is megabytes), or invalid text."""
     match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)B?", text.strip().upper(), re.ASCII)
     return int(match[1]) * _MEMORY[match[2]] if match else text
 
@@ -198,17 +197,17 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
         if planned not in {None, ""}:
             _compare(report, setting, found, planned, reading, name=name)
         elif found is None and report.bundled:
-            message = f"--{name} is absent, so the job gets what the cluster gives where nobody asks"
+            message = f"--{name} is missing, so the job gets the cluster's default"
             report.add("missing-value", message, field=setting)
     for name in ("nodes", "ntasks"):
         found = active.get(name)
         if found is not None and _number(found.value) != 1:
-            message = f"--{name} is {quoted(found.value)}, but a run is one task on one node"
+            message = f"--{name} is {quoted(found.value)}, but a run needs one task on one node"
             report.add("value-mismatch", message, field=name, expected=1, actual=found.value, line=found.line)
 
 
 def _gpu_type(report: Report, given: list[Directive]) -> None:
-    """Check the type of the GPUs in the directives that ask for GPUs."""
+    """Check the type of the GPUs in the directives that request GPUs."""
     planned = report.run.text("gpu_type")
     if "gpu_type" in report.run.submitted:
         return
@@ -218,15 +217,15 @@ def _gpu_type(report: Report, given: list[Directive]) -> None:
                 where, arrived = f"--{directive.name}", found == planned
                 report.looked("gpu_type", where, planned, found or None, arrived=arrived, line=directive.line)
             if planned and found != planned:
-                where, code = f"the type of GPU in --{directive.name}", "value-mismatch"
+                where, code = f"the GPU type in --{directive.name}", "value-mismatch"
                 report.differs("gpu_type", where, planned, found or None, code=code, line=directive.line)
             elif found and not planned:
-                message = f"--{directive.name} asks for GPUs of the type {quoted(found)}, which nobody planned"
+                message = f"--{directive.name} requests GPUs of the type {quoted(found)}, which is not planned"
                 report.unplanned(message, Severity.INFO, field="gpu_type", actual=found, line=directive.line)
 
 
 def _types_in(directive: Directive) -> list[str]:
-    """The types of GPUs that `gpu:a100:2` of `--gres`, or `a100:2` of `--gpus`, asks for; '' where it names none."""
+    """Return the GPU types of `gpu:a100:2` in `--gres`, or `a100:2` in `--gpus`; '' without a type."""
     found = []
     for item in directive.value.split(","):
         words = item.split("(", 1)[0].split(":")
@@ -238,11 +237,11 @@ def _types_in(directive: Directive) -> list[str]:
 
 
 def _files(report: Report, active: dict[str, Directive]) -> None:
-    """SLURM creates no directories for its logs, and the run's output directory is made by the job itself."""
+    """Check the directories of logs: SLURM creates none, and the job itself creates the run's output directory."""
     for name in ("output", "error"):
         directive = active.get(name)
         if directive is not None and "/" in directive.value:
-            # the line that submits makes a directory whose name is known
+            # the submit line creates a directory with a known name
             made = "%" not in directive.value.rpartition("/")[0]
             report.unplanned(
                 f"--{name} is {quoted(directive.value)}; SLURM creates no directories, so the job may fail",
@@ -262,8 +261,8 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
             continue
         severity, fix = Severity.INFO if name in _HARMLESS else Severity.WARNING, None
         if name in always and re.fullmatch(always[name], directive.value):
-            severity, fix = Severity.INFO, "Nothing to do: this setup_finetune.py always writes it."
+            severity, fix = Severity.INFO, "no action needed: this setup_finetune.py always writes it"
         elif name in _ANOTHER_JOB:
             severity = Severity.ERROR
-        message = f"--{_shown(name)} is {quoted(directive.value)}, which nobody planned"
+        message = f"--{_shown(name)} is {quoted(directive.value)}, which is not planned"
         report.unplanned(message, severity, field=name, actual=directive.value, line=directive.line, fix=fix)

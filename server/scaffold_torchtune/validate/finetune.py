@@ -1,6 +1,6 @@
-"""The proof that every planned value is in finetune.yaml, and that nothing unplanned is.
+"""Checks that finetune.yaml has every planned value, and no unplanned one.
 
-The components and checkpoint files that it names are checked too.
+This includes the components and checkpoint files that it names.
 """
 
 import re
@@ -16,9 +16,9 @@ from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_ful
 from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, normal_path, quoted
 from scaffold_torchtune.validate.run_files import ResolvedConfig, RunFiles, interpolated
 
-# What the recipes themselves hand to a component, so the config need not, and must not: the `config.instantiate` calls
-# in recipes/lora_finetune_single_device.py of torchtune 0.6.1; those of the other recipes for LoRA and full fine-tuning
-# hand over the same.
+# Arguments that the recipes themselves pass to a component, so the config must not have them: see the
+# `config.instantiate` calls in recipes/lora_finetune_single_device.py of torchtune 0.6.1; the other LoRA and full
+# fine-tuning recipes pass the same.
 _GIVEN: Final = {
     "checkpointer": frozenset({"should_load_recipe_state"}),
     "dataset": frozenset({"tokenizer"}),
@@ -26,7 +26,7 @@ _GIVEN: Final = {
     "lr_scheduler": frozenset({"optimizer", "num_training_steps", "last_epoch"}),
     "optimizer": frozenset({"params"}),
 }
-# Values that would change what is trained, or from where, and that no setting plans. Absent and null are fine too.
+# Values that would change the training or the data, and that no setting plans. Missing and null are accepted too.
 _FIXED: Final[dict[tuple[str, ...], Any]] = {
     ("resume_from_checkpoint",): False,
     ("checkpointer", "recipe_checkpoint"): None,
@@ -45,12 +45,12 @@ _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCI
 _PUBLISHED: Final = re.compile(
     r"(pytorch_)?model(-[0-9]+-of-[0-9]+)?\.(safetensors|bin)|consolidated(\.[0-9]{2})?\.(safetensors|pth)"
 )
-"""How Hugging Face's libraries name the files of a checkpoint, and Meta and Mistral their own beside them."""
+"""Names of checkpoint files in Hugging Face's libraries, and in Meta's and Mistral's own format."""
 _MAX_FILES: Final = 1000
 
 
 def check_components(report: Report, data: dict[str, Any]) -> None:
-    """Check the nodes of finetune.yaml, resolved, as far as no other check has reported them."""
+    """Check the nodes of finetune.yaml, resolved, except findings of other checks."""
     if not is_full(report.run):
         _lora(report, data)
     _packed(report, data)
@@ -61,12 +61,12 @@ def check_components(report: Report, data: dict[str, Any]) -> None:
     for path, value in _FIXED.items():
         actual = at(data, path)
         if report.planned(path[0]) is None and actual is not None and actual != value and path not in report.paths:
-            message = f"{dotted(path)} is {quoted(actual)}, which nobody planned"
+            message = f"{dotted(path)} is {quoted(actual)}, which is not planned"
             report.add("unplanned-value", message, expected=value, actual=actual, path=path)
 
 
 def _lora(report: Report, data: dict[str, Any]) -> None:
-    """What LoRA needs in addition to rank and alpha; misspelt modules are ignored by torchtune without a word."""
+    """Check LoRA's arguments other than rank and alpha; torchtune silently ignores misspelt modules."""
     node, field, path = data.get("model"), "lora_attn_modules", ("model", "lora_attn_modules")
     if not isinstance(node, dict):
         return
@@ -74,17 +74,17 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
         _modules(report, node.get(field), path)
     mlp: KeyPath = ("model", "apply_lora_to_mlp")
     if mlp not in report.paths and not isinstance(node.get("apply_lora_to_mlp"), bool):
-        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes read it without a default"
+        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes require it"
         report.add("missing-value", message, field="apply_lora_to_mlp", path=mlp)
 
 
 def _modules(report: Report, modules: Any, path: KeyPath) -> None:
-    """The modules of attention that get LoRA, where there is no finding of them yet."""
+    """Check the attention modules with LoRA, unless they have a finding already."""
     field = "lora_attn_modules"
     known = load().lora_attn_modules
     expected = ", ".join(known)
     if modules in (None, []):
-        message = "model.lora_attn_modules is absent or empty, so attention gets no LoRA"
+        message = "model.lora_attn_modules is missing or empty, so attention gets no LoRA"
         report.add("missing-value", message, field=field, expected=expected, path=path)
     elif not isinstance(modules, list):
         message = f"model.lora_attn_modules is {quoted(modules)}, not a list of modules"
@@ -101,7 +101,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
 def _packed(report: Report, data: dict[str, Any]) -> None:
     path = ("tokenizer", "max_seq_len")
     if at(data, ("dataset", "packed")) is True and at(data, path) is None:
-        message = "tokenizer.max_seq_len is absent, and torchtune cannot pack samples without it"
+        message = "tokenizer.max_seq_len is missing, and torchtune cannot pack samples without it"
         report.add("missing-value", message, field="max_seq_len", path=path)
 
 
@@ -118,14 +118,14 @@ def _node(report: Report, name: str, node: dict[str, Any]) -> None:
         _arguments(report, name, node, component)
     elif shape is None or not dotpath.endswith(shape.component):
         theirs = dotpath.startswith(("torchtune.", "torch."))
-        message = f"{dotted(path)} is {quoted(dotpath)}, which is not among torchtune {load().torchtune}'s components"
+        message = f"{dotted(path)} is {quoted(dotpath)}, which is not a component of torchtune {load().torchtune}"
         severity = Severity.WARNING if theirs else Severity.INFO
         severity = Severity.ERROR if name == "lr_scheduler" else severity
         report.unplanned(message, severity, field=f"{name}._component_", actual=dotpath, path=path)
 
 
 def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:
-    """Arguments that the component does not take, and those that it needs."""
+    """Report arguments that the component does not accept, and missing ones that it requires."""
     given = _GIVEN.get(name, frozenset())
     loader = load().loader_arguments.get(str(node.get("source")))
     taken = (component.arguments - given) | (loader or frozenset())
@@ -133,20 +133,20 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
     for key in [key for key in node if closed and key != "_component_" and key not in taken]:
         path = (name, key)
         if path not in report.paths:
-            message = f"{dotted(path)} is given, but {node['_component_']} takes no {quoted(key)}."
+            message = f"{dotted(path)} is set, but {node['_component_']} has no argument {quoted(key)}."
             message = did_you_mean(key, sorted(taken), message)
             report.unplanned(message, Severity.WARNING, field=f"{name}.{key}", actual=node[key], path=path)
     for key in sorted(component.required - given - node.keys()):
         if (name, key) not in report.paths:
-            message = f"{dotted((name, key))} is absent, and {node['_component_']} needs it"
+            message = f"{dotted((name, key))} is missing, and {node['_component_']} requires it"
             report.add("missing-value", message, field=f"{name}.{key}", path=(name, key))
 
 
 def _checkpoint(report: Report, data: dict[str, Any]) -> None:
-    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, where there is no finding of it yet.
+    """Check `checkpointer.checkpoint_files` of finetune.yaml, resolved, unless it has a finding already.
 
     The rules are those of torchtune 0.6.1, torchtune/training/checkpointing/_utils.py (`FormattedCheckpointFiles`),
-    and the numbers that Hugging Face gives the files of one checkpoint: `model-00001-of-00004.safetensors`.
+    and Hugging Face's numbers for the files of one checkpoint: `model-00001-of-00004.safetensors`.
     """
     given = at(data, _PATH)
     if _PATH in report.paths:
@@ -161,25 +161,27 @@ def _checkpoint(report: Report, data: dict[str, Any]) -> None:
 
 
 def _format(report: Report, given: dict[str, Any]) -> None:
-    """`filename_format` with two numbers, and `max_filename`, which must be text for its zeros."""
+    """Check `filename_format`, which has two numbers, and `max_filename`, which must be text to keep its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
     if not _has_two_numbers(form):
-        message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune needs a name with two {{}}"
+        message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune requires a name with two {{}}"
         path, expected = (*_PATH, "filename_format"), "model-{}-of-{}.safetensors"
         report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
-        message = f"checkpoint_files.max_filename is {quoted(last)}; torchtune needs a number in quotes, as '00004'"
+        message = (
+            f"checkpoint_files.max_filename is {quoted(last)}; torchtune requires a number in quotes, such as '00004'"
+        )
         path = (*_PATH, "max_filename")
         report.add("wrong-type", message, field=_FIELD, expected="'00004'", actual=last, path=path)
 
 
 def _has_two_numbers(form: object) -> TypeGuard[str]:
-    """Whether a format is text that takes a file's number and how many files there are."""
+    """Return whether a format is text with placeholders for a file's number and the number of files."""
     return isinstance(form, str) and form.count("{}") == 2  # noqa: PLR2004
 
 
 def _list(report: Report, names: list[str]) -> None:
-    """Each file once, of numbered files all (the weights in the others would be absent), and named as published."""
+    """Check that each file is listed once, that no numbered file (with its weights) is missing, and its name."""
     files, code = "checkpointer.checkpoint_files names", "value-mismatch"
     twice = [name for name in names if names.count(name) > 1]
     if twice:
@@ -194,7 +196,7 @@ def _list(report: Report, names: list[str]) -> None:
     is_planned = report.planned(_FIELD) is not None
     odd = [name for name in names if not _PUBLISHED.fullmatch(name) and not is_planned]
     if odd and _PATH not in report.paths:
-        message = f"{files} {quoted(odd[0])}, and no model here is published in such a file"
+        message = f"{files} {quoted(odd[0])}, but no supported model is published in such a file"
         expected = "model.safetensors, or model-00001-of-00002.safetensors"
         severity = None if report.bundled else Severity.WARNING
         report.add(code, message, field=_FIELD, expected=expected, actual=odd[0], path=_PATH, severity=severity)
@@ -203,9 +205,9 @@ def _list(report: Report, names: list[str]) -> None:
 def checkpoint_files(files: RunFiles) -> tuple[str, ...]:
     """Return the names in `checkpointer.checkpoint_files` of a run's finetune.yaml, relative to its checkpoint_dir.
 
-    Either they are listed, or there is a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1
-    takes them: `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`. Where the file cannot be read,
-    there are none.
+    It is a list, or a format and the last number, as FormattedCheckpointFiles of torchtune 0.6.1 accepts them:
+    `{filename_format: model-{}-of-{}.safetensors, max_filename: "00030"}`. If the file cannot be read, the names are
+    empty.
     """
     named = at(files.readable_config.data, _PATH) if files.readable_config else None
     if isinstance(named, list):
@@ -220,19 +222,21 @@ def checkpoint_files(files: RunFiles) -> tuple[str, ...]:
 
 
 _OTHER: Final[dict[str, tuple[Any, ...]]] = {
-    "dataset.conversation_column": ("messages",),  # with the style: OpenAI's form of a conversation
+    "dataset.conversation_column": ("messages",),  # with the style: OpenAI's conversation format
     "dataset.conversation_style": ("openai",),
-    "metric_logger.mode": ("offline",),  # compute nodes often have no network, where `online` waits for it
+    "metric_logger.mode": ("offline",),  # compute nodes often have no network, and `online` waits for it
     "tokenizer.prompt_template.assistant": (["", ""],),
 }
-"""What else a job may hold."""
+"""Other values that a finetune.yaml may have."""
 
 _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tokenizer", "checkpointer", "dataset"))
-"""Components that follow from the plan; where it does not say which, there is a finding of that."""
+"""Components that follow from the plan; if the plan does not determine them, that has its own finding."""
 
-_ANOTHER: Final = "If another value is meant, give it in the summary; else nothing: the setup script chose it."
+_ANOTHER: Final = (
+    "if a different value is intended, give it in the summary; otherwise no action: the setup script chose it"
+)
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
-"""Directories that torchtune writes to; in its stock configs they lie below `output_dir`."""
+"""Directories that torchtune writes to; in its stock configs they are below `output_dir`."""
 
 _UNREAD: Final = frozenset(
     {
@@ -241,20 +245,21 @@ _UNREAD: Final = frozenset(
     }
 )  # fmt: skip
 """Top-level keys that every known generation of cruijff_kit's script writes, from its options or its template's line,
-and that no recipe reads."""
+and that no recipe reads.
+"""
 
 
 def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -> None:
-    """Check finetune.yaml against the plan; findings go to `report`, whose document it is.
+    """Check finetune.yaml against the plan; add the findings to `report`.
 
     Args:
         report: the report of finetune.yaml.
-        config: the file as read and resolved.
-        recipe: the recipe of torchtune that finetune.slurm must start; None where it is no stock recipe.
+        config: the parsed and resolved file.
+        recipe: the torchtune recipe that finetune.slurm must start; None if it is not a stock recipe.
     """
     raw = config.document.data
     if not isinstance(raw, dict):
-        report.add("unreadable-file", "finetune.yaml holds no mapping of keys to values", line=1)
+        report.add("unreadable-file", "finetune.yaml does not hold a mapping of keys to values", line=1)
         return
     data, problems = config.data, config.problems
     for path, reason in problems.items():
@@ -279,34 +284,40 @@ def _models(report: Report) -> None:
     if name is not None and load().model(str(name)) is None:
         report.add(
             "unknown-model",
-            f"what finetune.yaml must hold for the model {quoted(name)} is not known, so it is not proven",
+            f"the values that the model {quoted(name)} requires in finetune.yaml are unknown, so they are not verified",
             field="torchtune_model_name",
             actual=name,
             path=("model",),
             severity=severity,
-            fix="Use a model that is in the registry, or compare the model, tokenizer and checkpointer nodes yourself.",
+            fix="use a model in the registry, or compare the model, tokenizer and checkpointer nodes yourself",
         )
     if arrivals.shape_of(report.run) is None:
         report.add(
             "invalid-value",
-            f"what finetune.yaml must hold for the data set type {quoted(kind)} is not known, so it is not proven",
+            (
+                f"the values that the dataset type {quoted(kind)} requires in finetune.yaml are unknown, so they are"
+                " not verified"
+            ),
             field="dataset_type",
             expected=", ".join(arrivals.SHAPES),
             actual=kind,
             path=("dataset",),
             severity=severity,
-            fix="Use one of the data set types named.",
+            fix="use one of the named dataset types",
         )
     prompt = report.planned("prompt")
     if prompt and arrivals.PLAIN_PROMPT not in str(prompt):
         report.add(
             "invalid-value",
-            f"the planned prompt {quoted(prompt)} has no place for a sample's text, so no run would see its input",
+            (
+                f"the planned prompt {quoted(prompt)} has no placeholder for a sample's text, so no run would see its"
+                " input"
+            ),
             field="prompt",
             expected=arrivals.PLAIN_PROMPT,
             actual=prompt,
             path=("tokenizer", "prompt_template"),
-            fix=f"Put {arrivals.PLAIN_PROMPT} into the prompt, where the sample's text belongs.",
+            fix=f"put {arrivals.PLAIN_PROMPT} into the prompt at the place of the sample's text",
         )
 
 
@@ -320,21 +331,21 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
     if code is None:
         return
     if expected.kind is Comparison.PRESENT:
-        report.add(code, f"{dotted(path)} is absent or empty", field=setting, path=path)
+        report.add(code, f"{dotted(path)} is missing or empty", field=setting, path=path)
         return
     note, source_of = expected.note, expected.source_of
     report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
 
 
 def _looked(report: Report, expected: Expectation, actual: Any, *, arrived: bool) -> None:
-    """Note that a value was looked for, of each setting that it is made of."""
+    """Record the lookup of a value, for each setting that it is made of."""
     where = dotted(expected.path)
     for name in (expected.setting, *expected.parts):
         report.looked(name, where, expected.value, actual, arrived=arrived, path=expected.path)
 
 
 def _verdict(expected: Expectation, actual: Any) -> str | None:
-    """The code of the finding that what stands there deserves."""
+    """Return the code of the finding for an actual value."""
     value = expected.value
     if expected.kind is Comparison.ABSENT:
         return None if actual is None or actual == "" else "unplanned-value"
@@ -359,23 +370,23 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
 
 
 def _unread_text(report: Report) -> None:
-    """A planned `train_on_input: false` for a data set that always trains on the whole text."""
+    """Report a planned `train_on_input: false` for a data set that always trains on the whole text."""
     shape, setting = arrivals.shape_of(report.run), report.run.settings.get("train_on_input")
     if shape and not shape.train_on_input and setting and setting.value is False and setting.source.kind != "default":
         message = f"{shape.component} always trains on the whole text, so train_on_input: false has no effect"
-        fix = "Take another data set type, or leave train_on_input out."
+        fix = "use a different dataset type, or remove train_on_input"
         report.add(
             "unread-setting", message, field="train_on_input", expected=False, path=("dataset", "_component_"), fix=fix
         )
 
 
 def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: frozenset[str]) -> None:
-    """Top-level keys: those that the recipe needs, and those that nothing reads."""
+    """Check top-level keys: those that the recipe requires, and those that nothing reads."""
     facts = load().recipes.get(recipe or "")
     if facts is None:
         return
     for key in sorted(facts.required - data.keys() - {path[0] for path in report.paths}):
-        message = f"{key} is absent, and the recipe {recipe} reads it without a default"
+        message = f"{key} is missing, and the recipe {recipe} requires it"
         report.add("missing-value", message, field=key, path=(key,))
     planned = {str(path[0]) for name, path in arrivals.DIRECT.items() if name in report.run.settings}
     planned |= {"run_val_every_n_steps", "dataset_val"} if report.planned("run_val_every_n_steps") else set()
@@ -383,8 +394,8 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
     for key in [key for key in unread if key in planned]:
         if key != "dataset_val" and not report.lenient(key):
             version = load().torchtune
-            message = f"{key} is written as planned, but the recipe {recipe} of torchtune {version} does not read it"
-            fix = "Leave the setting out, or use a custom recipe that reads it."
+            message = f"{key} has the planned value, but the recipe {recipe} of torchtune {version} does not read it"
+            fix = "remove the setting, or use a custom recipe that reads it"
             report.add("unread-setting", message, field=key, path=(key,), fix=fix)
     unplanned = [key for key in unread if key not in planned and (report.bundled or data[key] not in (None, "", {}))]
     _unplanned_keys(report, unplanned, recipe)
@@ -395,24 +406,26 @@ def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None
     if own:
         shown = ", ".join(quoted(key) for key in own)
         message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"
-        report.add("unplanned-value", message, severity=Severity.INFO, fix="Nothing to do: they have no effect.")
+        report.add("unplanned-value", message, severity=Severity.INFO, fix="no action needed: they have no effect")
     reported = {path[0] for path in report.paths}
     for key in [key for key in keys if key not in reported and key not in own]:
-        message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, and nobody planned it"
+        message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, which is not planned"
         report.unplanned(message, Severity.WARNING, field=key, path=(key,))
 
 
 def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyPath]) -> None:
     """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
 
-    The stock configs are those of torchtune's own recipe for the run's method and GPUs (whatever else a recipe of
-    somebody's own reads, it reads these values too); where they are silent, the defaults of components' arguments
-    count. Arguments that components do not take, and keys that the recipe does not read, have checks of their own.
+    The stock configs are those of torchtune's own recipe for the run's method and GPUs (a custom recipe reads these
+    values
+    too); for values that they lack, the defaults of the components' arguments are used. Arguments that components do
+    not
+    accept, and keys that the recipe does not read, have their own checks.
 
     Args:
-        report: takes the findings.
+        report: receives the findings.
         data: the file's resolved data.
-        planned: the paths that the plan has values for; what stands there or below is checked already.
+        planned: the paths of planned values; values at or below them are already checked.
     """
     facts = load().recipes[_usual(report)]
     defaults = dict(_defaults(data))
@@ -423,17 +436,17 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
         if path[0] not in facts.reads or path in _OF_THE_PLAN or path in above or _is_below(path, checked):
             continue
         if isinstance(value, str) and value.startswith("/"):
-            # logs and profiles go where the run's other outputs go, or they mix with those of other runs
+            # logs and profiles belong to the run's other outputs, otherwise they mix with those of other runs
             folder = output_dir(report.run)
             if path in _OUTPUTS and folder is not None and not below(value, folder):
-                _unplanned(report, path, value, "is not in the run's output directory", folder)
+                _unplanned(report, path, value, "is outside the run's output directory", folder)
             continue
         known = (*facts.stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
         own = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
         expected, fix = known[0] if len(known) == 1 else None, None if report.bundled else _ANOTHER
-        _unplanned(report, path, value, f"nobody planned{own}", expected, fix)
+        _unplanned(report, path, value, f"is not planned{own}", expected, fix)
 
 
 def _unplanned(report: Report, path: KeyPath, value: Any, why: str, expected: Any, fix: str | None = None) -> None:
@@ -443,14 +456,14 @@ def _unplanned(report: Report, path: KeyPath, value: Any, why: str, expected: An
 
 
 def _usual(report: Report) -> str:
-    """Torchtune's own recipe for the run's method and number of GPUs."""
+    """Return torchtune's own recipe for the run's method and number of GPUs."""
     gpus = report.planned("gpus")
     form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
     return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
 
 
 def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
-    """The default of each argument of the components that are named, by its path."""
+    """Return the default of each argument of the named components, by its path."""
     for name, node in data.items():
         component = load().components.get(str(node.get("_component_"))) if isinstance(node, dict) else None
         if component is not None:
@@ -458,12 +471,12 @@ def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
 
 
 def _is_below(path: KeyPath, checked: set[KeyPath]) -> bool:
-    """Whether a path, or one that leads to it, is checked."""
+    """Return whether a path, or one of its parents, is checked."""
     return any(path[:end] in checked for end in range(len(path) + 1))
 
 
 def _values(node: dict[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value that is no mapping, with its path; a list is one value."""
+    """Yield every value that is not a mapping, with its path; a list is one value."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from _values(value, (*above, key))

@@ -12,11 +12,11 @@ from scaffold_torchtune.system.serialization import KeyPath, YamlDocument
 _LARGEST = 10**30
 
 BROKEN = "(not resolved)"
-"""What stands for a value that could not be resolved: no planned value."""
+"""The placeholder for a value that could not be resolved; never a planned value."""
 
 
 def as_scalar(value: Any) -> Scalar:
-    """Return a value read from a file as a scalar for a finding: text escaped and cut, what is no scalar described."""
+    """Return a value of a file as a scalar for a finding: text escaped and cut, other values as a description."""
     if value is None:
         return None
     if isinstance(value, int):
@@ -33,17 +33,17 @@ def as_scalar(value: Any) -> Scalar:
 
 
 def quoted(value: Any) -> str:
-    """Return a value as messages show it: text in quotes, so that a type is never in doubt."""
+    """Return a value as in messages: text in quotes, so that its type is clear."""
     return f"'{as_scalar(value)}'" if isinstance(value, str) else str(as_scalar(value))
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path in a YAML file as a person names it, `model.lora_rank`, with its keys escaped."""
+    """Return a path in a YAML file as text, `model.lora_rank`, with its keys escaped."""
     return ".".join(escape(str(part)) for part in path)
 
 
 def at(data: Any, path: KeyPath) -> Any:
-    """Return what stands at a path; None where it is absent."""
+    """Return the value at a path; None if missing."""
     for key in path:
         if isinstance(data, dict):
             data = data.get(key)
@@ -55,10 +55,11 @@ def at(data: Any, path: KeyPath) -> Any:
 
 
 def compare(expected: Scalar, actual: Any) -> str | None:
-    """Return the code of the finding that a value deserves, or None where it is what was expected.
+    """Return the code of the finding for a value, or None if it is the expected one.
 
-    A whole number stands for a float, never the other way; a boolean is no number; `wrong-type` is a value with the
-    expected content in another type, e.g. the text `8` for the number 8.
+    An integer is accepted for a float, never the other way; a boolean is not a number; `wrong-type` is the expected
+    content
+    in a different type, e.g. the text `8` for the number 8.
     """
     if type(expected) is type(actual) or (isinstance(expected, float) and type(actual) is int):
         return None if expected == actual else "value-mismatch"
@@ -67,7 +68,7 @@ def compare(expected: Scalar, actual: Any) -> str | None:
 
 
 def _equal(*values: Any) -> bool:
-    """Whether two values of different types are or say the same number; a boolean says none."""
+    """Return whether two values of different types are or spell the same number; a boolean is not a number."""
     try:
         one, other = (None if isinstance(value, bool) else float(value) for value in values)
     except (ValueError, OverflowError, TypeError):
@@ -76,24 +77,24 @@ def _equal(*values: Any) -> bool:
 
 
 def normal_path(path: str) -> str:
-    """Return a path without duplicate and trailing slashes; nothing else is changed."""
+    """Return a path without duplicate and trailing slashes, otherwise unchanged."""
     absolute = "/" if path.startswith("/") else ""
     return absolute + "/".join(part for part in path.split("/") if part)
 
 
 def join(*parts: str) -> str:
-    """Return parts of a path put together, empty ones left out."""
+    """Return joined parts of a path, without empty ones."""
     return normal_path("/".join(part for part in parts if part))
 
 
 def below(path: str, folder: str) -> bool:
-    """Return whether a path is the folder or lies under it, lexically."""
+    """Return whether a path is the directory or is below it, lexically."""
     inner, outer = normal_path(path), normal_path(folder)
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def leaves(data: Any) -> Iterator[Any]:
-    """Yield every value in plain data that is no mapping or list."""
+    """Yield every value in plain data that is not a mapping or list."""
     if not isinstance(data, dict | list):
         yield data
         return
@@ -102,15 +103,15 @@ def leaves(data: Any) -> Iterator[Any]:
 
 
 def interpolates(data: Any) -> bool:
-    """Return whether there is an interpolation anywhere in the data."""
+    """Return whether the data has an interpolation anywhere."""
     return any(isinstance(value, str) and "${" in value for value in leaves(data))
 
 
-FIX = "Do not edit the file by hand: check setup_finetune and its template, then run setup again."
+FIX = "do not edit the file: check setup_finetune and its template, then run setup again"
 
 
 class ReportParts(Parts, total=False):
-    """The parts of a finding about a file: values as they were read, and the path at which they stand."""
+    """The parts of a finding about a file: values as read, and their path."""
 
     expected: Any
     actual: Any
@@ -123,9 +124,9 @@ class Report(Collector):
     Args:
         run: the run as planned.
         name: the file's name in the run directory.
-        bundled: whether the bundled setup_finetune wrote it; what another script adds matters less.
-        fix: what to do about findings that name no other fix.
-        arrivals: gets every place where a planned value was looked for, whether it was there or not.
+        bundled: whether the bundled setup_finetune wrote it; additions of other scripts are less severe.
+        fix: the fix of findings that name no other one.
+        arrivals: receives every place where a planned value was looked for, found or not.
     """
 
     def __init__(
@@ -135,16 +136,16 @@ class Report(Collector):
         self.run = run
         self.name = name
         self.bundled = bundled
-        self.document: YamlDocument | None = None  # as read, for line numbers; other files are no YAML
+        self.document: YamlDocument | None = None  # as read, for line numbers; other files are not YAML
         self.paths: set[KeyPath] = set()
         self._arrivals = arrivals
 
     def planned(self, setting: str) -> Any:
-        """Return the planned value of a setting; None where it is not planned."""
+        """Return the planned value of a setting; None if not planned."""
         return self.run.value(setting)
 
     def lenient(self, setting: str) -> bool:
-        """Return whether a difference is only a warning: a default of ours, and a script that has its own."""
+        """Return whether a difference is only a warning: the plan has a default, and the script has its own."""
         found = self.run.settings.get(setting)
         return not self.bundled and found is not None and found.source.kind is SourceKind.DEFAULT
 
@@ -158,7 +159,7 @@ class Report(Collector):
         path: KeyPath = (),
         **parts: Unpack[Parts],
     ) -> None:
-        """Add a finding about `path`, at its line or that of the nearest part of it that is there."""
+        """Add a finding about `path`, at its line or at the line of its nearest existing parent."""
         if path:
             self.paths.add(path)
             parts["line"] = self.document.line(path) if self.document else None
@@ -177,14 +178,14 @@ class Report(Collector):
         path: KeyPath = (),
         line: int | None = None,
     ) -> None:
-        """Note that a planned value was looked for; where it did not arrive, `differs` adds the finding.
+        """Record the lookup of a planned value; if it did not arrive, `differs` adds the finding.
 
         Args:
             setting: the setting's name.
-            where: where it must arrive, as a person would name it.
-            expected: what must be there.
-            actual: what stands there.
-            arrived: whether it is what must be there.
+            where: the expected place, as text.
+            expected: the expected value.
+            actual: the found value.
+            arrived: whether the found value is the expected one.
             path: its path in a YAML file.
             line: its line in another file.
         """
@@ -198,7 +199,7 @@ class Report(Collector):
         )
 
     def unplanned(self, message: str, otherwise: Severity, **parts: Unpack[ReportParts]) -> None:
-        """Add the finding that nobody planned something; `otherwise` is how much it matters from another's script."""
+        """Add the finding of an unplanned value; `otherwise` is its severity for other scripts than the bundled one."""
         parts["severity"] = None if self.bundled else otherwise
         self.add("unplanned-value", message, **parts)
 
@@ -215,24 +216,24 @@ class Report(Collector):
         note: str = "",
         source_of: str | None = None,
     ) -> None:
-        """Add the finding that a planned value is not where it must arrive.
+        """Add the finding that a planned value did not arrive.
 
         Args:
             setting: the setting's name.
-            where: where it must arrive, as a person would name it.
+            where: the expected place, as text.
             expected: the planned value.
-            actual: what stands there.
-            code: `missing-value` or `value-mismatch` where it is None, as there is an actual value or none.
+            actual: the found value.
+            code: by default `value-mismatch`, or `missing-value` without an actual value.
             path: its path in a YAML file.
             line: its line in another file.
-            note: what else there is to say.
-            source_of: the setting whose source decides on leniency, where it is another.
+            note: a further explanation.
+            source_of: a different setting whose source decides on leniency.
         """
         code = code or ("missing-value" if actual is None else "value-mismatch")
         planned = "nothing" if expected is None else quoted(expected)
         kind = f", of type {type(actual).__name__}" if code == "wrong-type" else ""
-        found = "absent" if code == "missing-value" else quoted(actual) + kind
+        found = "missing" if code == "missing-value" else quoted(actual) + kind
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
-            code, note = "default-differs", f"nobody asked for the planned default; the script has its own. {note}"
-        message = f"{where} is {found}, planned is {planned}" + (f": {note.strip()}" if note else "")
+            code, note = "default-differs", f"the planned value is a default, and the script has its own. {note}"
+        message = f"{where} is {found} (expected {planned})" + (f": {note.strip()}" if note else "")
         self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line)

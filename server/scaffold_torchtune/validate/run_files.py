@@ -1,7 +1,7 @@
 """The files of a run, parsed once: YAML with `${...}` resolved as torchtune does, and the SLURM script.
 
-`${...}` is never resolved through a resolver. Of the script, directives are read as sbatch sees them, and commands as
-far as they stand there plainly. Not a shell: nothing is expanded, and what a command does is not looked at here.
+`${...}` never calls a resolver. Directives of the script are read as sbatch reads them, and commands as plain text.
+This is not a shell: it expands nothing, and does not check the effect of a command.
 """
 
 import re
@@ -28,7 +28,7 @@ _WITHOUT_VALUE: Final = frozenset({"exclusive", "hold", "no-requeue", "requeue"}
 _DIRECTIVE: Final = re.compile(r"#SBATCH(?=\s|$)")
 _NEARLY: Final = re.compile(r"\s+#\s*SBATCH\s*-|#\s+SBATCH\s*-|#SBATCH-|(?!(?-i:#SBATCH))#SBATCH\s*-", re.IGNORECASE)
 _SHELL: Final = re.compile(r"#!\s*(?:/\S*/env\s+(?:-\S+\s+)*)?(?:/\S*/)?(?:ba|da|k|z)?sh(?:\s|$)")
-_NEVER: Final = {"\r": "the line ends as on DOS", "\0": "the line holds a NUL character"}
+_NEVER: Final = {"\r": "the line has a DOS line ending", "\0": "the line has a NUL character"}
 _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _HEREDOC: Final = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\1")
 _SEPARATORS: Final = frozenset(";&|()")
@@ -36,7 +36,7 @@ _SEPARATORS: Final = frozenset(";&|()")
 
 @dataclass(frozen=True)
 class Directive:
-    """One option of an #SBATCH line, by its long name. A late one stands after the first command: sbatch ignores it."""
+    """One option of an #SBATCH line, by its long name. A late one follows the first command: sbatch ignores it."""
 
     name: str
     value: str
@@ -46,9 +46,9 @@ class Directive:
 
 @dataclass(frozen=True)
 class Command:
-    """One simple command: its words without quotes, the line where it begins, and what joins it to what follows.
+    """One simple command: its words without quotes, the line of its first word, and the separator that follows.
 
-    `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty where its line ends.
+    `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty at the end of a line.
     """
 
     words: tuple[str, ...]
@@ -58,7 +58,7 @@ class Command:
 
 @dataclass
 class SlurmScript:
-    """A SLURM script as read; `problems` and `placeholders` are texts with their lines."""
+    """A parsed SLURM script; `problems` and `placeholders` are texts with their lines."""
 
     directives: list[Directive] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -71,26 +71,28 @@ class SlurmScript:
 
 
 def parse_script(text: str) -> SlurmScript:
-    """Read a script. Whatever the text is, this returns; what cannot be read is among the problems."""
+    """Read a script. Returns for any text; unreadable parts are problems."""
     script = SlurmScript()
     if text.startswith("\ufeff"):
-        script.problem(1, "the script begins with a byte order mark, so sbatch sees no #! and does not take it")
+        script.problem(1, "the script begins with a byte order mark, so sbatch sees no #! and rejects it")
         text = text[1:]
     lines = text.split("\n")
     if not re.match(r"#!\s*/\S", lines[0]):
-        script.problem(1, "the first line names no interpreter (#!/bin/bash), so sbatch does not take it")
+        script.problem(1, "the first line names no interpreter (#!/bin/bash), so sbatch rejects the script")
     elif not _SHELL.match(lines[0]):
-        script.problem(1, f"the script is for {quoted(lines[0])}, but its commands are those of bash")
+        script.problem(1, f"the script is for {quoted(lines[0])}, but its commands need bash")
     for character, why in _NEVER.items():
         number = next((n for n, line in enumerate(lines, 1) if character in line), None)
         if number is not None:
-            script.problem(number, f"{why}, and sbatch does not take such a script")
+            script.problem(number, f"{why}, and sbatch rejects such a script")
     begun = False
     for number, line in enumerate(lines, 1):
         if _DIRECTIVE.match(line):
             _directive(script, line[len("#SBATCH") :], number, late=begun)
         elif _NEARLY.match(line):
-            script.problem(number, "the line is no directive: sbatch takes only what begins with `#SBATCH --`")
+            script.problem(
+                number, ("the line is not a directive: sbatch accepts only lines that begin with `#SBATCH --`")
+            )
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
         if not line.startswith("##SBATCH"):
@@ -102,13 +104,13 @@ def parse_script(text: str) -> SlurmScript:
 def _directive(script: SlurmScript, rest: str, line: int, *, late: bool) -> None:
     words = _option_words(rest)
     if words is None:
-        script.problem(line, "a quote in this #SBATCH line is never closed")
+        script.problem(line, "a quote in this #SBATCH line is not closed")
         return
     while words:
         word = words.pop(0)
         name, equals, value = _split_option(word)
         if not name:
-            script.problem(line, f"an #SBATCH line holds {quoted(word)}, which is no option")
+            script.problem(line, f"an #SBATCH line has {quoted(word)}, which is not an option")
             continue
         if not equals and not value and name not in _WITHOUT_VALUE and words and not words[0].startswith("-"):
             value = words.pop(0)
@@ -116,11 +118,11 @@ def _directive(script: SlurmScript, rest: str, line: int, *, late: bool) -> None
 
 
 def _split_option(word: str) -> tuple[str, bool, str]:
-    """The long name of an option, whether it has an equals sign, and its value; no name where it is no option."""
+    """Return the long name of an option (empty if it is none), whether it has an equals sign, and its value."""
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
         matches = [known for known in _LONG if known.startswith(name)]
-        # getopt_long(3) takes any abbreviation that only one option has
+        # getopt_long(3) accepts any abbreviation that only one option has
         full = name if name in _LONG or len(matches) != 1 else matches[0]
         return full, bool(equals), value
     if word.startswith("-") and len(word) > 1:
@@ -129,7 +131,7 @@ def _split_option(word: str) -> tuple[str, bool, str]:
 
 
 def _option_words(text: str) -> list[str] | None:
-    """The words of an #SBATCH line without quotes and without its comment; None where a quote stays open."""
+    """Return the words of an #SBATCH line without quotes and comment; None if a quote is not closed."""
     words: list[str] = []
     word, quote = None, ""
     for character in text:
@@ -148,7 +150,7 @@ def _option_words(text: str) -> list[str] | None:
 
 
 class _Commands:
-    """Splits the whole text into simple commands: quotes, continued lines, comments and here-documents are honoured."""
+    """Splits the whole text into simple commands; supports quotes, continued lines, comments and here-documents."""
 
     def __init__(self, script: SlurmScript, text: str) -> None:
         self.script = script
@@ -209,14 +211,14 @@ class _Commands:
                 character = self.text[self.position]
                 self.position += 1
             self._add(character)
-        self.script.problem(begun, "a quote that begins here is never closed")
+        self.script.problem(begun, "a quote that begins here is not closed")
 
     def _skip_line(self) -> None:
         end = self.text.find("\n", self.position)
         self.position = len(self.text) if end < 0 else end
 
     def _here_document(self, match: re.Match[str]) -> None:
-        """Leave out what the command reads; what stands after `<<WORD` on the line is left out too."""
+        """Skip the input of a command; the rest of a line after `<<WORD` is skipped too."""
         self.position = match.end()
         lines = self.text[self.position :].split("\n")
         for count, line in enumerate(lines):
@@ -224,7 +226,7 @@ class _Commands:
                 self.position += len("\n".join(lines[: count + 1]))
                 self.line += count
                 return
-        self.script.problem(self.line, f"the here-document that ends with {match[2]!r} is never closed")
+        self.script.problem(self.line, f"the here-document that ends with {match[2]!r} is not closed")
         self.position = len(self.text)
 
     def _end_word(self) -> None:
@@ -241,15 +243,15 @@ class _Commands:
 
 Problems = dict[KeyPath, str]
 
-_CHAIN = 4  # references to texts that refer to others: more of them are OmegaConf's to follow
-_MISSING = "???"  # what OmegaConf takes for a value that is still to come
+_CHAIN = 4  # depth of nested references; deeper ones are left to OmegaConf
+_MISSING = "???"  # OmegaConf's marker for a missing value
 _LARGEST = 50_000_000
 _PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
 _ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def has_resolver(text: str) -> bool:
-    """Whether text has an interpolation that calls a resolver: a colon anywhere within `${...}`."""
+    """Return whether text has an interpolation that calls a resolver: a colon anywhere within `${...}`."""
     depth, index = 0, 0
     while index < len(text):
         if text.startswith("${", index):
@@ -263,16 +265,17 @@ def has_resolver(text: str) -> bool:
 
 
 def interpolated(data: Any) -> frozenset[str]:
-    """The top-level keys that some interpolation in the data names."""
+    """Return the top-level keys that some interpolation in the data names."""
     return frozenset(name for text in leaves(data) if isinstance(text, str) for name in _ROOT.findall(text))
 
 
 def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
-    """Return plain data with every interpolation resolved, and what could not be, by path.
+    """Return plain data with every interpolation resolved, and the failures by path.
 
-    What could not be resolved stands as a placeholder text that is no planned value. Text that calls a resolver is
-    not resolved: `${oc.env:NAME}` would read the environment of whoever validates. What only puts a text or whole
-    number in the place of its name is done here: most interpolations are no more, and OmegaConf takes milliseconds.
+    An interpolation that cannot be resolved becomes a placeholder text, which is never a planned value. Text that calls
+    a
+    resolver is not resolved: `${oc.env:NAME}` would read the environment of the validating process. Most interpolations
+    only name a text or integer; they are resolved here, because OmegaConf takes milliseconds.
     """
     problems: Problems = {}
 
@@ -283,7 +286,7 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
         return BROKEN if reason else text
 
     def too_many(_text: str, path: KeyPath) -> str:
-        problems[path] = "the interpolations in this file are too many to resolve"
+        problems[path] = "this file has too many interpolations to resolve"
         return BROKEN
 
     screened = _replaced(data, broken)
@@ -299,7 +302,7 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
 
 
 def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPath = ()) -> Any:
-    """Data in which each text with an interpolation is what `replacement` makes of it and its path."""
+    """Return data in which `replacement` replaces each text with an interpolation, given the text and its path."""
     if isinstance(data, dict):
         return {key: _replaced(value, replacement, (*path, key)) for key, value in data.items()}
     if isinstance(data, list):
@@ -308,7 +311,7 @@ def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPa
 
 
 def _unresolvable(text: str) -> str:
-    """Why a text is not to be resolved; empty where it is."""
+    """Return why a text must not be resolved; empty if it may be."""
     if has_resolver(text):
         return "it calls a resolver, which would read something outside the file"
     if not _is_plain(text):
@@ -318,12 +321,12 @@ def _unresolvable(text: str) -> str:
         try:
             OmegaConf.create([text])
         except (OmegaConfBaseException, RecursionError):
-            return "it is not an interpolation that OmegaConf can read"
+            return "it is not an interpolation that OmegaConf can parse"
     return ""
 
 
 def _children(data: Any, config: Any, path: KeyPath, problems: Problems) -> Any:
-    """Data resolved by OmegaConf where it still has an interpolation; `config` is what it has read of the same."""
+    """Return data in which OmegaConf resolved the remaining interpolations; `config` is the same data in OmegaConf."""
     if isinstance(data, dict):
         return {key: _resolved(value, config, key, (*path, key), problems) for key, value in data.items()}
     return [_resolved(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
@@ -349,19 +352,19 @@ def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: P
 
 
 class _Values:
-    """The texts and whole numbers that names in plain data refer to, from the root on."""
+    """Return the texts and integers that names in plain data refer to, from the root."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
         self._known: dict[tuple[str, int], str | int | None] = {}
 
     def value(self, text: str) -> str | int:
-        """Return what a text comes to; itself where OmegaConf must say it."""
+        """Return the resolved text; the text itself if only OmegaConf can resolve it."""
         found = self._value(text, _CHAIN)
         return text if found is None else found
 
     def _value(self, text: str, steps: int) -> str | int | None:
-        """What a text comes to, its references followed at most so many steps; None where OmegaConf must say it."""
+        """Return the resolved text, after at most so many references; None if only OmegaConf can resolve it."""
         if not _is_plain(text):
             return None
         values = [self._target(found[0][2:-1], steps) for found in _PLAIN.finditer(text)]
@@ -373,7 +376,7 @@ class _Values:
         return _PLAIN.sub(lambda _: str(next(parts)), text)
 
     def _target(self, name: str, steps: int) -> str | int | None:
-        """The text or whole number that a name refers to; None where it is something else."""
+        """Return the text or integer that a name refers to; None for other values."""
         if (name, steps) not in self._known:
             self._known[name, steps] = self._found(name, steps)
         return self._known[name, steps]
@@ -390,12 +393,12 @@ class _Values:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether all interpolations in a text name their node from the root on, as `${output_dir}` does."""
+    """Return whether all interpolations in a text name their node from the root, such as `${output_dir}`."""
     return "\\" not in text and "${" not in _PLAIN.sub("", text)
 
 
 def _growth(data: dict[str, Any]) -> int:
-    """At most how many characters resolving can make: what each text and each node refers to, multiplied."""
+    """Return an upper bound of the resolved text's length: all text, times the numbers of interpolations."""
     growth = max(1, sum(len(value) for value in leaves(data) if isinstance(value, str)))
     for value in data.values():
         for count in _references(value):
@@ -404,7 +407,7 @@ def _growth(data: dict[str, Any]) -> int:
 
 
 def _references(node: Any) -> list[int]:
-    """How many interpolations a node has, then the same of every node below it."""
+    """Return the number of interpolations of a node, then of every node below it."""
     if isinstance(node, str):
         return [node.count("${")]
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
@@ -414,9 +417,9 @@ def _references(node: Any) -> list[int]:
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """A finetune.yaml as read, and its data with interpolations resolved: empty where it holds no mapping.
+    """A parsed finetune.yaml, and its data with resolved interpolations: empty if it holds no mapping.
 
-    `problems` has what could not be resolved, by its path.
+    `problems` has the failures to resolve, by path.
     """
 
     document: YamlDocument
@@ -425,7 +428,7 @@ class ResolvedConfig:
 
 
 class RunFiles:
-    """The files of a run; `texts` has the text of each by its name, None where it is missing or cannot be read."""
+    """The files of a run; `texts` has the text of each by its name, None if missing or unreadable."""
 
     def __init__(self, texts: Mapping[str, str | None]) -> None:
         self.texts = texts
@@ -434,23 +437,23 @@ class RunFiles:
         """Read a YAML file.
 
         Raises:
-            YamlError: it is no YAML that we take.
+            YamlError: it is not valid or not supported YAML.
         """
         text = self.texts.get(name)
         return None if text is None else read_yaml(text)
 
     @cached_property
     def script(self) -> SlurmScript | None:
-        """finetune.slurm."""
+        """Return the parsed finetune.slurm."""
         text = self.texts.get(FINETUNE_SLURM)
         return None if text is None else parse_script(text)
 
     @cached_property
     def config(self) -> ResolvedConfig | None:
-        """finetune.yaml.
+        """Return the parsed finetune.yaml.
 
         Raises:
-            YamlError: it is no YAML that we take.
+            YamlError: it is not valid or not supported YAML.
         """
         document = self.document(FINETUNE_YAML)
         if document is None:
@@ -460,7 +463,7 @@ class RunFiles:
 
     @property
     def readable_config(self) -> ResolvedConfig | None:
-        """finetune.yaml, where it can be read."""
+        """Return the parsed finetune.yaml, if readable."""
         try:
             return self.config
         except (YamlError, RecursionError):
