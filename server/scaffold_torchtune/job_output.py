@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.results.run_status import LossPoint
+from scaffold_torchtune.results.step_results import LossPoint
 
 _THINNED: Final = 60  # losses of a curve
 _LINE_ENDS: Final = re.compile(r"[\r\n]")

@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import not_
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -575,3 +575,8 @@ class Readiness(Model):
 
     ready: bool = Field(description="true if no check is a problem")
     checks: tuple[Check, ...]
+
+
+def shared_fields(of: Model, result: type[Model]) -> dict[str, Any]:
+    """Return the fields that a stage's model and its result have both."""
+    return {name: getattr(of, name) for name in result.model_fields if name in type(of).model_fields}

@@ -64,9 +64,9 @@ class Request:
     documents. `started` is the choice for started runs that would change: `keep` or `replace` for all, or for some
     (`replace=RUN,...`). `timeout` is the limit for one run of the script, in seconds. `sbatch` is false if validate
     must not call sbatch; `with_torchtune` is whether it calls torchtune; None: only if this Python has it, or
-    a variable names one that does. `slurm_said` has the answers of SLURM in this call, for `external_checks/queue.py`.
-    Setting `stop` ends the call soon; finished work stays. `will_ask`: the user is asked after a refusal with
-    questions, so it is not logged yet.
+    a variable names one that does. `slurm_said` has the answers of SLURM in this call, for
+    `external_checks/slurm_jobs.py`. Setting `stop` ends the call soon; finished work stays. `will_ask`: the user is
+    asked after a refusal with questions, so it is not logged yet.
     """
 
     experiment: Path

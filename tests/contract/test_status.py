@@ -11,9 +11,9 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.dispatch import prepare_demo
-from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.run_status import RunStatus
+from scaffold_torchtune.results.step_results import RunStatus
 from support import needs
 from support.experiments import everything
 from support.random_model import write_tokenizer

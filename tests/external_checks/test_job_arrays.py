@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.external_checks import job_arrays
-from scaffold_torchtune.external_checks.job_arrays import SbatchCall, Submitted, array_script, grouped, read_script
+from scaffold_torchtune.external_checks import slurm_jobs
+from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Submitted, array_script, grouped, read_script
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.request import Request
 from support.experiments import RUNS
@@ -92,7 +92,7 @@ def test_the_id_is_the_only_line_that_is_one(
     answer: str, expected: Submitted | None, slurm: StandInSlurm, tmp_path: Path
 ) -> None:
     slurm.hook("sbatch", f"{answer}; exit")
-    found = job_arrays.submit(SbatchCall((), "it.slurm", tmp_path), Request(tmp_path))
+    found = slurm_jobs.submit(SbatchCall((), "it.slurm", tmp_path), Request(tmp_path))
     assert found == expected or (expected is None and not found.job and found.said)
 
 
@@ -109,35 +109,35 @@ def test_only_a_plain_no_means_that_there_is_no_job(
     said: str, refused: bool, slurm: StandInSlurm, tmp_path: Path
 ) -> None:
     slurm.hook("sbatch", f"echo 'sbatch: error: {said}' >&2; exit 1")
-    found = job_arrays.submit(SbatchCall((), "it.slurm", tmp_path), Request(tmp_path))
+    found = slurm_jobs.submit(SbatchCall((), "it.slurm", tmp_path), Request(tmp_path))
     assert (found.is_refused, found.job) == (refused, "")
     assert said in found.said
-    assert said in job_arrays.test(SbatchCall((), "", tmp_path, text="#!/bin/sh\n"), Request(tmp_path))
+    assert said in slurm_jobs.test(SbatchCall((), "", tmp_path, text="#!/bin/sh\n"), Request(tmp_path))
 
 
 def test_a_job_is_released_on_its_cluster(slurm: StandInSlurm, tmp_path: Path) -> None:
-    assert job_arrays.release("17", "far", tmp_path, Request(tmp_path)) == ""
-    assert job_arrays.release("18", "", tmp_path, Request(tmp_path)) == ""
+    assert slurm_jobs.release("17", "far", tmp_path, Request(tmp_path)) == ""
+    assert slurm_jobs.release("18", "", tmp_path, Request(tmp_path)) == ""
     assert slurm.calls("scontrol") == ["--clusters=far release 17", "release 18"]
     slurm.hook("scontrol", "echo 'slurm_suspend error: Access/permission denied'; exit 1")
-    assert "permission denied" in job_arrays.release("17", "", tmp_path, Request(tmp_path))
+    assert "permission denied" in slurm_jobs.release("17", "", tmp_path, Request(tmp_path))
     slurm.hook("scontrol", "exit 3")
-    assert "3" in job_arrays.release("17", "", tmp_path, Request(tmp_path))
+    assert "3" in slurm_jobs.release("17", "", tmp_path, Request(tmp_path))
 
 
 def test_the_largest_array_is_asked_for(slurm: StandInSlurm, tmp_path: Path) -> None:
     slurm.largest(77)
-    assert job_arrays.largest_array("far", tmp_path, Request(tmp_path)) == 77
+    assert slurm_jobs.largest_array("far", tmp_path, Request(tmp_path)) == 77
     assert slurm.calls("scontrol") == ["--clusters=far show config"]
     slurm.hook("scontrol", "exit 1")
-    assert job_arrays.largest_array("", tmp_path, Request(tmp_path)) == 1001
+    assert slurm_jobs.largest_array("", tmp_path, Request(tmp_path)) == 1001
 
 
 def test_a_configuration_that_is_not_there_is_not_waited_for(
     slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
-    assert "none.conf" in job_arrays.release("17", "", tmp_path, Request(tmp_path))
+    assert "none.conf" in slurm_jobs.release("17", "", tmp_path, Request(tmp_path))
     assert slurm.calls("scontrol") == []
 
 
@@ -145,9 +145,9 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
 def test_what_is_missing_is_named(
     name: str, slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert job_arrays.missing(Request(tmp_path)) == []
-    assert job_arrays.missing(Request(tmp_path, sbatch=False)) == ["sbatch", "squeue", "scontrol"]
+    assert slurm_jobs.missing(Request(tmp_path)) == []
+    assert slurm_jobs.missing(Request(tmp_path, sbatch=False)) == ["sbatch", "squeue", "scontrol"]
     shutil.copytree(slurm.folder, tmp_path / "less")
     (tmp_path / "less" / name).unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "less"))
-    assert name in job_arrays.missing(Request(tmp_path))
+    assert name in slurm_jobs.missing(Request(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 from scaffold_torchtune.cli import dispatch
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.results.report_page import page as page_of
-from scaffold_torchtune.results.run_status import RunStatus
+from scaffold_torchtune.results.step_results import RunStatus
 from support.experiments import RUNS, change, make_experiment, many_runs
 from support.needs import AXE, PAGE
 from support.reported import EVIL, design, in_all_states, report_on, scaffolded_only

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from scaffold_torchtune.cli import main, printing, provenance
+from scaffold_torchtune.cli import main, printing, run_screens
 from scaffold_torchtune.findings import Refused, Scalar
 from scaffold_torchtune.models import Arrival, ChangeKind, Plan, SourceKind
 from scaffold_torchtune.pipeline import steps
@@ -427,7 +427,7 @@ def test_whatever_becomes_of_a_run_has_words(capsys: pytest.CaptureFixture[str])
     console = printing.console()
     for what in (*get_args(ChangeKind), "planned"):
         run = ExplainedRun(directory="rank8", name="r", what=what, files=())
-        provenance.show(console, ExplainResult(runs=(run,), settings=(), warnings=()))
+        run_screens.show_provenance(console, ExplainResult(runs=(run,), settings=(), warnings=()))
     heads = {line for line in capsys.readouterr().out.splitlines() if line.startswith("rank8: ")}
     assert len(heads) == 1 + len(get_args(ChangeKind))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzz_documents import mutated as changed_text
-from scaffold_torchtune.external_checks import queue
+from scaffold_torchtune.external_checks import slurm_jobs
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.pipeline import state, steps
@@ -223,11 +223,11 @@ def test_what_a_training_left_is_seen_among_very_many_others(
         os.mknod(experiment / run.directory / f"slurm-{number}.out")
     asked: set[str] = set()
 
-    def ended(_root: Path, ids: Iterable[str], *_: object) -> queue.Queue:
+    def ended(_root: Path, ids: Iterable[str], *_: object) -> slurm_jobs.Queue:
         asked.update(ids)
-        return queue.Queue({})
+        return slurm_jobs.Queue({})
 
-    monkeypatch.setattr(queue, "ended", ended)
+    monkeypatch.setattr(slurm_jobs, "ended", ended)
     with Tree(experiment) as tree:
         (found,) = states_of(tree, [run], Request(experiment)).values()
     assert asked == {str(number) for number in range(2_980, 3_000)}, "of very many jobs the last ones"

@@ -11,7 +11,7 @@ import pytest
 from scaffold_torchtune.job_causes import JobEnd, Requested, cause, not_well, symptom, unexplained
 from scaffold_torchtune.job_output import read_output
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.system.layout import RUN_FILES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scaffold_torchtune.external_checks import queue
+from scaffold_torchtune.external_checks import slurm_jobs
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.journal import refused_entry
@@ -469,8 +469,8 @@ def test_jobs_of_what_a_killed_scaffold_was_replacing_are_known_as_past(
     submitted(experiment, RUNS[0])
     (experiment / RUNS[0] / "slurm-4712.out").write_text("training\n")
     more_epochs(experiment)
-    job = queue.Job("4712", "COMPLETED", str(experiment / RUNS[0]))
-    monkeypatch.setattr(queue, "queued", lambda *_: queue.Queue({str(experiment / RUNS[0]): [job]}))
+    job = slurm_jobs.Job("4712", "COMPLETED", str(experiment / RUNS[0]))
+    monkeypatch.setattr(slurm_jobs, "queued", lambda *_: slurm_jobs.Queue({str(experiment / RUNS[0]): [job]}))
 
     def killed(_tree: Tree, _path: str, **_given: bool) -> None:
         raise Killed

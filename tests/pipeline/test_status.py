@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.cli import main
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
-from scaffold_torchtune.pipeline.status import status
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.run_status import RunStatus, StatusResult
+from scaffold_torchtune.results.step_results import RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, many_runs
 from support.job_outputs import bar, corpus

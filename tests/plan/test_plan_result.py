@@ -1,6 +1,6 @@
 """What plan tells of where values stand."""
 
-from scaffold_torchtune.results.step_results import plan_result
+from scaffold_torchtune.plan import plan_result
 from support.documents import local_md, planned, runs, summary
 from support.plans import Changes, plan_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.findings import Finding
 from scaffold_torchtune.models import Interface, Option, Plan
-from scaffold_torchtune.results.step_results import plan_result
+from scaffold_torchtune.plan import plan_result
 from support.documents import local_md, refusal, runs, summary, told
 from support.templates import JSON, NAME, OWN_RECIPE, PATH, SILENT, line_of, planned_with, setting, value
 from support.wording import absent

@@ -43,7 +43,7 @@ def test_files_of_experiments_are_opened_in_one_module() -> None:
     # of an external script on trial, setup_finetune.yaml is written into a temporary directory, as are rendered texts,
     # and the report of what nobody foresaw, where the experiment is not ours to write to; SHIPPED has cli/dispatch.py,
     # which writes skills and the demo
-    in_temporary = {"pipeline/external_setup.py", "pipeline/diagnosis.py", RENDERS}
+    in_temporary = {"pipeline/backend.py", "pipeline/diagnosis.py", RENDERS}
     assert callers(OPENS) - SHIPPED == in_temporary
 
 

@@ -17,7 +17,7 @@ from scaffold_torchtune.pipeline.journal import read_entries
 from scaffold_torchtune.pipeline.state import MOST_RUNS
 from scaffold_torchtune.results.report_contents import ExperimentReport, csv_table, markdown
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page
-from scaffold_torchtune.results.run_status import LossPoint, RunStatus
+from scaffold_torchtune.results.step_results import LossPoint, RunStatus
 from scaffold_torchtune.system.files import MAX_READ
 from support.experiments import RUNS, change, make_experiment
 from support.reported import EVIL, Page, design, in_all_states, losses, report_on, scaffolded_only

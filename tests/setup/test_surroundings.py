@@ -12,7 +12,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.models import Setting, Source, SourceKind
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.external_setup import environment_of
+from scaffold_torchtune.pipeline.backend import environment_of
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.setup.external import Activation
 from support.experiments import log, make_experiment, many_runs, run_directories

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.run_status import RunStatus
+from scaffold_torchtune.results.step_results import RunStatus
 from support.experiments import many_runs
 from support.job_outputs import bar
 from support.needs import SLURM

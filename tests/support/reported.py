@@ -14,7 +14,7 @@ from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.pipeline import reporting, state, validation
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.report_contents import ExperimentReport, LogEntry, report_of
-from scaffold_torchtune.results.run_status import LossPoint, RunStatus, StatusResult
+from scaffold_torchtune.results.step_results import LossPoint, RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import make_experiment
 

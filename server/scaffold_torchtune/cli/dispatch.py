@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.cli import printing, provenance, screens, status_screen, submission
+from scaffold_torchtune.cli import printing, run_screens, screens
 from scaffold_torchtune.cli.parser import completion_of, help_of, read
 from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import Model, Readiness
@@ -35,14 +35,12 @@ from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
-from scaffold_torchtune.pipeline.reporting import ReportResult, report
-from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.reporting import ReportResult, report, status
 from scaffold_torchtune.pipeline.submit import SubmitResult
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import TOOLS, Call
-from scaffold_torchtune.results.run_status import StatusResult
-from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, ValidateResult
+from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, StatusResult, ValidateResult
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import MAX_READ, Tree, real_path, sha256
 from scaffold_torchtune.system.layout import EXAMPLES, shipped
@@ -265,7 +263,7 @@ def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
         "history": lambda request: history(request, options.run, options.compare),
         "explain": lambda request: explain(request, options.run, options.field),
         "status": lambda request: _status(request, options),
-        "submit": lambda request: submission.submit_asking(request, options),
+        "submit": lambda request: run_screens.submit_asking(request, options),
         "report": lambda request: report(request, options.form, options.output),
         "new": lambda request: create(
             request, {name: getattr(options, name) for name in OPTIONS}, control=options.control
@@ -282,7 +280,7 @@ def _status(request: Request, options: argparse.Namespace) -> StatusResult:
 
     if options.watch is None or options.json:
         return ask()
-    return status_screen.watch(printing.console(), ask, options.watch, _view(options))
+    return run_screens.watch_status(printing.console(), ask, options.watch, _view(options))
 
 
 def _demo(request: Request) -> ScaffoldResult:
@@ -387,11 +385,11 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     elif isinstance(result, NewResult):
         _show_new(result, options)
     elif isinstance(result, HistoryResult | ExplainResult):
-        provenance.show(printing.console(), result)
+        run_screens.show_provenance(printing.console(), result)
     elif isinstance(result, StatusResult):
-        status_screen.show(printing.console(), result, _view(options))
+        run_screens.show_status(printing.console(), result, _view(options))
     elif isinstance(result, SubmitResult):
-        submission.show(printing.console(), result, quiet=options.quiet or False)
+        run_screens.show_submission(printing.console(), result, quiet=options.quiet or False)
     elif isinstance(result, ReportResult):
         sys.stdout.write(one_line(f"wrote {result.path}") + "\n" if result.path else result.text)
     elif isinstance(result, SkillResult):

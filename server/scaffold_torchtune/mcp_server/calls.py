@@ -377,7 +377,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
 
 def _status(request: "Request") -> str:
-    from scaffold_torchtune.pipeline.status import status
+    from scaffold_torchtune.pipeline.reporting import status
 
     return json.dumps(reply.of_result(status(request), reply.Call("status")), ensure_ascii=False)
 

@@ -38,13 +38,24 @@ from scaffold_torchtune.findings import (
     shown,
     sort_findings,
 )
-from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, SourceKind, SummaryFormat
+from scaffold_torchtune.models import (
+    Dataset,
+    Experiment,
+    ModelPath,
+    Run,
+    Setting,
+    SourceKind,
+    SummaryFormat,
+    lines_of,
+    shared_fields,
+)
 from scaffold_torchtune.parse import local, markdown_summary, marked_rows, runs_table, values, yaml_source, yaml_summary
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_lines import parameter
 from scaffold_torchtune.parse.reading import MODEL_PATH, NAME, Place, Reading
 from scaffold_torchtune.parse.unread import note_unread
+from scaffold_torchtune.results.step_results import ParseResult
 from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import is_published, known_models, model_by_spelling
@@ -423,3 +434,14 @@ def _required_by_runs(
         reading.missing("dataset", "Resources > Dataset")
     if unread and "type" not in given:
         reading.missing("fine-tuned runs", "All Runs", "| RUN_NAME | MODEL | ... | Fine-tuned |")
+
+
+def parse_result(experiment: Experiment, directory: str) -> ParseResult:
+    """Return the experiment as the result of parse_summary."""
+    settings = [*experiment.config.items(), *experiment.environment.items()]
+    settings += [(f"models.{model.name}", model.path) for model in experiment.models]
+    settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]
+    settings += [("dataset", experiment.dataset.path)] if experiment.dataset else []
+    sources = lines_of((name, setting.source) for name, setting in settings)
+    own = {"experiment": experiment.name, "experiment_dir": directory, "sources": sources}
+    return ParseResult(**shared_fields(experiment, ParseResult) | own)

@@ -20,9 +20,9 @@ from scaffold_torchtune.pipeline.locate import copied
 from scaffold_torchtune.pipeline.prepare import Prepared
 from scaffold_torchtune.pipeline.run_states import job_outputs
 from scaffold_torchtune.pipeline.state import NotAPlan, Record, hash_of, hashes_of, read_plan
-from scaffold_torchtune.plan import with_id
+from scaffold_torchtune.plan import changes_of, with_id
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, changes_of
+from scaffold_torchtune.results.step_results import RenderedRun, RenderResult
 from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout, locking

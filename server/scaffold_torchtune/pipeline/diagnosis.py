@@ -22,16 +22,17 @@ from scaffold_torchtune.findings import Finding, Refused, counted, errors_in, es
 from scaffold_torchtune.models import Check, Readiness, Setting, State
 from scaffold_torchtune.parse import local_settings
 from scaffold_torchtune.pipeline import apply, journal, state
-from scaffold_torchtune.pipeline.external_setup import activates, environment_of, interface_of
+from scaffold_torchtune.pipeline.backend import activates, environment_of, interface_of
 from scaffold_torchtune.pipeline.locate import (
     Document,
     expanded,
     experiment_directory,
     local_document,
+    named_script,
     read_document,
     summary_path,
 )
-from scaffold_torchtune.pipeline.prepare import default_script, named_script, parse
+from scaffold_torchtune.pipeline.prepare import default_script, parse
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.system import layout, locking, processes

@@ -29,7 +29,7 @@ from scaffold_torchtune.findings import (
 from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, Setting
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.history import texts_of
-from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.locate import experiment_directory, named_script
 from scaffold_torchtune.pipeline.validation import is_of_bundled, read_files
 from scaffold_torchtune.plan.run_settings import given_values
 from scaffold_torchtune.request import Request
@@ -219,7 +219,7 @@ def _known(request: Request) -> _Known:
     if frozen is None:
         prepared = prepare.prepare(request)
         return _Known(prepared.plan, None, prepared.parsed.experiment, _what(prepared))
-    options, named = frozen.options, prepare.named_script(request)
+    options, named = frozen.options, named_script(request)
     same = replace(
         request,
         names=request.names or options.names,

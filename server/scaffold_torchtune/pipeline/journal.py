@@ -14,6 +14,7 @@ from scaffold_torchtune.findings import Alike, Finding, Refused, alike, counted,
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import LogState
+from scaffold_torchtune.plan import change_line
 from scaffold_torchtune.results.report_contents import LogEntry
 from scaffold_torchtune.results.step_results import (
     Changes,
@@ -22,7 +23,6 @@ from scaffold_torchtune.results.step_results import (
     SetupRun,
     ValidatedRun,
     ValidateResult,
-    change_line,
 )
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree

@@ -57,6 +57,14 @@ def named_path(path: Path | str, field: str) -> Path:
     return real
 
 
+def named_script(request: Request) -> str | None:
+    """Return the operator's choice: 'bundled', the real path of a script, or None. An empty variable is no choice."""
+    named = request.setup_script
+    if named is None:
+        named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
+    return named if named in {None, "", "bundled"} else str(named_path(str(named), "setup_script"))
+
+
 def experiment_directory(request: Request) -> Path:
     """Return the real path of the experiment directory.
 

@@ -1,7 +1,6 @@
 """Steps 1, 2, 4 and 5 without writing: from the documents to the plan and every setup_finetune.yaml."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from scaffold_torchtune.models import (
     Setting,
 )
 from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.pipeline.backend import interface_of, trial
 from scaffold_torchtune.pipeline.changes import (
     compare,
     decisions,
@@ -30,12 +30,11 @@ from scaffold_torchtune.pipeline.changes import (
     started_warnings,
     taken_outputs,
 )
-from scaffold_torchtune.pipeline.external_setup import interface_of, trial
 from scaffold_torchtune.pipeline.locate import (
     Document,
     copied,
     experiment_directory,
-    named_path,
+    named_script,
     plain_template,
     read_document,
     read_documents,
@@ -424,14 +423,6 @@ def _setup_script(request: Request, experiment: Experiment) -> str:
         fix = "correct `--setup-script` or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT, or use `--setup-script bundled`"
         raise refuse("setup-script-missing", message, file=script, field="setup_script", fix=fix)
     return script
-
-
-def named_script(request: Request) -> str | None:
-    """Return the operator's choice: 'bundled', the real path of a script, or None. An empty variable is no choice."""
-    named = request.setup_script
-    if named is None:
-        named = os.environ.get("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT") or None
-    return named if named in {None, "", "bundled"} else str(named_path(str(named), "setup_script"))
 
 
 def default_script(working_dir: Setting | None) -> str:

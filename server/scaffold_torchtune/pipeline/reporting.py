@@ -1,21 +1,37 @@
-"""`report`: an experiment as a page, a Markdown text or a CSV table.
+"""`status` and `report`: the state, progress and cause of failure of each run, and the whole experiment.
 
-The page is written once it is requested; from then on, each scaffold and validation updates it unless it was edited.
+`status` writes nothing. `report` writes a page, or prints a Markdown text or a CSV table. Once the page is written, each
+scaffold and validation updates it unless it was edited.
 """
 
+import fnmatch
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, escape, finding, refuse
-from scaffold_torchtune.models import Model, Plan
+from scaffold_torchtune.findings import Finding, Refused, did_you_mean, escape, few, finding, refuse, shown
+from scaffold_torchtune.job_causes import (
+    ENDED_BY_SLURM,
+    JobEnd,
+    Requested,
+    Symptom,
+    cause,
+    not_well,
+    symptom,
+    unexplained,
+)
+from scaffold_torchtune.job_output import JobOutput
+from scaffold_torchtune.models import JobState, Model, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.pipeline.status import status
+from scaffold_torchtune.pipeline.run_states import job_outputs, last_output, read_job_output, states_of
+from scaffold_torchtune.pipeline.validation import read_files
 from scaffold_torchtune.preflight.training import need_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.report_contents import (
@@ -27,10 +43,204 @@ from scaffold_torchtune.results.report_contents import (
     report_of,
 )
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page, written_at
-from scaffold_torchtune.results.step_results import ValidateResult
+from scaffold_torchtune.results.step_results import RunStatus, StatusResult, ValidateResult
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import MAX_READ, Tree, is_taken, publish, read_regular
 from scaffold_torchtune.torchtune_facts.facts import load
+
+_VERDICTS: Final = {
+    "complete": "validation passed",
+    "failed": "the last validation failed or was stopped midway",
+    "open": "not validated since the last change of files",
+}
+_NAMED: Final = 8
+_LONG_END: Final = 1_048_576
+"""The number of bytes at the end of an output that are read if fewer do not show why its job failed."""
+
+_SETTINGS: Final = ("batch_size", "mem", "time", "lr")
+"""The settings for which a fix names the line of a document."""
+
+
+def status(request: Request, only: str | None = None) -> StatusResult:
+    """Return the status of each planned run, in the plan's order.
+
+    Args:
+        request: names the experiment; may forbid asking SLURM.
+        only: a pattern of run directories or Run Names; None for all.
+
+    Raises:
+        Refused: the experiment does not exist, nothing was rendered yet, or no run matches.
+    """
+    directory = experiment_directory(request)
+    with Tree(directory) as tree:
+        plan, log = state.existing_plan(tree), state.load_log_state(tree)
+        runs = _matching(plan, only)
+        states = states_of(tree, runs, request)
+        found = tuple(_of_run(tree, run, states[run.directory]) for run in runs)
+    reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
+    return StatusResult(
+        experiment=plan.experiment,
+        experiment_dir=str(directory),
+        verdict=_VERDICTS[log.status if log else "open"],
+        runs=found,
+        not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
+    )
+
+
+def _matching(plan: Plan, only: str | None) -> Sequence[PlannedRun]:
+    if only is None:
+        return plan.runs
+    found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
+    if not found:
+        names = [run.directory for run in plan.runs]
+        message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
+        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"use one of {few(names, _NAMED)}")
+    return found
+
+
+class _Look(NamedTuple):
+    """A run with its state, and the path and content of the output of its last job."""
+
+    run: PlannedRun
+    state: RunState
+    path: str
+    output: JobOutput | None
+
+
+def _of_run(tree: Tree, run: PlannedRun, found: RunState) -> RunStatus:
+    look = _look(tree, run, found)
+    problem = _problem(tree, look)
+    job, output, unseen = (
+        found.job,
+        look.output,
+        [each for each in found.unseen if not found.unasked or found.unasked not in each],
+    )
+    if look.path and output is None:
+        unseen.append(f"{look.path} (not a readable file)")
+    last = output.last if output else None
+    epochs = run.integer("epochs", 1)
+    return RunStatus(
+        directory=run.directory,
+        state=found.state,
+        evidence=found.evidence,
+        job=job.id if job else next(iter((*found.jobs[-1:], *found.past[-1:])), ""),
+        job_state=_job_state(job),
+        output=look.path,
+        output_dir=found.output_dir,
+        epochs_done=_epochs_done(look),
+        epochs=epochs,
+        step=last.number if last else None,
+        steps=last.per_epoch * epochs if last and last.per_epoch else None,
+        loss=last.loss if last and math.isfinite(last.loss) else None,
+        losses=output.losses if output else (),
+        elapsed=job.elapsed if job else None,
+        limit=job.limit if job else kinds.slurm_seconds(run.text("time")) or None,
+        cause=problem,
+        unseen=tuple(unseen),
+    )
+
+
+def _job_state(job: JobState | None) -> str:
+    if job is None:
+        return ""
+    return f"{job.state} ({job.reason})" if job.reason else job.state
+
+
+def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
+    """Find the output of the last job; a pending or just started job may have no output yet."""
+    outputs = job_outputs(tree, run.directory)
+    ids = {job_id: name for name, job_id in outputs.items()}
+    current = found.job.id if found.job else next(iter(found.jobs[-1:]), "")
+    name = ids.get(current, "") if current and (current in ids or found.jobs) else last_output(outputs)
+    path = f"{run.directory}/{name}" if name else ""
+    return _Look(run, found, path, read_job_output(tree, path) if path else None)
+
+
+def _epochs_done(look: _Look) -> int | None:
+    """Return the number of epochs with a saved checkpoint: from the output directory, else from the job's output."""
+    if look.state.epochs is not None:
+        return look.state.epochs
+    output = look.output
+    if output is None or output.first is None:
+        return None
+    return output.first.epoch - 1 + output.saved
+
+
+def _problem(tree: Tree, look: _Look) -> Finding | None:
+    """Return why the run failed, or the problem of a running or finished run; None if there is none."""
+    found, output = look.state, look.output
+    if found.state in {"planned", "scaffolded"}:
+        return None
+    job = found.job
+    end = JobEnd(job.id, job.state, job.exit_code, job.elapsed, job.limit) if job else JobEnd()
+    if found.state == "finished":
+        return not_well(end, _asked(tree, look), output, found.epochs)
+    seen = symptom(output, end.state if found.state == "failed" else "")
+    if seen is None and found.state == "failed" and output and look.path:
+        longer = read_job_output(tree, look.path, _LONG_END)
+        seen = symptom(longer, end.state)
+    if found.state in {"submitted", "running"}:
+        if seen is not None and found.state == "running":
+            return cause(seen, end, _asked(tree, look), output)
+        return not_well(end, _asked(tree, look), output, None)
+    return _why_failed(seen, end, _asked(tree, look), output)
+
+
+def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
+    """Return the cause; a loss that is not finite has priority over the end of the job by SLURM."""
+    lost = not_well(end, asked, output, None) if seen is None or seen.code in ENDED_BY_SLURM else None
+    if lost is not None:
+        return lost
+    return unexplained(end, asked, output) if seen is None else cause(seen, end, asked, output)
+
+
+def _asked(tree: Tree, look: _Look) -> Requested:
+    """Return the requests of the run: from its finetune.yaml and finetune.slurm, else from the plan."""
+    run = look.run
+    files, _ = read_files(tree, run)
+    config = files.readable_config.data if files.readable_config else {}
+    tokenizer = config.get("tokenizer")
+    directives = {each.name: each.value for each in (files.script.directives if files.script else []) if not each.late}
+    optimizer = config.get("optimizer")
+    places: dict[str, str] = {name: _place(run, name) for name in _SETTINGS if name in run.settings}
+    return Requested(
+        experiment=str(tree.root),
+        run=run.directory,
+        output=look.path,
+        batch_size=_whole(config.get("batch_size")) or run.integer("batch_size", 1),
+        accumulation=_whole(config.get("gradient_accumulation_steps")) or run.integer("gradient_accumulation_steps", 1),
+        gpus=run.integer("gpus", 1),
+        max_seq_len=_whole(tokenizer.get("max_seq_len")) if isinstance(tokenizer, dict) else None,
+        checkpointing=config.get("enable_activation_checkpointing") is True,
+        lr=_number(optimizer.get("lr")) if isinstance(optimizer, dict) else None,
+        epochs=run.integer("epochs", 1),
+        memory=escape(directives.get("mem", run.text("mem"))),
+        time=kinds.slurm_seconds(directives.get("time", run.text("time"))) or None,
+        resumes=run.value("resume_from_checkpoint") is True,
+        environment=run.text("conda_env") or run.text("venv"),
+        model=run.checkpoint_dir or run.text("torchtune_model_name"),
+        data=run.data_path,
+        output_dir=look.state.output_dir,
+        places=places,
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _number(value: Any) -> float | None:
+    with suppress(TypeError, ValueError, OverflowError):
+        number = float(value)
+        return number if math.isfinite(number) and number > 0 else None
+    return None
+
+
+def _place(run: PlannedRun, name: str) -> str:
+    source = run.settings[name].source
+    return f"{source.file}:{source.line}" if source.file and source.line else ""
+
 
 ReportForm = Literal["page", "markdown", "csv"]
 PRINTED: Final = "-"

@@ -15,8 +15,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import AwareDatetime, Field, field_validator
 from pydantic.functional_validators import AfterValidator
 
-from scaffold_torchtune.external_checks import queue
-from scaffold_torchtune.external_checks.queue import Job, Queue
+from scaffold_torchtune.external_checks import slurm_jobs
+from scaffold_torchtune.external_checks.slurm_jobs import Job, Queue
 from scaffold_torchtune.findings import Refused, few
 from scaffold_torchtune.job_causes import symptom
 from scaffold_torchtune.job_output import JobOutput, read_output
@@ -225,8 +225,8 @@ class _Jobs:
         for name in clusters:
             own = {job_id for each in recorded.values() for job_id, where in each if where == name}
             asked = {job_id.partition("_")[0] for job_id in (own if name else own | ids)}
-            self._queued[name] = queue.queued(tree.root, request, name)
-            self._ended[name] = queue.ended(tree.root, asked, request, name) if asked else Queue({})
+            self._queued[name] = slurm_jobs.queued(tree.root, request, name)
+            self._ended[name] = slurm_jobs.ended(tree.root, asked, request, name) if asked else Queue({})
         self._by_id = {name: (self._queued[name].by_id(), self._ended[name].by_id()) for name in clusters}
         self._named, self._in_doubt = self._found_by_name(tree, records, request)
 
@@ -246,7 +246,7 @@ class _Jobs:
         self.unknown = next((each.unknown for each in self._queued.values() if each.unknown), "")
         for name in {one.clusters for one in wanted}:
             some = [one for one in wanted if one.clusters == name]
-            jobs, unknown = queue.named(tree.root, [one.name for one in some], request, name)
+            jobs, unknown = slurm_jobs.named(tree.root, [one.name for one in some], request, name)
             self.unknown = self.unknown or unknown
             for one in some:
                 in_doubt += one.runs if unknown and not one.job else ()

@@ -20,11 +20,10 @@ from pydantic import AwareDatetime, Field, ValidationError
 from scaffold_torchtune.findings import Refused, Scalar, few, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.plan import id_of, with_id
+from scaffold_torchtune.plan import id_of, plan_result, with_id
 from scaffold_torchtune.plan.naming import check_names, is_safe
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import PlanResult
 from scaffold_torchtune.settings.kinds import NotTyped, ValueKind
 from scaffold_torchtune.settings.parameters import KEYS, Parameter
@@ -489,7 +488,7 @@ def frozen_plan(request: Request) -> PlanResult:
         Refused: there is no such experiment, or nothing is rendered yet.
     """
     with Tree(experiment_directory(request)) as tree:
-        return step_results.plan_result(existing_plan(tree))
+        return plan_result(existing_plan(tree))
 
 
 def run_file(request: Request) -> str:

@@ -8,13 +8,14 @@ from datetime import datetime
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
+from scaffold_torchtune.parse import parse_result
 from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
+from scaffold_torchtune.plan import plan_result, states_told
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
-from scaffold_torchtune.results import step_results
 from scaffold_torchtune.results.step_results import (
     ParseResult,
     PlanResult,
@@ -60,7 +61,7 @@ def _log_refusal(request: Request, refused: Refused) -> None:
 def parse(request: Request) -> ParseResult:
     """Run step 1. Raises `Refused` with every problem of both documents."""
     found = prepare.parse(request)
-    return step_results.parse_result(found.experiment, str(found.directory))
+    return parse_result(found.experiment, str(found.directory))
 
 
 @few_suggestions()
@@ -73,7 +74,7 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     told = prepared.previous.warnings if prepared.previous else ()
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
-    found = step_results.plan_result(prepared.plan, prepared.changes, told, replaced)
+    found = plan_result(prepared.plan, prepared.changes, told, replaced)
     return found.model_copy(update={"ask": apply.asked_first(prepared, request)})
 
 
@@ -248,7 +249,7 @@ def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunS
         "submit": line,
         "experiment_dir": str(tree.root),
         "started": tuple(started),
-        "states": step_results.states_told(states),
+        "states": states_told(states),
         "kept": len(kept),
         "kept_values": kept_values(frozen),
         "tracking": validation.tracking(frozen),
@@ -286,7 +287,7 @@ def scaffold(request: Request) -> ScaffoldResult:
     validated = _validated(request, prepared.plan.id, begun=begun, known=None if begun else states)
     ok = set_up.failed == 0 and validated.passed
     return ScaffoldResult(
-        parse=step_results.parse_result(prepared.parsed.experiment, str(prepared.directory)),
+        parse=parse_result(prepared.parsed.experiment, str(prepared.directory)),
         plan=_plan_result(prepared, request),
         render=rendered,
         setup=set_up,

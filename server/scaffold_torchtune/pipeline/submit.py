@@ -15,15 +15,16 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from scaffold_torchtune.external_checks import job_arrays, queue, sbatch
-from scaffold_torchtune.external_checks.job_arrays import SbatchCall, Script
+from scaffold_torchtune.external_checks import sbatch, slurm_jobs
+from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Script
 from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_in, escape, few, finding, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.run_states import Submission, Submissions, load_jobs, save_jobs, states_of
+from scaffold_torchtune.plan import states_told
 from scaffold_torchtune.request import Request, midway
-from scaffold_torchtune.results.step_results import ValidateResult, states_told
+from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, make_directories, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, RUN_FILES
@@ -99,7 +100,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
     """
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
-        if missing := job_arrays.missing(request):
+        if missing := slurm_jobs.missing(request):
             message = f"{' and '.join(missing)} not found on this machine"
             raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
         held = () if wanted.dry_run else _settle(tree, request)
@@ -127,7 +128,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
 
 def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     plan = steps.rendered_plan(tree)
-    _refuse_unknown(queue.queued(tree.root, request).unknown)
+    _refuse_unknown(slurm_jobs.queued(tree.root, request).unknown)
     states = states_of(tree, plan.runs, request)
     meant = {run.directory: run for run in _meant(plan, wanted.only)}
     failed = [name for name in meant if wanted.failed and states[name].state == "failed"]
@@ -155,10 +156,10 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     if not verdict.passed:
         problems = [*verdict.findings, *(each for run in verdict.runs for each in run.findings)]
         raise Refused("nothing was submitted, because validation failed", errors_in(problems))
-    scripts = [job_arrays.read_script(run, _text(tree, run)) for run in runs]
+    scripts = [slurm_jobs.read_script(run, _text(tree, run)) for run in runs]
     clusters = next((script.clusters for script in scripts if script.clusters), "")
-    most = job_arrays.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
-    groups = job_arrays.grouped(scripts, most, arrays=wanted.arrays)
+    most = slurm_jobs.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
+    groups = slurm_jobs.grouped(scripts, most, arrays=wanted.arrays)
     batches = tuple(_batch(group, number) for number, group in enumerate(groups))
     _refuse_foreign(tree, batches)
     _test(tree, plan, groups, request)
@@ -238,13 +239,13 @@ def _test(tree: Tree, plan: Plan, groups: Iterable[Sequence[Script]], request: R
     for group in groups:
         first = group[0]
         if _is_array(group):
-            text = job_arrays.array_script(group, _job_name(plan.experiment, "test"), f"{layout.ARRAYS}/test", None)
+            text = slurm_jobs.array_script(group, _job_name(plan.experiment, "test"), f"{layout.ARRAYS}/test", None)
             call = SbatchCall((), "", tree.root, text=text)
         else:
             call = SbatchCall(
                 _given(first), "", tree.root / first.run.directory, first.variables, _text(tree, first.run)
             )
-        if reason := job_arrays.test(call, request):
+        if reason := slurm_jobs.test(call, request):
             problems.append(_not_taken(group, reason))
     if problems:
         raise Refused("nothing was submitted, because SLURM would reject it", problems)
@@ -276,7 +277,7 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
     """Yield the variables that sbatch would read as options, and that no script gives."""
     given = {name for script in scripts for name, _ in script.effective}
     stand_for = sbatch.STANDS_FOR
-    for name in job_arrays.ignored():
+    for name in slurm_jobs.ignored():
         if stand_for.get(name) not in given:
             message = f"the variable {escape(name)} is set, but is not passed to sbatch"
             option = stand_for.get(name)
@@ -342,7 +343,7 @@ class _Submitting:
             for folder in group[0].folders:
                 _make_folder(self._tree, group[0].run.directory, folder)
             return self._save(one)
-        text = job_arrays.array_script(group, one.name, one.folder, one.at_once).encode()
+        text = slurm_jobs.array_script(group, one.name, one.folder, one.at_once).encode()
         script = _script_name(number)
         one = self._save(one.model_copy(update={"script": script, "digest": sha256(text)}))
         self._tree.make_directory(layout.ARRAYS)
@@ -361,7 +362,7 @@ class _Submitting:
         else:
             options = (*_given(first), f"--job-name={one.name}", *waits)
             call = SbatchCall(options, FINETUNE_SLURM, self._tree.root / first.run.directory, first.variables)
-        answer = job_arrays.submit(call, self._request)
+        answer = slurm_jobs.submit(call, self._request)
         if answer.is_refused:
             self._records = _drop(self._tree, self._records, one)
             self._problems.append(_not_taken(group, answer.said))
@@ -379,7 +380,7 @@ class _Submitting:
 
     def _job_by_name(self, one: Submission) -> str:
         self._request.slurm_said.clear()
-        found, _ = queue.named(self._tree.root, [one.name], self._request, one.clusters)
+        found, _ = slurm_jobs.named(self._tree.root, [one.name], self._request, one.clusters)
         return _base(job.id for job in found.get(one.name, ()))
 
     def _dependency(self, script: Script, *, is_array: bool) -> tuple[str, ...]:
@@ -438,10 +439,10 @@ def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
 
 def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submission], request: Request) -> list[Finding]:
     """Release a recorded job; return the problem if that failed."""
-    reason = job_arrays.release(one.job, one.clusters, tree.root, request)
+    reason = slurm_jobs.release(one.job, one.clusters, tree.root, request)
     if reason:
         request.slurm_said.clear()
-        there, unknown = queue.named(tree.root, [one.name], request, one.clusters)
+        there, unknown = slurm_jobs.named(tree.root, [one.name], request, one.clusters)
         waits = any(not (job.has_ended or job.runs) for job in there.get(one.name, ()))
         if unknown or waits:
             message = f"job {one.job} was submitted for {few(one.runs, _LISTED)}, and is held: {reason}"
@@ -469,7 +470,7 @@ def _settle(tree: Tree, request: Request) -> tuple[Finding, ...]:
     with apply.writing(tree), midway():
         records = load_jobs(tree)
         for one in records.intended():
-            found, unknown = queue.named(tree.root, [one.name], request, one.clusters)
+            found, unknown = slurm_jobs.named(tree.root, [one.name], request, one.clusters)
             _refuse_unknown(unknown)
             if job := _base(job.id for job in found.get(one.name, ())) or _started_as(tree, one):
                 records = records.replaced(one.model_copy(update={"job": job, "progress": "held"}))

@@ -12,12 +12,13 @@ from scaffold_torchtune.models import Kept, Plan, PlannedRun, RunChange
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.changes import fields_between, kept_findings
-from scaffold_torchtune.pipeline.locate import copied, experiment_directory, read_documents
+from scaffold_torchtune.pipeline.locate import copied, experiment_directory, named_script, read_documents
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
+from scaffold_torchtune.plan import changed_fields
 from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.results.step_results import ValidateResult, changed_fields
+from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
@@ -213,7 +214,7 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         hashes = prepare.input_hashes(read_documents(same, directory), plan.options)
         if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
             return []
-        if plan.options.setup_script not in {"bundled", prepare.named_script(request)}:
+        if plan.options.setup_script not in {"bundled", named_script(request)}:
             # planning runs the script, and a plan, which may come from elsewhere, must not choose a program
             return [_outdated(_UNNAMED.format(script=shown(plan.options.setup_script)))]
         now = prepare.prepare(same).plan

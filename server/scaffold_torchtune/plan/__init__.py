@@ -1,15 +1,32 @@
-"""Steps 2 and 4: the frozen plan of an experiment, and the difference between two plans."""
+"""Steps 2 and 4: the frozen plan of an experiment, the difference between two plans, and the result of both."""
 
 import hashlib
 import itertools
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, get_args
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.findings import Refused, Scalar, counted
-from scaffold_torchtune.models import Excluded, Experiment, Options, Plan, PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, escape, few
+from scaffold_torchtune.models import (
+    ChangeKind,
+    Excluded,
+    Experiment,
+    FieldChange,
+    Options,
+    Plan,
+    PlannedRun,
+    Run,
+    RunChange,
+    RunProgress,
+    RunState,
+    Setting,
+    Source,
+    SourceKind,
+    shared_fields,
+)
 from scaffold_torchtune.plan import checks, naming
 from scaffold_torchtune.plan.checks import consistency_problems
 from scaffold_torchtune.plan.run_settings import (
@@ -26,8 +43,17 @@ from scaffold_torchtune.plan.run_settings import (
     unwritten_by_script,
     warmed,
 )
+from scaffold_torchtune.results.step_results import SETTINGS_OF, ChangedRuns, Changes, PlanResult, RunPlan
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 
+_NAMED_RUNS: Final = 3
+_NAMED_UNSEEN: Final = 2
+_MOST_GROUPS: Final = 6
+_LONGEST_VALUE: Final = 80
+_TEXT: Final = "the text of setup_finetune.yaml"
+_LISTED_LEVELS: Final = 12
+_LONGEST_LEVEL: Final = 40
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluation only: nothing is fine-tuned",
@@ -208,3 +234,204 @@ def _follow(found: Difference) -> bool:
 def _row(run: PlannedRun | None) -> Setting | None:
     """Return the name of a run, with the line of its row as source."""
     return Setting(value=run.name, source=Source(kind=SourceKind.ROW, line=run.line)) if run else None
+
+
+_KINDS: tuple[ChangeKind, ...] = ("changed", "kept", "new", "dropped")
+_STARTED_AS = {
+    "finished": "are trained",
+    "failed": "have failed",
+    "running": "are running",
+    "submitted": "are submitted",
+}
+
+
+def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Collection[str] = ()) -> Changes:
+    """Return the changes of runs, grouped; without groups if nothing was scaffolded before.
+
+    Args:
+        found: the change of each run.
+        done: whether the changes have been made.
+        replaced: the started runs to replace.
+    """
+    if all(each.kind == "new" for each in found):
+        summary = f"{counted(len(found), 'run')}: all new" if found else ""
+        return Changes(summary=summary, groups=(), is_first=True)
+    numbers = Counter(each.kind for each in found)
+    changed = [each for each in found if each.kind == "changed" and each.is_started]
+    to_replace = {each.directory for each in changed if done or each.directory in replaced}
+    started = Counter(each.state.state for each in changed if each.state and each.directory not in to_replace)
+    how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
+    if started.total() == 1:
+        how = how.replace("are ", "is ").replace("have ", "has ")
+    left = sum(each.is_started for each in found if each.kind == "dropped")
+    gone = f" ({left} of them started)" if left else ""
+    parts = {
+        "new": numbers["new"],
+        "unchanged": numbers["unchanged"],
+        "changed" if done else "would change": numbers["changed"] - len(changed),
+        f"would change and {how}": started.total(),
+        f"{'' if done else 'would be '}replaced though started": len(to_replace),
+        "kept as started": numbers["kept"],
+        f"no longer in the table{gone}": numbers["dropped"],
+    }
+    return Changes(
+        summary=f"{counted(len(found) - numbers['dropped'], 'run')}: "
+        + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
+        states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
+        groups=_groups(found),
+    )
+
+
+def states_told(states: Mapping[str, RunState | None]) -> str:
+    """Return the number of runs in each state, the names if they are few, and the sources that cannot be read."""
+    by_state: dict[str, list[str]] = {}
+    for name, each in states.items():
+        by_state.setdefault(each.state if each else "planned", []).append(name)
+    order = [state for state in get_args(RunProgress) if state in by_state]
+    counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
+    unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
+    return ", ".join(counts) + (f"; not known: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+
+
+def _named(state: str, names: Sequence[str]) -> str:
+    """Return the names of runs in a state that needs attention, if they are few."""
+    told = state in {"submitted", "running", "failed"} and len(names) <= _NAMED_RUNS
+    return f" ({', '.join(names)})" if told else ""
+
+
+def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
+    """Return the groups of changed runs; if they are too many, runs with the same fields are one group."""
+    exact: dict[tuple[Any, ...], list[RunChange]] = {}
+    rough: dict[tuple[Any, ...], list[RunChange]] = {}
+    for each in found:
+        if each.kind in _KINDS:
+            state = each.state.state if each.state else ""
+            key = (not each.is_started, _KINDS.index(each.kind), state)
+            exact.setdefault((*key, tuple(field.unplaced() for field in each.shared)), []).append(each)
+            rough.setdefault((*key, tuple(field.field for field in each.fields)), []).append(each)
+    groups = exact if len(exact) <= _MOST_GROUPS else rough
+    return tuple(_changed_runs(groups[key]) for key in sorted(groups, key=_by_kind))
+
+
+def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
+    """Return the sort key of a group: by its change, started runs first."""
+    return key[1], key[0]
+
+
+def change_line(group: ChangedRuns, most: int) -> str:
+    """Return the change of a group of runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
+    told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
+    runs = f"{counted(group.count, 'run')}: " if group.count > 1 else ""
+    return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
+
+
+def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
+    first = alike[0]
+    state = first.state.told if first.state and first.kind != "new" else ""
+    columns = [*zip(*(each.shared for each in alike), strict=True)]
+    return ChangedRuns(
+        what=first.kind,
+        count=len(alike),
+        started=first.is_started,
+        runs=tuple(each.directory for each in alike),
+        fields=tuple(map(_changed_field, columns)) or ((_TEXT,) if first.kind in {"changed", "kept"} else ()),
+        state=f"{state}, as in {first.directory}" if len(alike) > 1 and " (" in state else state,
+    )
+
+
+def changed_fields(found: Iterable[RunChange]) -> list[str]:
+    """Return the changed values, each once with its number of runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
+    groups: dict[FieldChange, list[FieldChange]] = {}
+    for run in found:
+        for each, shared in zip(run.fields, run.shared, strict=True):
+            groups.setdefault(shared.unplaced(), []).append(shared if shared != each else each)
+    return [f"{_changed_field(alike)}, {counted(len(alike), 'run')}" for alike in groups.values()]
+
+
+def _changed_field(alike: Sequence[FieldChange]) -> str:
+    """Return the change of a value in some runs, the first of several: `epochs 3 -> 5 (summary.md:48)`."""
+    old, new = _old_and_new(alike[0])
+    others = len({(each.old, each.new) for each in alike}) - 1
+    sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
+    lines = dict.fromkeys(str(source.line) for source in sources if source.file == sources[0].file)
+    place = f" ({sources[0].file}:{few([*lines], _NAMED_RUNS)})" if sources else ""
+    return f"{alike[0].field} {old} -> {new}{place}" + (f", {counted(others, 'other change')}" if others else "")
+
+
+def _old_and_new(change: FieldChange) -> tuple[str, str]:
+    """Return both values as people write them; long texts are cut to the part where they differ."""
+    texts = [
+        "nothing" if each is None else each if isinstance(each, str) else kinds.written(each)
+        for each in (change.old, change.new)
+    ]
+    if max(map(len, texts)) > _LONGEST_VALUE:
+        differs = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
+        start = max(differs - _LONGEST_VALUE // 4, 0)
+        texts = [("..." if start else "") + text[start:] for text in texts]
+    return escape(texts[0], _LONGEST_VALUE), escape(texts[1], _LONGEST_VALUE)
+
+
+def plan_result(
+    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
+) -> PlanResult:
+    """Return the plan as the result of plan_runs: the values of each run, and the values that all runs share.
+
+    Args:
+        plan: the plan.
+        changes: the change of each run.
+        before: the warnings of the previous plan.
+        replaced: the started runs to replace.
+    """
+    compared = changes_of(changes, replaced=replaced)
+    kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
+    first = plan.runs[0].settings
+    common = {name: each for name, each in first.items() if all(_has(run, name, each.value) for run in plan.runs)}
+    every = [(name, setting) for run in plan.runs for name, setting in run.settings.items()]
+    own = {
+        "setup": plan.options.setup_script,
+        "defaults": {name: setting.value for name, setting in every if setting.source.kind is SourceKind.DEFAULT},
+        "runs": tuple(_run_plan(run, common, kinds_of.get(run.directory, "")) for run in plan.runs),
+        "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
+        "common": common,
+        "changes": compared,
+        "told": _told_before(plan.warnings, before),
+    }
+    return PlanResult(**shared_fields(plan, PlanResult) | own)
+
+
+def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings of which the previous plan had as many, by code and field: their texts may count other runs."""
+
+    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
+        return Counter((each.code, each.field) for each in found)
+
+    now, known = tuple(now), by_kind(before)
+    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
+    return tuple(each for each in now if (each.code, each.field) in same)
+
+
+def _levels(values: Sequence[Scalar]) -> str:
+    """Return the levels of a parameter, each with its number of runs; of many levels, those with the fewest runs."""
+    counts = Counter(values)
+    if len(counts) == len(values):
+        return f"{len(values)} levels, each in one run"
+    numbers = [level for level in counts if isinstance(level, int | float)]
+    levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
+    kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
+    texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
+    return ", ".join([*texts, f"and {len(levels) - len(kept)} more"] if len(kept) < len(levels) else texts)
+
+
+def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
+    return name in run.settings and run.settings[name].value == value
+
+
+def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
+    """Return the values of a run that not all runs share, with their sources; names are not listed as derived."""
+    own = {name: setting for name, setting in run.settings.items() if name not in common}
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
+    keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    stands = {name: own[key] for name, key in keys.items() if key} | derived
+    sources = {name: setting.source for name, setting in stands.items()}
+    values = {name: setting.value for name, setting in derived.items()}
+    return RunPlan(**shared_fields(run, RunPlan) | {"change": change, "derived": values, "sources": sources})

@@ -24,8 +24,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.fixes import line_of, to_give
-from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.kinds import NotTyped, line_of, to_give
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.torchtune_facts import (

@@ -28,7 +28,7 @@ from scaffold_torchtune.preflight.training import (
     part_of,
     row_of,
 )
-from scaffold_torchtune.settings.fixes import to_give
+from scaffold_torchtune.settings.kinds import to_give
 from scaffold_torchtune.torchtune_facts import find_model
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 

@@ -16,7 +16,7 @@ from scaffold_torchtune.findings import Finding, Location, counted, few, finding
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun
 from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.fixes import to_give
+from scaffold_torchtune.settings.kinds import to_give
 from scaffold_torchtune.torchtune_facts import FULL, default_resources, find_model, method_of
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load, steps_per_epoch
 

@@ -13,8 +13,7 @@ from pydantic import Field
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, one_line
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, SourceKind
-from scaffold_torchtune.results.run_status import RunStatus, StatusResult
-from scaffold_torchtune.results.step_results import SETTINGS_OF, ValidateResult
+from scaffold_torchtune.results.step_results import SETTINGS_OF, RunStatus, StatusResult, ValidateResult
 from scaffold_torchtune.settings import kinds
 
 _SEVERITIES: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)

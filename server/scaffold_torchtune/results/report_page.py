@@ -22,7 +22,7 @@ from scaffold_torchtune.results.report_contents import (
     total,
     value_text,
 )
-from scaffold_torchtune.results.run_status import LossPoint
+from scaffold_torchtune.results.step_results import LossPoint
 from scaffold_torchtune.system.templating import render_page, shipped_text
 
 GENERATOR: Final = "scaffold-torchtune"

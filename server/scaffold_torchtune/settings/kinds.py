@@ -3,17 +3,20 @@
 Documents and setup_finetune.yaml are read by it. A text that is not clearly a value of its kind is refused, never
 corrected. The forms of a job's values are those of Slurm's sbatch(1). An #SBATCH line is not a shell line: sbatch
 splits it at spaces, removes quotes, and a backslash escapes even inside single quotes, so values must not have one.
+
+Fixes that give a setting a different value are here, too: the line or cell to write, and its place.
 """
 
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar, escape
+from scaffold_torchtune.findings import Scalar, escape, few
+from scaffold_torchtune.models import PlannedRun, Source, SourceKind
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
@@ -341,3 +344,54 @@ LISTS: Final[frozenset[ValueKind]] = frozenset({"tags", "projections"})
 
 OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservations", "nodes", "tags", "comment"})
 """Kinds of settings for sbatch or the job's environment; their text may have meaningful commas or brackets."""
+
+
+_LABELS: Final = {
+    "gpus": "GPUs", "lora_rank": "LoRA rank", "lr": "Learning rate", "max_seq_len": "Max sequence length",
+    "num_warmup_steps": "Warmup steps",
+}  # fmt: skip
+_LISTED: Final = 12
+
+
+def _label(name: str) -> str:
+    """Return the label of a setting in a summary: `Warmup steps`."""
+    return _LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
+def _text_of(value: Scalar) -> str:
+    """Return a value in the form of documents."""
+    return ("no", "yes")[value] if isinstance(value, bool) else written(value)
+
+
+def line_of(name: str, value: Scalar, *, yaml: bool) -> str:
+    """Return the line that gives a setting to all runs, in the form of the summary, and its place."""
+    if yaml:
+        return f"`{name}: {_text_of(value)}` to controls"
+    return f"`- **{_label(name)}:** {_text_of(value)}` to Configuration"
+
+
+def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
+    """Return the fix that gives some runs a value: in their rows, in the line of the present value, or in a new line.
+
+    If some runs need a value that differs from the line for all runs, the fix adds a column to the table.
+    """
+    setting, text = some[0].settings.get(name), _text_of(value)
+    source = setting.source if setting else Source(kind=SourceKind.DEFAULT)
+    old, yaml = _text_of(setting.value if setting else None), _is_yaml(some[0])
+    if source.kind is SourceKind.ROW:
+        lines = [*dict.fromkeys(str(each.settings[name].source.line) for each in some if name in each.settings)]
+        column = name if yaml else f"the column {source.note}"
+        return f"write {text} for {old} in {column}, {'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
+    if len(some) < len(runs):
+        names = few([run.directory for run in some], _LISTED)
+        if yaml:
+            return f"write `{name}: {text}` in the parameters of {names}"
+        return f"give the table of runs a column {_label(name)!r} with {text} for {names} and {old} for the others"
+    if source.file and source.line and source.kind is not SourceKind.DERIVED:
+        return f"write {text} for {old} in {source.file}:{source.line}"
+    return f"add {line_of(name, value, yaml=yaml)}"
+
+
+def _is_yaml(run: PlannedRun) -> bool:
+    model = run.settings.get("torchtune_model_name")
+    return bool(model and model.source.file and model.source.file.endswith((".yaml", ".yml")))

@@ -1,0 +1,442 @@
+"""The screens of runs and their jobs: `status`, `submit`, `history` and `explain`.
+
+Texts come from files: markup in them is not interpreted, and control characters are escaped.
+"""
+
+import argparse
+import difflib
+import io
+import re
+import shlex
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby, zip_longest
+from typing import Final
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scaffold_torchtune.cli import printing
+from scaffold_torchtune.cli.screens import View
+from scaffold_torchtune.findings import Finding, counted, few, one_line, refuse
+from scaffold_torchtune.job_causes import slurm_time
+from scaffold_torchtune.pipeline.explain import Explained, ExplainResult, arrival_line
+from scaffold_torchtune.pipeline.history import ComparedFile, HistoryResult, KeptVersion
+from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
+from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import RunStatus, StatusResult
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.system.layout import BACKUP, HISTORY, RUN_FILES
+
+_MANY: Final = 40
+_NAMED: Final = 3
+_COLUMNS: Final = ("run", "state", "job", "epochs", "step", "loss", "time")
+_GAP: Final = "  "
+_STYLES: Final = {"failed": "bold red", "running": "green", "finished": "dim"}
+_GOES_ON: Final = frozenset({"submitted", "running"})
+
+
+def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
+    """Print the status of runs; of more than 40 those alone that run or need a look, and the number of the others."""
+    whole = view.whole
+    counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
+    _status_line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
+    if view.quiet:
+        printing.findings(out, _causes(of.runs))
+        _status_line(out, of.verdict)
+        return
+    _status_line(out, of.verdict, "dim")
+    shown = [run for run in of.runs if whole or len(of.runs) <= _MANY or run.cause or run.state == "running"]
+    if view.start is not None:
+        shown = view.page(out, of.runs)
+    _run_rows(out, shown)
+    if view.start is None and (rest := len(of.runs) - len(shown)):
+        _status_line(out, f"{counted(rest, 'run')} more; --all shows every run")
+    printing.findings(out, _causes(of.runs))
+    for reason in of.not_asked:
+        _status_line(out, f"not asked: {reason}", "yellow")
+    unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}
+    for reason, run in list(unseen.items())[:_NAMED]:
+        _status_line(out, f"not found: {reason}, of {run}", "yellow")
+
+
+def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
+    """Show the status on a terminal again and again, until every run has ended or Ctrl-C; return the last one.
+
+    Raises:
+        Refused: the output is no terminal.
+    """
+    if not out.is_terminal:
+        message = "--watch needs a terminal"
+        raise refuse("invalid-value", message, field="watch", fix="repeat the command without --watch")
+    result = ask()
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, transient=True) as live:
+        while _going_on(result):
+            live.update(_drawn(out, result, seconds, view), refresh=True)
+            threading.Event().wait(seconds)
+            result = ask()
+    return result
+
+
+def _going_on(of: StatusResult) -> bool:
+    return any(run.state in _GOES_ON for run in of.runs)
+
+
+def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
+    """Return the screen as one text, which the terminal is given in one piece."""
+    drawn = Console(
+        file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
+        color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
+    )  # fmt: skip
+    show_status(drawn, of, view)
+    _status_line(drawn, f"again every {seconds:g} s until all have ended; Ctrl-C ends it", "dim")
+    assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
+    return Text.from_ansi(drawn.file.getvalue())
+
+
+def _status_line(out: Console, text: str, style: str = "") -> None:
+    out.print(Text(one_line(text), style=style), soft_wrap=not out.is_terminal)
+
+
+def _run_rows(out: Console, runs: Sequence[RunStatus]) -> None:
+    """Print a line for each run; where names leave no room, two: names are never broken."""
+    cells = [_COLUMNS, *(_cells(run) for run in runs)]
+    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells[1:])]
+    widths = {index: max(cell_len(row[index]) for row in cells) for index in used}
+    wide = sum(widths.values()) + len(_GAP) * len(used)
+    fits = not out.is_terminal or wide <= out.width
+    for number, row in enumerate(cells if runs else []):
+        style = "dim" if number == 0 else _STYLES.get(runs[number - 1].state, "")
+        first, *others = (row[index] + " " * (widths[index] - cell_len(row[index])) for index in used)
+        if fits:
+            out.print(Text(f" {_GAP.join((first, *others))}".rstrip(), style=style), soft_wrap=True)
+        elif number:
+            out.print(Text(f" {first.rstrip()}", style=style), soft_wrap=True)
+            out.print(Text(f"   {', '.join(_labelled(row))}", style=style))
+
+
+def _labelled(row: Sequence[str]) -> Iterable[str]:
+    state, *rest = row[1:]
+    yield state
+    yield from (f"{name} {cell}" for name, cell in zip(_COLUMNS[2:], rest, strict=True) if cell)
+
+
+def _cells(run: RunStatus) -> tuple[str, ...]:
+    waits = run.job_state.partition(" ")[2]
+    state = f"{run.state} {waits}" if waits and run.state == "submitted" else run.state
+    is_ended = run.state in {"planned", "scaffolded"}
+    return (
+        one_line(run.directory),
+        one_line(state),
+        one_line(run.job),
+        "" if run.epochs_done is None or is_ended else f"{run.epochs_done}/{run.epochs}",
+        "" if run.step is None else f"{run.step}/{run.steps}" if run.steps else str(run.step),
+        _loss(run),
+        _time(run),
+    )
+
+
+def _loss(run: RunStatus) -> str:
+    if run.loss is None:
+        return "nan" if run.step is not None else ""
+    return kinds.shortest_number(float(f"{run.loss:.4g}"))
+
+
+def _time(run: RunStatus) -> str:
+    if run.elapsed is None:
+        return ""
+    return slurm_time(run.elapsed) + (f" of {slurm_time(run.limit)}" if run.limit else "")
+
+
+_PLACE: Final = re.compile(r"(?<=[a-z]):[0-9]{1,9}(?=\))")
+
+
+def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
+    """Return the causes; of several runs with the same cause and fix one, which names them."""
+    alike: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
+    for run in runs:
+        if cause := run.cause:
+            texts = (_PLACE.sub("", each).replace(run.directory, "RUN") for each in (cause.message, cause.fix))
+            alike.setdefault((cause.code, *texts), []).append((run.directory, cause))
+    return [_of_several([name for name, _ in some], some[0][1]) for some in alike.values()]
+
+
+def _of_several(names: Sequence[str], cause: Finding) -> Finding:
+    """Return the cause of one run or of several as it is printed: with their names, and a fix for all of them."""
+    who, fix = names[0], cause.fix
+    if len(names) > 1:
+        who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more=', ...')})"
+        fix = fix.replace(f"--started replace={names[0]}", f"--started replace={','.join(names)}")
+        fix = fix.replace(f" --only {names[0]}", "")
+    return cause.model_copy(update={"message": f"{who}: {cause.message}", "file": None, "fix": fix})
+
+
+_NAMED_TO_SUBMIT: Final = 6
+_MOST_JOBS: Final = 12
+_QUESTION: Final = "Submit? [y/N] "
+
+
+def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult:
+    """Submit, after it was shown what, and asked on the terminal.
+
+    Raises:
+        Refused: as `submit` does; or there is no terminal to ask on.
+    """
+    wanted = Wanted(options.only, options.at_once, options.arrays, options.failed, options.dry_run)
+
+    def confirm(planned: SubmitResult) -> bool:
+        if options.yes:
+            return True
+        if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            line = shlex.join(["scaffold-torchtune", *options.words, "--yes"])
+            message = f"{counted(planned.runs, 'run')} would be submitted, and there is no terminal to ask on"
+            raise refuse("not-confirmed", message, field="yes", fix=line)
+        _plan(printing.console(), planned)
+        try:
+            return input(_QUESTION).strip().lower() in {"y", "yes"}
+        except EOFError:
+            return False
+
+    return submit(request, wanted, confirm)
+
+
+def show_submission(out: Console, of: SubmitResult, *, quiet: bool = False) -> None:
+    """Print what was submitted, or would be, and what is next."""
+    experiment = shlex.quote(of.experiment_dir)
+    if of.outcome == "nothing":
+        _say(out, f"nothing to submit: no run is scaffolded and not started ({of.states or 'no runs'})")
+    elif of.outcome == "planned":
+        _plan(out, of)
+        _say(out, "dry run: nothing was submitted or written")
+    elif of.outcome == "declined":
+        _say(out, "nothing was submitted")
+    else:
+        for one in (each for each in of.batches if each.job):
+            tasks = f" ({one.job}_0 to {one.job}_{len(one.runs) - 1})" if len(one.runs) > 1 else ""
+            _say(out, f"submitted {_runs(one.runs)}: job {one.job}{tasks}")
+        if left := [run for each in of.batches if not each.job for run in each.runs]:
+            _say(out, Text("not submitted", style="bold red"), f": {_runs(left)}")
+    warnings = of.warnings if of.outcome == "nothing" and not quiet else ()
+    printing.findings(out, [*warnings, *of.problems])
+    if quiet:
+        return
+    if of.outcome in {"submitted", "nothing"} and not of.problems:
+        _say(out, f"next: scaffold-torchtune status {experiment}")
+
+
+def _plan(out: Console, of: SubmitResult) -> None:
+    """Print what would be submitted: each array with what it asks for."""
+    bound = f", at most {of.at_once} at once" if of.at_once else ""
+    several = bound and len(of.batches) > 1
+    _say(
+        out,
+        f"{counted(of.runs, 'run')} of {of.experiment} to submit{bound}{', one job after the other' * bool(several)}",
+    )
+    for one in of.batches[:_MOST_JOBS]:
+        what = f"array of {len(one.runs)}" if len(one.runs) > 1 else "job"
+        _say(out, f"  {what}: {_runs(one.runs)}")
+        _say(out, f"    {one.script}: {' '.join(one.asks)}", style="dim")
+    if len(of.batches) > _MOST_JOBS:
+        _say(out, f"  ... and {len(of.batches) - _MOST_JOBS} more jobs")
+    if of.states:
+        _say(out, f"not among them: {of.states}")
+    printing.findings(out, of.warnings)
+
+
+def _runs(names: Iterable[str]) -> str:
+    return few(list(names), _NAMED_TO_SUBMIT)
+
+
+def _say(out: Console, *parts: str | Text, style: str = "") -> None:
+    line = Text(style=style)
+    for part in parts:
+        line.append(part if isinstance(part, Text) else one_line(part))
+    out.print(line, soft_wrap=not out.is_terminal)
+
+
+_CONTEXT: Final = 2  # lines around each that differs
+_NARROW: Final = 100  # columns where nothing says how wide the reader's terminal is
+_MARKS: Final = {"equal": " ", "replace": "|", "delete": "<", "insert": ">"}
+"""What stands between the two sides, as sdiff has it."""
+
+
+def show_provenance(out: Console, of: HistoryResult | ExplainResult) -> None:
+    """Print a result of `history` or `explain`."""
+    if isinstance(of, ExplainResult):
+        _explanation(out, of)
+    elif of.old:
+        _comparison(out, of)
+    else:
+        _versions(out, of)
+    printing.findings(out, of.warnings)
+
+
+def _folded_line(out: Console, text: str, style: str = "") -> None:
+    if out.is_terminal:
+        printing.say(out, text, style=style, hang=2)
+    else:
+        out.print(Text(one_line(text), style=style, overflow="fold"), width=_width(out))
+
+
+def _width(out: Console) -> int:
+    return out.width if out.is_terminal else shutil.get_terminal_size((_NARROW, 0)).columns
+
+
+def _versions(out: Console, of: HistoryResult) -> None:
+    """Print the versions, the newest first; those that one call kept of several runs for the same reason as one."""
+    runs = list(dict.fromkeys(version.run for version in of.versions))
+    if not runs:
+        _folded_line(out, f"{of.run or 'any run'}: nothing was replaced, so no earlier file is kept")
+        return
+    whose = of.run or counted(len(runs), "run")
+    _folded_line(out, f"{whose}: {counted(len(of.versions), 'earlier version')}, the newest first", "bold")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for _, alike in groupby(of.versions, _sameness):
+        several = list(alike)
+        table.add_row(several[0].version, _told(several, with_runs=not of.run))
+    out.print(table, width=_width(out))
+    if of.unread:
+        _folded_line(out, f"{counted(of.unread, 'older version')} more were not looked into")
+    line = shlex.join(["scaffold-torchtune", "history", of.experiment_dir, of.run or runs[0], "--diff"])
+    kept = f"{HISTORY}/{of.run or 'RUN'}/VERSION"
+    edits = f"; backup/TIME in {BACKUP}/TIME/{of.run or 'RUN'}"
+    has_edits = any(version.path.startswith(f"{BACKUP}/") for version in of.versions)
+    _folded_line(out, f"where they are: {kept}{edits if has_edits else ''}", "dim")
+    out.print(Text(one_line(f"compare: {line} [VERSION [VERSION]]"), style="dim"), soft_wrap=True)  # to be copied
+
+
+def _sameness(version: KeptVersion) -> tuple[object, ...]:
+    return version.version, version.reason, version.changes, version.edited, version.files
+
+
+def _told(several: list[KeptVersion], *, with_runs: bool) -> Text:
+    """Return why versions were kept, and of which runs."""
+    first = several[0]
+    told = Text(one_line(first.reason))
+    if with_runs:
+        names = few([each.run for each in several], _NAMED, more=", ...")
+        told = Text(one_line(f"{counted(len(several), 'run')} ({names}): {first.reason}"))
+    for change in first.changes:
+        told.append(f"\n{one_line(change)}")
+    if first.edited:
+        told.append(f"\nedited by hand: {one_line(', '.join(first.edited))}", style="yellow")
+    size = sum(each.size for each in several)
+    told.append(f"\n{one_line(', '.join(first.files)) or 'no file'} ({size / 1000:.1f} kB)", style="dim")
+    return told
+
+
+def _comparison(out: Console, of: HistoryResult) -> None:
+    """Print the files of two versions side by side: what differs, with the lines around it."""
+    _folded_line(out, f"{of.run}: {of.old} on the left, {of.new} on the right", "bold")
+    for each in of.compared:
+        absent = {of.old: each.old, of.new: each.new}
+        where = [name for name, text in absent.items() if text is None]
+        if where:
+            kept = "not there now" if where[0] == "now" else f"not kept in {where[0]}"
+            _folded_line(out, f"{each.name}: {kept}")
+        elif not each.differs:
+            _folded_line(out, f"{each.name}: the same")
+        elif each.compared:
+            _folded_line(out, f"{each.name}: differs")
+            out.print(_side_by_side(each, _width(out)), width=_width(out))
+    if not of.compared:
+        _folded_line(out, "neither of the two has a file")
+
+
+def _side_by_side(of: ComparedFile, width: int) -> Table:
+    """Return two texts side by side, in a table as wide as the terminal; long lines are folded."""
+    old, new = (of.old or "").splitlines(), (of.new or "").splitlines()
+    digits = len(str(max(len(old), len(new))))
+    side = max(8, (width - 2 * digits - 7) // 2)
+    table = Table.grid(padding=(0, 1))
+    for column in (digits, side, 1, digits, side):
+        is_number = column == digits
+        table.add_column(width=column, overflow="fold", justify="right" if is_number else "left")
+    for tag, left, right in _paired_lines(old, new):
+        styles = ("red", "green") if tag != "equal" else ("", "")
+        table.add_row(
+            Text(left[0], style="dim"),
+            Text(one_line(left[1]), style=styles[0]),
+            Text(_MARKS.get(tag, ""), style="yellow"),
+            Text(right[0], style="dim"),
+            Text(one_line(right[1]), style=styles[1]),
+        )
+    return table
+
+
+_Side = tuple[str, str]
+
+
+def _paired_lines(old: list[str], new: list[str]) -> Iterator[tuple[str, _Side, _Side]]:
+    """Yield what stands in each row: how it differs, and the number and text of the line on each side."""
+    begun = False
+    for group in difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(_CONTEXT):
+        if begun:
+            yield "gap", ("", "..."), ("", "...")
+        begun = True
+        for tag, first, last, start, end in group:
+            lines = zip_longest(range(first, last), range(start, end))
+            for here, there in lines:
+                kind = tag if tag == "equal" or None not in {here, there} else "insert" if here is None else "delete"
+                yield kind, _side(old, here), _side(new, there)
+
+
+def _side(lines: list[str], index: int | None) -> _Side:
+    return ("", "") if index is None else (str(index + 1), lines[index])
+
+
+_WHAT: Final = {
+    "new": "not scaffolded yet",
+    "unchanged": "scaffolded, and as the documents say",
+    "changed": "scaffolded, and the documents say something else by now",
+    "kept": "kept as it was when it started",
+    "dropped": "no longer in the table of runs",
+    "planned": "as it was scaffolded",
+}
+
+
+def _explanation(out: Console, of: ExplainResult) -> None:
+    """Print settings: value, source, each place, and what it was before; what is so in all runs once."""
+    for (what, files), alike in groupby(of.runs, lambda run: (run.what, run.files)):
+        names = few([run.directory for run in alike], _NAMED)
+        absent = [name for name in RUN_FILES if name not in files]
+        _folded_line(out, f"{names}: {_WHAT[what]}" + (f"; not there: {', '.join(absent)}" if absent else ""), "bold")
+    for runs, settings in groupby(of.settings, lambda each: each.runs):
+        if len(of.runs) > 1:
+            _folded_line(out, f"{few(runs, _NAMED) if runs else f'all {len(of.runs)} runs'}:", "bold")
+        for each in settings:
+            _setting(out, each)
+    if of.unexplained:
+        _folded_line(out, f"{counted(of.unexplained, 'run')} more match; name fewer runs, or a setting")
+
+
+def _setting(out: Console, of: Explained) -> None:
+    _folded_line(out, f"  {of.field} = {printing.value(of.value) or 'nothing'}", "cyan")
+    places = [Text(one_line(arrival_line(place)), style="" if place.arrived else "bold red") for place in of.places]
+    if of.submitted:
+        places.append(Text(one_line(f"the line that submits: {of.submitted}")))
+    if of.unproven:
+        places.append(Text("beyond setup_finetune.yaml it is not known where it must arrive", style="yellow"))
+    parts = {
+        "from": [Text(one_line(of.source))],
+        "instead of": [Text(one_line(each)) for each in of.instead_of],
+        "documents": [Text(one_line(of.documents))] if of.documents else [],
+        "arrives": places or [Text("nowhere" if of.value is None else "nowhere yet", style="dim")],
+        "scaffolded": [Text(one_line(of.former))] if of.former else [],
+        "earlier": [Text(one_line(each)) for each in of.history],
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=12, justify="right", style="dim")
+    table.add_column(overflow="fold")
+    for label, texts in parts.items():
+        if texts:
+            table.add_row(label, Text("\n").join(texts))
+    out.print(table, width=_width(out))
