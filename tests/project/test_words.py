@@ -39,7 +39,7 @@ def test_the_check_finds_a_banned_phrase_in_its_line(
 
 
 def test_the_check_accepts_plain_texts_and_the_term_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "plain.py").write_text('"""Reads runs."""\n\n\ndef lies(told: int) -> int:\n    return told  # a number\n')
+    (tmp_path / "plain.py").write_text('"""Read runs."""\n\n\ndef lies(told: int) -> int:\n    return told  # 1\n')
     (tmp_path / "CONTRIBUTING.md").write_text(f"{CHECK['_TERM_BASE']}\n\n| missing | is absent |\n")
     assert found(tmp_path, capsys) == []
 

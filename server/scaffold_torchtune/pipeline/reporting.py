@@ -1,7 +1,7 @@
 """`status` and `report`: the state, progress and cause of failure of each run, and the whole experiment.
 
-`status` writes nothing. `report` writes a page, or prints a Markdown text or a CSV table. Once the page is written, each
-scaffold and validation updates it unless it was edited.
+`status` writes nothing. `report` writes a page, or prints a Markdown text or a CSV table. Once the page is written,
+each scaffold and validation updates it unless it was edited.
 """
 
 import fnmatch

@@ -394,7 +394,7 @@ def plan_result(
         "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
         "changes": compared,
-        "told": _told_before(plan.warnings, before),
+        "repeated": _told_before(plan.warnings, before),
     }
     return PlanResult(**shared_fields(plan, PlanResult) | own)
 

@@ -347,7 +347,7 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
             return _next("plan_runs" if isinstance(result, results.ParseResult) else "run_setup", call)
         case results.PlanResult():
             found = {each.code for each in serious(result.warnings)}
-            known = {each.code for each in result.told}  # the user has seen them
+            known = {each.code for each in result.repeated}  # the user has seen them
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found - known)
             if "started-run" in found:
                 return {"first": _STARTED}

@@ -164,7 +164,7 @@ class PlanResult(StepResult):
     warnings: Findings
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
     common: Values = Field(description="settings that all runs share; a reply omits defaults")
-    told: Findings = Field(default=(), exclude=True, description="its warnings that the previous plan also had")
+    repeated: Findings = Field(default=(), exclude=True, description="its warnings that the previous plan also had")
     told_before: OmitEmpty[int] = Field(default=0, description="number of omitted infos, which the previous plan had")
     ask: OmitEmpty[tuple[Question, ...]] = Field(
         default=(), description="questions that the user decides before the runs are scaffolded"
@@ -189,7 +189,7 @@ class PlanResult(StepResult):
 
     def without_told(self) -> "PlanResult":
         """Return the plan without infos that the previous plan also had; warnings are always listed."""
-        told = {id(each) for each in self.told if each.severity is Severity.INFO}
+        told = {id(each) for each in self.repeated if each.severity is Severity.INFO}
         kept = tuple(each for each in self.warnings if id(each) not in told)
         return self.model_copy(update={"warnings": kept, "told_before": len(self.warnings) - len(kept)})
 
