@@ -64,9 +64,9 @@ RunFindings = Iterable[tuple[str, Finding]]
 class View:
     """The options of a screen, and the words of the command.
 
-    `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a pattern
-    of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line, `documents`
-    the arguments that name the experiment, for other commands.
+    `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line,
+    `documents` the arguments that name the experiment, for other commands.
     """
 
     whole: bool = False
