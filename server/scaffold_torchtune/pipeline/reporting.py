@@ -95,7 +95,7 @@ def _matching(plan: Plan, only: str | None) -> Sequence[PlannedRun]:
     if not found:
         names = [run.directory for run in plan.runs]
         message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
-        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"use one of {few(names, _NAMED)}")
+        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
     return found
 
 
