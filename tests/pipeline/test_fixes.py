@@ -346,7 +346,7 @@ _MACHINE = "the machine or its environment lacks something, which is installed o
 _SCRIPT = "a setup script of the user's own is to be corrected"
 _LOOK = "somebody is to look at what is in the way, or to wait"
 _JOB = "a job has to run again, or somebody has to look at its output"
-_CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm/test_real_submit.py repeat the command"
+_CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm repeat the command"
 _CAUSE = "the cause is in the setup script or template that wrote the file"
 
 FOR_PEOPLE = {
