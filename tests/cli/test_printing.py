@@ -133,7 +133,7 @@ def test_a_parse_without_a_common_data_set_prints(result: ScaffoldResult) -> Non
 
 def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: ScaffoldResult) -> None:
     console = plain()
-    screens.result(console, result.plan, screens.View(whole=True))
+    screens.result(console, result.plan, printing.View(whole=True))
     rows = [" ".join(line.split()) for line in text(console).splitlines()]
     assert "lora_rank the run's row, LoRA Rank" in rows
     assert "lr the run's row, Learning Rate" in rows
@@ -144,7 +144,7 @@ def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: Scaffo
     sources = [{"seed": row.model_copy(update=place)} for place in places]
     runs = tuple(result.plan.runs[0].model_copy(update={"sources": source, "line": 1}) for source in sources)
     console = plain()
-    screens.result(console, result.plan.model_copy(update={"runs": runs}), screens.View(whole=True))
+    screens.result(console, result.plan.model_copy(update={"runs": runs}), printing.View(whole=True))
     place, _, more = text(console).partition("experiment_summary.yaml:27 (runs.3.parameters.seed); ")
     assert place
     assert absent(more.splitlines()[0], 2, "--json --all") == []
@@ -240,7 +240,7 @@ def test_the_most_serious_findings_are_last_and_notes_are_counted() -> None:
     ]
     for notes in (False, True):
         console = plain()
-        screens.refusal(console, Refused("no", problems), screens.View(notes=notes))
+        screens.refusal(console, Refused("no", problems), printing.View(notes=notes))
         codes = re.findall(r"\[([a-z-]+)\]", text(console))
         assert codes == [*(["estimate"] if notes else []), "not-seen", "value-mismatch"]
         assert absent(text(console).splitlines()[-1], "1 error", "1 warning", "1 note") == []

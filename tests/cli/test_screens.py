@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import screens
+from scaffold_torchtune.cli import printing, screens
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models import Check, Readiness
 from scaffold_torchtune.pipeline import prepare, steps
@@ -308,7 +308,7 @@ def printed(of: Screen, width: int, command: str) -> str:
         markup=False,
         emoji=False,
     )
-    view = screens.View(words=tuple(command.split()[1:]), documents=("sweep",))
+    view = printing.View(words=tuple(command.split()[1:]), documents=("sweep",))
     if isinstance(of, Refused):
         screens.refusal(out, of, view)
     else:

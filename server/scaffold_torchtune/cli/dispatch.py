@@ -402,12 +402,12 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
             sys.stdout.write(one_line(f"or, as job arrays: {line}") + "\n")
 
 
-def _view(options: argparse.Namespace) -> screens.View:
+def _view(options: argparse.Namespace) -> printing.View:
     """Return the options of screens, with the words of the command and the arguments that name the experiment."""
     local = ["--local", str(options.local)] if options.local else []
     roots = [word for root in options.root for word in ("--root", str(root))]
     documents = (str(options.experiment), *local, *roots) if options.experiment else ()
-    return screens.View(
+    return printing.View(
         whole=options.whole or False,
         notes=options.notes or False,
         quiet=options.quiet or False,

@@ -6,11 +6,13 @@ and commands are never broken.
 
 import contextlib
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from rich import box
 from rich.cells import cell_len
@@ -31,7 +33,9 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     one_line,
+    shown,
 )
+from scaffold_torchtune.results.reply import Call
 from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
@@ -295,3 +299,59 @@ def cut(text: str, width: int) -> str:
             return f"{kept} ..."
         kept += f" {word}" if kept else word
     return kept
+
+
+_ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
+_NAMES_OF_RUN: Final = ("directory", "name")
+_Run = TypeVar("_Run")
+
+
+@dataclass(frozen=True)
+class View:
+    """The options of a screen, and the words of the command.
+
+    `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line,
+    `documents` the arguments that name the experiment, for other commands.
+    """
+
+    whole: bool = False
+    notes: bool = False
+    quiet: bool = False
+    only: str | None = None
+    start: int | None = None
+    words: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> bool:
+        """Return whether runs are listed even if they are many."""
+        return self.whole or self.only is not None or self.start is not None
+
+    def listed(self, runs: Iterable[_Run]) -> list[_Run]:
+        """Return the listed runs: the runs that match, beginning with the first to list."""
+        call = Call("", start=self.start, only=self.only)
+        return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
+            (self.start or 1) - 1 :
+        ]
+
+    def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
+        """Return the listed runs of one page; print whether no run matches, or the option that shows the next page."""
+        listed = self.listed(runs)
+        if not listed and runs and self.lists:
+            what = f"no run matches {shown(self.only)}" if self.only else f"there is no run {self.start}"
+            say(out, f"{what}; there {'is' if len(runs) == 1 else 'are'} {counted(len(runs), 'run')}", style="yellow")
+        if self.whole or len(listed) <= MANY:
+            return listed
+        rest, following = len(listed) - MANY, (self.start or 1) + MANY
+        say(out, f"{counted(rest, 'more run')}; --start {following} begins with the next one, --all lists all", hang=2)
+        return listed[:MANY]
+
+    def again(self, name: str = "") -> str:
+        """Return the same command, or the command `name` with the same options."""
+        options = [word for word in self.words[1:] if word not in _ONLY_SHOWN]
+        return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
+
+    def other(self, name: str) -> str:
+        """Return another command for the same experiment."""
+        return shlex.join(["scaffold-torchtune", name, *self.documents]) if self.documents else ""

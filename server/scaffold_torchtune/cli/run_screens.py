@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scaffold_torchtune.cli import printing
-from scaffold_torchtune.cli.screens import View
+from scaffold_torchtune.cli.printing import View
 from scaffold_torchtune.findings import Finding, counted, few, one_line, refuse
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.pipeline.explain import Explained, ExplainResult, arrival_line

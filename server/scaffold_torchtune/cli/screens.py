@@ -7,7 +7,6 @@ the rest, `--notes` the findings that are only information.
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
@@ -17,6 +16,7 @@ from rich.text import Text
 from scaffold_torchtune.cli.printing import (
     MANY,
     STYLES,
+    View,
     command,
     cut,
     fix,
@@ -39,80 +39,25 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     finding,
-    shown,
 )
 from scaffold_torchtune.models import Answer, Check, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
 from scaffold_torchtune.results import step_results as results
-from scaffold_torchtune.results.reply import Call
 
 _MOST_GROUPS: Final = 4
 _FEW: Final = 4
 _ASKED: Final = 8
-_ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
 _BUNDLED: Final = "bundled"
 _COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
 """The next command after a refusal, by finding code, if it differs from the refused command."""
 _WHOLE: Final = "--all shows every run, value and finding"
 
-_Run = TypeVar("_Run")
 RunFindings = Iterable[tuple[str, Finding]]
 """Findings, each with its run, or an empty text if it concerns no single run."""
 
 
-@dataclass(frozen=True)
-class View:
-    """The options of a screen, and the words of the command.
-
-    `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a
-    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line,
-    `documents` the arguments that name the experiment, for other commands.
-    """
-
-    whole: bool = False
-    notes: bool = False
-    quiet: bool = False
-    only: str | None = None
-    start: int | None = None
-    words: tuple[str, ...] = ()
-    documents: tuple[str, ...] = ()
-
-    @property
-    def lists(self) -> bool:
-        """Return whether runs are listed even if they are many."""
-        return self.whole or self.only is not None or self.start is not None
-
-    def listed(self, runs: Iterable[_Run]) -> list[_Run]:
-        """Return the listed runs: the runs that match, beginning with the first to list."""
-        call = Call("", start=self.start, only=self.only)
-        return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
-            (self.start or 1) - 1 :
-        ]
-
-    def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
-        """Return the listed runs of one page; print whether no run matches, or the option that shows the next page."""
-        listed = self.listed(runs)
-        if not listed and runs and self.lists:
-            what = f"no run matches {shown(self.only)}" if self.only else f"there is no run {self.start}"
-            say(out, f"{what}; there {'is' if len(runs) == 1 else 'are'} {counted(len(runs), 'run')}", style="yellow")
-        if self.whole or len(listed) <= MANY:
-            return listed
-        rest, following = len(listed) - MANY, (self.start or 1) + MANY
-        say(out, f"{counted(rest, 'more run')}; --start {following} begins with the next one, --all lists all", hang=2)
-        return listed[:MANY]
-
-    def again(self, name: str = "") -> str:
-        """Return the same command, or the command `name` with the same options."""
-        options = [word for word in self.words[1:] if word not in _ONLY_SHOWN]
-        return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
-
-    def other(self, name: str) -> str:
-        """Return another command for the same experiment."""
-        return shlex.join(["scaffold-torchtune", name, *self.documents]) if self.documents else ""
-
-
 _PLAIN: Final = View()
-_NAMES_OF_RUN: Final = ("directory", "name")
+_Run = TypeVar("_Run")
 
 
 def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool = False) -> None:
