@@ -26,11 +26,12 @@ test-long: $(STAMP)  ## run the long tests: a sample of mutants, fuzzing, a kill
 
 test-all: test test-long  ## run all tests that need only Python
 
-check: $(STAMP)  ## check lint rules, format, types and import layers
+check: $(STAMP)  ## check lint rules, format, types, import layers and words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_words.py
 
 structure:  ## show how the package is divided into modules, with the bounds
 	$(PYTHON) scripts/structure.py

@@ -36,7 +36,7 @@ def compact(data: Any) -> str:
 
 
 async def listed(client: Client) -> Texts:
-    """The list of tools with all schemas as it is served, each tool, and the server's instructions."""
+    """Return the list of tools with all schemas as it is served, each tool, and the server's instructions."""
     tools = [
         tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in (await client.list_tools()).tools
     ]
@@ -45,13 +45,13 @@ async def listed(client: Client) -> Texts:
 
 
 async def called(client: Client, tool: str, experiment: Path, **given: Any) -> dict[str, Any]:
-    """The structured result of a tool."""
+    """Return the structured result of a tool."""
     result = await client.call_tool(tool, {"experiment": str(experiment)} | given, read_timeout_seconds=600)
     return result.structured_content or {}
 
 
 async def whole(client: Client, folder: Path, runs: int) -> Texts:
-    """The results of a scaffold from the first call to the last, as `next` leads through it."""
+    """Return the results of a whole scaffold, following `next` from the first call to the last."""
     experiment = folder / f"of_{runs}"
     make_experiment(experiment, runs)
     results: Texts = {}
@@ -68,7 +68,7 @@ async def whole(client: Client, folder: Path, runs: int) -> Texts:
 
 
 async def changed(client: Client, folder: Path, runs: int) -> Texts:
-    """The results where epochs changed after half of a scaffold's runs were submitted: asked, and then kept."""
+    """Return the results after epochs changed while half of the runs were submitted: first refused, then kept."""
     experiment = folder / f"of_{runs}"
     for job, path in enumerate(sorted(experiment.glob("*/finetune.slurm"))[: runs // 2], start=1):
         (path.parent / f"slurm-{job}.out").touch()
@@ -85,7 +85,7 @@ async def changed(client: Client, folder: Path, runs: int) -> Texts:
 
 
 def spoilt(folder: Path, name: str, runs: int, change: Callable[[str], str]) -> Path:
-    """An experiment whose summary is changed."""
+    """Return an experiment whose summary is changed."""
     experiment = folder / name
     make_experiment(experiment, runs)
     summary = experiment / "experiment_summary.md"
@@ -94,7 +94,7 @@ def spoilt(folder: Path, name: str, runs: int, change: Callable[[str], str]) -> 
 
 
 def wide(text: str) -> str:
-    """A table with twelve more columns and a long prompt in each row."""
+    """Return a table with twelve more columns and a long prompt in each row."""
     columns = ("Seed", "Epochs", "Weight Decay", "Warmup Steps", "LoRA Dropout", "Alpha", "Max Seq Len", "Packed")
     values = ("7", "3", "0.1", "11", "0.05", "64", "1024", "no")
     lines = text.splitlines()
@@ -109,7 +109,7 @@ def wide(text: str) -> str:
 
 
 def without(*fields: str) -> Callable[[str], str]:
-    """A change that takes lines out."""
+    """Return a change that removes lines."""
     return lambda text: "\n".join(line for line in text.splitlines() if not any(field in line for field in fields))
 
 
@@ -152,7 +152,7 @@ async def all_texts(folder: Path) -> Texts:
 
 
 def counted(texts: Texts, modules: Path) -> dict[str, int]:
-    """The number of tokens of each text."""
+    """Return the number of tokens of each text."""
     own = modules / ".bin" / "node"
     node = str(own.resolve()) if own.exists() else "node"
     command = [node, str(Path(__file__).parent / "count_tokens.cjs"), str(modules.resolve())]

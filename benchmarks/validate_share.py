@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "capitalization_lora_sweep
 
 
 def make_experiment(directory: Path, runs: int) -> None:
-    """The bundled example with another number of runs, and its data set beside it."""
+    """Return the bundled example with a different number of runs, and with its data set."""
     summary = (EXAMPLE / "experiment_summary.md").read_text()
     begin = summary.index("| Run Name")
     end = summary.index("\n\n", begin)

@@ -54,7 +54,7 @@ def listed_tools() -> list[dict[str, str]]:
 
 
 def manifest(pyproject: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the bundle, from what pyproject.toml holds and the server lists."""
+    """Return the manifest of the bundle, from pyproject.toml and the tools of the server."""
     project = pyproject["project"]
     (package,) = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     command = ["tool", "run", "--from", "${__dirname}", *project["scripts"], "serve", "--root", "${user_config.roots}"]

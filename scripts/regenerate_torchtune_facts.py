@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "server" / "scaffold_torchtune
 
 
 def as_text(data: dict[str, Any]) -> str:
-    """The text of a file: a line for each value, and one for a whole shape."""
+    """Return the text of a file: a line for each value, and one for a whole shape."""
     text = json.dumps(data, indent=1) + "\n"
     return re.sub(r"\[[\s\d,]+\]", lambda shape: " ".join(shape[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
 

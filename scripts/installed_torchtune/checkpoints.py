@@ -27,7 +27,7 @@ LAYER = re.compile(r"\.layers\.\d+\.")
 
 
 def _config(model: Any) -> dict[str, Any]:
-    """What the checkpointer reads of config.json, as the model has it."""
+    """Return the keys of config.json that the checkpointer reads, with the model's values."""
     attention = model.layers[0].attn
     return {
         "num_attention_heads": attention.num_heads,
@@ -40,7 +40,7 @@ def _config(model: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _checkpointer(model: Any, model_type: str) -> Iterator[Any]:
-    """The checkpointer of torchtune for a model, in a folder of its own."""
+    """Return the checkpointer of torchtune for a model, in a folder of its own."""
     from torchtune.training import FullModelHFCheckpointer
 
     with tempfile.TemporaryDirectory() as place:
@@ -52,7 +52,7 @@ def _checkpointer(model: Any, model_type: str) -> Iterator[Any]:
 
 
 def _saved(checkpointer: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """The tensors that the checkpointer writes for a model's state."""
+    """Return the tensors that the checkpointer writes for a model's state."""
     written: dict[str, Any] = {}
 
     def save_file(tensors: dict[str, Any], path: Path, **_: Any) -> None:
@@ -66,7 +66,7 @@ def _saved(checkpointer: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _loaded(checkpointer: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The state that the checkpointer makes of the tensors in a file."""
+    """Return the state that the checkpointer makes of the tensors in a file."""
     with mock.patch(f"{CHECKPOINTER}.safe_torch_load", return_value=tensors):
         state: dict[str, Any] = checkpointer.load_checkpoint()["model"]
     return state
@@ -87,7 +87,7 @@ def _loads(checkpointer: Any, tensors: dict[str, Any], state: dict[str, Any]) ->
 
 
 def patterns(shapes: dict[str, list[int]], layers: int) -> dict[str, list[int]]:
-    """The shapes by name, `{n}` for the number of a layer; exits where the layers are not all alike."""
+    """Return the shapes by name, `{n}` for the number of a layer; exit if the layers differ."""
     found = {LAYER.sub(".layers.{n}.", name): shape for name, shape in shapes.items()}
     alike = {
         pattern.replace("{n}", str(number)): shape
@@ -101,7 +101,7 @@ def patterns(shapes: dict[str, list[int]], layers: int) -> dict[str, list[int]]:
 
 
 def checkpoint(builder: str, model_type: str) -> dict[str, Any]:
-    """The tensors of a checkpoint; exits where torchtune does not load what it saves, or tensors go missing."""
+    """Return the tensors of a checkpoint; exit if torchtune does not load its own files, or tensors are missing."""
     model = full_model(builder)
     state = model.state_dict()
     with _checkpointer(model, model_type) as checkpointer:
@@ -117,7 +117,7 @@ def checkpoint(builder: str, model_type: str) -> dict[str, Any]:
 
 
 def all_checkpoints(models: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint of every builder for full training that the models name."""
+    """Return the checkpoint of every builder for full training that the models name."""
     gc.freeze()  # torchtune collects garbage after each file that it loads: all that is imported need not be walked
     wanted = {model["full_builder"]: model["model_type"] for model in models.values()}
     return {builder: checkpoint(builder, model_type) for builder, model_type in wanted.items()}

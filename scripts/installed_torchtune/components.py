@@ -20,14 +20,14 @@ COMPONENT_MODULES = ("torchtune.training.lr_schedulers", "torchtune.training.met
 
 
 def component(dotpath: str) -> Callable[..., Any]:
-    """The object that a `_component_` names."""
+    """Return the object that a `_component_` names."""
     module, _, name = dotpath.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 
 def signature(dotpath: str) -> dict[str, Any]:
-    """The arguments of a component, those without a default, the others' defaults, and whether it takes any besides.
+    """Return the arguments of a component, the required ones, the other defaults, and whether it accepts any others.
 
     A default that YAML cannot say (an enumeration, a function) is left out.
     """
@@ -61,20 +61,20 @@ def components_in(node: Any) -> Iterator[str]:
 
 
 def _contents(module: str) -> Iterator[tuple[str, str]]:
-    """The names in a module, each with the module that defines what it names."""
+    """Return the names in a module, each with its defining module."""
     for name, thing in vars(importlib.import_module(module)).items():
         yield name, getattr(thing, "__module__", "")
 
 
 def model_builders() -> Iterator[str]:
-    """The dotpaths of what builds the models and tokenizers of the covered families."""
+    """Return the dotpaths of the builders of models and tokenizers of the covered families."""
     for family in FAMILIES:
         module = f"torchtune.models.{family}"
         yield from (f"{module}.{name}" for name, home in _contents(module) if home.endswith("._model_builders"))
 
 
 def schedules_and_loggers() -> Iterator[str]:
-    """The dotpaths of torchtune's cosine schedules and metric loggers."""
+    """Return the dotpaths of torchtune's cosine schedules and metric loggers."""
     for module in COMPONENT_MODULES:
         own = [name for name, home in _contents(module) if home == module and not name.startswith("_")]
         yield from (f"{module}.{name}" for name in own if name.startswith("get_cosine") or name.endswith("Logger"))

@@ -10,7 +10,7 @@ PARQUET_ARGUMENTS = ("columns", "filters")
 
 
 def loader_arguments() -> dict[str, list[str]]:
-    """What a data set node may pass on, for each source; exits where the installed datasets does not take it."""
+    """Return the arguments that a data set node may pass on, by source; exit if the installed datasets rejects one."""
     import datasets
     from datasets.packaged_modules.json.json import JsonConfig
     from datasets.packaged_modules.parquet.parquet import ParquetConfig

@@ -9,7 +9,7 @@ from installed_torchtune.stock import MODELS, Model, stock_config
 
 
 def builders(stock: Model, suffix: tuple[str, str] | None) -> tuple[str, str]:
-    """The dotpaths of what builds the model for LoRA and for full training, each known to exist."""
+    """Return the dotpaths of the model's builders for LoRA and for full training; each exists."""
     lora: str = stock_config(stock.lora)["model"]["_component_"]
     full: str = stock_config(stock.full)["model"]["_component_"] if stock.full else lora.replace("lora_", "")
     if suffix:
@@ -21,7 +21,7 @@ def builders(stock: Model, suffix: tuple[str, str] | None) -> tuple[str, str]:
 
 
 def tokenizer_files(config: dict[str, Any], folder: str) -> dict[str, str]:
-    """The arguments of a config's tokenizer that are files of the checkpoint, as paths below its folder."""
+    """Return the arguments of a config's tokenizer that are files of the checkpoint, as paths below its folder."""
     return {
         key: value.removeprefix(folder + "/")
         for key, value in config["tokenizer"].items()
@@ -30,7 +30,7 @@ def tokenizer_files(config: dict[str, Any], folder: str) -> dict[str, str]:
 
 
 def facts_of(name: str, model: Model) -> dict[str, Any]:
-    """What a config must hold for a model; exits where the stock config turns out to be for another model."""
+    """Return the required values of a config for a model; exit if the stock config is for a different model."""
     stands_for = model.sibling or name
     stock = MODELS[stands_for]
     config = stock_config(stock.lora)
@@ -51,5 +51,5 @@ def facts_of(name: str, model: Model) -> dict[str, Any]:
 
 
 def all_models() -> dict[str, Any]:
-    """The facts of every model, by its name."""
+    """Return the facts of every model, by its name."""
     return {name: facts_of(name, model) for name, model in MODELS.items()}

@@ -28,7 +28,7 @@ class _Uses(ast.NodeVisitor):
         )
 
     def _resolve(self, node: ast.expr) -> Any:
-        """The object behind a dotted name, or behind a constant; None where it is not known."""
+        """Return the object behind a dotted name, or behind a constant; None where it is not known."""
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
@@ -51,7 +51,7 @@ class _Uses(ast.NodeVisitor):
 
 
 def recipe_module(name: str) -> ModuleType:
-    """A recipe's file as a module; torchtune forbids to import them as a package."""
+    """Return a recipe's file as a module, because torchtune forbids importing recipes as a package."""
     path = recipes_folder() / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"stock_recipe_{name}", path)
     if spec is None or spec.loader is None:
@@ -63,7 +63,7 @@ def recipe_module(name: str) -> ModuleType:
 
 
 def uses(thing: Any, names: set[str], seen: set[Any]) -> tuple[set[str], set[str]]:
-    """The keys that a module, class or function reads of the configuration: as attributes, and through `get`."""
+    """Return the keys of the configuration that a module, class or function reads, as attributes or with `get`."""
     if thing in seen:
         return set(), set()
     seen.add(thing)
@@ -83,7 +83,7 @@ def uses(thing: Any, names: set[str], seen: set[Any]) -> tuple[set[str], set[str
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """What a recipe reads; required is what it reads without a default and every stock config of it has."""
+    """Return the keys that a recipe reads; required keys have no default and are in each of its stock configs."""
     attributes, optional = uses(recipe_module(name), {"cfg"}, set())
     entry = registry()[name]
     stock = [set(stock_config(config.name)) for config in entry.configs]
@@ -96,5 +96,5 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 def all_recipes() -> dict[str, Any]:
-    """The covered recipes by name."""
+    """Return the covered recipes by name."""
     return {name: recipe(name) for name in RECIPES}

@@ -11,7 +11,7 @@ MLP, OUTPUT = "mlp", "output"
 
 
 def built(builder: str, **arguments: Any) -> Any:
-    """The model that a builder makes, on torch's meta device: names and shapes, no numbers."""
+    """Return the model of a builder on torch's meta device: names and shapes, no numbers."""
     import torch
 
     with torch.device("meta"):
@@ -20,17 +20,17 @@ def built(builder: str, **arguments: Any) -> Any:
 
 @functools.cache
 def full_model(builder: str) -> Any:
-    """The model of a builder for full training."""
+    """Return the model of a builder for full training."""
     return built(builder)
 
 
 def parameters(model: Any) -> int:
-    """The number of a model's parameters; embeddings that are tied count once."""
+    """Return the number of a model's parameters; tied embeddings count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def places() -> dict[str, dict[str, Any]]:
-    """The arguments of a LoRA builder that apply LoRA to one place: a projection of attention, the MLP or the output.
+    """Return the arguments of a builder that apply LoRA to one place: a projection of attention, MLP or output.
 
     Builders refuse attention without LoRA, so the last two are asked for beside one projection.
     """
@@ -43,7 +43,7 @@ def places() -> dict[str, dict[str, Any]]:
 
 
 def _added(lora: str, base: int, arguments: dict[str, Any]) -> int:
-    """What LoRA with some arguments adds for each unit of rank; exits where that is not the same at every rank."""
+    """Return the parameters that LoRA adds for each unit of rank; exit if the number differs between ranks."""
     added = {rank: parameters(built(lora, lora_rank=rank, **arguments)) - base for rank in RANKS}
     each = added[RANKS[0]] // RANKS[0]
     if each <= 0 or any(count != rank * each for rank, count in added.items()):
@@ -53,7 +53,7 @@ def _added(lora: str, base: int, arguments: dict[str, Any]) -> int:
 
 @functools.cache
 def lora_parameters_per_rank(lora: str, full: str) -> dict[str, int]:
-    """What LoRA adds for each unit of rank, by place; without the output where the builder does not take it there."""
+    """Return the parameters that LoRA adds for each unit of rank, by place; no output if the builder rejects that."""
     base = parameters(full_model(full))
     counts: dict[str, int] = {}
     for place, arguments in places().items():

@@ -27,7 +27,7 @@ class Model(NamedTuple):
 
 
 def _single_device(prefix: str) -> Model:
-    """The configs of a model that has both for a single device."""
+    """Return the single-device configs of a model that has both."""
     return Model(f"{prefix}_lora_single_device", f"{prefix}_full_single_device")
 
 
@@ -65,7 +65,7 @@ FAMILIES = frozenset(model.lora.partition("/")[0] for model in MODELS.values() i
 
 
 def recipes_folder() -> Path:
-    """The folder of the installed recipes and their configs."""
+    """Return the folder of the installed recipes and their configs."""
     spec = importlib.util.find_spec("recipes")
     if spec is None or spec.origin is None:
         raise SystemExit("recipes is not installed here")
@@ -73,14 +73,14 @@ def recipes_folder() -> Path:
 
 
 def registry() -> dict[str, Any]:
-    """The recipes of torchtune by name."""
+    """Return the recipes of torchtune by name."""
     from torchtune import _recipe_registry
 
     return {recipe.name: recipe for recipe in _recipe_registry.get_all_recipes()}
 
 
 def stock_config(name: str) -> dict[str, Any]:
-    """A stock config as plain data, its interpolations left as they stand."""
+    """Return a stock config as plain data, with unresolved interpolations."""
     from omegaconf import OmegaConf
 
     path = recipes_folder() / "configs" / f"{name}.yaml"
@@ -91,7 +91,7 @@ def stock_config(name: str) -> dict[str, Any]:
 
 
 def covered_configs() -> Iterator[str]:
-    """The names of the stock configs of the recipes and families covered."""
+    """Return the names of the stock configs of the recipes and families covered."""
     for name in RECIPES:
         for config in registry()[name].configs:
             if config.name.partition("/")[0] in FAMILIES:

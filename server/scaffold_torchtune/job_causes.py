@@ -1,6 +1,6 @@
 """Causes of failed jobs: tables of the texts that programs print, and the fix of each, with the run's own values.
 
-A text that is in no table is no cause: then state, exit status and last lines are shown.
+Only texts in a table are causes; otherwise state, exit status and last lines are shown.
 """
 
 import functools
@@ -15,10 +15,10 @@ from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
 
 
 class Sign(NamedTuple):
-    """A text that a program prints of a cause; `source` is where that text comes from.
+    """A text that a program prints for a cause; `source` is the place of that text in the program.
 
-    A pattern of an exception is matched from the beginning of `TYPE: MESSAGE`, `frames` within `FILE FUNCTION`
-    of one that its traceback goes through; one of another line from the beginning of the line.
+    The pattern of an exception is matched from the beginning of `TYPE: MESSAGE`, `frames` anywhere in `FILE FUNCTION` of
+    a frame of its traceback. The pattern of another line is matched from the beginning of the line.
     """
 
     code: str
@@ -58,8 +58,8 @@ RAISED: Final = (
     Sign("job-gpu-unusable", r"AssertionError: Torch not compiled with CUDA enabled", "torch: cuda/__init__.py"),
     Sign("job-gpu-unusable", r"RuntimeError: bf16 precision was requested but not available on this hardware", "torchtune: training/precision.py"),
     Sign("job-gpu-unusable", r"RuntimeError: The local rank is larger than the number of available ", "torchtune: utils/_device.py"),
-    Sign("job-config", r"ImportError: No module named ", "torchtune: _cli/run.py runs a recipe that it does not know as a module", r"^<frozen runpy> _get_module_details$"),
-    Sign("job-environment", r"(?:ModuleNotFoundError|ImportError)\b", "Python: importlib; torchtune raises ImportError where wandb is not installed"),
+    Sign("job-config", r"ImportError: No module named ", "torchtune: _cli/run.py runs an unknown recipe as a module", r"^<frozen runpy> _get_module_details$"),
+    Sign("job-environment", r"(?:ModuleNotFoundError|ImportError)\b", "Python: importlib; torchtune raises ImportError if wandb is not installed"),
     Sign("job-environment", r"OSError: [^ ]{1,300}\.so[0-9.]{0,20}: cannot open shared object file", "dlopen(3), by ctypes"),
     Sign("job-checkpoint", _SAFETENSORS, "safetensors: bindings/python"),
     Sign("job-checkpoint", r"(?:AssertionError|ValueError): ", "torchtune: modules/peft/_utils.py", r"torchtune/modules/peft/_utils\.py validate_\w+$"),
@@ -69,7 +69,7 @@ RAISED: Final = (
     Sign("job-data", r"(?:datasets\.(?:exceptions|builder|data_files|utils\.[a-z_]+|arrow_writer)\.\w+|pyarrow\.lib\.Arrow\w+)\b", "datasets: exceptions.py; pyarrow"),
     Sign("job-data", r"[A-Za-z_][A-Za-z0-9_.]{0,100}", "torchtune: datasets, data, and the library datasets", r"(?:/torchtune/(?:datasets|data)/|site-packages/datasets/|dist-packages/datasets/)"),
 )  # fmt: skip
-"""Exceptions that end a training. Of several in one chain, the first row of this table that fits is the cause."""
+"""Exceptions that end a training. For a chain of exceptions, the first matching row of this table is the cause."""
 
 PRINTED: Final = (
     Sign("job-node-memory", SLURM + r"Detected [0-9]{1,9} oom[_-]kill event", "Slurm: plugins/task/cgroup/task_cgroup_memory.c"),
@@ -106,7 +106,7 @@ CONNECTED: Final = (
     Sign("job-nccl", r"(?:torch\.distributed\.Dist(?:Backend|Network|Store|)Error|RuntimeError): .{0,2000}(?:NCCL|ncclUnhandled|ncclSystem|ncclInternal|ncclRemote|EADDRINUSE|[Tt]imed out|[Cc]onnection (?:reset|closed|refused)|failed to recv)", "torch: distributed/c10d"),
     Sign("job-nccl", r"torch\.distributed\.elastic\.rendezvous\.api\.Rendezvous\w{0,40}Error", "torch: distributed/elastic/rendezvous/api.py"),
 )  # fmt: skip
-"""Exceptions of the connection between processes, mostly a consequence of one that ended."""
+"""Exceptions of the connection between processes, usually a consequence of a process that ended."""
 
 WATCHED: Final = (
     Sign("job-nccl", r"\[[EF][0-9 :.]{0,40}ProcessGroupNCCL\.cpp:[0-9]{1,6}\] .{0,200}(?:Watchdog caught collective operation timeout|watchdog thread terminated|detected by watchdog)", "torch: distributed/c10d/ProcessGroupNCCL.cpp"),
@@ -122,21 +122,21 @@ STATES: Final = {
     "LAUNCH_FAILED": "job-node-failure",
     "PREEMPTED": "job-preempted",
 }
-"""Causes that the state of a job names by itself (sacct(1), JOB STATE CODES)."""
+"""Causes that the state of a job shows (sacct(1), JOB STATE CODES)."""
 
 
 class Symptom(NamedTuple):
-    """A sign of a cause that was found: its code and line; the line is empty where only the state of the job shows it."""
+    """A sign of a cause that was found: its code and line; the line is empty if only the state of the job shows it."""
 
     code: str
     line: str = ""
 
 
 def symptom(output: JobOutput | None, job_state: str = "") -> Symptom | None:
-    """Return what ended a job, by its output and its state as SLURM names it; None where nothing says it plainly.
+    """Return the symptom of the end of a job, from its output and its state in SLURM; None if neither shows a cause.
 
-    What ends a training counts before how SLURM ends a job, unless it is printed after that: a job whose process died
-    may hang until its time is over. What breaks between processes counts only where nothing else is found before it.
+    An error of the training has priority over the end by SLURM, unless it is printed after it: a job with a dead process
+    may hang until its time limit. An error of the connection is used only if no other error precedes it.
     """
     found = _found(output) if output else []
     if job_state == "OUT_OF_MEMORY":
@@ -147,7 +147,7 @@ def symptom(output: JobOutput | None, job_state: str = "") -> Symptom | None:
 
 
 def _found(output: JobOutput) -> list[tuple[tuple[int, int], Symptom]]:
-    """Return symptoms with their rank and place, best first."""
+    """Return symptoms with their rank and position, best first."""
     ends = [*_from_lines(output.end, ENDED)]
     ended = min((at for at, *_ in ends), default=None)
     found: list[tuple[tuple[int, int], Symptom]] = []
@@ -169,12 +169,12 @@ def _from_lines(lines: Sequence[OutputLine], signs: tuple[Sign, ...]) -> Iterato
 
 @functools.cache
 def _any_of(signs: tuple[Sign, ...]) -> re.Pattern[str]:
-    """Return one pattern for all signs: most lines are none of them."""
+    """Return one pattern for all signs, because most lines match none of them."""
     return re.compile("|".join(f"(?:{sign.pattern})" for sign in signs))
 
 
 def _from_exceptions(raised: Sequence[Raised], signs: Sequence[Sign]) -> Iterator[tuple[int, str, str]]:
-    """Yield of each chain of exceptions what the first sign of the table says that fits one of them."""
+    """Yield the position, code and text of each chain of exceptions, by the first sign of the table that matches one."""
     chains: dict[int, list[Raised]] = {}
     for each in raised:
         chains.setdefault(each.chain, []).append(each)
@@ -193,7 +193,7 @@ def _fits(sign: Sign, raised: Raised) -> bool:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """A job as SLURM describes it: id, state, exit status as sacct has it (`1:0`), seconds that it ran and may run."""
+    """A job as SLURM describes it: id, state, exit status in the form of sacct (`1:0`), run time and limit in seconds."""
 
     id: str = ""
     state: str = ""
@@ -204,9 +204,9 @@ class JobEnd:
 
 @dataclass(frozen=True)
 class Requested:
-    """The requests of a run, as its files have them; None where they have none.
+    """The requests of a run, from its files; None if they have no such value.
 
-    `experiment` and `run` are its directories. `places` says where documents give a setting: ` (summary.md:22)`.
+    `experiment` and `run` are its directories. `places` are the lines of documents that give a setting: `summary.md:22`.
     """
 
     experiment: str
@@ -229,59 +229,61 @@ class Requested:
     places: Mapping[str, str] | None = None
 
     def place(self, setting: str) -> str:
-        """Return where documents give a setting, in parentheses; nothing where none does."""
+        """Return the line of a document that gives a setting, in parentheses; an empty text if none does."""
         found = (self.places or {}).get(setting, "")
         return f" ({found})" if found else ""
 
     @property
     def again(self) -> str:
-        """The fix where the run can be submitted as it is."""
+        """Return the fix if the run can be submitted unchanged."""
         where = shlex.quote(self.experiment)
         return f"submit it again: scaffold-torchtune submit {where} --failed --only {self.run}"
 
     @property
     def after(self) -> str:
-        """The end of a fix that changes the documents."""
+        """Return the end of a fix that changes the documents."""
         return f"; then scaffold with --started replace={self.run}, and submit it again"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
-    """Return the cause as a finding: what happened, what the run asked, and the fix."""
+    """Return the cause as a finding, with the requests of the run and the fix."""
     message, fix = _TEXTS[found.code](_Case(found, job, asked, output))
     said = f": {escape(found.line.strip(), limit=240)}" if found.line else ""
     return finding(found.code, f"{message}{said}", file=asked.output or None, fix=fix)
 
 
 def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int | None) -> Finding | None:
-    """Return what is wrong with a run that trains on, or ended as if all were well; None where nothing is seen.
+    """Return the problem of a run that still trains, or that ended without an error; None if there is none.
 
     Args:
         job: the last job of the run.
-        asked: what the run asked for.
-        output: what the job's output tells; None where it cannot be read.
-        saved: epochs whose checkpoint is in the output directory; None where that cannot be seen.
+        asked: the requests of the run.
+        output: the job's output; None if it cannot be read.
+        saved: epochs with a checkpoint in the output directory; None if that is not known.
     """
     if output and output.nan_from is not None:
         return _nan(asked, output)
     if output and output.last is None and output.saved:
-        message = "the job trained no step and saved the model as it was: a step takes more samples than there are"
-        fix = f"lower Batch size{asked.place('batch_size')} or accumulation, or give more data{asked.after}"
+        message = (
+            "the job trained 0 steps and saved the unchanged model: a step needs more samples than the data set has"
+        )
+        fix = f"lower Batch size{asked.place('batch_size')} or Gradient accumulation, or add data{asked.after}"
         return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
-        message = f"SLURM says that the job ended well, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
+        message = f"SLURM reports that the job completed, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
         last = f": {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
-        fix = f"look at {asked.output or 'the output of the job'}; {asked.again}"
+        fix = f"check {asked.output or 'the output of the job'}; {asked.again}"
         return finding("epochs-missing", message + last, expected=asked.epochs, actual=saved, fix=fix)
     return None
 
 
 def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
-    """Return what is known of the end of a job of which nothing says the cause."""
-    state = f"the job ended {job.state}" if job.state else "no job of it waits or runs, and not all of it was trained"
+    """Return the finding for a job that ended for an unknown reason."""
+    state = f"the job ended as {job.state}" if job.state else "the run has no pending or running job and is not trained"
     status = _exit(job.exit_code)
     lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
-    last = f"; the last lines: {lines}" if lines else "; its output says nothing more" if output else ""
-    fix = f"look at {asked.output}; {asked.again}" if asked.output else asked.again
+    last = f"; the last lines: {lines}" if lines else "; its output gives no reason" if output else ""
+    fix = f"check {asked.output}; {asked.again}" if asked.output else asked.again
     return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
 
 
@@ -289,7 +291,7 @@ def _exit(code: str) -> str:
     """Return sacct's `STATUS:SIGNAL` as a part of a sentence."""
     status, _, signal = code.partition(":")
     if signal.isdigit() and int(signal):
-        return f" of signal {signal}"
+        return f" by signal {signal}"
     return f" with exit status {status}" if status.isdigit() and int(status) else ""
 
 
@@ -318,13 +320,13 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
         whole = asked.batch_size * asked.accumulation * asked.gpus
         ways.append(
             f"lower Batch size from {asked.batch_size} to {smaller}{asked.place('batch_size')} and raise Gradient"
-            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch of {whole}"
+            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch size of {whole}"
         )
     if not asked.checkpointing:
-        ways.append("write '- **Activation checkpointing:** yes' in Configuration")
+        ways.append("add '- **Activation checkpointing:** yes' to Configuration")
     if not ways:
         shorter = f"lower Max sequence length from {asked.max_seq_len}, or " if asked.max_seq_len else ""
-        ways.append(f"{shorter}ask for GPUs with more memory, or for more GPUs")
+        ways.append(f"{shorter}request GPUs with more memory, or more GPUs")
     return f"GPU memory{size} is too small for {how}", "; or ".join(ways) + asked.after
 
 
@@ -334,44 +336,44 @@ _MEMORY: Final = re.compile(r"([0-9]{1,9})([KMGTkmgt]?)[Bb]?")
 def _node_memory(of: _Case) -> tuple[str, str]:
     match = _MEMORY.fullmatch(of.asked.memory)
     wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
-    asked = f"the {of.asked.memory} of memory that it asked its node for" if of.asked.memory else "its node's memory"
-    how = f"write '- **Memory:** {wanted}' in Configuration" if wanted else "ask for more memory (Memory)"
+    asked = f"the {of.asked.memory} of memory that it requested" if of.asked.memory else "its node's memory"
+    how = f"add '- **Memory:** {wanted}' to Configuration" if wanted else "request more memory (Memory)"
     return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.after}"
 
 
-_MEASURED: Final = 20  # seconds of a bar from which on its rate is one
+_MEASURED: Final = 20  # minimum of seconds on a bar for a reliable rate
 
 
 def _time_limit(of: _Case) -> tuple[str, str]:
     asked, output = of.asked, of.output
     limit = of.job.limit or asked.time
-    told = f"the time limit{f' of {slurm_time(limit)}' if limit else ''} was over"
+    told = f"the time limit{f' of {slurm_time(limit)}' if limit else ''} was reached"
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
-        fix = f"see what it waited for at the end of {asked.output or 'its output'}; else raise Time limit"
+        fix = f"find the cause of the delay at the end of {asked.output or 'its output'}, or raise Time limit"
         return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
     spent = of.job.elapsed or limit or round(trained * shown_rate)
     rate = min(shown_rate or spent / trained, spent / trained)
-    need = spent + rate * (total - last.number)  # with all that is not steps, such as loading the model
-    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s a step"
+    need = spent + rate * (total - last.number)  # includes loading the model and similar work
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s per step"
     if asked.resumes and output and output.saved:
         return told, f"{asked.again}; it resumes after epoch {first.epoch - 1 + output.saved}"
     enough = slurm_time(_rounded(1.1 * need))
-    fix = f"write '- **Time limit:** {enough}' in Configuration{asked.place('time')}"
-    return f"{told}; all takes about {slurm_time(round(need))}", f"{fix}{asked.after}"
+    fix = f"add '- **Time limit:** {enough}' to Configuration{asked.place('time')}"
+    return f"{told}; all steps need about {slurm_time(round(need))}", f"{fix}{asked.after}"
 
 
 def slurm_time(seconds: int) -> str:
-    """Return a time as SLURM takes it: `0:59:00`, `1-12:00:00`."""
+    """Return a time in the form of SLURM: `0:59:00`, `1-12:00:00`."""
     days, rest = divmod(max(seconds, 0), 86_400)
     clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
     return f"{days}-{clock.zfill(8)}" if days else clock
 
 
 def _rounded(seconds: float) -> int:
-    """Return a time that is easy to read and no shorter: whole quarters of an hour, of less than one whole minutes."""
+    """Return a time rounded up to quarters of an hour, or to minutes if it is at most a quarter of an hour."""
     unit = 900 if seconds > 900 else 60  # noqa: PLR2004 - see above
     return -int(-seconds // unit) * unit
 
@@ -381,11 +383,15 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     at = f"from step {since} on" if last and since != last.number else f"at step {since}"
     is_first = output.first is not None and since == output.first.number
     lr = f" from {asked.lr:g}{asked.place('lr')}" if asked.lr else ""
-    rows = "look for samples without an answer (`scaffold-torchtune plan` lists them: no-labels)"
+    rows = "remove samples without an answer (`scaffold-torchtune plan` lists them: no-labels)"
     lower = f"lower Learning rate{lr}, or lengthen the warm-up"
-    fix = f"{rows}; else {lower}" if is_first else f"{lower}; else {rows}"
-    job = "cancel its job if it runs" if last and not _is_over(last.epoch, last.done, last.per_epoch, asked) else ""
-    message = f"the loss is no number {at}, so all that is trained from there is lost"
+    fix = f"{rows}; otherwise {lower}" if is_first else f"{lower}; otherwise {rows}"
+    job = (
+        "cancel its job if it is still running"
+        if last and not _is_over(last.epoch, last.done, last.per_epoch, asked)
+        else ""
+    )
+    message = f"the loss is not a finite number {at}, so the training from there on is lost"
     fix = f"{job}; {fix}" if job else fix
     return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
 
@@ -395,7 +401,7 @@ def _is_over(epoch: int, done: int, per_epoch: int, asked: Requested) -> bool:
 
 
 def _simply(message: str, fix: str) -> Callable[[_Case], tuple[str, str]]:
-    """Return a function for a cause that two sentences describe; {NAME} in them is a field of `Requested`."""
+    """Return a function for a cause with fixed sentences; {NAME} in them is a field of `Requested`."""
 
     def text(of: _Case) -> tuple[str, str]:
         texts = {name: value for name, value in vars(of.asked).items() if isinstance(value, str)}
@@ -411,56 +417,55 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-node-memory": _node_memory,
     "job-time-limit": _time_limit,
     "job-no-space": _simply(
-        "there is no space, or the quota is used up, where the job writes",
-        "make room below {output_dir}, or name another output directory; save less with '- **Adapter weights only:**"
+        "the job cannot write because the disk is full or the quota is used up",
+        "free space in {output_dir}, or choose a different output directory; save less with '- **Adapter weights only:**"
         " yes'; then {again}",
     ),
     "job-not-writable": _simply(
-        "the job may not write where its outputs go", "give write permission for {output_dir}; then {again}"
+        "the job cannot write to its output directory", "grant write permission for {output_dir}; then {again}"
     ),
     "job-environment": _simply(
-        "the environment of the job lacks what it needs",
-        "try the first lines of {run}/finetune.slurm in a login shell, and correct modules and environment"
+        "the environment of the job lacks a module, command or package",
+        "run the first lines of {run}/finetune.slurm in a login shell, and correct modules and environment"
         " ({environment}); then {again}",
     ),
     "job-gpu-unusable": _simply(
-        "torch cannot use the GPU that the job got",
-        "compare torch's CUDA with the driver of the nodes (nvidia-smi), and ask for other GPUs (Constraint, GPU type)"
-        " where the node is at fault; then {again}",
+        "torch cannot use the GPU of the job",
+        "compare torch's CUDA version with the driver of the nodes (nvidia-smi), and request different GPUs (Constraint,"
+        " GPU type) if the node is the cause; then {again}",
     ),
     "job-nccl": _simply(
-        "the processes of the job lost each other",
-        "look in {output} for the process that ended first; where none did, {again} (with NCCL_DEBUG=INFO exported it"
-        " says more)",
+        "the processes of the job lost their connection",
+        "find the process that ended first in {output}; if none did, {again} (export NCCL_DEBUG=INFO for more details)",
     ),
     "job-data": _simply(
-        "the data set cannot be read as the run reads it",
-        "correct {data}, or Dataset and its columns in the summary; scaffold-torchtune plan checks them where it sees"
+        "the data set cannot be read with the settings of the run",
+        "correct {data}, or Dataset and its columns in the summary; scaffold-torchtune plan checks them if it can read"
         " the file; then {again}",
     ),
     "job-checkpoint": _simply(
         "the base model cannot be loaded",
-        "compare {model} with the model that the summary names; download it whole again where files are missing or cut"
-        " off; then {again}",
+        "compare {model} with the model that the summary names; download it again if files are missing or truncated;"
+        " then {again}",
     ),
     "job-config": _simply(
         "torchtune rejects a setting of finetune.yaml",
         "run scaffold-torchtune validate with --with-torchtune, and correct the setting in the summary{after}",
     ),
     "job-network": _simply(
-        "the job asked for something over a network that its node does not reach",
-        "put data set and model on a disk that nodes see, and name their paths in the summary{after}",
+        "the job needs a network that its node cannot reach",
+        "copy data set and model to a disk that the nodes mount, and give their paths in the summary{after}",
     ),
     "job-wandb": _simply(
-        "Weights & Biases refused the run, or was not reached",
-        "run wandb login once on the cluster and {again}; or write '- **W&B mode:** offline' in Configuration{after}",
+        "Weights & Biases rejected the run or could not be reached",
+        "run wandb login once on the cluster and {again}; or add '- **W&B mode:** offline' to Configuration{after}",
     ),
     "job-preempted": _simply(
-        "SLURM took the node for a job that goes first",
+        "SLURM preempted the job for a job of higher priority",
         "{again}; '- **Resume from checkpoint:** yes' lets long runs continue",
     ),
     "job-node-failure": _simply("the node failed", "{again}"),
-    "job-cancelled": _simply("the job was cancelled", "{again}; nothing if it was intended"),
+    "job-cancelled": _simply("the job was cancelled", "{again}; no action if intended"),
 }
 """The message and the fix of each cause."""
 

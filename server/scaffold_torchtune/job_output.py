@@ -1,11 +1,11 @@
-"""Progress, losses and the end of a training, read from the output of its job.
+"""Progress, losses and end of a training, read from the output of its job.
 
-Progress is what torchtune 0.6.1 prints (recipes/*.py, `pbar.set_description`): for each step a line of tqdm,
+torchtune 0.6.1 prints the progress (recipes/*.py, `pbar.set_description`): for each step a line of tqdm,
 `1|24|Loss: 1.25:  12%|#2  | 24/200 [00:31<03:47,  1.29s/it]`, which begins with a carriage return; epoch, step and loss
-precede the bar. Once the next epoch has begun, tqdm draws the last line of the one before again.
+precede the bar. When the next epoch begins, tqdm prints the last line of the previous epoch again.
 
-The end of a job is the text after the last step of its last start. So a warning after which the training continued is
-no cause, nor is the end of an earlier start.
+The end of a job is the text after the last step of its last start. So neither a warning before further steps nor the
+end of an earlier start is taken for a cause.
 """
 
 import math
@@ -24,20 +24,20 @@ _RANK: Final = re.compile(r"(?:\[(?:rank|default)[0-9]{1,5}\]: ?|[0-9]{1,5}: (?=
 _STEP: Final = re.compile(r"([0-9]{1,9})\|([0-9]{1,12})\|Loss: (-?[0-9.]{1,30}(?:e[+-]?[0-9]{1,4})?|nan|-?inf)(?=: )")
 _BAR: Final = re.compile(r": {1,4}[0-9]{1,3}%\|[^|]{0,500}\| ?([0-9]{1,12})/([0-9]{1,12}) \[([0-9:]{2,20})<")
 _BAR_ENDS: Final = re.compile(r"\[[0-9:?]{1,20}<[0-9:?]{1,20}, [^\]\[]{1,100}\]")
-"""The end of a bar. No line feed follows: the next text that is printed is in the same line."""
+"""The end of a bar. No line feed follows: the next text is printed in the same line."""
 
 _SAVED: Final = re.compile(r"Checkpoint saved in [0-9.]{1,20} seconds")
 _STARTS: Final = re.compile(r"Running [A-Za-z0-9_.]{1,80} with resolved config:")
 """torchtune/utils/_logging.py, log_config of 0.6.1: the first line of each start of a recipe."""
 
 SLURM: Final = r"(?:slurmstepd(?:-[A-Za-z0-9_.-]{1,100})?: |\[[0-9T:.-]{10,40}\] )error: "
-"""The beginning of lines of Slurm's slurmstepd; from 25.05 on it is the time."""
+"""The beginning of lines of Slurm's slurmstepd; since 25.05 it is the time."""
 
 _ENDED_ATTEMPT: Final = re.compile(SLURM + r"\*\*\* .{1,200} DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)")
 
 
 class TrainingStep(NamedTuple):
-    """A step as the output printed it; `loss` may be nan. `done`, `per_epoch` and `seconds` are those of the bar."""
+    """A step in the output; `loss` may be nan. `done`, `per_epoch` and `seconds` are the numbers of the bar."""
 
     epoch: int
     number: int
@@ -48,9 +48,9 @@ class TrainingStep(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """An exception: its type with its message, and the files and functions that its traceback goes through.
+    """An exception: its type with its message, and the files and functions in its traceback.
 
-    `chain` is where the first traceback begins of those that were raised from each other.
+    `chain` is the position of the first traceback in a chain of exceptions.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Raised(NamedTuple):
 
 
 class OutputLine(NamedTuple):
-    """A line of an output: its text without the prefix of its process, and its number in what was read."""
+    """A line of an output: its text without the prefix of its process, and its index in the text that was read."""
 
     text: str
     stream: str
@@ -69,10 +69,9 @@ class OutputLine(NamedTuple):
 class JobOutput(NamedTuple):
     """Progress, losses and end of an output.
 
-    `first` and `last` are steps of the last start, `losses` those of the whole output, thinned. `saved` counts the
-    checkpoints that the last start saved. `nan_from` is the first step seen whose loss and all later ones are no
-    numbers. `end` are the lines after the last step of the last start, `raised` the exceptions among them. `has_bar`
-    says whether a training of the last start took a step.
+    `first` and `last` are steps of the last start, `losses` a sample of the losses of the whole output. `saved` is the
+    number of checkpoints that the last start saved. `nan_from` is the first known step from which on no loss is finite.
+    `end` are the lines after the last step of the last start, `raised` the exceptions in them.
     """
 
     first: TrainingStep | None
@@ -85,7 +84,7 @@ class JobOutput(NamedTuple):
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The last lines that say something, but for bars."""
+        """Return the last lines with text, without bars."""
         texts = (each.text.strip() for each in self.end)
         return tuple([text for text in texts if text.strip("^~ ") and not _is_bar(text)][-3:])
 
@@ -94,8 +93,8 @@ def read_output(parts: Sequence[tuple[int, bytes]]) -> JobOutput:
     """Return the progress, losses and end of an output.
 
     Args:
-        parts: pieces of the file with where they begin, in order: its beginning, maybe some of its middle, its end.
-            One alone is the whole file.
+        parts: pieces of the file with their offsets, in order: its beginning, possibly some of its middle, its end. A
+            single piece is the whole file.
     """
     texts = [(start, data.decode(errors="replace")) for start, data in parts]
     lines = [_lines(text, torn=start > 0) for start, text in texts]
@@ -124,7 +123,7 @@ def read_output(parts: Sequence[tuple[int, bytes]]) -> JobOutput:
 
 
 def _lines(text: str, *, torn: bool) -> list[OutputLine]:
-    """Return the lines of a text; the first of one that begins anywhere is left out, as it may be half a line."""
+    """Return the lines of a text; the first line of a `torn` text is omitted, because it may be incomplete."""
     lines = _LINE_ENDS.split(text)[1 if torn else 0 :]
     made: list[OutputLine] = []
     for whole in lines:
@@ -152,7 +151,7 @@ def _step(text: str) -> TrainingStep | None:
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # `1.2.3`: no loss that Python wrote
+    except ValueError:  # such as `1.2.3`, which Python never writes
         return math.nan
 
 
@@ -173,14 +172,14 @@ def _is_bar(text: str) -> bool:
 
 
 def _last_start(lines: Sequence[OutputLine]) -> int:
-    """Return the index of the line with which the last start of the job begins: 0 where there is no other.
+    """Return the index of the first line of the last start of the job; 0 if there is only one start.
 
-    A job that is requeued starts again; with `--open-mode=append` its output continues that of the start before.
+    A requeued job starts again; with `--open-mode=append` its output follows the output of the previous start.
     """
     found = 0
     for index, line in enumerate(lines):
         if _STARTS.match(line.text):
-            # what the script itself did before, such as loading modules, went well
+            # the earlier commands of the script, such as loading modules, succeeded
             found = index
         elif _ENDED_ATTEMPT.match(line.text) and any(each.text.strip() for each in lines[index + 1 :]):
             found = index + 1
@@ -188,20 +187,20 @@ def _last_start(lines: Sequence[OutputLine]) -> int:
 
 
 def _in_order(steps: Iterable[TrainingStep]) -> list[TrainingStep]:
-    """Return each step once, as it was printed last, in the order of their numbers."""
+    """Return each step once, with its last values, in the order of their numbers."""
     found = {step.number: step for step in steps}
     return [found[number] for number in sorted(found)]
 
 
 def _thinned(steps: Sequence[TrainingStep]) -> tuple[LossPoint, ...]:
-    """Return losses that are spread evenly over the steps, the first and the last among them."""
+    """Return losses at evenly spaced steps, including the first and the last."""
     most = min(_THINNED, len(steps))
     chosen = [steps[round(index * (len(steps) - 1) / max(most - 1, 1))] for index in range(most)]
     return tuple(LossPoint(step=step.number, loss=step.loss if math.isfinite(step.loss) else None) for step in chosen)
 
 
 def _nan_from(steps: Sequence[TrainingStep]) -> int | None:
-    """Return the number of the first step from which on no loss is a number."""
+    """Return the number of the first step from which on no loss is finite."""
     found = None
     for step in reversed(steps):
         if math.isfinite(step.loss):
@@ -217,9 +216,9 @@ _CHAINED: Final = ("During handling of the above exception", "The above exceptio
 
 
 def _raised(lines: Iterable[OutputLine]) -> Iterator[Raised]:
-    """Yield the exceptions whose tracebacks are printed, those that others were raised from too.
+    """Yield the exceptions with printed tracebacks, including the ones that others were raised from.
 
-    Several processes may print at once: each has its own beginning of lines.
+    Several processes may print at once: each has its own prefix.
     """
     frames: dict[str, list[str]] = {}
     chains: dict[str, int] = {}

@@ -60,7 +60,7 @@ def test_only_its_own_style_and_script_are_allowed(told: ExperimentReport) -> No
 
 def test_verdict_states_causes_and_estimates_are_on_the_page(told: ExperimentReport) -> None:
     text = Page(page(told)).text
-    for said in ("Validation passed", "4 of 4 runs checked", "2 finished", "1 failed", "1 running", "not well"):
+    for said in ("Validation passed", "4 of 4 runs checked", "2 finished", "1 failed", "1 running", "problem"):
         assert said in text
     assert "the GPU ran out of memory" in text
     assert "halve batch_size" in text
@@ -311,7 +311,7 @@ def test_markdown_is_short_and_has_verdict_matrix_causes_and_findings(told: Expe
     assert lines[2].startswith("**Validation passed**")
     assert "| `8` | finished (loss 0.5" in text
     assert "**failed** (loss " in text
-    assert "finished, **not well** (loss nan)" in text
+    assert "finished, **problem** (loss nan)" in text
     assert sum("out of memory" in line for line in lines) == 1
     assert len(lines) < 40
 
@@ -322,7 +322,7 @@ def test_markdown_of_many_runs_lists_those_that_need_a_look_first(tmp_path: Path
     text = markdown(report_on(experiment))
     listed = [line for line in text.splitlines() if re.match(r"\| `rank", line)]
     assert len(listed) == 60
-    assert all("not well" in line or "failed" in line for line in listed[:24])
+    assert all("problem" in line or "failed" in line for line in listed[:24])
     assert "and 12 more runs" in text
 
 

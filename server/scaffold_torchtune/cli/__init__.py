@@ -1,4 +1,4 @@
-"""The command line. `serve` is told apart before anything is imported that it does not need, as hosts wait for it."""
+"""The command line. `serve` is dispatched before slow imports, because hosts wait for its start."""
 
 import contextlib
 import gc
@@ -9,7 +9,7 @@ from scaffold_torchtune.system import processes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status. `arguments` are those of the process by default."""
+    """Run the command line and return its exit status. By default, `arguments` are the arguments of the process."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     processes.open_streams()
     if given[:1] == ["serve"]:
@@ -17,12 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from scaffold_torchtune.mcp_server import serve
 
         return serve(serve_parser().parse_args(given[1:]).root)
-    gc.disable()  # nothing that is imported becomes garbage
+    gc.disable()  # imports create no garbage
     with _starting(given):
         from scaffold_torchtune.cli import dispatch
 
     gc.enable()
-    if arguments is None:  # a process of its own, which ends soon
+    if arguments is None:  # a separate process, which ends soon
         gc.freeze()
     return dispatch.run(given)
 
@@ -32,7 +32,7 @@ _STARTING = "starting ..."
 
 @contextlib.contextmanager
 def _starting(given: Sequence[str]) -> Iterator[None]:
-    """Show on a terminal that the command has begun, as imports can take seconds on a busy machine."""
+    """Show on a terminal that the command has started, because imports can take seconds on a busy machine."""
     is_shown = sys.stderr.isatty() and "--json" not in given
     for text in (_STARTING, " " * len(_STARTING)):
         with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""The commands, but for `serve`: steps, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
+"""The commands, except `serve`: steps, `status`, `history`, `explain`, `doctor`, `new`, `demo`, `schema`, `skill`.
 
-Exit status: 0 all well; 1 some run failed, some value does not match, a step was stopped midway, or the result could
-not be printed; 2 refused; 70 failed in a way that nobody foresaw.
+Exit status: 0 success; 1 a run failed, a value does not match, a step was stopped midway, or the result could not be
+printed; 2 refused; 70 an unexpected error.
 
-`skill` puts SKILL.md and workflows/ where agents look for skills, for those who installed the package alone. A record
-in the folder says what was written, so that a later version replaces it, and that nothing else is replaced.
+`skill` copies SKILL.md and workflows/ to the directory of an agent's skills, for users who installed only the package.
+A record in the folder lists the written files, so that a later version replaces these files and no others.
 """
 
 import argparse
@@ -51,11 +51,11 @@ SKILL: Final = "scaffold-torchtune"
 """The skill's name, which its folder must have."""
 
 RECORD: Final = ".scaffold-torchtune.json"
-"""The file of the folder that says what was written into it: the version, and the SHA-256 of each file."""
+"""The record in the folder: the version and the SHA-256 of each written file."""
 
 
 class SkillResult(Model):
-    """What was done: the skill's folder and its files; whether all of it was there already, or was another version."""
+    """The skill's folder and files, and whether they were unchanged or replaced."""
 
     directory: str
     files: tuple[str, ...]
@@ -64,18 +64,18 @@ class SkillResult(Model):
 
 
 def install_skill(directory: Path | None = None) -> SkillResult:
-    """Put the skill into a folder of its own name, whole or not at all.
+    """Install the skill into a folder with its name, completely or not at all.
 
-    `directory` is where an agent looks for skills, or the skill's own folder there. By default it is where Claude Code
-    does: `skills` in CLAUDE_CONFIG_DIR, else in `~/.claude`.
+    `directory` is an agent's directory of skills, or the skill's own folder in it. The default is Claude Code's
+    directory: `skills` in CLAUDE_CONFIG_DIR, else in `~/.claude`.
 
     Raises:
-        Refused: what lies there was not written by this command or was edited since, or nothing can be written there.
+        Refused: a file in the folder was not written by this command or was edited, or the folder cannot be written.
     """
     try:
         directory = directory or Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / "skills"
     except RuntimeError as error:
-        raise _skill_refused("write-failed", "this user has no home directory", [], "name the directory") from error
+        raise _skill_refused("write-failed", "this user has no home directory", [], "give the directory") from error
     target = directory if directory.name == SKILL else directory / SKILL
     files = _files()
     try:
@@ -88,7 +88,7 @@ def install_skill(directory: Path | None = None) -> SkillResult:
             _publish(target, files)
     except OSError as error:
         message = f"cannot write {escape(str(target))}: {error.strerror}"
-        raise _skill_refused("write-failed", message, [target], "make room or give write permission") from error
+        raise _skill_refused("write-failed", message, [target], "free space or grant write permission") from error
     return SkillResult(
         directory=str(target),
         files=tuple(name for name in sorted(files) if name != RECORD),
@@ -98,7 +98,7 @@ def install_skill(directory: Path | None = None) -> SkillResult:
 
 
 def _files() -> dict[str, bytes]:
-    """Return every file of the skill by its path in the folder, the record among them."""
+    """Return every file of the skill by its path in the folder, including the record."""
     sources = [shipped("SKILL.md"), *shipped("workflows").glob("*.md")]
     files = {source.relative_to(shipped()).as_posix(): source.read_bytes() for source in sources}
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
@@ -107,10 +107,10 @@ def _files() -> dict[str, bytes]:
 
 
 def _hashes(target: Path) -> dict[str, str | None]:
-    """Return the SHA-256 of each file in the folder by its path, sorted; None for a link and what is no file.
+    """Return the SHA-256 of each file in the folder by its path, sorted; None for a link or a special file.
 
     Raises:
-        Refused: the folder is a link, or no folder.
+        Refused: the folder is a link or not a folder.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise _not_ours(target, [target])
@@ -121,7 +121,7 @@ def _hashes(target: Path) -> dict[str, str | None]:
 
 
 def _recorded(target: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that an earlier call wrote; none where there is no readable record."""
+    """Return the SHA-256 of each file that an earlier call wrote; empty without a readable record."""
     try:
         return dict(read_json((target / RECORD).read_bytes(), MAX_READ)["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -129,7 +129,7 @@ def _recorded(target: Path) -> dict[str, str]:
 
 
 def _publish(target: Path, files: Mapping[str, bytes]) -> None:
-    """Make the folder beside its place, then move it there; what lay there is removed last."""
+    """Create the folder in the parent directory, then move it into place; the old folder is removed last."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{SKILL}.", dir=target.parent) as work:
         made = Path(work, "new")
@@ -143,13 +143,14 @@ def _publish(target: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _not_ours(target: Path, paths: list[Path]) -> Refused:
-    message = f"{escape(str(target))} holds what this command did not write, or what was edited since"
-    return _skill_refused("edited-output", message, paths, "move the folder away and repeat, or name another directory")
+    message = f"{escape(str(target))} contains files that this command did not write, or that were edited since"
+    fix = "move the folder away and repeat the command, or give a different directory"
+    return _skill_refused("edited-output", message, paths, fix)
 
 
 def _skill_refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
-    """Return a refusal with a finding for each path, or one where there is none."""
-    edited = "a file was changed by hand, or is not ours, and would be overwritten"
+    """Return a refusal with a finding for each path, or one finding without a path."""
+    edited = "edited since it was written, or not written by this tool; it would be overwritten"
     why = edited if code == "edited-output" else "the file system refused a write"
     files: list[str | None] = [escape(str(path)) for path in paths]
     return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])
@@ -159,29 +160,29 @@ DEMO = "capitalization_lora_sweep"
 """The bundled example."""
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""The exit status after Ctrl-C, as in shells."""
 
-_INTERRUPTED = "Interrupted. Repeat the command to go on from there.\n"
+_INTERRUPTED = "Interrupted. Repeat the command to continue.\n"
 _OF_REQUEST = {field.name for field in dataclasses.fields(Request)}
 
 
 def prepare_demo(directory: Path) -> Path:
-    """Copy the bundled example into `directory`, leaving what is already there, and return the experiment directory.
+    """Copy the bundled example into `directory`, keep existing files, and return the experiment directory.
 
     Raises:
-        Refused: a file of the example cannot be written, or something else lies in its place.
+        Refused: a file of the example cannot be written, or its path is not a regular file.
     """
     write_example(directory)
     return directory
 
 
 def write_example(directory: Path) -> bool:
-    """Write those files of the bundled example that are not in `directory`; return whether there were any.
+    """Write the files of the bundled example that are missing in `directory`; return whether any was missing.
 
     Links in it are not followed.
 
     Raises:
-        Refused: a file cannot be written, or something else lies in its place.
+        Refused: a file cannot be written, or its path is not a regular file.
     """
     source = EXAMPLES / DEMO
     files = {str(path.relative_to(source)): path for path in sorted(source.rglob("*")) if path.is_file()}
@@ -189,11 +190,11 @@ def write_example(directory: Path) -> bool:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"cannot write {directory}: {error.strerror}"
-        raise refuse("write-failed", message, file=str(directory), fix="give another directory") from error
+        raise refuse("write-failed", message, file=str(directory), fix="give a different directory") from error
     with Tree(directory) as tree:
         kinds = {name: tree.kind(name) for name in files}
         for name in (name for name, kind in kinds.items() if kind not in {None, "file"}):
-            message, fix = f"{name} is a link, or no plain file", "remove or rename it, or give another directory"
+            message, fix = f"{name} is not a regular file", "remove or rename it, or give a different directory"
             raise refuse("unsafe-path", message, file=name, fix=fix)
         missing = [name for name, kind in kinds.items() if kind is None]
         if missing:
@@ -206,18 +207,18 @@ def write_example(directory: Path) -> bool:
 
 
 class _Done(NamedTuple):
-    """What became of a command: its exit status, and what prints its result."""
+    """The end of a command: its exit status, and a function that prints its result."""
 
     status: int
     show: Callable[[], None]
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what a command line asks for, and return its exit status."""
+    """Execute a command line, and return its exit status."""
     status = 0
     try:
         options = _parsed(arguments)
-        # the end of the terminal, and a plain kill, are what Ctrl-C is: scripts that run are ended with us
+        # hangup and termination are handled like Ctrl-C: running scripts are ended too
         processes.heed_signals(signal.default_int_handler)
         request, done = _do(options)
         status = done.status
@@ -230,7 +231,7 @@ def run(arguments: Sequence[str]) -> int:
             status = done.status
             done.show()
         sys.stdout.flush()
-    except OSError as error:  # what was to be done is done, or refused
+    except OSError as error:  # the command is already done or refused
         if reason := processes.give_up_output(error):
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"The result cannot be printed: {reason}\n")
@@ -246,7 +247,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
         options = read(arguments)
     except SystemExit:
-        sys.stdout.flush()  # of --help and --version
+        sys.stdout.flush()  # output of --help and --version
         raise
     options.words = [*arguments]
     for stream in (sys.stdout, sys.stderr):
@@ -256,7 +257,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _step(options: argparse.Namespace) -> Callable[[Request], BaseModel]:
-    """Return the step that a command means."""
+    """Return the function of a command."""
     others: dict[str, Callable[[Request], BaseModel]] = {
         "demo": _demo,
         "doctor": lambda request: diagnosis.doctor(request, with_experiment=options.experiment is not None),
@@ -286,13 +287,13 @@ def _status(request: Request, options: argparse.Namespace) -> StatusResult:
 def _demo(request: Request) -> ScaffoldResult:
     locate.check_roots(real_path(request.experiment), request)
     written = write_example(request.experiment)
-    # what clusters and environments are called in the example is not what they are called here
+    # the example's clusters and environments do not exist on this machine
     with midway() if written else nullcontext():
         return steps.scaffold(dataclasses.replace(request, sbatch=False, with_torchtune=False))
 
 
 def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
-    """Do what is asked for; return the request, and what became of it."""
+    """Execute the command; return its request and its end."""
     if show := _TEXTS.get(options.command):
         return None, _Done(0, lambda: show(options))
     request: Request | None = None
@@ -325,7 +326,7 @@ def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> 
 
 
 def _failed(error: Exception, options: argparse.Namespace, request: Request | None, *, ended: bool = False) -> _Done:
-    """Return what becomes of a command that failed in a way that nobody foresaw; `ended` where its work was done."""
+    """Return the end of a command that failed with an unexpected error; `ended` is whether its work was complete."""
     refused = diagnosis.internal_error(error, options.command, request, ended=ended)
 
     def show() -> None:
@@ -345,7 +346,7 @@ def _show_schema(_options: argparse.Namespace) -> None:
 
 _TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
     "schema": _show_schema,
-    "help": lambda options: print(help_of(options.topic), end=""),  # noqa: T201 - what was asked for
+    "help": lambda options: print(help_of(options.topic), end=""),  # noqa: T201 - the requested text
     "completion": lambda options: print(completion_of(options.shell)),  # noqa: T201 - likewise
 }
 """The commands that only print a text."""
@@ -355,12 +356,12 @@ _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
 
 def _find_experiment(options: argparse.Namespace) -> None:
-    """Complete the options: the experiment is the current directory where none is given.
+    """Complete the options: if no experiment is given, it is the current directory.
 
-    The first argument of `explain` and `history` is an experiment if there is one of that name, else it is a run.
+    The first argument of `explain` and `history` is an experiment if one with that name exists, else a run.
 
     Raises:
-        Refused: none is given, and the current directory is none.
+        Refused: no experiment is given, and the current directory is not an experiment.
     """
     if options.command in {"explain", "history"}:
         words = options.positionals
@@ -404,7 +405,7 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
 
 
 def _view(options: argparse.Namespace) -> printing.View:
-    """Return what is to be shown, and the words of the command and of others about the same experiment."""
+    """Return the options of screens, with the words of the command and the arguments that name the experiment."""
     local = ["--local", str(options.local)] if options.local else []
     roots = [word for root in options.root for word in ("--root", str(root))]
     documents = (str(options.experiment), *local, *roots) if options.experiment else ()
@@ -420,15 +421,15 @@ def _view(options: argparse.Namespace) -> printing.View:
 
 
 def _show_skill(of: SkillResult) -> None:
-    """Print what was written, and how agents get the tools that the skill calls."""
+    """Print the written files, and the command that gives agents the tools of the skill."""
     done = "nothing was changed in" if of.unchanged else "replaced" if of.replaced else "wrote"
     sys.stdout.write(one_line(f"{done} {of.directory}: {', '.join(of.files)}") + "\n")
     line = "claude mcp add --scope user torchtune -- scaffold-torchtune serve"
-    sys.stdout.write(f"next, where it has not been done: {line}\n")
+    sys.stdout.write(f"next, if not done yet: {line}\n")
 
 
 def _call(options: argparse.Namespace) -> Call:
-    """Return the call of the tool that does the same."""
+    """Return the equivalent call of a tool."""
     given = {name: vars(options)[name] for name in ("experiment", "local", "names", "template")}
     arguments: dict[str, Any] = {name: str(value) for name, value in given.items() if value is not None}
     if options.setup_script == "bundled":
@@ -441,7 +442,7 @@ def _call(options: argparse.Namespace) -> Call:
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    """Print one JSON document, in ASCII: any terminal and any pipe takes it."""
+    """Print one JSON document in ASCII, which every terminal and pipe accepts."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 

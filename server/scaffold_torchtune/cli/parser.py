@@ -36,7 +36,7 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 
 def _option(usage: str, text: str, **settings: Any) -> tuple[list[str], dict[str, Any]]:
-    """Return the flags and the settings of an option. `usage` is as the help shows it: `-q, --quiet`, `--all`."""
+    """Return the flags and the settings of an option. `usage` has the form of the help: `-q, --quiet`, `--all`."""
     short, _, long = usage.rpartition(", ")
     flag, _, metavar = long.partition(" ")
     return [*([short] if short else []), flag], {"help": text} | ({"metavar": metavar} if metavar else {}) | settings
@@ -193,9 +193,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options of a command line; `positionals` are its arguments that are no options.
+    """Return the options of a command line; `positionals` are its positional arguments.
 
-    Without arguments, print the help and exit like wrong usage: a script that lost its arguments has not succeeded.
+    Without arguments, print the help and exit as after wrong usage, because a script without its arguments has failed.
     """
     made = parser()
     if not arguments:

@@ -1,7 +1,7 @@
-"""How the command line prints for people: lines, tables, findings and progress, plain where there is no terminal.
+"""Output for people: lines, tables, findings and progress, plain if there is no terminal.
 
-Texts come from documents and files: markup in them is not interpreted, and control characters are escaped. Names,
-paths and commands are never broken.
+Texts come from documents and files: markup in them is not interpreted, and control characters are escaped. Names, paths
+and commands are never broken.
 """
 
 import contextlib
@@ -40,19 +40,19 @@ from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 MANY: Final = 40
-"""How many runs, or groups of findings, are printed unless all are wanted."""
+"""The number of runs, or of groups of findings, that are printed without `--all`."""
 
 _NAMES: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-_NAMED: Final = 3  # of findings that are alike, those whose own words are printed
-_GAP: Final = 3  # columns between those of a table
-_WIDE: Final = 500  # where there is no terminal, nothing is wrapped or cut
-_GRID: Final = 120  # but names stand side by side in so many columns
+_NAMED: Final = 3  # similar findings of which the differing words are printed
+_GAP: Final = 3  # characters between the columns of a table
+_WIDE: Final = 500  # width without a terminal, so that nothing is wrapped or cut
+_GRID: Final = 120  # maximum width of a grid of names
 _FIRST: Final = "reading"
 _UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*[^*]{1,80}\*\*[^\n]{0,80}$|\S+")
 
 
 class ProgressBar:
-    """The work that is being done, on a terminal; silent elsewhere, and where the output is for a program."""
+    """The progress of a command on a terminal; silent elsewhere, and if the output is for a program."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description:>9}"), BarColumn(), _Count(), Elapsed())
@@ -61,7 +61,7 @@ class ProgressBar:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(OSError):  # of a terminal that is gone: the work goes on
+        with contextlib.suppress(OSError):  # the terminal was closed; the work continues
             self.update(_FIRST, 0, 0)
             self._bar.start()
         return self
@@ -71,7 +71,7 @@ class ProgressBar:
             self._bar.stop()
 
     def update(self, step: str, done: int, total: int) -> None:
-        """Show that `done` of `total` runs of a step are done; without a total, that the step has begun."""
+        """Show that `done` of `total` runs of a step are done; without a total, that the step has started."""
         with contextlib.suppress(OSError), self._lock:
             if step not in self._tasks:
                 for begun in [name for name in self._tasks if self._is_unmeasured(name)]:
@@ -81,7 +81,7 @@ class ProgressBar:
 
     @property
     def shown(self) -> list[str]:
-        """The steps that are shown, in the order in which they began."""
+        """Return the shown steps, in the order of their start."""
         return [*self._tasks]
 
     def _is_unmeasured(self, step: str) -> bool:
@@ -89,21 +89,21 @@ class ProgressBar:
 
 
 class _Count(MofNCompleteColumn):
-    """How many of how many, where the total is known."""
+    """The number of completed items and the total, if the total is known."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if task.total else Text("")
 
 
 class _Console(Console):
-    """Leaves it to who prints what becomes of a pipe that nobody reads any more."""
+    """A console that leaves a broken pipe to the caller."""
 
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704 - what is being handled
+        raise  # noqa: PLE0704 - the exception that is being handled
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for people: as wide as the terminal, or wide enough for anything where there is none."""
+    """Return a console as wide as the terminal, or wide enough for any line if there is no terminal."""
     made = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = _WIDE
@@ -111,14 +111,14 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def value(of: Scalar) -> str:
-    """Return a value as it stands in a table."""
+    """Return a value in the form of a table cell."""
     if isinstance(of, str):
         return escape(of)
     return "" if of is None else kinds.shortest_number(of) if isinstance(of, float) else str(of)
 
 
 def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> None:
-    """Print one line. On a terminal it is broken between words, never within one; what follows hangs by so many."""
+    """Print one line. On a terminal it is wrapped between words, and further lines are indented by `hang`."""
     line = Text(style=style)
     for part in parts:
         line.append(part if isinstance(part, Text) else one_line(part))
@@ -131,12 +131,12 @@ def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> Non
 
 
 def command(out: Console, label: str, line: str) -> None:
-    """Print a command, to be copied: only the terminal breaks it."""
+    """Print a command to copy, which only the terminal wraps."""
     out.print(Text(one_line(f"{label}{line}")), soft_wrap=True)
 
 
 def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
-    """Print what to do. A line with a long path may be a command, to be copied: only the terminal breaks it."""
+    """Print a fix. A line with a long path may be a command to copy, so only the terminal wraps it."""
     if max(map(cell_len, text.split()), default=0) > out.width // 2:
         out.print(Text(one_line(text), style=style), soft_wrap=True)
     else:
@@ -144,9 +144,9 @@ def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
 
 
 def _breaks(text: str, width: int, hang: int) -> list[int]:
-    """Return before which words a text is broken into lines, all but the first of which hang.
+    """Return the positions of the words that begin a new line; all lines except the first are indented.
 
-    Neither a word is broken, nor what is to be pasted: what stands in backquotes, a line of a list at the end.
+    Words and texts to paste are never broken: text in backquotes, and a list item at the end.
     """
     found: list[int] = []
     begun, indent = 0, 0
@@ -162,18 +162,18 @@ def _breaks(text: str, width: int, hang: int) -> list[int]:
 
 
 def findings(out: Console, found: Iterable[Finding], *, whole: bool = True, notes: bool = True) -> None:
-    """Print findings that are about no single run; see `groups`."""
+    """Print findings about no single run; see `groups`."""
     groups(out, alike(("", each) for each in found), whole=whole, notes=notes)
 
 
 def groups(out: Console, found: Iterable[Alike], *, whole: bool = False, notes: bool = False) -> None:
-    """Print findings, alike ones once, the most serious last: after a command the end of its output is on the screen.
+    """Print findings, similar ones once, the most serious last, where they are visible at the end of the output.
 
     Args:
-        out: where to.
+        out: the console.
         found: the findings, grouped.
-        whole: all of them are printed; else the most serious of very many, and the number of the others.
-        notes: infos are printed too.
+        whole: whether all are printed; otherwise the most serious of very many, and the number of the others.
+        notes: whether infos are printed too.
     """
     printed = [each for each in by_severity(found) if notes or each.first.severity is not Severity.INFO]
     left_out = 0 if whole else max(0, len(printed) - MANY)
@@ -186,7 +186,7 @@ def groups(out: Console, found: Iterable[Alike], *, whole: bool = False, notes: 
 
 
 def _block(out: Console, group: Alike, *, whole: bool) -> None:
-    """Print findings that are alike: the first, the others, and what to do."""
+    """Print similar findings: the first, the others, and the fix."""
     one = group.first
     head = Text(f"  {_NAMES[one.severity]}: ", style=STYLES[one.severity])
     place = f"{one.location()}: " if one.location() else ""
@@ -203,7 +203,7 @@ def _block(out: Console, group: Alike, *, whole: bool) -> None:
 
 
 def _others(group: Alike, *, whole: bool) -> str:
-    """Return where the same was found: `the same in 8 runs: a, b, ...`, `35 more: lines 22 to 56`."""
+    """Return the places of the other findings: `the same in 8 runs: a, b, ...`, `35 more: lines 22 to 56`."""
     others = list(group.others())
     runs, most = group.runs, len(others) if whole else _NAMED
     has_words = any(words for _, _, words in others)
@@ -231,14 +231,14 @@ def _line_word(lines: Sequence[int]) -> str:
 
 
 def _spans(numbers: Sequence[int]) -> Iterator[str]:
-    """Yield sorted numbers with those that follow each other as one: `22 to 56`."""
+    """Yield sorted numbers, with successive numbers as one span: `22 to 56`."""
     for _, each in groupby(enumerate(numbers), lambda item: item[1] - item[0]):
         span = [number for _, number in each]
         yield str(span[0]) if len(span) == 1 else f"{span[0]} to {span[-1]}"
 
 
 def table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """Print a table; where the terminal is too narrow for it without breaking a word, a line for each row."""
+    """Print a table, or a line for each row if the terminal is too narrow for a table with unbroken words."""
     cells = [[cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row] for row in rows]
     widths = _widths([[Text(name) for name in columns], *cells], out.width - 2)
     if widths is None:
@@ -256,7 +256,7 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | Te
 
 
 def grid(out: Console, names: Sequence[str]) -> None:
-    """Print names side by side, column by column, as `ls` does."""
+    """Print names in columns, as `ls` does."""
     width = max(map(cell_len, names), default=0) + 2
     columns = max(1, (min(out.width, _GRID) - 2) // width)
     height = -(-len(names) // columns)
@@ -266,7 +266,7 @@ def grid(out: Console, names: Sequence[str]) -> None:
 
 
 def _widths(rows: Sequence[Sequence[Text]], width: int) -> list[int] | None:
-    """Return how wide the columns of a table are in which no word is broken; None where there is no room for it."""
+    """Return the widths of the columns of a table without broken words; None if the terminal is too narrow."""
     measured = [[_measured(cell) for cell in column] for column in zip(*rows, strict=True)]
     least = [max(cell[0] for cell in column) for column in measured]
     most = [max(cell[1] for cell in column) for column in measured]
@@ -288,7 +288,7 @@ def _measured(cell: Text) -> tuple[int, int]:
 
 
 def names_in(names: Sequence[str], width: int, *, whole: bool) -> str:
-    """Return the names that fit into a line, and how many more there are."""
+    """Return the names that fit into a line, and the number of the others."""
     for most in range(len(names), 1, -1):
         text = few(names, most)
         if whole or cell_len(text) <= width:
@@ -297,7 +297,7 @@ def names_in(names: Sequence[str], width: int, *, whole: bool) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Return as many words of a text as fit into a width, and dots where it has more."""
+    """Return the words of a text that fit into a width, and dots if it has more."""
     kept = ""
     for word in one_line(text).split():
         if kept and cell_len(kept) + cell_len(word) + 5 > width:
@@ -313,11 +313,11 @@ _Run = TypeVar("_Run")
 
 @dataclass(frozen=True)
 class View:
-    """What a person wants to see, and what they typed.
+    """The options of a screen, and the words of the command.
 
-    `whole`: every run, value and finding. `notes`: infos, too. `quiet`: only errors and the verdict. `only` is a
-    pattern of the runs to list, `start` the first of them, counted from 1. `words` are those of the command line.
-    `documents` are the arguments that name the experiment, for another command.
+    `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line,
+    `documents` the arguments that name the experiment, for other commands.
     """
 
     whole: bool = False
@@ -330,18 +330,18 @@ class View:
 
     @property
     def lists(self) -> bool:
-        """Return whether runs are listed, though they are many."""
+        """Return whether runs are listed even if they are many."""
         return self.whole or self.only is not None or self.start is not None
 
     def listed(self, runs: Iterable[_Run]) -> list[_Run]:
-        """Return the runs that are listed: those that match, from the first on."""
+        """Return the listed runs: the runs that match, beginning with the first to list."""
         call = Call("", start=self.start, only=self.only)
         return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
             (self.start or 1) - 1 :
         ]
 
     def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
-        """Return the listed runs of one page; print that none match, or how the next page is shown."""
+        """Return the listed runs of one page; print whether no run matches, or the option that shows the next page."""
         listed = self.listed(runs)
         if not listed and runs and self.lists:
             what = f"no run matches {shown(self.only)}" if self.only else f"there is no run {self.start}"
@@ -353,7 +353,7 @@ class View:
         return listed[:MANY]
 
     def again(self, name: str = "") -> str:
-        """Return the command once more, or another one of that name with the same options."""
+        """Return the same command, or the command `name` with the same options."""
         options = [word for word in self.words[1:] if word not in _ONLY_SHOWN]
         return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
 

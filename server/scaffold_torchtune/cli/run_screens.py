@@ -51,7 +51,7 @@ _GOES_ON: Final = frozenset({"submitted", "running"})
 
 
 def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
-    """Print the status of runs; of more than 40 those alone that run or need a look, and the number of the others."""
+    """Print the status of runs; if they are more than 40, only running runs and runs with a problem, and a count."""
     whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
     _status_line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
@@ -71,14 +71,14 @@ def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  #
         _status_line(out, f"not asked: {reason}", "yellow")
     unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}
     for reason, run in list(unseen.items())[:_NAMED]:
-        _status_line(out, f"not found: {reason}, of {run}", "yellow")
+        _status_line(out, f"not found: {reason}, for {run}", "yellow")
 
 
 def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
-    """Show the status on a terminal again and again, until every run has ended or Ctrl-C; return the last one.
+    """Show the status on a terminal repeatedly, until every run has ended or Ctrl-C; return the last status.
 
     Raises:
-        Refused: the output is no terminal.
+        Refused: the output is not a terminal.
     """
     if not out.is_terminal:
         message = "--watch needs a terminal"
@@ -97,13 +97,13 @@ def _going_on(of: StatusResult) -> bool:
 
 
 def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
-    """Return the screen as one text, which the terminal is given in one piece."""
+    """Return the screen as one text, which is written to the terminal at once."""
     drawn = Console(
         file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
     show_status(drawn, of, view)
-    _status_line(drawn, f"again every {seconds:g} s until all have ended; Ctrl-C ends it", "dim")
+    _status_line(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", "dim")
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())
 
@@ -113,7 +113,7 @@ def _status_line(out: Console, text: str, style: str = "") -> None:
 
 
 def _run_rows(out: Console, runs: Sequence[RunStatus]) -> None:
-    """Print a line for each run; where names leave no room, two: names are never broken."""
+    """Print a line for each run, or two lines if the terminal is too narrow: names are never broken."""
     cells = [_COLUMNS, *(_cells(run) for run in runs)]
     used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells[1:])]
     widths = {index: max(cell_len(row[index]) for row in cells) for index in used}
@@ -166,7 +166,7 @@ _PLACE: Final = re.compile(r"(?<=[a-z]):[0-9]{1,9}(?=\))")
 
 
 def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
-    """Return the causes; of several runs with the same cause and fix one, which names them."""
+    """Return the causes; runs with the same cause and fix share one."""
     alike: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
     for run in runs:
         if cause := run.cause:
@@ -176,7 +176,7 @@ def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
 
 
 def _of_several(names: Sequence[str], cause: Finding) -> Finding:
-    """Return the cause of one run or of several as it is printed: with their names, and a fix for all of them."""
+    """Return the printed cause of one or several runs, with their names and one fix."""
     who, fix = names[0], cause.fix
     if len(names) > 1:
         who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more=', ...')})"
@@ -191,10 +191,10 @@ _QUESTION: Final = "Submit? [y/N] "
 
 
 def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult:
-    """Submit, after it was shown what, and asked on the terminal.
+    """Submit after showing the proposal and asking on the terminal.
 
     Raises:
-        Refused: as `submit` does; or there is no terminal to ask on.
+        Refused: see `submit`; or there is no terminal to ask on.
     """
     wanted = Wanted(options.only, options.at_once, options.arrays, options.failed, options.dry_run)
 
@@ -215,10 +215,10 @@ def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult
 
 
 def show_submission(out: Console, of: SubmitResult, *, quiet: bool = False) -> None:
-    """Print what was submitted, or would be, and what is next."""
+    """Print the submitted or proposed runs, and the next command."""
     experiment = shlex.quote(of.experiment_dir)
     if of.outcome == "nothing":
-        _say(out, f"nothing to submit: no run is scaffolded and not started ({of.states or 'no runs'})")
+        _say(out, f"nothing to submit: no scaffolded run is left to start ({of.states or 'no runs'})")
     elif of.outcome == "planned":
         _plan(out, of)
         _say(out, "dry run: nothing was submitted or written")
@@ -239,7 +239,7 @@ def show_submission(out: Console, of: SubmitResult, *, quiet: bool = False) -> N
 
 
 def _plan(out: Console, of: SubmitResult) -> None:
-    """Print what would be submitted: each array with what it asks for."""
+    """Print the proposal: each array or job with its options."""
     bound = f", at most {of.at_once} at once" if of.at_once else ""
     several = bound and len(of.batches) > 1
     _say(
@@ -253,7 +253,7 @@ def _plan(out: Console, of: SubmitResult) -> None:
     if len(of.batches) > _MOST_JOBS:
         _say(out, f"  ... and {len(of.batches) - _MOST_JOBS} more jobs")
     if of.states:
-        _say(out, f"not among them: {of.states}")
+        _say(out, f"other runs: {of.states}")
     printing.findings(out, of.warnings)
 
 
@@ -268,10 +268,10 @@ def _say(out: Console, *parts: str | Text, style: str = "") -> None:
     out.print(line, soft_wrap=not out.is_terminal)
 
 
-_CONTEXT: Final = 2  # lines around each that differs
-_NARROW: Final = 100  # columns where nothing says how wide the reader's terminal is
+_CONTEXT: Final = 2  # lines around each difference
+_NARROW: Final = 100  # columns if the width of the terminal is not known
 _MARKS: Final = {"equal": " ", "replace": "|", "delete": "<", "insert": ">"}
-"""What stands between the two sides, as sdiff has it."""
+"""The marks between the two sides, as in sdiff."""
 
 
 def show_provenance(out: Console, of: HistoryResult | ExplainResult) -> None:
@@ -297,10 +297,10 @@ def _width(out: Console) -> int:
 
 
 def _versions(out: Console, of: HistoryResult) -> None:
-    """Print the versions, the newest first; those that one call kept of several runs for the same reason as one."""
+    """Print the versions, the newest first; versions of several runs from one call with the same reason are one."""
     runs = list(dict.fromkeys(version.run for version in of.versions))
     if not runs:
-        _folded_line(out, f"{of.run or 'any run'}: nothing was replaced, so no earlier file is kept")
+        _folded_line(out, f"{of.run or 'all runs'}: no file was replaced, so no earlier version is kept")
         return
     whose = of.run or counted(len(runs), "run")
     _folded_line(out, f"{whose}: {counted(len(of.versions), 'earlier version')}, the newest first", "bold")
@@ -312,13 +312,13 @@ def _versions(out: Console, of: HistoryResult) -> None:
         table.add_row(several[0].version, _told(several, with_runs=not of.run))
     out.print(table, width=_width(out))
     if of.unread:
-        _folded_line(out, f"{counted(of.unread, 'older version')} more were not looked into")
+        _folded_line(out, f"{counted(of.unread, 'more older version')} not read")
     line = shlex.join(["scaffold-torchtune", "history", of.experiment_dir, of.run or runs[0], "--diff"])
     kept = f"{HISTORY}/{of.run or 'RUN'}/VERSION"
     edits = f"; backup/TIME in {BACKUP}/TIME/{of.run or 'RUN'}"
     has_edits = any(version.path.startswith(f"{BACKUP}/") for version in of.versions)
-    _folded_line(out, f"where they are: {kept}{edits if has_edits else ''}", "dim")
-    out.print(Text(one_line(f"compare: {line} [VERSION [VERSION]]"), style="dim"), soft_wrap=True)  # to be copied
+    _folded_line(out, f"kept in: {kept}{edits if has_edits else ''}", "dim")
+    out.print(Text(one_line(f"compare: {line} [VERSION [VERSION]]"), style="dim"), soft_wrap=True)  # a command to copy
 
 
 def _sameness(version: KeptVersion) -> tuple[object, ...]:
@@ -326,7 +326,7 @@ def _sameness(version: KeptVersion) -> tuple[object, ...]:
 
 
 def _told(several: list[KeptVersion], *, with_runs: bool) -> Text:
-    """Return why versions were kept, and of which runs."""
+    """Return the reason why versions were kept, and their runs."""
     first = several[0]
     told = Text(one_line(first.reason))
     if with_runs:
@@ -335,32 +335,32 @@ def _told(several: list[KeptVersion], *, with_runs: bool) -> Text:
     for change in first.changes:
         told.append(f"\n{one_line(change)}")
     if first.edited:
-        told.append(f"\nedited by hand: {one_line(', '.join(first.edited))}", style="yellow")
+        told.append(f"\nedited: {one_line(', '.join(first.edited))}", style="yellow")
     size = sum(each.size for each in several)
     told.append(f"\n{one_line(', '.join(first.files)) or 'no file'} ({size / 1000:.1f} kB)", style="dim")
     return told
 
 
 def _comparison(out: Console, of: HistoryResult) -> None:
-    """Print the files of two versions side by side: what differs, with the lines around it."""
+    """Print the files of two versions side by side: the differences with the lines around them."""
     _folded_line(out, f"{of.run}: {of.old} on the left, {of.new} on the right", "bold")
     for each in of.compared:
         absent = {of.old: each.old, of.new: each.new}
         where = [name for name, text in absent.items() if text is None]
         if where:
-            kept = "not there now" if where[0] == "now" else f"not kept in {where[0]}"
+            kept = "missing now" if where[0] == "now" else f"not kept in {where[0]}"
             _folded_line(out, f"{each.name}: {kept}")
         elif not each.differs:
-            _folded_line(out, f"{each.name}: the same")
+            _folded_line(out, f"{each.name}: unchanged")
         elif each.compared:
             _folded_line(out, f"{each.name}: differs")
             out.print(_side_by_side(each, _width(out)), width=_width(out))
     if not of.compared:
-        _folded_line(out, "neither of the two has a file")
+        _folded_line(out, "neither version has a file")
 
 
 def _side_by_side(of: ComparedFile, width: int) -> Table:
-    """Return two texts side by side, in a table as wide as the terminal; long lines are folded."""
+    """Return two texts side by side, in a table as wide as the terminal, with long lines folded."""
     old, new = (of.old or "").splitlines(), (of.new or "").splitlines()
     digits = len(str(max(len(old), len(new))))
     side = max(8, (width - 2 * digits - 7) // 2)
@@ -384,7 +384,7 @@ _Side = tuple[str, str]
 
 
 def _paired_lines(old: list[str], new: list[str]) -> Iterator[tuple[str, _Side, _Side]]:
-    """Yield what stands in each row: how it differs, and the number and text of the line on each side."""
+    """Yield each row: its kind of difference, and the number and text of the line on each side."""
     begun = False
     for group in difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(_CONTEXT):
         if begun:
@@ -403,20 +403,20 @@ def _side(lines: list[str], index: int | None) -> _Side:
 
 _WHAT: Final = {
     "new": "not scaffolded yet",
-    "unchanged": "scaffolded, and as the documents say",
-    "changed": "scaffolded, and the documents say something else by now",
-    "kept": "kept as it was when it started",
+    "unchanged": "scaffolded, and unchanged in the documents",
+    "changed": "scaffolded, but the documents have changed since",
+    "kept": "kept as started",
     "dropped": "no longer in the table of runs",
-    "planned": "as it was scaffolded",
+    "planned": "as scaffolded",
 }
 
 
 def _explanation(out: Console, of: ExplainResult) -> None:
-    """Print settings: value, source, each place, and what it was before; what is so in all runs once."""
+    """Print settings: value, source, places and earlier values; settings that all runs share are printed once."""
     for (what, files), alike in groupby(of.runs, lambda run: (run.what, run.files)):
         names = few([run.directory for run in alike], _NAMED)
         absent = [name for name in RUN_FILES if name not in files]
-        _folded_line(out, f"{names}: {_WHAT[what]}" + (f"; not there: {', '.join(absent)}" if absent else ""), "bold")
+        _folded_line(out, f"{names}: {_WHAT[what]}" + (f"; missing: {', '.join(absent)}" if absent else ""), "bold")
     for runs, settings in groupby(of.settings, lambda each: each.runs):
         if len(of.runs) > 1:
             _folded_line(out, f"{few(runs, _NAMED) if runs else f'all {len(of.runs)} runs'}:", "bold")
@@ -430,9 +430,9 @@ def _setting(out: Console, of: Explained) -> None:
     _folded_line(out, f"  {of.field} = {printing.value(of.value) or 'nothing'}", "cyan")
     places = [Text(one_line(arrival_line(place)), style="" if place.arrived else "bold red") for place in of.places]
     if of.submitted:
-        places.append(Text(one_line(f"the line that submits: {of.submitted}")))
+        places.append(Text(one_line(f"the submit line: {of.submitted}")))
     if of.unproven:
-        places.append(Text("beyond setup_finetune.yaml it is not known where it must arrive", style="yellow"))
+        places.append(Text("it is not known where it must arrive after setup_finetune.yaml", style="yellow"))
     parts = {
         "from": [Text(one_line(of.source))],
         "instead of": [Text(one_line(each)) for each in of.instead_of],

@@ -1,7 +1,7 @@
-"""What the command line prints of each result: what it is about first, then the findings, the verdict and what is next.
+"""The screens of results: the subject first, then the findings, the verdict and the next command.
 
-Of runs it prints what varies and is not in their names, of many runs their levels; `--all` prints the rest, `--notes`
-the findings that are information only.
+Runs are printed with the varying values that their names do not contain, many runs only by their levels; `--all` prints
+the rest, `--notes` the findings that are only information.
 """
 
 import shlex
@@ -49,11 +49,11 @@ _FEW: Final = 4
 _ASKED: Final = 8
 _BUNDLED: Final = "bundled"
 _COMMANDS: Final = {"plan-outdated": "scaffold", "not-rendered": "render"}
-"""The command that ends a refusal for a reason, where that is another than what was refused."""
+"""The next command after a refusal, by finding code, if it differs from the refused command."""
 _WHOLE: Final = "--all shows every run, value and finding"
 
 RunFindings = Iterable[tuple[str, Finding]]
-"""Findings, each with the run that it is about; empty where it is about none."""
+"""Findings, each with its run, or an empty text if it concerns no single run."""
 
 
 _PLAIN: Final = View()
@@ -61,7 +61,7 @@ _Run = TypeVar("_Run")
 
 
 def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool = False) -> None:
-    """Print why nothing was done, or why it was stopped midway: each problem with its place and its fix."""
+    """Print why a command was refused or stopped midway: each problem with its place and its fix."""
     say(out, "Stopped midway: " if midway else "Refused: ", refused.message, style="bold red", hang=2)
     problems = [("", each) for each in (errors_in(refused.problems) if view.quiet else refused.problems)]
     groups(out, alike(problems), whole=view.whole, notes=view.notes)
@@ -74,7 +74,7 @@ def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool
                 out.print(Text(escape(line)), soft_wrap=True)
     _questions(out, refused.ask)
     found = f"{counts}. " if (counts := _told(problems, view)) else ""
-    stays = "What was written stays. Repeat the command to go on from there."
+    stays = "Files already written stay. Repeat the command to continue."
     say(out, found, stays if midway else "No run directory or file was changed.", style="bold", hang=2)
     if refused.problems and not midway:
         ways = {_COMMANDS.get(each.code, "") for each in refused.problems}
@@ -85,11 +85,11 @@ def refusal(out: Console, refused: Refused, view: View = _PLAIN, *, midway: bool
 
 
 def _questions(out: Console, asked: Iterable[Question]) -> None:
-    """Print the values that may be given on the command line instead of in a document."""
-    own = {"setup_script", "started"}  # they have options of their own, which the fix names
+    """Print the values that can be given on the command line instead of in a document."""
+    own = {"setup_script", "started"}  # they have their own options, which the fix names
     asked = [each for each in asked if each.field not in own]
     if asked:
-        say(out, "Values can be given on the command line, too:")
+        say(out, "Values can also be given on the command line:")
     for each in asked[:_ASKED]:
         say(out, f"  --answer {shlex.quote(each.field)}=VALUE  {each.question}", style="dim", hang=4)
     if len(asked) > _ASKED:
@@ -97,7 +97,7 @@ def _questions(out: Console, asked: Iterable[Question]) -> None:
 
 
 def result(out: Console, of: BaseModel, view: View = _PLAIN) -> None:
-    """Print any result of a step, as a person reads it."""
+    """Print any result of a step."""
     if view.quiet:
         _quiet(out, of, view)
         return
@@ -144,7 +144,7 @@ def _quiet(out: Console, of: BaseModel, view: View) -> None:
 
 
 def _details(out: Console, found: RunFindings, view: View) -> None:
-    """Print findings, then how many there are of each severity."""
+    """Print findings, then their number by severity."""
     found = list(found)
     groups(out, alike(found), whole=view.whole, notes=view.notes)
     if told := _told(found, view):
@@ -152,7 +152,7 @@ def _details(out: Console, found: RunFindings, view: View) -> None:
 
 
 def _told(found: RunFindings, view: View) -> str:
-    """Return how many findings there are, of the notes which, and how they are shown."""
+    """Return the number of findings by severity, and the codes of notes that are not shown."""
     counts = Counter(each.severity for _, each in found)
     notes = [each for _, each in found if each.severity is Severity.INFO]
     parts = [
@@ -167,7 +167,7 @@ def _told(found: RunFindings, view: View) -> str:
 
 
 def _codes(found: Iterable[Finding]) -> str:
-    """Return the codes of findings, each with its number where there are several: `not-seen (2), long-warmup`."""
+    """Return the codes of findings, with their numbers if there are several: `not-seen (2), long-warmup`."""
     counts = Counter(each.code for each in found)
     return ", ".join(f"{code} ({count})" if count > 1 else code for code, count in counts.items())
 
@@ -178,7 +178,7 @@ def _next(out: Console, line: str, when: str = "") -> None:
 
 
 def _earlier(out: Console, history: str) -> None:
-    """Print where earlier files are kept that were replaced."""
+    """Print where replaced files are kept."""
     if history:
         say(out, f"{history}; `scaffold-torchtune history` lists them", hang=2)
 
@@ -223,7 +223,7 @@ def _is_same(name: str, runs: Sequence[Mapping[str, Scalar]]) -> bool:
 
 
 def _is_in(directory: str, name: str, of: Scalar, legend: Mapping[str, str]) -> bool:
-    """Return whether a run's name says a value, as a part between underscores: `rank8` of `rank8_lr1e-5`."""
+    """Return whether a run's name contains a value, as a part between underscores: `rank8` in `rank8_lr1e-5`."""
     (part,) = names_by_varying((name,), [{name: of}], legend).names
     return f"_{part}_" in f"_{directory}_"
 
@@ -248,7 +248,7 @@ _DONE: Final = _WOULD | {"changed": "changed"}
 
 
 def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str], *, whole: bool = False) -> None:
-    """Print what becomes of runs that were scaffolded before: numbers, then all that is not unchanged."""
+    """Print the changes of runs that were scaffolded before: numbers, then the groups of changed runs."""
     if of is None or of.is_first:
         return
     say(out, of.summary, style="bold", hang=2)
@@ -264,9 +264,9 @@ def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str],
 
 
 def _group(out: Console, group: results.ChangedRuns, what: str, before: str, *, whole: bool) -> str:
-    """Print what becomes of alike runs: `3 would change, though started: epochs 3 -> 5`, their names, their state.
+    """Print the change of a group of runs: `3 would change, though started: epochs 3 -> 5`, their names and state.
 
-    Returns the changes, which are not told again where they are those of the group `before`.
+    Returns the changes, which are not repeated if they equal the changes of the group `before`.
     """
     started = ", though started" if group.started and group.what == "changed" else ""
     head = f"  {group.count} {what}{started}: "
@@ -282,7 +282,7 @@ def _group(out: Console, group: results.ChangedRuns, what: str, before: str, *, 
 
 
 def _dropped(out: Console, dropped: Sequence[results.ChangedRuns], what: str, *, whole: bool) -> None:
-    """Print the runs that the table has no more, in a block that their states split."""
+    """Print the runs that are no longer in the table, in one block by state."""
     if len(dropped) == 1 and " (" not in dropped[0].state:
         head = f"  {dropped[0].count} {what}, {dropped[0].state}: "
         say(out, head, names_in(dropped[0].runs, out.width - len(head), whole=whole), hang=4)
@@ -297,7 +297,7 @@ def _dropped(out: Console, dropped: Sequence[results.ChangedRuns], what: str, *,
 
 
 def _plan(out: Console, of: results.PlanResult, view: View) -> None:
-    """Print a plan; where runs were scaffolded before, what becomes of them, and all else where the whole is wanted."""
+    """Print a plan; if runs were scaffolded before, their changes, and the rest of the plan only with `--all`."""
     unsettled = any(each.code == "started-run" for each in of.warnings)
     if of.changes.is_first:
         say(out, of.changes.summary, style="bold", hang=2)
@@ -320,24 +320,24 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
 
 
 def _sourced(out: Console, of: results.PlanResult) -> None:
-    """Print where each value comes from."""
+    """Print the source of each value."""
     if sources := _sources(of.runs):
         table(out, ("differs by run", "from"), sources.items())
     _settings(out, "all runs", ((name, each) for name, each in of.common.items() if name not in of.defaults))
 
 
 def _ahead(out: Console, of: results.PlanResult) -> None:
-    """Print what stands in the way of a change, the warnings that the plan before had not, and how many it had."""
+    """Print the findings that block a change, the new warnings, and the number of earlier warnings."""
     asked = [each for each in of.warnings if each.code == "started-run"]
     _answers(out, of.answers)
     for each in asked:
         say(out, each.message, style=STYLES[each.severity], hang=2)
         fix(out, f"  {each.fix}", hang=2)
     warnings = [each for each in of.warnings if each.severity is not Severity.INFO and each not in asked]
-    new = [each for each in warnings if each not in of.told]
+    new = [each for each in warnings if each not in of.repeated]
     counts = [f"{len(new)} new"] if new else []
     counts += (
-        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.told)})"]
+        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.repeated)})"]
         if len(warnings) > len(new)
         else []
     )
@@ -351,22 +351,22 @@ def _ahead(out: Console, of: results.PlanResult) -> None:
 
 
 def _design(out: Console, of: results.PlanResult, view: View, *, with_same: bool = False) -> None:
-    """Print what varies and what follows from it, the rows that are left out, and the runs."""
+    """Print the varying and derived parameters, the skipped rows, and the runs."""
     varying = [f"{name} ({levels})" if (levels := of.levels.get(name)) else name for name in of.varying]
     say(out, "varying: ", ", ".join(varying) or "nothing", hang=2)
     if follows := _follows(of.runs):
-        say(out, "follows: ", ", ".join(f"{name} = {rule}" for name, rule in follows.items()), hang=2)
+        say(out, "derived: ", ", ".join(f"{name} = {rule}" for name, rule in follows.items()), hang=2)
     for name, text in of.legend.items():
         say(out, f"{name}: {text}", hang=2)
     if of.setup != _BUNDLED:
         say(out, f"setup script: {of.setup}", hang=2)
     for row in of.excluded:
-        say(out, f"left out: {row.name} ({row.reason})", hang=2)
+        say(out, f"skipped: {row.name} ({row.reason})", hang=2)
     _runs(out, of, frozenset(follows), view, with_same=with_same)
 
 
 def _follows(runs: Iterable[results.RunPlan]) -> dict[str, str]:
-    """Return the rule of each value that follows from others by the same rule in all runs."""
+    """Return the rule of each derived value that has the same rule in all runs."""
     rules: dict[str, set[str]] = {}
     for run in runs:
         for name in run.derived:
@@ -376,7 +376,7 @@ def _follows(runs: Iterable[results.RunPlan]) -> dict[str, str]:
 
 
 def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: View, *, with_same: bool) -> None:
-    """Print runs with the values that vary among them and that their names do not say; of many only how many."""
+    """Print runs with the varying values that their names do not contain; of many runs only their number."""
     runs = of.runs
     by_run = [(run, run.parameters | run.derived) for run in runs]
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
@@ -412,14 +412,14 @@ def _all_named(
 
 
 def _answers(out: Console, found: Iterable[Answer]) -> None:
-    """Print the user's answers, and the line that would give each in a document."""
+    """Print the user's answers, and the line that adds each to a document."""
     for one in found:
-        said = f"answered: {one.field} is {value(one.value)}; to keep it, write in {one.file}, {one.where}: {one.add}"
+        said = f"answered: {one.field} is {value(one.value)}; to keep it, add to {one.file}, {one.where}: {one.add}"
         say(out, said, hang=2)
 
 
 def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
-    """Return where each value stands that differs by run: its row, or a few of the places and how many more."""
+    """Return the source of each value that differs by run: its row, or some places and the number of the others."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, source in run.sources.items():
@@ -435,12 +435,12 @@ def _render(out: Console, of: results.RenderResult, view: View) -> None:
     _listed(out, of.runs, {run.directory: Text("written" if run.created else "unchanged") for run in of.runs}, view)
     _earlier(out, of.history)
     _details(out, (("", each) for each in (*of.plan_warnings, *of.warnings)), view)
-    say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} already as planned", style="bold")
+    say(out, f"{of.created} setup_finetune.yaml written, {of.unchanged} unchanged", style="bold")
     _next(out, view.other("setup"))
 
 
 def _listed(out: Console, runs: Sequence[_Run], words: Mapping[str, Text], view: View) -> None:
-    """Print what came of each of the runs that --only or --start chose."""
+    """Print the result of each run that --only or --start selects."""
     if view.only is not None or view.start is not None:
         names = [str(getattr(run, "directory", "")) for run in view.page(out, runs)]
         table(out, ("directory", ""), ((name, words[name]) for name in names))
@@ -463,7 +463,7 @@ def _setup_verdict(out: Console, of: results.SetupResult) -> None:
         say(out, Text("setup failed", style="bold red"), f": {of.failed} of {counted(of.processed, 'run')}")
     else:
         unchanged = sum(run.unchanged for run in of.runs)
-        done = f", {unchanged} of them done before" if unchanged else ""
+        done = f", {unchanged} of them unchanged" if unchanged else ""
         say(out, Text("setup done", style="bold green"), f": {counted(of.processed, 'run')}{done}")
 
 
@@ -472,7 +472,7 @@ def _word(run: results.SetupRun) -> Text:
 
 
 def _failures(of: results.SetupResult) -> Iterable[tuple[str, Finding]]:
-    """Yield why the setup of runs failed, and what to do."""
+    """Yield the failures of the setup of runs, with their fix."""
     for run in (run for run in of.runs if not run.ok):
         cause = f"; likely cause: {run.cause}" if run.cause else ""
         message = f"setup failed in {run.directory}: {run.reason}{cause}"
@@ -481,7 +481,7 @@ def _failures(of: results.SetupResult) -> Iterable[tuple[str, Finding]]:
 
 
 _CONSEQUENCES: Final = frozenset({"setup-failed", "missing-file"})
-"""What validation finds of a run whose setup has just failed, and which the failure itself tells."""
+"""Codes of validation that only follow from a failed setup, which is reported itself."""
 
 
 def _verdict_on_runs(of: results.ValidateResult, view: View) -> RunFindings:
@@ -521,7 +521,7 @@ def _checks(out: Console, checks: Iterable[Check]) -> None:
             found.append(f"\nfix: {check.fix}", style="dim")
         rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
     if rows:
-        table(out, ("", "looked at", "found"), rows)
+        table(out, ("", "check", "found"), rows)
 
 
 def _ready(out: Console, of: Readiness) -> None:
@@ -533,10 +533,10 @@ def _ready(out: Console, of: Readiness) -> None:
 
 
 def _is_known(found: Finding, plan: results.PlanResult) -> bool:
-    """Return whether a finding is only counted: an earlier scaffold told it, or `changes` and the verdict do."""
+    """Return whether a finding is only counted: an earlier scaffold, `changes` or the verdict already show it."""
     if plan.changes.is_first:
         return False
-    return found in plan.told or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
+    return found in plan.repeated or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
 
 
 def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
@@ -559,7 +559,7 @@ def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
 
 
 def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[tuple[str, Finding]]:
-    """Return the findings of all steps that are printed, each once; prints which an earlier scaffold printed."""
+    """Return the findings of all steps, each once; print the codes of findings that an earlier scaffold printed."""
     earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
     whole = [*earlier, *(each for each in of.validation.findings if each not in earlier)]
     known = [] if view.whole else [each for each in whole if _is_known(each, of.plan)]
@@ -575,14 +575,16 @@ def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[
 
 
 def _submission(out: Console, of: results.ValidateResult, submit: str, view: View) -> None:
-    """Print how far the runs have come, which of them the line that submits leaves out, and that line."""
+    """Print the states of the runs, the runs that the submit line skips, and the submit line."""
     if of.started:
         say(out, f"states: {of.states}", hang=2)
         left_out = names_in(of.started, 3 * out.width // 2, whole=False)
-        say(out, f"not to submit, as started: {left_out}" if submit else of.left_told, hang=2)
+        say(out, f"skipped as started: {left_out}" if submit else of.left_told, hang=2)
     if submit:
         is_short = view.whole or not out.is_terminal or len(submit) <= results.LONGEST_SUBMIT
         where = "the last line that `grep 'Submit with:' scaffold.log` prints (--all shows it)"
-        out.print(Text(f"submit with: {submit if is_short else where}"), soft_wrap=True)  # to be copied: never broken
+        out.print(
+            Text(f"submit with: {submit if is_short else where}"), soft_wrap=True
+        )  # never broken, so that it can be copied
     if of.tracking:
-        out.print(Text(of.tracking), soft_wrap=True)  # its command is to be copied
+        out.print(Text(of.tracking), soft_wrap=True)  # contains a command to copy

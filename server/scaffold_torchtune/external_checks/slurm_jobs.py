@@ -1,8 +1,8 @@
 """Jobs of SLURM: the runs of an array, its script, its submission, and the states of jobs.
 
 Jobs are submitted by sbatch and released by scontrol. The messages are those of Slurm 22.05 (src/sbatch, src/scontrol),
-tried with a real installation. squeue shows jobs in the queue, sacct those that have ended. States are those of
-squeue(1) and sacct(1), JOB STATE CODES.
+tried with a real installation. squeue lists jobs in the queue, sacct ended jobs. The states are the JOB STATE CODES of
+squeue(1) and sacct(1).
 """
 
 import getpass
@@ -245,16 +245,16 @@ _TASKS: Final = re.compile(
     r"(?:%[0-9]{1,9})?\]",
     re.ASCII,
 )
-_MOST_TASKS: Final = 100_000  # of an array
+_MOST_TASKS: Final = 100_000  # tasks of an array
 _FIELDS: Final = "%i|%T|%M|%l|%r|%Z"
-_MOMENT: Final = 30.0  # seconds for which an answer holds within a call: a scaffold may run scripts for hours
+_MOMENT: Final = 30.0  # seconds for which an answer is reused within a call: a scaffold may run scripts for hours
 
 
 class Job(NamedTuple):
-    """A job: its id, its state as SLURM names it, and the directory that it was submitted in.
+    """A job: its id, its state in SLURM's terms, and the directory in which it was submitted.
 
-    `elapsed` and `limit` are seconds that it has run and may run, None where SLURM does not say. `detail` is why it
-    waits (squeue), or its exit status and signal (sacct: `1:0`).
+    `elapsed` and `limit` are its run time and time limit in seconds, None if SLURM does not give them. `detail` is the
+    reason why it is pending (squeue), or its exit status and signal (sacct: `1:0`).
     """
 
     id: str
@@ -266,17 +266,17 @@ class Job(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, well or not."""
+        """Return whether it has ended, successfully or not."""
         return self.state in _ENDED
 
     @property
     def runs(self) -> bool:
-        """Whether it runs now."""
+        """Return whether it is running."""
         return self.state in _RUNNING
 
 
 class Queue(NamedTuple):
-    """Jobs by the real path of the directory that they were submitted in; `unknown` says why none are.
+    """Jobs by the real path of the directory in which they were submitted; `unknown` is why there is no answer.
 
     Each task of an array is a job: 4711_3.
     """
@@ -290,23 +290,23 @@ class Queue(NamedTuple):
 
 
 def queued(root: Path, request: Request, clusters: str = "") -> Queue:
-    """Return the jobs that wait or run, and those that have ended as far as squeue still knows them (minutes).
+    """Return the pending and running jobs, and the ended jobs that squeue still lists (for minutes).
 
-    They are the user's, and those of all users where others may submit in the experiment, too.
+    They are the user's jobs, or the jobs of all users if others may submit in the experiment too.
 
     Args:
-        root: the experiment directory, where squeue is run.
-        request: may say that SLURM is not to be asked.
-        clusters: names of clusters, where it is not the one of this machine.
+        root: the experiment directory, in which squeue is run.
+        request: may forbid asking SLURM.
+        clusters: names of clusters, if it is not the cluster of this machine.
     """
     output, unknown = _queue(root, request, clusters, f"--format={_FIELDS}")
     return Queue(_by_directory(_jobs(output)), unknown)
 
 
 def named(root: Path, names: Iterable[str], request: Request, clusters: str = "") -> tuple[dict[str, list[Job]], str]:
-    """Return the jobs of some names, as `queued` does, by their names; and why none are, where squeue does not answer.
+    """Return the jobs with some names, as `queued` does, by their names; and the reason if squeue does not answer.
 
-    A name is of letters, digits and `._+-`.
+    A name consists of letters, digits and `._+-`.
     """
     wanted = ",".join(sorted({*names}))
     output, unknown = _queue(root, request, clusters, f"--format=%j|{_FIELDS}", f"--name={wanted}")
@@ -318,21 +318,21 @@ def named(root: Path, names: Iterable[str], request: Request, clusters: str = ""
 
 
 def _queue(root: Path, request: Request, clusters: str, *more: str) -> tuple[str, str]:
-    """Return what squeue prints of the jobs that may be the experiment's, each task of an array on its own line."""
+    """Return the lines of squeue for jobs that may be the experiment's, each task of an array on its own line."""
     whose = [] if others_write(root) else [f"--user={_user()}"]
     where = [f"--clusters={clusters}"] if clusters else []
     given = ["--noheader", "--array", "--states=all", *whose, *where, *more]
     output, unknown = _answer("squeue", given, root, request)
-    return output, "squeue knows more jobs than can be read" if len(output.encode()) >= _MOST else unknown
+    return output, "squeue lists more jobs than can be read" if len(output.encode()) >= _MOST else unknown
 
 
 def ended(root: Path, ids: Iterable[str], request: Request, clusters: str = "") -> Queue:
-    """Return what became of jobs that are in the queue no more, as far as the accounting has them.
+    """Return the ended jobs that the accounting has.
 
     Args:
-        root: where sacct is run.
-        ids: the ids of the jobs; that of an array stands for all its tasks.
-        request: may say that SLURM is not to be asked.
+        root: the directory in which sacct is run.
+        ids: the ids of the jobs; the id of an array stands for all its tasks.
+        request: may forbid asking SLURM.
         clusters: as in `queued`.
     """
     found: list[Job] = []
@@ -356,7 +356,7 @@ def ended(root: Path, ids: Iterable[str], request: Request, clusters: str = "") 
 
 
 def _answer(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
-    """Return what a program of SLURM prints, or why it did not answer; what it said a moment ago in the same call."""
+    """Return the output of a program of SLURM, or why it did not answer; a recent answer in the same call is reused."""
     key = (program, *arguments)
     if (said := request.slurm_said.get(key)) and time.monotonic() - said[0] < _MOMENT:
         return said[1:]
@@ -368,7 +368,7 @@ def _answer(program: str, arguments: Sequence[str], root: Path, request: Request
 def _asked(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
     path = shutil.which(program) if request.sbatch and os.environ.get(sbatch.SWITCH) != "off" else None
     if path is None:
-        return "", f"there is no {program} here" if request.sbatch else "SLURM was not to be asked"
+        return "", f"{program} not found on this machine" if request.sbatch else "asking SLURM is switched off"
     try:
         done = processes.run([os.path.abspath(path), *arguments], root, sbatch.DEADLINE, request.stop, tail=_MOST)  # noqa: PTH100 - a link is called by its own name
     except OSError as error:
@@ -376,7 +376,7 @@ def _asked(program: str, arguments: Sequence[str], root: Path, request: Request)
     if done.ended:
         return "", f"{program} did not answer within {sbatch.DEADLINE:g} s"
     if done.status != 0:
-        lines = done.output.strip().splitlines() or [f"it ended with status {done.status}"]
+        lines = done.output.strip().splitlines() or [f"exit status {done.status}"]
         return "", f"{program} did not answer: {shown(escape(lines[-1]))}"
     return done.output, ""
 
@@ -388,10 +388,10 @@ def _user() -> str:
 def _jobs(output: str) -> list[Job]:
     """Return the jobs of lines `ID|STATE|ELAPSED|LIMIT|DETAIL|DIRECTORY`; `CANCELLED by 1000` is CANCELLED.
 
-    The directory is absolute and may hold anything, also `|`.
+    The directory is absolute and may contain any character, including `|`.
     """
     found: list[Job] = []
-    for line in output.split("\n"):  # a directory may hold other ends of lines
+    for line in output.split("\n"):  # a directory may contain other line ends
         before, slash, directory = line.partition("|/")
         job_id, *rest = before.split("|")
         if not slash or not rest or not rest[0].strip():
@@ -404,7 +404,7 @@ def _jobs(output: str) -> list[Job]:
 
 
 def _each(job_id: str) -> Iterator[str]:
-    """Yield the id of each task of an array that stands for several: `4711_[0,2-4%2]` (squeue(1), job arrays)."""
+    """Yield the id of each task in the id of an array: `4711_[0,2-4%2]` (squeue(1), job arrays)."""
     match = _TASKS.fullmatch(job_id)
     if match is None:
         yield job_id

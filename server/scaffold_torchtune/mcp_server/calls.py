@@ -1,11 +1,11 @@
-"""What clients of the MCP server ask for: calls of tools, and what there is to read besides.
+"""Requests of MCP clients: calls of tools, resources and the prompt.
 
-Of a call: work beside the event loop, progress, cancelling, and questions to the user. A client of the 2026-07-28
-protocol gets the questions as the result of its call, and calls again with the answers; an older one is asked while its
-call waits. Where the client cannot ask, the refusal has the questions, for the agent.
+Calls: work outside the event loop, progress, cancelling, and questions to the user. A client of protocol 2026-07-28
+gets the questions as the result of its call and calls again with the answers; an older client is asked while its call
+waits. If the client cannot ask, the refusal has the questions, for the agent.
 
-To read: readiness, a scaffold's log, plan and files, guides; and the prompt. The pipeline is imported at the first
-reading, so that the server answers soon after its start.
+Resources: readiness, the log, plan, status and files of an experiment, and guides. The pipeline is imported at the
+first read, so that the server starts quickly.
 """
 
 import contextlib
@@ -45,32 +45,32 @@ T = TypeVar("T")
 _LARGEST_STATE: Final = 1_000_000
 GivenAnswers: TypeAlias = dict[str, Any]
 Roots: TypeAlias = Callable[[], tuple[Path, ...]]
-"""Returns the directories that experiments must lie under: the defaults are found at the first call, not before."""
+"""A function that returns the directories that may contain experiments; the defaults are found at the first call."""
 
-_GRACE: Final = 8.0  # seconds that a cancelled step may take to end its scripts and give back the lock
+_GRACE: Final = 8.0  # seconds for a cancelled step to end its scripts and release the lock
 _FROZEN: Final = 60  # seconds without a step of Python, in one call of a library, after which the server ends itself
-_SHARE: Final = 0.2  # seconds in which each thread that computes gets a share of the processor
-_LOOK: Final = 0.02  # seconds between two looks whether a cancelled step has ended
-_BETWEEN: Final = 0.2  # seconds at least between two notices of progress
-_GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # nobody listens any more
+_SHARE: Final = 0.2  # seconds in which each computing thread gets a share of the processor
+_LOOK: Final = 0.02  # seconds between two checks whether a cancelled step has ended
+_BETWEEN: Final = 0.2  # minimum of seconds between two progress notifications
+_GONE = (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)  # the client is disconnected
 
-_ROUNDS: Final = 3  # how often one call asks: an answer that is not taken is asked for again
+_ROUNDS: Final = 3  # a call asks so many times: it asks again for a rejected answer
 _KEY: Final = "answers"
 _RETURNED: Final = "2026-07-28"  # from this version of the protocol on, questions are returned
 _TYPES: Final = {"integer": "integer", "number": "number", "boolean": "boolean", "text": "string"}
 
 _AT_ONCE: Final = 32
-"""How many steps may run at once. Others wait for them, but neither the pipe nor a call that needs no work."""
+"""The number of steps that may run at once. Other steps wait; the pipe and calls that need no work do not."""
 
 _working: set["StepCall"] = set()
-_busy: set[threading.Event] = set()  # set when what reads beside the steps has ended
+_busy: set[threading.Event] = set()  # set when the work of a resource or check has ended
 _is_watched = threading.Event()
 _one_clock = threading.Lock()
 
 
 @functools.cache
 def _places() -> anyio.CapacityLimiter:
-    """Return the places of steps. The threads that read and write the pipe come from anyio's own store."""
+    """Return the limiter of steps. The threads that read and write the pipe use anyio's own limiter."""
     return anyio.CapacityLimiter(_AT_ONCE)
 
 
@@ -80,7 +80,7 @@ def _any_number() -> anyio.CapacityLimiter:
 
 
 async def beside(work: Callable[[], T], *, at_once: bool = False) -> T:
-    """Do something beside the event loop, in its turn among the steps; or `at_once` where it takes a moment."""
+    """Run a function outside the event loop, queued with the steps, or `at_once` if it is fast."""
     ended = threading.Event()
 
     def in_thread() -> T:
@@ -96,7 +96,7 @@ async def beside(work: Callable[[], T], *, at_once: bool = False) -> T:
 
 
 class StepCall:
-    """What a step is handed: whom to tell of its progress, and the event that says that it is to end."""
+    """The context of a running step: a callback for its progress, and an event that requests its end."""
 
     def __init__(self, context: "Context[None, Any]") -> None:
         self.stop = threading.Event()
@@ -106,7 +106,7 @@ class StepCall:
         self._reported = 0.0
 
     def progress(self, step: str, done: int, total: int) -> None:
-        """Tell the client how many runs of a step are done; called in the step's thread."""
+        """Notify the client of the number of completed runs of a step; called in the step's thread."""
         now = time.monotonic()
         if self.stop.is_set() or not total or (done < total and now - self._reported < _BETWEEN):
             return
@@ -118,7 +118,7 @@ class StepCall:
 
 
 async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T:
-    """Run a step in a thread. Where the call is cancelled, the step is told, and waited for a while."""
+    """Run a step in a thread. If the call is cancelled, request the step's end and wait for it for a while."""
     work = StepCall(context)
 
     def in_thread() -> T:
@@ -136,7 +136,7 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
     except anyio.get_cancelled_exc_class():
         work.stop.set()
         with anyio.move_on_after(_GRACE, shield=True):
-            while not work.ended.is_set():  # noqa: ASYNC110 - the thread must not wait for a loop that may be gone
+            while not work.ended.is_set():  # noqa: ASYNC110 - the thread must not wait for a loop that may have ended
                 await anyio.sleep(_LOOK)
         with anyio.CancelScope(shield=True):
             if await _computes(work):
@@ -145,10 +145,10 @@ async def run(step: Callable[[StepCall], T], context: "Context[None, Any]") -> T
 
 
 async def _computes(work: StepCall) -> bool:
-    """Return whether the thread of a step that has not ended uses the processor, where that can be asked.
+    """Return whether the thread of a step that has not ended uses the processor; True if that cannot be determined.
 
-    A thread that waits never takes what `_interrupt` raises; meanwhile it keeps Python 3.11 busy, and where our code is
-    traced, as by coverage, the whole process stands still.
+    A waiting thread never receives the exception of `_interrupt`; until then it keeps Python 3.11 busy, and if the code
+    is traced, as by coverage, the whole process hangs.
     """
     if work.ended.is_set() or not work.thread:
         return False
@@ -161,14 +161,14 @@ async def _computes(work: StepCall) -> bool:
 
 
 def _interrupt(work: StepCall) -> None:
-    """Raise in the thread of a step what Ctrl-C raises: it computes, and did not look whether it is to end."""
+    """Raise KeyboardInterrupt in the thread of a step that computes and did not check for the request to end."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(work.thread), ctypes.py_object(KeyboardInterrupt))
 
 
 def end_when_frozen() -> None:
-    """Let the process end where one call of a library, while a step works, lets no other thread go on for long.
+    """End the process if one call of a library, during a step, blocks all other threads for long.
 
-    Nothing in Python could: neither a cancel nor the end of the input would ever be seen.
+    Nothing in Python could do that: neither a cancellation nor the end of the input would be noticed.
     """
 
     def watch() -> None:
@@ -181,7 +181,7 @@ def end_when_frozen() -> None:
 
 
 def _expect_end() -> None:
-    """Set the clock of the frozen anew: a step does before it begins, as from then on nothing else may go on."""
+    """Restart the timer of `end_when_frozen`; each step does so first, because no other thread may run later."""
     if not _is_watched.is_set():
         return
     with _one_clock, contextlib.suppress(OSError, ValueError, AttributeError):  # there is no stderr
@@ -192,9 +192,9 @@ def _expect_end() -> None:
 
 
 def end_all(number: int, _frame: object = None) -> None:
-    """Handle a signal: end the process when all steps have ended, with the status that shells expect.
+    """Handle a signal: end the process once all steps have ended, with the status that shells expect.
 
-    The event loop cannot do it: it would wait for who reads stdin, which nothing interrupts.
+    The event loop cannot do this: it would wait for the thread that reads stdin, which nothing interrupts.
     """
 
     def end() -> None:
@@ -205,7 +205,7 @@ def end_all(number: int, _frame: object = None) -> None:
 
 
 def end_steps(status: int) -> None:
-    """Let all steps end; where one does not in time, as it computes, end the process with the status."""
+    """Request the end of all steps; if one does not end in time, end the process with the status."""
     working, busy = tuple(_working), tuple(_busy)
     for work in working:
         work.stop.set()
@@ -216,7 +216,7 @@ def end_steps(status: int) -> None:
 
 
 class Reply(NamedTuple):
-    """A step's reply, and where it was refused, why, and the questions that the reply has."""
+    """A step's reply; if it was refused, the message and the questions in the reply."""
 
     data: dict[str, Any]
     message: str = ""
@@ -226,10 +226,10 @@ class Reply(NamedTuple):
 async def answered(
     step: Callable[..., Awaitable[Reply]], given: Mapping[str, Any], context: "Context[None, Any]"
 ) -> dict[str, Any] | InputRequiredResult:
-    """Return the reply to a call, with the user's answers where they were asked and gave some.
+    """Return the reply to a call, after asking the user for missing answers if the client can ask.
 
-    `given` are answers that came with the call. `step` takes the answers so far, and whether its refusal will be
-    followed by a question (`will_ask`), or the user declined one (`declined`).
+    `given` are the answers in the call. `step` gets the answers so far, whether a question will follow its refusal
+    (`will_ask`), and whether the user declined to answer (`declined`).
     """
     if not _can_ask(context):
         return (await step(dict(given), will_ask=False)).data
@@ -246,8 +246,8 @@ async def answered(
         if not reply.questions or last:
             return reply.data
         rounds += 1
-        again = "An answer was not taken. " if any(each.field in answers for each in reply.questions) else ""
-        message = f"{again}{reply.message}. Nothing was written yet; what you answer is used for the plan."
+        again = "An answer was rejected. " if any(each.field in answers for each in reply.questions) else ""
+        message = f"{again}{reply.message}. Nothing was written yet; the plan uses your answers."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
             state = {"answers": answers, "rounds": rounds}
@@ -255,14 +255,14 @@ async def answered(
             return InputRequiredResult(input_requests={_KEY: asked}, request_state=json.dumps(state))
         try:
             response = await context.session.elicit_form(params.message, params.requested_schema, context.request_id)
-        except MCPError:  # it says that it can ask, and does not
+        except MCPError:  # the client claims that it can ask, but cannot
             return (await step(answers, will_ask=False)).data
 
 
 def _state(text: str | None, given: Mapping[str, Any]) -> tuple[int, GivenAnswers]:
-    """Return how often was asked, and the answers so far, from what the client was told to hand back.
+    """Return the number of rounds and the answers so far, from the state that the client returned.
 
-    A client may hand back anything: what we did not write is not taken, and its questions begin anew.
+    A client may return anything: an invalid state is ignored, and the questions start again.
     """
     from scaffold_torchtune.system.serialization import read_json
 
@@ -276,14 +276,14 @@ def _state(text: str | None, given: Mapping[str, Any]) -> tuple[int, GivenAnswer
 
 
 def _can_ask(context: "Context[None, Any]") -> bool:
-    """Return whether the client asks with forms: it says so, or says no more than that it asks."""
+    """Return whether the client supports forms: it says so, or declares elicitation without a mode."""
     capabilities = context.client_capabilities
     asks = capabilities.elicitation if capabilities else None
     return asks is not None and (asks.form is not None or asks.url is None)
 
 
 def _accepted(response: Any) -> GivenAnswers | None:
-    """Return the answers of a form; None where the user declined or dismissed it."""
+    """Return the answers of a form; None if the user declined or dismissed it."""
     if not isinstance(response, ElicitResult) or response.action != "accept":
         return None
     content = response.content or {}
@@ -291,7 +291,7 @@ def _accepted(response: Any) -> GivenAnswers | None:
 
 
 def _schema(questions: Iterable[Question]) -> dict[str, Any]:
-    """Return a flat form: one field for each question."""
+    """Return the schema of a flat form with one field for each question."""
     properties = {}
     for each in questions:
         kind = {"type": "string", "enum": list(each.options)} if each.options else {"type": _TYPES[each.kind]}
@@ -301,7 +301,7 @@ def _schema(questions: Iterable[Question]) -> dict[str, Any]:
 
 _SCHEME: Final = "torchtune://"  # a path follows the kind of resource: torchtune://log/path/to/experiment
 _JSON, _MARKDOWN = "application/json", "text/markdown"
-# The guides that SKILL.md links to, for clients that have the server and not the skill.
+# The guides that SKILL.md links to, for clients without the skill.
 _GUIDES: Final = {
     "torchtune": "The eight steps in detail",
     "documents": "How documents are read",
@@ -309,12 +309,12 @@ _GUIDES: Final = {
     "recipes": "Recipes, methods and Weights & Biases",
     "troubleshooting": "Every finding code, its cause and fix",
 }
-# The path is checked against the server's roots, like that of any tool.
+# The path is checked against the server's roots, like the path of a tool.
 _PATHS = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 
 
 def add_resources(server: MCPServer[Any], roots: Roots) -> None:
-    """Add the resources to a server whose experiments must lie under one of `roots`."""
+    """Add the resources to a server for experiments below one of `roots`."""
     for name, title in _GUIDES.items():
         uri, file = f"{_SCHEME}guide/{name}", shipped("workflows", f"{name}.md")
         guide = FileResource(uri=uri, name=f"guide-{name}", title=title, mime_type=_MARKDOWN, path=file, description="")
@@ -322,7 +322,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
     @server.resource(f"{_SCHEME}doctor", name="doctor", title="Is this machine ready?", mime_type=_JSON)
     async def doctor() -> str:
-        """Python, roots, claude.local.md, modules, conda, setup script, torchtune, SLURM: each with its fix."""
+        """Check Python, roots, claude.local.md, modules, conda, setup script, torchtune, SLURM: each with its fix."""
         return await _readiness(roots, None)
 
     def template(
@@ -333,12 +333,12 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
     @template("doctor", "experiment", "Is this machine ready for an experiment?", _JSON)
     async def doctor_for(experiment: str) -> str:
-        """The same for an experiment, with its absolute path: torchtune://doctor/path/to/experiment."""
+        """Check this machine for an experiment, given by its absolute path: torchtune://doctor/path/to/experiment."""
         return await _readiness(roots, experiment)
 
     @template("log", "experiment", "scaffold.log of an experiment", "text/plain")
     async def log(experiment: str) -> str:
-        """The steps with their times and results; the end of a long log: torchtune://log/path/to/experiment."""
+        """Return the steps with times and results, or the end of a long log: torchtune://log/path/to/experiment."""
 
         def read(request: "Request") -> str:
             from scaffold_torchtune.pipeline import state
@@ -349,7 +349,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
     @template("plan", "experiment", "The plan of an experiment", _JSON)
     async def plan(experiment: str) -> str:
-        """The frozen plan, in the format of plan_runs: torchtune://plan/path/to/experiment."""
+        """Return the frozen plan, in the format of plan_runs: torchtune://plan/path/to/experiment."""
 
         def read(request: "Request") -> str:
             from scaffold_torchtune.pipeline import state
@@ -361,12 +361,12 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 
     @template("status", "experiment", "The status of the runs of an experiment", _JSON)
     async def status_of(experiment: str) -> str:
-        """State, progress, loss, time and cause of failure of each run: torchtune://status/path/to/experiment."""
+        """Return state, progress, loss, time and cause of failure by run: torchtune://status/path/to/experiment."""
         return await _read(_status, experiment, roots)
 
     @template("run", "file", "A file of a run", "text/plain")
     async def run(file: str) -> str:
-        """setup_finetune.yaml, finetune.yaml or finetune.slurm: torchtune://run/path/to/experiment/RUN/finetune.yaml."""
+        """Return one of the three files of a run: torchtune://run/path/to/experiment/RUN/finetune.yaml."""
 
         def read(request: "Request") -> str:
             from scaffold_torchtune.pipeline import state
@@ -383,7 +383,7 @@ def _status(request: "Request") -> str:
 
 
 async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
-    """Return what is read of an experiment, or the refusal, as JSON."""
+    """Return the text of a resource, or the refusal as JSON."""
     return await beside(lambda: _text(read, path, roots))
 
 
@@ -402,7 +402,7 @@ def _text(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
 
 
 async def _readiness(roots: Roots, experiment: str | None) -> str:
-    """Return what doctor finds, or its refusal, as JSON."""
+    """Return the findings of doctor, or its refusal, as JSON."""
 
     def read(request: "Request") -> str:
         from scaffold_torchtune.pipeline import diagnosis
@@ -440,5 +440,5 @@ def add_prompt(server: MCPServer[Any]) -> None:
     def scaffold_torchtune(
         experiment: Annotated[str, Field(description="The experiment directory. Default: the project directory.")] = "",
     ) -> str:
-        """From experiment_summary.md and claude.local.md to checked run directories; asks for what is missing."""
+        """Create validated run directories from experiment_summary.md and claude.local.md; ask for missing values."""
         return _PROMPT.format(where=escape(experiment.strip() or _project(), limit=4096))

@@ -437,7 +437,7 @@ def _required_by_runs(
 
 
 def parse_result(experiment: Experiment, directory: str) -> ParseResult:
-    """Return the experiment as parse_summary does."""
+    """Return the experiment as the result of parse_summary."""
     settings = [*experiment.config.items(), *experiment.environment.items()]
     settings += [(f"models.{model.name}", model.path) for model in experiment.models]
     settings += [(f"template.{name}", setting) for name, setting in experiment.template.items()]

@@ -159,6 +159,8 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     if result.passed:
         checked = f"{result.checked} of {result.planned} runs checked"
         verdict = f"All parameters validated: {checked}{result.kept_told}, no difference"
+        if any(each.code == "sbatch-unavailable" for each in result.findings):
+            verdict += "; the scripts were not tested with sbatch"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
             summary = (
@@ -201,7 +203,7 @@ def _sentences(findings: Iterable[Finding]) -> str:
 
 
 class SubmittedJob(NamedTuple):
-    """A job that was submitted: its id, its runs, and how many of an array's run at once, where that is bounded."""
+    """A submitted job: its id, its runs, and the largest number of runs at once, if it is limited."""
 
     job: str
     runs: Sequence[str]
@@ -210,7 +212,7 @@ class SubmittedJob(NamedTuple):
 
 
 def submit_entry(jobs: Sequence[SubmittedJob]) -> Entry:
-    """Return the entry of what one call submitted."""
+    """Return the entry of the submissions of one call."""
     runs = [run for one in jobs for run in one.runs]
     at_once = next((f", at most {one.at_once} at once" for one in jobs if one.at_once), "")
     told = [

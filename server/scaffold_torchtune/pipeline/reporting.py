@@ -1,7 +1,7 @@
 """`status` and `report`: the state, progress and cause of failure of each run, and the whole experiment.
 
-`status` writes nothing. `report` makes a page, a Markdown text or a CSV table. The page is renewed after each scaffold
-once the user has asked for it, as long as nobody has edited it.
+`status` writes nothing. `report` writes a page, or prints a Markdown text or a CSV table. Once the page is written,
+each scaffold and validation updates it unless it was edited.
 """
 
 import fnmatch
@@ -51,26 +51,26 @@ from scaffold_torchtune.torchtune_facts.facts import load
 
 _VERDICTS: Final = {
     "complete": "validation passed",
-    "failed": "the last validation failed, or was stopped midway",
-    "open": "not validated since files were made",
+    "failed": "the last validation failed or was stopped midway",
+    "open": "not validated since the last change of files",
 }
 _NAMED: Final = 8
 _LONG_END: Final = 1_048_576
-"""Bytes of the end of an output that are read where fewer do not show why its job failed."""
+"""The number of bytes at the end of an output that are read if fewer do not show why its job failed."""
 
 _SETTINGS: Final = ("batch_size", "mem", "time", "lr")
-"""The settings whose place in a document a fix names."""
+"""The settings for which a fix names the line of a document."""
 
 
 def status(request: Request, only: str | None = None) -> StatusResult:
     """Return the status of each planned run, in the plan's order.
 
     Args:
-        request: names the experiment; may say that SLURM is not to be asked.
+        request: names the experiment; may forbid asking SLURM.
         only: a pattern of run directories or Run Names; None for all.
 
     Raises:
-        Refused: no experiment is there, nothing was rendered yet, or no run matches.
+        Refused: the experiment does not exist, nothing was rendered yet, or no run matches.
     """
     directory = experiment_directory(request)
     with Tree(directory) as tree:
@@ -94,13 +94,13 @@ def _matching(plan: Plan, only: str | None) -> Sequence[PlannedRun]:
     found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
     if not found:
         names = [run.directory for run in plan.runs]
-        message = did_you_mean(only, names, f"no run is called {shown(only)}.")
+        message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
         raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
     return found
 
 
 class _Look(NamedTuple):
-    """A run with its state, and the output of its last job: its path, and what it shows."""
+    """A run with its state, and the path and content of the output of its last job."""
 
     run: PlannedRun
     state: RunState
@@ -117,7 +117,7 @@ def _of_run(tree: Tree, run: PlannedRun, found: RunState) -> RunStatus:
         [each for each in found.unseen if not found.unasked or found.unasked not in each],
     )
     if look.path and output is None:
-        unseen.append(f"{look.path} (not a file that can be read)")
+        unseen.append(f"{look.path} (not a readable file)")
     last = output.last if output else None
     epochs = run.integer("epochs", 1)
     return RunStatus(
@@ -148,7 +148,7 @@ def _job_state(job: JobState | None) -> str:
 
 
 def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
-    """Find the output of the last job: that of a job that waits or has just begun need not exist yet."""
+    """Find the output of the last job; a pending or just started job may have no output yet."""
     outputs = job_outputs(tree, run.directory)
     ids = {job_id: name for name, job_id in outputs.items()}
     current = found.job.id if found.job else next(iter(found.jobs[-1:]), "")
@@ -158,17 +158,17 @@ def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
 
 
 def _epochs_done(look: _Look) -> int | None:
-    """Return the epochs whose checkpoint is saved: in the output directory, else as the output says."""
-    if look.state.epochs is not None:
+    """Return the number of epochs that were trained: from the output directory, else from the job's output."""
+    if look.state.epochs is not None and not look.state.unseen:
         return look.state.epochs
     output = look.output
-    if output is None or output.first is None:
-        return None
-    return output.first.epoch - 1 + output.saved
+    if output is None or output.first is None or output.last is None:
+        return look.state.epochs or None
+    return max(output.first.epoch - 1 + output.saved, output.last.epoch - 1, look.state.epochs or 0)
 
 
 def _problem(tree: Tree, look: _Look) -> Finding | None:
-    """Return why the run failed, or why it is not well though it runs or has ended; None where all is well."""
+    """Return why the run failed, or the problem of a running or finished run; None if there is none."""
     found, output = look.state, look.output
     if found.state in {"planned", "scaffolded"}:
         return None
@@ -188,7 +188,7 @@ def _problem(tree: Tree, look: _Look) -> Finding | None:
 
 
 def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
-    """Return the cause; a loss that is no number goes before the end that SLURM made of the job."""
+    """Return the cause; a loss that is not finite has priority over the end of the job by SLURM."""
     lost = not_well(end, asked, output, None) if seen is None or seen.code in ENDED_BY_SLURM else None
     if lost is not None:
         return lost
@@ -196,7 +196,7 @@ def _why_failed(seen: Symptom | None, end: JobEnd, asked: Requested, output: Job
 
 
 def _asked(tree: Tree, look: _Look) -> Requested:
-    """Return what the run asked for: as its finetune.yaml and finetune.slurm have it, else as it was planned."""
+    """Return the requests of the run: from its finetune.yaml and finetune.slurm, else from the plan."""
     run = look.run
     files, _ = read_files(tree, run)
     config = files.readable_config.data if files.readable_config else {}
@@ -248,25 +248,26 @@ _MOST_LOG: Final = 400_000  # bytes of the log's end
 
 
 class ReportResult(Model):
-    """A report that was written, or is to be printed."""
+    """A report that was written, or that the caller prints."""
 
     form: ReportForm
-    path: str = Field(default="", description="the file that was written; empty where the text is to be printed")
-    text: str = Field(default="", exclude=True, description="what is to be printed")
+    path: str = Field(default="", description="the file that was written; empty if the text is printed")
+    text: str = Field(default="", exclude=True, description="the text to print")
     verdict: str
     runs: int
 
 
 def report(request: Request, form: ReportForm, output: str | None = None) -> ReportResult:
-    """Make a report of an experiment as it is now.
+    """Write or return a report of an experiment in its present state.
 
     Args:
-        request: the experiment. What `validate` asks, is asked here too. `overwrite`: a file in the way is replaced.
-        form: what to make.
-        output: the file to write, `-` to print; None: scaffold.html in the experiment, the other forms are printed.
+        request: the experiment; SLURM and torchtune are asked as by `validate`. With `overwrite`, an existing file is
+            replaced.
+        form: the form of the report.
+        output: the file to write, or `-` to print; if None, the page is scaffold.html, and other forms are printed.
 
     Raises:
-        Refused: nothing was rendered yet; or a file in the way is not a page as it was made here.
+        Refused: nothing was rendered yet, or an existing file is not an unedited page of this tool.
     """
     with Tree(experiment_directory(request)) as tree:
         made = _collect(tree, request)
@@ -289,7 +290,7 @@ def _write(path: Path, data: bytes, request: Request) -> None:
     """Write a file that the user named.
 
     Raises:
-        Refused: something is in its place that is no page as it was made here, or the file system says no.
+        Refused: an existing file is not an unedited page of this tool, or the file cannot be written.
     """
     name = escape(str(path))
     try:
@@ -297,26 +298,26 @@ def _write(path: Path, data: bytes, request: Request) -> None:
         publish({path: data})
     except OSError as error:
         message = f"cannot write {name}: {error.strerror}"
-        raise refuse("write-failed", message, file=name, fix="name another file with --output") from error
+        raise refuse("write-failed", message, file=name, fix="give a different file with --output") from error
 
 
 def _check(there: bytes | None, name: str, request: Request) -> None:
-    """Refuse to replace what is not a page as it was made here."""
+    """Refuse to replace a file that is not an unedited page of this tool."""
     if there is None or request.overwrite or is_unedited(there):
         return
-    what = "was edited since it was made" if is_page(there) else "is not a report of scaffold-torchtune"
-    fix = "name another file with --output, or move it away to keep it, or replace it with --overwrite"
+    what = "was edited since it was generated" if is_page(there) else "was not generated by this tool"
+    fix = "give a different file with --output, move it away to keep it, or replace it with --overwrite"
     raise refuse("edited-output", f"{name} {what}", file=name, fix=fix)
 
 
 def renew(request: Request, validated: ValidateResult | None = None) -> Finding | None:
-    """Renew the page where it is there as it was made; return a warning where that is not possible.
+    """Update the page if it exists and was not edited; return a warning if that fails.
 
-    Nothing is written where nothing but the time would change, nor over a file that was not made here.
+    Nothing is written if only the time would change, or if this tool did not generate the file.
 
     Args:
         request: the experiment.
-        validated: the verdict; None: it is found anew.
+        validated: the verdict; if None, the experiment is validated.
     """
     with Tree(experiment_directory(request)) as tree:
         if tree.kind(layout.PAGE) != "file":
@@ -333,14 +334,14 @@ def renew(request: Request, validated: ValidateResult | None = None) -> Finding 
                     tree.write(layout.PAGE, page(made).encode())
         except Refused as refused:
             reason = refused.problems[0] if refused.problems else None
-            message = f"{layout.PAGE} was not renewed: {reason.message if reason else refused.message}"
-            fix = reason.fix if reason else "make it again with: scaffold-torchtune report"
+            message = f"{layout.PAGE} was not updated: {reason.message if reason else refused.message}"
+            fix = reason.fix if reason else "generate it again with: scaffold-torchtune report"
             return finding("report-outdated", message, severity=Severity.WARNING, file=layout.PAGE, fix=fix)
     return None
 
 
 def with_page(request: Request, result: ValidateResult) -> ValidateResult:
-    """Renew the page after a verdict; where that is not possible, the verdict says so."""
+    """Update the page after a verdict; if that fails, add a warning to the verdict."""
     found = renew(request, result)
     return result.model_copy(update={"findings": (*result.findings, found)}) if found else result
 
@@ -366,7 +367,7 @@ def _needs(plan: Plan) -> dict[str, RunCost]:
 
 
 def _log(tree: Tree) -> list[LogEntry]:
-    """Return the last entries of scaffold.log; none where it cannot be read."""
+    """Return the last entries of scaffold.log; none if it cannot be read."""
     with suppress(Refused):
         start = max(0, tree.size(layout.LOG) - _MOST_LOG)
         text = (tree.read(layout.LOG, start=start) or b"").decode(errors="replace")

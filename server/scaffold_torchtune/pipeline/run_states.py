@@ -1,8 +1,8 @@
-"""How far each run has come: what its jobs, its slurm-*.out and its output directory show.
+"""The state of each run, from its jobs, its slurm-*.out and its output directory.
 
-.scaffold/jobs.json has the jobs that were submitted. A submission is recorded before sbatch is called, with a name that
-no other job has: who is killed before the id is recorded finds the job again by that name. Its job is held until the id
-is recorded, and starts no earlier.
+.scaffold/jobs.json has the submitted jobs. A submission is recorded before sbatch is called, with a unique name: if the
+call is killed before the id is recorded, the next call finds the job by that name. The job is held until its id is
+recorded, and does not start earlier.
 """
 
 import functools
@@ -48,11 +48,11 @@ RunDirectory = Annotated[str, AfterValidator(_safe)]
 
 
 class Submission(Model):
-    """What one call of sbatch submits: an array, whose task N is the Nth of `runs` from 0, or a single run.
+    """The submission by one call of sbatch: an array, in which task N is run N of `runs` from 0, or a single run.
 
-    `name` is the job's name, with `token` in it. `job` is the id that sbatch answered. It is `intended` until that is
-    recorded, then `held`, and `released` once SLURM may start it. `logged` says whether scaffold.log has it. `at` is
-    when the call began that submitted it. `script` is the file of an array's script, and `digest` its SHA-256.
+    `name` is the job's name, which contains `token`. `job` is the id that sbatch returned. The progress is `intended`
+    until the id is recorded, then `held`, and `released` once SLURM may start the job. `logged` is whether scaffold.log
+    has it. `at` is the start of the submitting call. `script` is the file of an array's script, `digest` its SHA-256.
     """
 
     token: Word
@@ -69,18 +69,18 @@ class Submission(Model):
     logged: bool = False
 
     def ids(self, job: str = "") -> Iterator[tuple[str, str]]:
-        """Yield each run with the id of its job; `job` is one that is not recorded yet."""
+        """Yield each run with the id of its job; `job` is an id that is not recorded yet."""
         base = job or self.job
         for number, run in enumerate(self.runs):
             yield run, f"{base}_{number}" if self.is_array else base
 
     @property
     def folder(self) -> str:
-        """The directory with the links to an array's runs, by their numbers."""
+        """Return the directory with the numbered links to an array's runs."""
         return f"{layout.ARRAYS}/{self.token}"
 
     def run_of(self, job_id: str) -> str | None:
-        """Return the run whose job has an id, which may not be recorded."""
+        """Return the run of the job with an id, which may not be recorded yet."""
         base, _, _ = job_id.partition("_")
         return next((run for run, each in self.ids(base) if each == job_id), None)
 
@@ -94,7 +94,7 @@ class Submissions(Model):
     @classmethod
     def _are_distinct(cls, found: tuple[Submission, ...]) -> tuple[Submission, ...]:
         if len({one.token for one in found}) != len(found):
-            raise ValueError("one submission stands there twice")
+            raise ValueError("a submission is given twice")
         return found
 
     def jobs(self) -> dict[str, list[tuple[str, str]]]:
@@ -106,36 +106,34 @@ class Submissions(Model):
         return found
 
     def intended(self) -> tuple[Submission, ...]:
-        """Return those whose job is not known: a call was killed, or sbatch did not answer."""
+        """Return the submissions without a known job: a call was killed, or sbatch did not answer."""
         return tuple(one for one in self.submissions if not one.job)
 
     def replaced(self, changed: Submission) -> "Submissions":
-        """Return them with one that has changed, or is new."""
+        """Return the submissions with one added or replaced."""
         others = {one.token: one for one in self.submissions} | {changed.token: changed}
         return Submissions(submissions=tuple(others.values()))
 
     def without(self, dropped: Submission) -> "Submissions":
-        """Return them without one."""
+        """Return the submissions without one."""
         return Submissions(submissions=tuple(one for one in self.submissions if one.token != dropped.token))
 
 
-_FIX: Final = (
-    f"put {layout.JOBS} back from a backup; or, where no job of this experiment waits or runs (squeue --me), remove it"
-)
+_FIX: Final = f"restore {layout.JOBS} from a backup; or remove it, if squeue --me lists no job of this experiment"
 
 
 def load_jobs(tree: Tree) -> Submissions:
-    """Return what was submitted. Raises `Refused` where the file cannot be read, or is not what we write."""
+    """Return the recorded submissions. Raise `Refused` if the file cannot be read or is not valid."""
     return state.load_model(tree, layout.JOBS, Submissions.model_validate_json, _FIX) or Submissions()
 
 
 def save_jobs(tree: Tree, submissions: Submissions) -> None:
-    """Write what was submitted, durably."""
+    """Write the submissions durably."""
     state.save(tree, layout.JOBS, submissions)
 
 
 _ASKED: Final = 20
-"""Jobs of a run of which SLURM is asked what became of them: the last ones."""
+"""The number of a run's last jobs that sacct is asked about."""
 
 _TIMES: Final = ("elapsed", "limit")
 _EXIT: Final = re.compile(r"[0-9]{1,5}:[0-9]{1,5}", re.ASCII)
@@ -145,18 +143,18 @@ _JOB_OUTPUT: Final = re.compile(r"slurm-([0-9]{1,18}(?:_[0-9]{1,9})?)\.out", re.
 def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[str, RunState]:
     """Return the state of each run, by its directory.
 
-    A run is started where a job of it was submitted, waits or runs, where it has a slurm-*.out, or where its output
-    directory holds what a training leaves. It is finished where sacct says so or as many epochs as planned are there,
-    and has failed where sacct says so, or where squeue answers and knows no job of it. SLURM is asked only where
-    something was scaffolded.
+    A run is started if a job of it was submitted, is pending or running, if it has a slurm-*.out, or if its output
+    directory has results of a training. It is finished if sacct reports that, or if all planned epochs are saved. It
+    has failed if sacct reports that, or if squeue answers and lists no job of it. SLURM is asked only if something was
+    scaffolded.
 
     Args:
         tree: the experiment directory.
-        runs: as they were planned when they were scaffolded.
-        request: may say that SLURM is not to be asked.
+        runs: the runs as they were planned when they were scaffolded.
+        request: may forbid asking SLURM.
 
     Raises:
-        Refused: what tells of the jobs that were submitted cannot be read.
+        Refused: the record of submitted jobs cannot be read.
     """
     runs = list(runs)
     if not runs:
@@ -170,7 +168,7 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
         of_slurm = jobs.of(run.directory, outputs)
         results = inspect_results(path) if path else None
         resumes = run.value("resume_from_checkpoint") is True
-        if (resumes and results) or of_slurm.past_ids:  # maybe of what was replaced since
+        if (resumes and results) or of_slurm.past_ids:  # they may belong to files that were replaced since
             record = state.load_record(tree, run.directory)
             before = record.past if record else ()
             of_slurm = of_slurm.without(before)
@@ -190,7 +188,7 @@ def states_of(tree: Tree, runs: Iterable[PlannedRun], request: Request) -> dict[
 
 
 class _RunJobs(NamedTuple):
-    """The jobs of a run: in the queue, as the accounting has them, and ids of which neither knows; why none are."""
+    """The jobs of a run in the queue and in the accounting, ids that neither has, and the reason if none is known."""
 
     queued: tuple[Job, ...] = ()
     accounted: tuple[Job, ...] = ()
@@ -199,20 +197,20 @@ class _RunJobs(NamedTuple):
 
     @property
     def past_ids(self) -> tuple[str, ...]:
-        """The ids of those that have ended, or that nobody knows."""
+        """Return the ids of the jobs that have ended or are unknown."""
         return (*(job.id for job in (*self.queued, *self.accounted) if job.has_ended), *self.lost)
 
     def without(self, ids: Container[str]) -> "_RunJobs":
-        """Return them without some that trained what was replaced since."""
+        """Return the jobs without the jobs of files that were replaced since."""
         queued, accounted = (tuple(job for job in each if job.id not in ids) for each in (self.queued, self.accounted))
         lost = tuple(each for each in self.lost if each not in ids)
         return self._replace(queued=queued, accounted=accounted, lost=lost)
 
 
 class _Jobs:
-    """The jobs of an experiment's runs, by the directory that they were submitted in, their records, and outputs.
+    """The jobs of an experiment's runs, by the directory of their submission, by their records, and by their outputs.
 
-    The tasks of an array were submitted in the experiment directory: they are known by the record, or by slurm-*.out.
+    The tasks of an array were submitted in the experiment directory: they are found by the record, or by slurm-*.out.
     """
 
     def __init__(self, tree: Tree, left: Mapping[str, Mapping[str, str]], request: Request) -> None:
@@ -235,9 +233,9 @@ class _Jobs:
     def _found_by_name(
         self, tree: Tree, records: Submissions, request: Request
     ) -> tuple[dict[str, list[Job]], frozenset[str]]:
-        """Return the jobs of each run that no record has the id of, and the runs of which squeue does not say.
+        """Return the jobs of each run with unrecorded ids, and the runs for which squeue does not answer.
 
-        A call that submits was killed; or somebody submitted an array's script by hand.
+        Such jobs exist if a submitting call was killed, or if the user submitted an array's script.
         """
         ours = {job_id.partition("_")[0] for each in self._recorded.values() for job_id, _ in each}
         there = self._queued[""].jobs.get(str(self._root), ())
@@ -258,7 +256,7 @@ class _Jobs:
         return found, frozenset(in_doubt)
 
     def of(self, directory: str, outputs: Mapping[str, str]) -> _RunJobs:
-        """Return the jobs of a run, given the ids in the names of its outputs."""
+        """Return the jobs of a run, including the ids in the names of its outputs."""
         at = str(self._root / directory)
         queued = [*self._queued[""].jobs.get(at, ()), *self._named.get(directory, ())]
         accounted = [*self._ended[""].jobs.get(at, ())]
@@ -279,13 +277,13 @@ class _Jobs:
         )
 
     def _is_here(self, job: Job, directory: str) -> bool:
-        """Return whether a job was submitted here, or where nothing is any more, as the experiment was moved."""
+        """Return whether a job was submitted here, or in a directory that no longer exists because of a move."""
         place = real_path(job.directory)
         return place in {self._root, self._root / directory} or not is_there(place)
 
 
 def _output_directory(root: Path, run: PlannedRun) -> str:
-    """Return where a run's outputs are: those in the run's own directory moved with the experiment."""
+    """Return the output directory of a run; outputs in the run's own directory move with the experiment."""
     path = arrivals.output_dir(run) or ""
     own = f"{root}/{run.directory}/artifacts"
     return own if run.value("project_dir") and not is_there(path) and is_there(own) else path
@@ -296,12 +294,12 @@ def _is_scaffolded(tree: Tree, run: PlannedRun) -> bool:
 
 
 def job_outputs(tree: Tree, directory: str) -> dict[str, str]:
-    """Return the names of a run's slurm-JOB.out, each with the id of its job; of an array's task, slurm-4711_3.out."""
+    """Return the names of a run's slurm-JOB.out with the ids of their jobs; an array's task has slurm-4711_3.out."""
     return {name: match[1] for name in tree.names(directory) if (match := _JOB_OUTPUT.fullmatch(name))}
 
 
 def last_output(outputs: Mapping[str, str]) -> str:
-    """Return the name of the output of the last job; nothing where there is none."""
+    """Return the name of the output of the last job; an empty text if there is none."""
     return max(outputs, key=lambda name: _number_of(outputs[name]), default="")
 
 
@@ -309,11 +307,11 @@ _BEGINNING: Final = 65_536
 _PIECES: Final = 60
 _PIECE: Final = 2_048
 END: Final = 65_536
-"""Bytes of the end of a job's output that are read: a thousand lines. A step takes two of them."""
+"""The number of bytes read at the end of a job's output: a thousand lines. A step takes two lines."""
 
 
 def read_job_output(tree: Tree, path: str, end: int = END) -> JobOutput | None:
-    """Return what a job's output shows, however large it is; None where it cannot be read."""
+    """Return the parsed output of a job of any size; None if it cannot be read."""
     try:
         return read_output(tree.read_parts(path, _BEGINNING, end, pieces=_PIECES, length=_PIECE))
     except Refused:
@@ -321,7 +319,7 @@ def read_job_output(tree: Tree, path: str, end: int = END) -> JobOutput | None:
 
 
 def _has_failed(tree: Tree, directory: str, outputs: Mapping[str, str], lost: Iterable[str]) -> bool:
-    """Return whether the output of the last job ends in what ends a job, where SLURM cannot be asked."""
+    """Return whether the output of the last job shows a failure, for a run that SLURM has no answer about."""
     name = last_output(outputs)
     if not name or any(_number_of(job_id) > _number_of(outputs[name]) for job_id in lost):
         return False
@@ -332,16 +330,14 @@ def _has_failed(tree: Tree, directory: str, outputs: Mapping[str, str], lost: It
 def _state(
     run: PlannedRun, outputs: Mapping[str, str], of_outputs: tuple[str, Results | None], of_slurm: _RunJobs
 ) -> RunState:
-    """Return the state of a run by what is in its directories, and by its jobs."""
+    """Return the state of a run, from its directories and its jobs."""
     (path, results), unknown = of_outputs, of_slurm.unknown
-    # What the accounting has as not ended counts where the queue itself does not answer.
+    # If squeue does not answer, the jobs that have not ended according to the accounting are used.
     known = (*of_slurm.queued, *(of_slurm.accounted if unknown else ()))
     waiting = list({job.id: job for job in known if not job.has_ended}.values())
     past = sorted((job for job in (*of_slurm.accounted, *of_slurm.queued) if job.has_ended), key=_number)
     left = results.names if results else ()
-    lost = [
-        f"job {job_id} was submitted" if job_id else "a job of it may have been submitted" for job_id in of_slurm.lost
-    ]
+    lost = [f"job {job_id} was submitted" if job_id else "a job may have been submitted" for job_id in of_slurm.lost]
     evidence = [f"job {job.id} is {job.state}" for job in waiting]
     evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
     evidence += [few(sorted(outputs), _LISTED)] if outputs else []
@@ -373,7 +369,7 @@ def _state(
 
 
 def _last_job(waiting: Sequence[Job], past: Sequence[Job]) -> JobState | None:
-    """Return the job that counts: the last that waits or runs, else the last that has ended."""
+    """Return the current job: the last that is pending or running, else the last that has ended."""
     job = max(waiting, key=_number) if waiting else past[-1] if past else None
     if job is None:
         return None
@@ -391,6 +387,6 @@ def _number(job: Job) -> tuple[int, int, str]:
 
 
 def _number_of(job_id: str) -> tuple[int, int, str]:
-    """Return what jobs are sorted by: their number, and that of an array's task."""
+    """Return the sort key of a job: its number, and the number of an array's task."""
     base, _, task = job_id.partition("_")
     return int(re.sub(r"[^0-9].*", "", base) or 0), int(re.sub(r"[^0-9].*", "", task) or 0), job_id

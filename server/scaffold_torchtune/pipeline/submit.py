@@ -1,8 +1,8 @@
-"""`submit`: hand runs to SLURM, each of them once, however often and wherever a call is stopped.
+"""`submit`: submit runs to SLURM, each only once, even if calls are killed at any point.
 
-A submission is recorded as intended, with a name that no other job has; sbatch makes the job, held; its id is recorded;
-the job is released. Who is stopped in between leaves a job that does not start: the next call finds it by its name,
-records and releases it. Where squeue does not answer nothing is submitted.
+A submission is recorded as intended, with a unique name; sbatch creates a held job; its id is recorded; the job is
+released. A call that is killed in between leaves a job that does not start: the next call finds it by its name, records
+and releases it. If squeue does not answer, nothing is submitted.
 """
 
 import fnmatch
@@ -30,15 +30,15 @@ from scaffold_torchtune.system.files import Tree, make_directories, sha256
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, RUN_FILES
 
 _LISTED: Final = 4
-_LONGEST_NAME: Final = 60  # of an experiment, in a job's name
+_LONGEST_NAME: Final = 60  # characters of an experiment's name in a job's name
 _TOKEN: Final = 4  # bytes
-_END: Final = 1_000_000  # bytes of the log in which an entry is looked for
+_END: Final = 1_000_000  # bytes at the end of the log that are searched for an entry
 
 
 class Wanted(NamedTuple):
-    """What is to be submitted: runs whose directory or name matches `only`, at most `at_once` of them at a time.
+    """The selection: runs with a directory or name that matches `only`, at most `at_once` of them at a time.
 
-    `failed`: those that have failed, too. `dry_run`: nothing is written or submitted.
+    With `failed`, failed runs too. With `dry_run`, nothing is written or submitted.
     """
 
     only: str | None = None
@@ -49,34 +49,34 @@ class Wanted(NamedTuple):
 
 
 class Batch(Model):
-    """What one call of sbatch submits: an array of runs, or one run."""
+    """The runs of one call of sbatch: an array, or one run."""
 
     runs: tuple[str, ...]
     script: str = Field(description="the script, relative to the experiment")
-    asks: tuple[str, ...] = Field(description="the options of sbatch that all runs share")
-    job: str = Field(default="", description="id of the job or array; empty where it was not submitted")
+    asks: tuple[str, ...] = Field(description="the options of sbatch that all its runs share")
+    job: str = Field(default="", description="id of the job or array; empty if not submitted")
 
 
 class SubmitResult(Model):
-    """What was submitted, or would be."""
+    """The batches that were submitted, or would be."""
 
     experiment: str
     experiment_dir: str
     outcome: Literal["nothing", "planned", "declined", "submitted", "stopped"]
     batches: tuple[Batch, ...] = ()
     at_once: int | None = None
-    states: str = Field(default="", description="how far the runs have come that are not submitted")
+    states: str = Field(default="", description="the states of the other runs")
     warnings: tuple[Finding, ...] = ()
-    problems: tuple[Finding, ...] = Field(default=(), description="what kept runs from being submitted or started")
+    problems: tuple[Finding, ...] = Field(default=(), description="why runs were not submitted or started")
 
     @property
     def runs(self) -> int:
-        """How many runs were submitted, or would be."""
+        """Return the number of runs that were submitted, or would be."""
         return sum(len(each.runs) for each in self.batches if each.job or self.outcome in {"planned", "declined"})
 
 
 class _Proposal(NamedTuple):
-    """What would be submitted, the jobs that wait or run, and what tells whether the runs are still the same."""
+    """The batches to submit, the pending and running jobs, and a fingerprint to detect changes of the runs."""
 
     plan: Plan
     groups: tuple[tuple[Script, ...], ...]
@@ -87,21 +87,21 @@ class _Proposal(NamedTuple):
 
 
 def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], bool]) -> SubmitResult:
-    """Submit the runs that are scaffolded, validated and not started.
+    """Submit the runs that are scaffolded, valid and not started.
 
     Args:
         request: the experiment.
-        wanted: which of them, and how.
-        confirm: shows what would be submitted, and returns whether it shall be.
+        wanted: the selection of runs and the options.
+        confirm: shows the proposal, and returns whether the user accepts it.
 
     Raises:
-        Refused: nothing was submitted, as runs did not pass validation, SLURM does not answer or take a script, or
-            another call is at work. `Stopped` where something was written before.
+        Refused: nothing was submitted, because validation failed, SLURM does not answer or rejects a script, or another
+            call is running. `Stopped` if something was already written.
     """
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
         if missing := slurm_jobs.missing(request):
-            message = f"there is no {' and no '.join(missing)} to ask here"
+            message = f"{' and '.join(missing)} not found on this machine"
             raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
         held = () if wanted.dry_run else _settle(tree, request)
         found = _propose(tree, request, wanted)
@@ -116,14 +116,14 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
         with apply.writing(tree):
             request.slurm_said.clear()
             if _fingerprint(tree, plan, states_of(tree, plan.runs, request)) != found.fingerprint:
-                message = "runs were submitted or changed since it was shown what would be submitted"
+                message = "runs were submitted or changed after the proposal was shown"
                 raise refuse("runs-changed", message, fix="submit again")
             _refuse_foreign(tree, found.result.batches)
             with midway():
                 return _Submitting(tree, found, request, wanted).all()
 
 
-# --- what would be submitted ------------------------------------------------------------------------------------------
+# --- the proposal -----------------------------------------------------------------------------------------------------
 
 
 def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
@@ -155,7 +155,7 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     verdict = steps.verdict(tree, plan, request, states)
     if not verdict.passed:
         problems = [*verdict.findings, *(each for run in verdict.runs for each in run.findings)]
-        raise Refused("nothing was submitted, as validation did not pass", errors_in(problems))
+        raise Refused("nothing was submitted, because validation failed", errors_in(problems))
     scripts = [slurm_jobs.read_script(run, _text(tree, run)) for run in runs]
     clusters = next((script.clusters for script in scripts if script.clusters), "")
     most = slurm_jobs.largest_array(clusters, tree.root, request) if wanted.arrays and len(scripts) > 1 else 1
@@ -169,33 +169,35 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
 
 def _refuse_unknown(unknown: str) -> None:
     if unknown:
-        message = f"which runs have jobs is not known, so nothing was submitted: {unknown}"
-        raise refuse("queue-unknown", message, fix="repeat it once squeue answers")
+        message = f"nothing was submitted, because it is not known which runs have jobs: {unknown}"
+        raise refuse("queue-unknown", message, fix="repeat the command once squeue answers")
 
 
 def _refuse_expanded(root: str) -> None:
-    """Refuse a directory in whose name SLURM would fill something in, so that a job's log has no place (Slurm 22.05).
+    """Refuse a directory if SLURM would replace a part of its name, so that a job's log has no place (Slurm 22.05).
 
-    It fills in `%j` and the like in the working directory, too, and a backslash there means that nothing is filled in
+    It replaces `%j` and similar patterns in the working directory too, and with a backslash in it, it replaces none
     (src/slurmd/common/fname.c, fname_create).
     """
     if found := sorted({character for character in root if character in "%\\" or not character.isprintable()}):
         named = " and ".join(map(shown, found))
-        message = (
-            f"the path of the experiment, {shown(root)}, holds {named}, so that SLURM would find no place for logs"
-        )
+        message = f"the path of the experiment, {shown(root)}, contains {named}, so SLURM cannot write logs"
         raise refuse("unsafe-path", message, file=escape(root), fix="rename the directory, then scaffold again")
 
 
 def _meant(plan: Plan, only: str | None) -> list[PlannedRun]:
-    """Return the runs that a pattern of directories or names means, in the plan's order."""
+    """Return the runs that a pattern of directories or names matches, in the plan's order."""
     if only is None:
         return list(plan.runs)
     found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
     if not found:
         message = did_you_mean(only, [run.directory for run in plan.runs], f"{shown(only)} matches no run.")
         raise refuse(
-            "invalid-value", message, field="only", actual=escape(only), fix="name a run, or a pattern: 'rank8*'"
+            "invalid-value",
+            message,
+            field="only",
+            actual=escape(only),
+            fix="give the name of a run, or a pattern: 'rank8*'",
         )
     return found
 
@@ -205,7 +207,7 @@ def _text(tree: Tree, run: PlannedRun) -> str:
 
 
 def _fingerprint(tree: Tree, plan: Plan, states: Mapping[str, RunState]) -> Mapping[str, object]:
-    """Return what tells whether runs are the same later: their files, whether they are started, and the plan."""
+    """Return a fingerprint to detect later changes: the runs' files, the started runs, and the plan."""
     now = state.load_plan(tree)
     files = {run.directory: state.hashes_of(tree, run.directory, RUN_FILES) for run in plan.runs}
     started = {name: (each.state, each.jobs) for name, each in states.items() if each.started}
@@ -232,7 +234,7 @@ def _script_name(number: int) -> str:
 
 
 def _test(tree: Tree, plan: Plan, groups: Iterable[Sequence[Script]], request: Request) -> None:
-    """Refuse what SLURM says that it would not take; nothing is submitted where one of several is refused."""
+    """Refuse scripts that SLURM would reject; if one of several is rejected, nothing is submitted."""
     problems: list[Finding] = []
     for group in groups:
         first = group[0]
@@ -246,7 +248,7 @@ def _test(tree: Tree, plan: Plan, groups: Iterable[Sequence[Script]], request: R
         if reason := slurm_jobs.test(call, request):
             problems.append(_not_taken(group, reason))
     if problems:
-        raise Refused("nothing was submitted, as SLURM would not take it", problems)
+        raise Refused("nothing was submitted, because SLURM would reject it", problems)
 
 
 def _given(script: Script) -> tuple[str, ...]:
@@ -255,31 +257,31 @@ def _given(script: Script) -> tuple[str, ...]:
 
 def _not_taken(group: Sequence[Script], reason: str) -> Finding:
     names = few([script.run.directory for script in group], _LISTED)
-    message = f"sbatch does not take {names}: {reason}"
+    message = f"sbatch rejected {names}: {reason}"
     limit = re.search(r"Max[A-Za-z]*(Submit|Jobs|Array)", reason)
-    fix = "correct what it names, then submit again"
+    fix = "correct the option that it names, then submit again"
     if limit:
-        fix = "submit fewer runs at a time: --only PATTERN; and the rest once jobs have ended"
+        fix = "submit fewer runs at a time with --only PATTERN, and the rest once jobs have ended"
     return finding("submit-refused", message, actual=group[0].run.directory, fix=fix)
 
 
 def _unseen(runs: Sequence[str]) -> Iterator[Finding]:
-    """Yield the runs that seem to have failed, while it cannot be seen whether they did."""
+    """Yield the runs that may have failed, if that cannot be determined."""
     if runs:
-        message = f"whether {few(runs, _LISTED)} failed cannot be seen from here; not submitted again"
-        fix = "look at what they left; --failed --only RUN submits one of them again"
+        message = f"it is not known whether {few(runs, _LISTED)} failed; not submitted again"
+        fix = "check their results; --failed --only RUN submits one of them again"
         yield finding("outcome-unseen", message, actual=runs[0], fix=fix)
 
 
 def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
-    """Yield the variables that sbatch would have taken for options, and which no script gives."""
+    """Yield the variables that sbatch would read as options, and that no script gives."""
     given = {name for script in scripts for name, _ in script.effective}
     stand_for = sbatch.STANDS_FOR
     for name in slurm_jobs.ignored():
         if stand_for.get(name) not in given:
-            message = f"the variable {escape(name)} is set here, and is not passed to sbatch"
+            message = f"the variable {escape(name)} is set, but is not passed to sbatch"
             option = stand_for.get(name)
-            fix = f"give {option} in claude.local.md, then scaffold again" if option else "nothing, if it is not needed"
+            fix = f"give {option} in claude.local.md, then scaffold again" if option else "no action if not needed"
             yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
 
 
@@ -291,18 +293,18 @@ def _job_name(experiment: str, token: str) -> str:
 
 
 class _Submitting:
-    """Submits one batch after the other; under the experiment's lock."""
+    """The submission of one batch after the other, under the experiment's lock."""
 
     def __init__(self, tree: Tree, found: _Proposal, request: Request, wanted: Wanted) -> None:
         self._tree, self._found, self._request, self._wanted = tree, found, request, wanted
         self._records = load_jobs(tree)
         self._at = request.now()
         self._problems = list(found.result.problems)
-        self._before: list[str] = list(found.jobs)  # what the next batch waits for, where only so many may run
+        self._before: list[str] = list(found.jobs)  # the jobs that the next batch waits for, if `at_once` is given
         self._alone: list[str] = []  # single jobs since then
 
     def all(self) -> SubmitResult:
-        """Submit all of them; the first that is not taken is the last."""
+        """Submit all batches; stop at the first that is rejected."""
         if self._found.verdict:
             times = (self._request.now(), self._request.now())
             journal.close(self._tree, self._found.plan, self._found.verdict, times)
@@ -325,7 +327,7 @@ class _Submitting:
         return one
 
     def _intended(self, group: Sequence[Script], number: int) -> Submission:
-        """Record what is to be submitted, and write what it needs: nothing of that is submitted yet."""
+        """Record a batch as intended and write the files that it needs, before it is submitted."""
         token = secrets.token_hex(_TOKEN)
         is_array = _is_array(group)
         one = Submission(
@@ -352,7 +354,7 @@ class _Submitting:
         return one
 
     def _submitted(self, one: Submission, group: Sequence[Script]) -> str:
-        """Submit it, held, record the id, and release it; return the id, or nothing where there is no job."""
+        """Submit a held job, record its id, and release it; return the id, or an empty text if there is no job."""
         first = group[0]
         waits = self._dependency(first, is_array=one.is_array)
         if one.is_array:
@@ -367,8 +369,8 @@ class _Submitting:
             return ""
         job = answer.job or self._job_by_name(one)
         if not job:
-            message = f"whether {few(one.runs, _LISTED)} were submitted is not known: {answer.said}"
-            fix = "submit again: the job is looked for first; it is held, and does not start by itself"
+            message = f"it is not known whether {few(one.runs, _LISTED)} were submitted: {answer.said}"
+            fix = "submit again; that first searches for the job, which is held and does not start by itself"
             self._problems.append(finding("submit-unanswered", message, actual=one.runs[0], fix=fix))
             return ""
         held = one.model_copy(update={"job": job, "clusters": answer.cluster or one.clusters, "progress": "held"})
@@ -382,9 +384,9 @@ class _Submitting:
         return _base(job.id for job in found.get(one.name, ()))
 
     def _dependency(self, script: Script, *, is_array: bool) -> tuple[str, ...]:
-        """Return the option by which at most so many runs of the experiment run at once.
+        """Return the option that limits the number of the experiment's runs at once.
 
-        An array, which bounds itself, waits for all that was submitted before it; a job for the one so many before it.
+        An array, which limits itself, waits for all earlier jobs; a single job waits for the job `at_once` before it.
         """
         most, alone = self._wanted.at_once, self._alone
         if most is None:
@@ -402,30 +404,30 @@ class _Submitting:
 
 
 def _refuse_foreign(tree: Tree, batches: Iterable[Batch]) -> None:
-    """Refuse to write an array's script over a file that is not ours, or that somebody edited."""
+    """Refuse to replace a file with an array's script if it was edited or not generated by this tool."""
     ours = {one.digest for one in load_jobs(tree).submissions}
     for script in [each.script for each in batches if "/" not in each.script]:
         if state.hash_of(tree, script) not in {None, *ours}:
-            message = "it is not as scaffold-torchtune wrote it, and the script of an array would be written there"
+            message = "edited since it was generated, or not generated by this tool; an array's script would replace it"
             raise refuse("edited-output", message, file=script, fix=f"move it away: mv {script} my_{script}")
 
 
 def _make_folder(tree: Tree, run: str, folder: str) -> None:
-    """Make a directory for logs, which SLURM does not make."""
+    """Create a directory for logs, because SLURM does not create it."""
     path = tree.root / run / folder
     try:
         make_directories(path)
     except OSError as error:
-        message = f"cannot make {shown(str(path))}, which the script names for logs: {error.strerror}"
+        message = f"cannot create {shown(str(path))}, which the script names for logs: {error.strerror}"
         raise refuse(
-            "write-failed", message, file=f"{run}/{FINETUNE_SLURM}", fix="make it, then submit again"
+            "write-failed", message, file=f"{run}/{FINETUNE_SLURM}", fix="create it, then submit again"
         ) from error
 
 
 def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
-    """Forget a submission that made no job, with what was written for it; return the others."""
+    """Remove a submission that created no job, with its files; return the others."""
     if one.is_array:
-        with suppress(Refused):  # a script that somebody edited, or put a directory in the place of
+        with suppress(Refused):  # an edited script, or a directory instead of it
             if one.script and state.hash_of(tree, one.script) == one.digest:
                 tree.remove(one.script)
         if tree.kind(one.folder):
@@ -436,7 +438,7 @@ def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
 
 
 def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submission], request: Request) -> list[Finding]:
-    """Release a job that is recorded; return what kept it from that."""
+    """Release a recorded job; return the problem if that failed."""
     reason = slurm_jobs.release(one.job, one.clusters, tree.root, request)
     if reason:
         request.slurm_said.clear()
@@ -451,16 +453,16 @@ def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submissi
     return []
 
 
-# --- what an earlier call left ----------------------------------------------------------------------------------------
+# --- leftovers of an earlier call -------------------------------------------------------------------------------------
 
 
 def _settle(tree: Tree, request: Request) -> tuple[Finding, ...]:
-    """Complete what an earlier call left: find jobs that it did not record, release those that are held, log them.
+    """Complete an earlier call that was killed: find its unrecorded jobs, release the held jobs, and log them.
 
-    Returns what keeps jobs from starting.
+    Returns the problems that prevent jobs from starting.
 
     Raises:
-        Refused: squeue does not answer; or another call is at work.
+        Refused: squeue does not answer, or another call is running.
     """
     if not _is_open(load_jobs(tree)):
         return ()
@@ -493,18 +495,18 @@ def _is_open(records: Submissions) -> bool:
 
 
 def _base(ids: Iterable[str]) -> str:
-    """Return the id of the first job of those, without the number of an array's task; nothing where there is none."""
+    """Return the id of the first job, without the number of an array's task; an empty text if there is no job."""
     return min((job.partition("_")[0] for job in ids), key=int, default="")
 
 
 def _started_as(tree: Tree, one: Submission) -> str:
-    """Return the id of the job by which tasks of an array say that they were started."""
+    """Return the id of the job that started tasks of an array, from the links that the tasks created."""
     links = (tree.link_target(f"{one.folder}/{task}.started") for task in range(len(one.runs)) if one.is_array)
     return next((target for target in links if target and re.fullmatch(r"[0-9]{1,18}", target)), "")
 
 
 def _log(tree: Tree, records: Submissions) -> None:
-    """Log the submissions that are not logged yet, one entry for each call that made them."""
+    """Log the submissions that are not logged yet, one entry for each call."""
     calls: dict[datetime, list[Submission]] = {}
     for one in records.submissions:
         if one.job and not one.logged:
@@ -513,7 +515,7 @@ def _log(tree: Tree, records: Submissions) -> None:
         told = [journal.SubmittedJob(one.job, one.runs, one.is_array, one.at_once) for one in some]
         text = journal.format_entries([journal.submit_entry(told)], at)
         end = max(0, tree.size(layout.LOG) - _END)
-        if text not in (tree.read(layout.LOG, start=end) or b""):  # of a call that was killed here
+        if text not in (tree.read(layout.LOG, start=end) or b""):  # already logged by a call that was killed here
             tree.append(layout.LOG, text)
         for one in some:
             records = records.replaced(one.model_copy(update={"logged": True}))

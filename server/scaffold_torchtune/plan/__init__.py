@@ -246,12 +246,12 @@ _STARTED_AS = {
 
 
 def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Collection[str] = ()) -> Changes:
-    """Return what becomes of runs, alike ones together; without groups where nothing was scaffolded before.
+    """Return the changes of runs, grouped; without groups if nothing was scaffolded before.
 
     Args:
-        found: what becomes of each run.
-        done: it has been done.
-        replaced: the started runs that are to be replaced.
+        found: the change of each run.
+        done: whether the changes have been made.
+        replaced: the started runs to replace.
     """
     if all(each.kind == "new" for each in found):
         summary = f"{counted(len(found), 'run')}: all new" if found else ""
@@ -283,24 +283,24 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
 
 
 def states_told(states: Mapping[str, RunState | None]) -> str:
-    """Return how many runs are in each state, the few of a state by name, and what cannot be seen from here."""
+    """Return the number of runs in each state, the names if they are few, and the sources that cannot be read."""
     by_state: dict[str, list[str]] = {}
     for name, each in states.items():
         by_state.setdefault(each.state if each else "planned", []).append(name)
     order = [state for state in get_args(RunProgress) if state in by_state]
     counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
     unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
-    return ", ".join(counts) + (f"; not seen from here: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+    return ", ".join(counts) + (f"; not known: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
 
 
 def _named(state: str, names: Sequence[str]) -> str:
-    """Return the names of runs that have a state worth a look, where they are few."""
+    """Return the names of runs in a state that needs attention, if they are few."""
     told = state in {"submitted", "running", "failed"} and len(names) <= _NAMED_RUNS
     return f" ({', '.join(names)})" if told else ""
 
 
 def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
-    """Return runs that are not unchanged, alike ones together; where that is many groups, those of the same fields."""
+    """Return the groups of changed runs; if they are too many, runs with the same fields are one group."""
     exact: dict[tuple[Any, ...], list[RunChange]] = {}
     rough: dict[tuple[Any, ...], list[RunChange]] = {}
     for each in found:
@@ -314,12 +314,12 @@ def _groups(found: Iterable[RunChange]) -> tuple[ChangedRuns, ...]:
 
 
 def _by_kind(key: tuple[Any, ...]) -> tuple[int, bool]:
-    """Return where a group stands: by what becomes of it, started ones first."""
+    """Return the sort key of a group: by its change, started runs first."""
     return key[1], key[0]
 
 
 def change_line(group: ChangedRuns, most: int) -> str:
-    """Return what becomes of alike runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
+    """Return the change of a group of runs in one line: `changed (36 runs: a, ...): epochs 3 -> 5; finished`."""
     told = "; ".join(filter(None, (", ".join(group.fields), group.state)))
     runs = f"{counted(group.count, 'run')}: " if group.count > 1 else ""
     return f"{group.what} ({runs}{few(group.runs, most)})" + (f": {told}" if told else "")
@@ -340,7 +340,7 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
 
 
 def changed_fields(found: Iterable[RunChange]) -> list[str]:
-    """Return what becomes of values, each once with how many runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
+    """Return the changed values, each once with its number of runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
     groups: dict[FieldChange, list[FieldChange]] = {}
     for run in found:
         for each, shared in zip(run.fields, run.shared, strict=True):
@@ -349,7 +349,7 @@ def changed_fields(found: Iterable[RunChange]) -> list[str]:
 
 
 def _changed_field(alike: Sequence[FieldChange]) -> str:
-    """Return what becomes of a value in some runs, of several changes the first: `epochs 3 -> 5 (summary.md:48)`."""
+    """Return the change of a value in some runs, the first of several: `epochs 3 -> 5 (summary.md:48)`."""
     old, new = _old_and_new(alike[0])
     others = len({(each.old, each.new) for each in alike}) - 1
     sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
@@ -359,7 +359,7 @@ def _changed_field(alike: Sequence[FieldChange]) -> str:
 
 
 def _old_and_new(change: FieldChange) -> tuple[str, str]:
-    """Return both values as people write them; of long texts a part from where they differ."""
+    """Return both values as people write them; long texts are cut to the part where they differ."""
     texts = [
         "nothing" if each is None else each if isinstance(each, str) else kinds.written(each)
         for each in (change.old, change.new)
@@ -374,13 +374,13 @@ def _old_and_new(change: FieldChange) -> tuple[str, str]:
 def plan_result(
     plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
 ) -> PlanResult:
-    """Return the plan as plan_runs does: what differs by run, and what all runs share.
+    """Return the plan as the result of plan_runs: the values of each run, and the values that all runs share.
 
     Args:
         plan: the plan.
-        changes: what becomes of each run.
-        before: the warnings of the plan before.
-        replaced: the started runs that are to be replaced.
+        changes: the change of each run.
+        before: the warnings of the previous plan.
+        replaced: the started runs to replace.
     """
     compared = changes_of(changes, replaced=replaced)
     kinds_of = {} if compared.is_first else {each.directory: each.kind for each in changes}
@@ -394,13 +394,13 @@ def plan_result(
         "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
         "changes": compared,
-        "told": _told_before(plan.warnings, before),
+        "repeated": _told_before(plan.warnings, before),
     }
     return PlanResult(**shared_fields(plan, PlanResult) | own)
 
 
 def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings of which there were as many before, by code and field: their texts may count other runs."""
+    """Return findings of which the previous plan had as many, by code and field: their texts may count other runs."""
 
     def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
         return Counter((each.code, each.field) for each in found)
@@ -411,7 +411,7 @@ def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Fin
 
 
 def _levels(values: Sequence[Scalar]) -> str:
-    """Return the levels of a parameter, each with its number of runs; where there are many, those that fewest have."""
+    """Return the levels of a parameter, each with its number of runs; of many levels, those with the fewest runs."""
     counts = Counter(values)
     if len(counts) == len(values):
         return f"{len(values)} levels, each in one run"
@@ -427,7 +427,7 @@ def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
 
 
 def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
-    """Return what a run has of its own, with its sources; what is derived is computed from others, but for names."""
+    """Return the values of a run that not all runs share, with their sources; names are not listed as derived."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
     keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}

@@ -1,1 +1,1 @@
-"""What tools and commands return, and how it is made small for agents."""
+"""Results of tools and commands, and their shortened form for agents."""

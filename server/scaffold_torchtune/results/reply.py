@@ -1,9 +1,9 @@
 """The steps as commands and tools call them, in one table; and the reply to an agent, or to `--json`.
 
-A reply is a result made small, with what to do next. It says in one line what came of the step (`outcome`), what is to
-be done next with which tool and arguments (`next`), and which entries scaffold.log got (`logged`). Counts are always
-whole; lists are cut at a number of bytes, texts at a number of characters, with how much was left out (`left_out`) and
-how to see it (`more`). benchmarks/tokens.py counts what comes of the bounds.
+A reply is a shortened result with the next action. It has the result of the step in one line (`outcome`), the next
+action with its tool and arguments (`next`), and the heads of the entries that were added to scaffold.log (`logged`).
+Counts are always complete. Lists are cut at a number of bytes and texts at a number of characters; `left_out` has the
+number of omitted items, and `more` the arguments that list them. benchmarks/tokens.py measures the resulting sizes.
 """
 
 import fnmatch
@@ -102,11 +102,11 @@ ARGUMENTS: Final = {step.tool: step.arguments for step in STEPS}
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a tool, or of a command in its place.
+    """A call of a tool or of the equivalent command.
 
-    `tool` is its name as the server has it, `arguments` are those that were given. Lists begin with item `start`,
-    counted from 1; `only` is a shell pattern of the names of runs to list. With either, runs are listed whole, where
-    otherwise those that are as they should be are only counted. `whole`: nothing is cut.
+    `tool` is its name in the server, `arguments` are the given arguments. Lists begin with item `start`, counted from
+    1; `only` is a shell pattern for the names of the runs to list. With either, all runs are listed in full; otherwise
+    runs with nothing to report are only counted. With `whole`, nothing is cut.
     """
 
     tool: str
@@ -117,24 +117,25 @@ class Call:
 
     @property
     def lists_all(self) -> bool:
-        """Return whether runs are listed with all that is known of them."""
+        """Return whether runs are listed with all their details."""
         return self.whole or self.only is not None or self.start is not None
 
     def wants(self, run: Mapping[str, Any]) -> bool:
-        """Return whether a run is to be listed: by its directory, or by its name in the table."""
+        """Return whether `only` matches a run, by its directory or its name in the table."""
         names = [str(run[key]) for key in ("directory", "name") if key in run]
         return self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in names)
 
 
 # Bytes of JSON for a list
-_ORDINARY: Final = 2_400  # of what is in order
-_SERIOUS: Final = 9_000  # of runs that failed, or of the problems of a refusal
-_FINDINGS: Final = 4_500  # of findings; and for a mapping of values
-_WITHIN: Final = 1_500  # or a mapping, within an item of a list
-_NAMES: Final = 400  # of names of runs that are counted beside them
-_FEW: Final = 36  # items of a list that is given whole where it takes no more than what is serious: as most sweeps
-_HANDFUL: Final = 6  # runs that are listed though nothing is to be reported of them: asking for them costs more
+_ORDINARY: Final = 2_400  # items without problems
+_SERIOUS: Final = 9_000  # failed runs, or the problems of a refusal
+_FINDINGS: Final = 4_500  # findings; also the limit of a mapping of values
+_WITHIN: Final = 1_500  # a list or mapping within an item of a list
+_NAMES: Final = 400  # names of runs, if their number is given too
+_FEW: Final = 36  # a list of at most this many items, as in most sweeps, may be as long as one of failed runs
+_HANDFUL: Final = 6  # so few runs are listed even with nothing to report: another call would cost more
 _LONGEST: Final = 600  # characters of a text
+_LINES: Final = 4_000  # characters of lines to write into a document
 
 _BUDGETS: Final[dict[Cut | None, int]] = {
     Cut.PROBLEMS: _SERIOUS,
@@ -146,9 +147,9 @@ _SEVERITIES: Final = ("error", "warning", "info")
 
 
 def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -> dict[str, Any]:
-    """Return a reply's data with its lists cut and its texts shortened, as the fields of its model say.
+    """Return a reply's data with its lists cut and its texts shortened, as the fields of its model declare.
 
-    Where something was cut, `left_out` says how many items of each list are not there and `more` how to see them.
+    If something was cut, `left_out` has the number of missing items by list, and `more` the arguments to list them.
     """
     if call.whole:
         return data
@@ -165,12 +166,12 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
             budget = _SERIOUS if len(items) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
             hidden = [] if cut is not Cut.RUNS or call.lists_all else _hidden(items)
             if items and len(hidden) == len(items):
-                out[name] = []  # all is well, and counts say how many there are
+                out[name] = []  # no problems, and `counts` has their number
                 continue
             fits = len(_fitted(items, budget)) == len(items) and not hidden
-            start = 1 if fits else call.start or 1  # what fits whole is on each page
+            start = 1 if fits else call.start or 1  # a list that fits is on each page
             items = items if fits else sorted(items, key=_badness)
-            first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page is of what changes
+            first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page omits hidden runs
             out[name] = shown = _fitted(first[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
             following += [start + len(shown)] if shown and start + len(shown) <= len(items) else []
@@ -185,7 +186,7 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
 
 
 def _missing(name: str, whole: Any, shown: Any) -> dict[str, int]:
-    """Return how many items of a list or mapping are not shown, by its name; nothing where all are."""
+    """Return the number of items of a list or mapping that are not shown, by its name; empty if all are."""
     cut = len(whole) - len(shown) if isinstance(whole, list | dict) else 0
     return {name: cut} if cut else {}
 
@@ -197,7 +198,7 @@ def _badness(item: Any) -> int:
 
 
 def _hidden(runs: Sequence[Any]) -> list[Any]:
-    """Return the runs that a reply only counts: unchanged ones beside others, and those that are as they should be."""
+    """Return the runs that a reply only counts: unchanged runs if others changed, else runs with nothing to report."""
     unchanged = [run for run in runs if _is_unchanged(run)]
     if unchanged and len(unchanged) < len(runs):
         return unchanged
@@ -205,13 +206,13 @@ def _hidden(runs: Sequence[Any]) -> list[Any]:
 
 
 def _is_well(run: Any) -> bool:
-    """Return whether a run was written, set up or validated, and there is nothing to report of it."""
+    """Return whether a run was written, set up or validated, with nothing to report."""
     done = isinstance(run, dict) and not {"created", "ok", "passed"}.isdisjoint(run)
     return done and not _failed(run) and not run.get("findings")
 
 
 def _is_unchanged(item: Any) -> bool:
-    """Return whether an item is a run that stays as it is, of which a reply has the number."""
+    """Return whether an item is an unchanged run, which a reply only counts."""
     stays = {"change": "unchanged", "created": False, "unchanged": True}
     return (
         isinstance(item, dict)
@@ -221,12 +222,12 @@ def _is_unchanged(item: Any) -> bool:
 
 
 def _failed(item: Any) -> bool:
-    """Return whether an item is a run that failed, or is not well."""
+    """Return whether an item is a run that failed or has a problem."""
     return isinstance(item, dict) and not (item.get("ok", True) and item.get("passed", True) and not item.get("cause"))
 
 
 def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
-    """Return the first items that fit into a number of bytes, each made small; at least one, and more that failed."""
+    """Return the first items that fit into a number of bytes, each shortened; at least one, and more if they failed."""
     kept: list[Any] = []
     used = 0
     for item in items:
@@ -239,7 +240,7 @@ def _fitted(items: Iterable[Any], budget: int) -> list[Any]:
 
 
 def _item(item: Any) -> Any:
-    """Return an item of a list with what is long in it cut, and how much of that was left out."""
+    """Return an item of a list with its long parts cut, and the number of omitted items of each."""
     if not isinstance(item, dict):
         return _smaller(item, _WITHIN)
     small = {name: _smaller(value, _WITHIN) for name, value in item.items()}
@@ -248,10 +249,11 @@ def _item(item: Any) -> Any:
 
 
 def _smaller(value: Any, budget: int) -> Any:
-    """Return a value with its texts cut, and with as much of a list or mapping as fits into a number of bytes."""
+    """Return a value with its texts cut, and the part of a list or mapping that fits into a number of bytes."""
     if isinstance(value, str):
-        cut = len(value) - _LONGEST
-        return value if cut <= 0 else f"{value[:_LONGEST]}... ({cut} more characters)"
+        longest = _LINES if "\n" in value else _LONGEST
+        cut = len(value) - longest
+        return value if cut <= 0 else f"{value[:longest]}... ({cut} more characters)"
     if isinstance(value, list):
         return _fitted(value, budget)
     if not isinstance(value, dict):
@@ -270,69 +272,65 @@ def _size(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1
 
 
-# What is to be done first, after a result or a refusal.
+# The first action after a result or a refusal.
 _SHOW: Final = (
-    "tell the user the run directories, what varies and what follows from it, what is excluded, every warning, GPUs,"
-    " time and defaults; continue when they agree, or at once if they asked for the whole scaffold"
+    "show the user the run directories, varying and derived parameters, skipped rows, every warning, GPUs, time and"
+    " defaults; continue when they agree, or at once if they asked for the whole scaffold"
 )
 _CONTRADICTED: Final = (
-    "tell the user the plan (changes first, where there are any) and every warning, and ask about {codes}, unless what"
-    " they said settles it, before anything is written; have it corrected and plan again, or go on as they say"
+    "show the user the plan (changes first, if any) and every warning, and ask about {codes} before anything is"
+    " written, unless they have already decided; then plan again with the correction, or continue as they decide"
 )
 _CHANGED: Final = (
-    "tell the user changes (summary, states, each group) and compare them with what they said: number of runs, levels,"
-    " 'only the new ones'; where old runs would change or go that they did not speak of, ask first. Then every warning;"
-    " go on when they agree, or at once where they asked for just that"
+    "show the user changes (summary, states, each group) and compare them with their request: number of runs, levels,"
+    " 'only the new ones'; if old runs that they did not mention would change or be removed, ask first. Then show every"
+    " warning; continue when they agree, or at once if they asked for exactly this"
 )
 _UNCHANGED: Final = (
-    "tell the user that no run would change, how far they are (changes.states), and every warning; what follows"
-    " only finishes what is not done"
+    "tell the user that no run would change, the state of the runs (changes.states), and every warning; the next steps"
+    " only finish incomplete work"
 )
 _STARTED: Final = (
-    "tell the user which started runs would change (changes), old -> new, what else would change or go, and the ways"
-    " on: the fix of started-run, and in ask the lines of the table with such a column; then call plan_runs again, with"
-    " the document corrected as they say, or with started: keep or replace. With nobody to ask, stop and report that,"
-    " and that an older submit line is not to be used for runs that would change"
+    "show the user which started runs would change (changes), old -> new, what else would change or be removed, and the"
+    " options: the fix of started-run, and in ask the lines of the table with such a column; then call plan_runs again,"
+    " with the document corrected as they decide, or with started: keep or replace. If you cannot ask, stop and report"
+    " that, and warn not to use an older submit line for runs that would change"
 )
 _ASK_FIRST: Final = (
     "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
     "default-used",
 )  # fmt: skip
-"""The codes of warnings of a plan that may be another than the user means."""
-_PUT_BACK: Final = (
-    "; what was changed by hand (changed-output), run_setup puts back with overwrite: true, once the user agrees"
-)
+"""The codes of warnings that a plan may differ from the user's intention."""
+_PUT_BACK: Final = "; run_setup restores edited files (changed-output) with overwrite: true, once the user agrees"
 _FAILED_SETUP: Final = (
-    "keep which runs failed, each reason and fix, for the user; validate closes the log. When the cause is mended call"
-    " run_setup again, which takes up only what is not done"
+    "keep the failed runs, each reason and fix, for the user; validate closes the log. When the cause is fixed, call"
+    " run_setup again, which repeats only failed and missing runs"
 )
 _FAILED: Final = (
-    "report run, field, expected and actual of the errors, and the fix; have the cause mended in the summary, the"
+    "report run, field, expected and actual of the errors, and the fix; have the cause fixed in the summary, the"
     " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
 )
 _PASSED: Final = (
     "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
 )
-_LEFT_OUT: Final = "; and which runs were started, which the line leaves out, and what was kept"
-_ARGUMENTS: Final = "correct the arguments as each problem's fix says, and call again"
-_NAME: Final = (
-    "call again with a name that the problem's fix has; ask the user which one they mean, where it is not clear"
-)
+_LEFT_OUT: Final = "; and the started runs, which the submit line skips, and the kept runs"
+_ARGUMENTS: Final = "correct the arguments as in each problem's fix, and call again"
+_NAME: Final = "call again with a name from the problem's fix; ask the user which one they mean if it is not clear"
 _ASK: Final = (
-    "ask the user the questions of error.ask, and give what they say as answers of this tool, by field; show them the"
+    "ask the user the questions of error.ask, and pass their replies as answers of this tool, by field; show them the"
     " other problems; invent no value"
 )
 OWN_SCRIPT: Final = (
     "the user wants their own script: tell them to start the server with SCAFFOLD_TORCHTUNE_SETUP_SCRIPT set to its"
-    " path, as what runs on their machine is theirs to configure; then call this tool again"
+    " path, because only they may choose which scripts run on their machine; then call this tool again"
 )
 DECLINED: Final = (
-    "the user was asked and did not answer: do not ask the same again and invent no value; tell them what is missing"
-    " and the line that each document needs (error.ask)"
+    "the user was asked and did not answer: do not ask the same question again and invent no value; show them the"
+    " missing fields and the line that each document needs (error.ask)"
 )
 _EDITED: Final = (
-    "show the user each file (validate tells which values differ) and ask: replace it, or move it away first? A value"
-    " worth keeping goes into the summary. Then call this tool again, with overwrite: true to replace"
+    "show the user each file (validate reports which values differ) and ask: replace it, or move it away first? A value"
+    " worth keeping belongs in the summary. Then call this tool again, with overwrite: true to replace"
 )
 _CORRECT: Final = (
     "show the user every problem with file, line and fix; correct the document with their consent, invent no value;"
@@ -340,18 +338,18 @@ _CORRECT: Final = (
 )
 
 _REPORTED: Final = (
-    "call the same tool once more; if it fails again, tell the user what failed and where the report lies, and stop"
+    "call the same tool once more; if it fails again, tell the user what failed and where the report is, and stop"
 )
 
 
 def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
-    """Return what is next: what to do `first`, then the tool and its arguments; no tool where a person must act."""
+    """Return the next action: what to do `first`, then the tool and its arguments; no tool if a person must act."""
     match result:
         case results.ParseResult() | results.RenderResult():
             return _next("plan_runs" if isinstance(result, results.ParseResult) else "run_setup", call)
         case results.PlanResult():
             found = {each.code for each in serious(result.warnings)}
-            known = {each.code for each in result.told}  # the user has heard of them
+            known = {each.code for each in result.repeated}  # the user has seen them
             doubtful = ", ".join(code for code in _ASK_FIRST if code in found - known)
             if "started-run" in found:
                 return {"first": _STARTED}
@@ -372,7 +370,7 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str,
 
 
 def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
-    """Return what is next after a refusal: the tool that its code asks for, or the same once things are mended."""
+    """Return the next action after a refusal: the tool that its code requires, or the same tool after the fix."""
     codes = {problem.code for problem in refused.problems}
     if "plan-outdated" in codes:
         return _next("plan_runs", call)
@@ -393,7 +391,7 @@ def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
 
 
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
-    """Return the reply to a call whose step gave a result; any model but that of a step is dumped as it is."""
+    """Return the reply to a call with a result; a model other than the result of a step is dumped unchanged."""
     if isinstance(result, results.ScaffoldResult):
         body = {name: _body(part, call) for name, part in result.steps.items()}
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
@@ -402,7 +400,7 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     else:
         return result.model_dump(mode="json")
     guides = {"outcome": result.outcome, "next": _after(result, call)}
-    # Of several entries that follow each other with the same head one, with their number.
+    # Successive entries with the same head are listed once, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
     return {**guides, **body, "logged": logged[:1] + [head.partition("] ")[2] or head for head in logged[1:]]}
@@ -415,12 +413,20 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
         dumped = _without_repetition(result, dumped)
     data = bounded(dumped, call, type(result))
     for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
-        group["runs"] = _fitted(group["runs"], _NAMES)  # `count` says how many there are
-    return {"counts": result.counts, **data}
+        group["runs"] = _fitted(group["runs"], _NAMES)  # `count` has their number
+    return {"counts": result.counts | _left_to_the_plan(result, call), **data}
+
+
+def _left_to_the_plan(result: StepResult, call: Call) -> dict[str, int]:
+    """Return the number of infos without those that the verdict leaves to the plan; nothing if all are listed."""
+    if call.lists_all or not isinstance(result, results.ValidateResult):
+        return {}
+    infos = [each for each in result.all_findings() if each.severity is Severity.INFO]
+    return {"infos": sum(each.code != "defaults-unchosen" for each in infos)} if infos else {}
 
 
 def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a reply's data with infos in `notes`, apart from the warnings that the user must hear of."""
+    """Return a reply's data with infos in `notes`, separate from the warnings, which the user must see."""
     found = data.get("warnings", ())
     notes = [each for each in found if each["severity"] == Severity.INFO]
     if not notes:
@@ -434,13 +440,13 @@ def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, Any]:
-    """Return a reply's data without what an earlier reply of the same scaffold had, or what all runs share.
+    """Return a reply's data without values that an earlier reply of the same scaffold had, or that all runs share.
 
-    Lines of shared settings are left to `explain` and to a list of some runs, defaults that nobody chose to the plan.
+    `explain` and lists of selected runs have the lines of shared settings; the plan has the defaults that nobody chose.
     """
     match result:
         case results.PlanResult():
-            return _with_differences({name: each for name, each in data.items() if name not in {"sources", "rules"}})
+            return _with_differences({name: each for name, each in data.items() if name != "sources"})
         case results.ParseResult():
             return _with_differences(data)
         case results.ValidateResult():
@@ -451,7 +457,7 @@ def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, A
 
 
 def _with_differences(data: dict[str, Any]) -> dict[str, Any]:
-    """Return data whose runs have only the parameters that differ; `common` has the others."""
+    """Return data with only the differing parameters in each run; `common` has the others."""
     tuned = [run for run in data["runs"] if run.get("type", "fine-tuned") == "fine-tuned"]
     if len(tuned) <= _HANDFUL:
         return data
@@ -462,17 +468,18 @@ def _with_differences(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _less(run: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run without what is the same in all."""
+    """Return a run without the values that all runs share."""
     return {**run, "parameters": {name: each for name, each in run["parameters"].items() if name not in same}}
 
 
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
-    """Return the reply to a call that was refused or stopped midway; with `first`, nothing else is to be done next."""
-    error = RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask)
-    stays = "What was written stays; repeating the call goes on from there."
+    """Return the reply to a call that was refused or stopped midway; `first` replaces the next action."""
+    ordered = sorted(refused.problems, key=lambda each: _SEVERITIES.index(each.severity))
+    error = RefusalError(message=refused.message, problems=tuple(ordered), ask=refused.ask)
+    stays = "Files already written stay; repeat the call to continue."
     changed = stays if midway else "No run directory or file was changed."
     return {
-        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message}. {changed}",
+        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message.rstrip('.')}. {changed}",
         "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
@@ -481,13 +488,13 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str
 
 
 def of_internal_error(refused: Refused) -> dict[str, Any]:
-    """Return the reply to a call that failed in a way that nobody foresaw; with nothing that may fail likewise."""
+    """Return the reply to a call that failed with an unexpected error; nothing here can fail in the same way."""
     problems = [
         {name: part for name, part in problem.model_dump(mode="json").items() if part not in (None, "")}
         for problem in refused.problems
     ]
     return {
-        "outcome": f"FAILED: {refused.message}. What was written stays.",
+        "outcome": f"FAILED: {refused.message}. Files already written stay.",
         "next": {"first": _REPORTED},
         "counts": {"problems": len(problems)},
         "error": {"message": refused.message, "problems": problems},

@@ -1,4 +1,4 @@
-"""An experiment's report: its contents, which the page shows too, as a short Markdown text, and as a CSV table."""
+"""An experiment's report: its contents, which the page also shows, a short Markdown text, and a CSV table."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from scaffold_torchtune.settings import kinds
 _SEVERITIES: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 _SPARSE: Final = 3  # cells for each run: a grid with more is mostly empty
 _MOST_LEVELS: Final = 40
-_NAME_OF_RUN: Final = "my_wandb_run_name"  # it always is the directory
+_NAME_OF_RUN: Final = "my_wandb_run_name"  # always equal to the directory
 
 
 class RunCost(NamedTuple):
@@ -46,7 +46,7 @@ class Factor(Model):
 
 
 class ReportedValue(Model):
-    """The expected value of a setting, and where it comes from; `found` is the other value that a file has."""
+    """The expected value of a setting and its source; `found` is a different value that a file has."""
 
     name: str
     value: Scalar
@@ -56,23 +56,23 @@ class ReportedValue(Model):
 
 
 class ReportedRun(Model):
-    """A run with everything that the report shows of it. `values` are those that other runs do not share."""
+    """A run with everything that the report shows; `values` are the values that not all runs share."""
 
     directory: str
     name: str = Field(description="the row's Run Name")
     status: RunStatus
-    levels: tuple[Scalar, ...] = Field(description="its value of each factor")
+    levels: tuple[Scalar, ...] = Field(description="its level of each factor")
     values: tuple[ReportedValue, ...]
     findings: tuple[Finding, ...] = ()
-    is_kept: bool = Field(default=False, description="whether it is as it was started, unlike the documents")
+    is_kept: bool = Field(default=False, description="whether it is kept as started, unlike the documents")
     gpus: int = 1
-    limit: int | None = Field(default=None, description="seconds that its job may run")
+    limit: int | None = Field(default=None, description="time limit of its job in seconds")
     held: int | None = Field(default=None, description="bytes on each GPU, without activations")
     saved: int | None = Field(default=None, description="bytes of all its checkpoints")
 
     @property
     def is_well(self) -> bool:
-        """Return whether nothing is wrong with its training, as far as it can be seen."""
+        """Return whether no problem with its training is known."""
         return self.status.state != "failed" and self.status.cause is None
 
     @property
@@ -82,31 +82,31 @@ class ReportedRun(Model):
 
     @property
     def loss(self) -> float | None:
-        """Return the last loss; nan where it is no number, None where no loss was seen."""
+        """Return the last loss; nan if it is not finite, None if no loss is known."""
         points = self.status.losses
         last = points[-1].loss if points else None
         return self.status.loss if self.status.loss is not None else math.nan if points and last is None else last
 
     @property
     def requested(self) -> float | None:
-        """Return the GPU-hours that its job may use; None where it has no limit."""
+        """Return the GPU-hours that its job may use; None if it has no limit."""
         return None if self.limit is None else self.limit * self.gpus / 3600
 
     @property
     def used(self) -> float | None:
-        """Return the GPU-hours that its job has used; None where that is not known."""
+        """Return the GPU-hours that its job has used; None if that is not known."""
         return None if self.status.elapsed is None else self.status.elapsed * self.gpus / 3600
 
 
 class Side(NamedTuple):
-    """A side of a grid: the name of its factor, or factors that move together, and the labels of its levels."""
+    """A side of a grid: the name of its factor, or of factors that vary together, and the labels of its levels."""
 
     name: str
     labels: tuple[str, ...]
 
 
 class Grid(NamedTuple):
-    """Runs by two factors; in a cell of a row and a column are one run, several, or none."""
+    """Runs by two factors; a cell of a row and a column has one run, several, or none."""
 
     down: Side
     across: Side
@@ -114,14 +114,14 @@ class Grid(NamedTuple):
 
 
 class FoundInRuns(Model):
-    """A finding, and the runs in which it is the same; no runs where it is about the whole experiment."""
+    """A finding, and the runs that have it; no runs if it concerns the whole experiment."""
 
     finding: Finding
     runs: tuple[str, ...] = ()
 
 
 class LogEntry(Model):
-    """An entry of scaffold.log: its action, and its labelled lines. Successive remarks are one entry."""
+    """An entry of scaffold.log: its action and its labelled lines. Successive remarks are one entry."""
 
     time: str
     action: str
@@ -139,7 +139,7 @@ class ExperimentReport(Model):
     version: str
     written: str = Field(description="when the report was made")
     verdict: Verdict
-    told: str = Field(description="the verdict in one sentence")
+    verdict_text: str = Field(description="the verdict in one sentence")
     refused: tuple[str, ...] = Field(default=(), description="why the last call was refused, if after the verdict")
     factors: tuple[Factor, ...]
     runs: tuple[ReportedRun, ...]
@@ -147,8 +147,8 @@ class ExperimentReport(Model):
     shared: tuple[ReportedValue, ...] = Field(description="the values that all runs have")
     findings: tuple[FoundInRuns, ...] = Field(description="errors first")
     estimates: tuple[str, ...] = ()
-    excluded: tuple[tuple[str, str], ...] = Field(default=(), description="rows that are no runs, with the reason")
-    legend: Mapping[str, str] = Field(default={}, description="abbreviated texts in names of directories")
+    excluded: tuple[tuple[str, str], ...] = Field(default=(), description="skipped rows, with the reason")
+    legend: Mapping[str, str] = Field(default={}, description="texts that directory names abbreviate")
     not_asked: tuple[str, ...] = ()
     tracking: str = ""
     log: tuple[LogEntry, ...] = ()
@@ -156,9 +156,9 @@ class ExperimentReport(Model):
 
     @property
     def grid(self) -> "Grid | None":
-        """The runs by two factors; None where others vary independently of them, or most cells would be empty.
+        """Return the runs by two factors; None if others vary independently, or most cells would be empty.
 
-        A factor that another one determines, as alpha where it moves with the rank, is on the side of that one.
+        A factor that another factor determines, such as alpha that varies with the rank, is on the side of that factor.
         """
         sides = self._sides()
         if len(sides) != 2:  # noqa: PLR2004 - a grid has two sides
@@ -175,12 +175,12 @@ class ExperimentReport(Model):
         return Grid(down, across, cells)
 
     def _sides(self) -> list[list[int]]:
-        """Return the numbers of the factors by the factor that determines them, which is the first of each."""
+        """Return the indices of the factors in groups; the first of each group determines the others."""
         sides = [[number] for number in range(len(self.factors))]
         for number in reversed(range(len(self.factors))):
             others = [side for side in sides if side[0] != number]
             side = next((side for side in others if self._determines(side[0], number)), None)
-            if side is not None and len(sides) > 2:  # noqa: PLR2004 - of two factors, both are shown
+            if side is not None and len(sides) > 2:  # noqa: PLR2004 - two factors are both shown
                 (own,) = (each for each in sides if each[0] == number)
                 sides.remove(own)
                 side.extend(own)
@@ -201,7 +201,7 @@ class ExperimentReport(Model):
 
     @property
     def unwell(self) -> list[FoundInRuns]:
-        """Return why runs failed or are not well, each cause once with its runs."""
+        """Return the causes of failures and problems, each once with its runs."""
         groups: dict[tuple[str, str, str], tuple[Finding, list[str]]] = {}
         for run in self.runs:
             if not run.is_well:
@@ -212,7 +212,7 @@ class ExperimentReport(Model):
 
 
 def _typed(value: Scalar) -> tuple[str, Scalar]:
-    """Return what tells values apart: for Python, True is 1."""
+    """Return a key that tells values apart, because True equals 1 in Python."""
     return ("bool" if isinstance(value, bool) else "", value)
 
 
@@ -221,7 +221,7 @@ def _of_any(text: str, run: ReportedRun) -> str:
 
 
 def _unknown(status: RunStatus) -> Finding:
-    """Return that a run failed for a reason that nothing shows."""
+    """Return the finding for a run that failed for an unknown reason."""
     shows = "; ".join(status.evidence) or "its job has ended"
     fix = f"look at the end of {status.output or 'its output'}"
     return Finding(code="", severity=Severity.ERROR, message=f"failed for an unknown reason: {shows}", fix=fix)
@@ -238,15 +238,15 @@ def report_of(
     """Return the report of an experiment.
 
     Args:
-        plan: as it is frozen.
-        status: how its runs are doing.
-        validated: the verdict, by the files as they are now.
-        needs: what each run needs, by its directory.
+        plan: the frozen plan.
+        status: the status of its runs.
+        validated: the verdict on the present files.
+        needs: the resources of each run, by its directory.
         log: the last entries of scaffold.log.
-        written: when the report is made.
+        written: the time of the report.
     """
     own = {each.directory: each.findings for each in validated.runs}
-    # the plan may have been replaced since it was asked how the runs are doing
+    # another call may have replaced the plan since `status` was computed
     statuses = {run.directory: RunStatus(directory=run.directory, state="planned") for run in plan.runs}
     statuses |= {each.directory: each for each in status.runs}
     factors = tuple(Factor(name=name, levels=_levels(run.parameters.get(name) for run in plan.runs))
@@ -265,7 +265,7 @@ def report_of(
         version=plan.version,
         written=written,
         verdict="passed" if validated.passed else "failed",
-        told=_told(validated),
+        verdict_text=_verdict_text(validated),
         refused=_refused(log),
         factors=factors,
         runs=runs,
@@ -282,13 +282,13 @@ def report_of(
     )
 
 
-def _told(of: ValidateResult) -> str:
+def _verdict_text(of: ValidateResult) -> str:
     checked = f"{of.checked} of {counted(of.planned, 'run')} checked"
     if of.passed:
         return f"{checked}; every planned value arrived{of.kept_told}"
     failed = sum(not run.passed for run in of.runs)
     whole = sum(each.severity is Severity.ERROR for each in of.findings)
-    about = f", {counted(whole, 'error')} about the whole experiment" if whole else ""
+    about = f", {counted(whole, 'error')} of the whole experiment" if whole else ""
     return f"{checked}; {counted(failed, 'run')} with errors{about}. Do not submit"
 
 
@@ -333,7 +333,7 @@ def _run(
         values=tuple(_value(name, run.settings[name], found) for name in shown),
         findings=found,
         gpus=need.gpus,
-        limit=limit or None,  # 0 asks for no limit
+        limit=limit or None,  # 0 means no limit
         held=need.held,
         saved=need.saved,
     )
@@ -356,7 +356,7 @@ def _place(of: Finding) -> str:
 
 
 def _grouped(whole: Iterable[Finding], runs: Sequence[ReportedRun]) -> Iterator[FoundInRuns]:
-    """Yield findings, errors first; what is the same in several runs once."""
+    """Yield findings, errors first; a finding that several runs have is yielded once."""
     groups: dict[object, tuple[Finding, list[str]]] = {}
     for each in whole:
         groups.setdefault(each, (each, []))
@@ -370,7 +370,7 @@ def _grouped(whole: Iterable[Finding], runs: Sequence[ReportedRun]) -> Iterator[
 
 
 MOST_ENTRIES: Final = 120
-"""The number of entries of the log that a report shows, the newest."""
+"""The number of the newest log entries that a report shows."""
 
 _VERDICTS: Final = frozenset({"SCAFFOLD_TORCHTUNE_COMPLETE", "SCAFFOLD_TORCHTUNE_FAILED", "SCAFFOLD_TORCHTUNE_REFUSED"})
 
@@ -383,7 +383,7 @@ def _refused(entries: Sequence[LogEntry]) -> tuple[str, ...]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """Return a readable duration: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -395,30 +395,30 @@ def duration(seconds: float) -> str:
 
 
 def value_text(value: Scalar, longest: int = 4_000) -> str:
-    """Return a value in one line, whatever it holds."""
+    """Return any value in one line."""
     if isinstance(value, str):
         return escape(value, longest) if value else "''"
     return kinds.written(value)
 
 
 def loss_text(loss: float | None) -> str:
-    """Return a loss with four digits; nothing where there is none."""
+    """Return a loss with four digits; an empty text for None."""
     return "" if loss is None else f"{loss:.4g}"
 
 
 def gpu_hours(hours: float) -> str:
-    """Return GPU-hours with as many digits as they are worth: `0.25`, `3.2`, `1,240`."""
+    """Return GPU-hours rounded for display: `0.25`, `3.2`, `1,240`."""
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"  # noqa: PLR2004
 
 
 def total(of: Iterable[float | None]) -> float | None:
-    """Return the sum of what is known; None where nothing is."""
+    """Return the sum of the known numbers; None if no number is known."""
     known = [each for each in of if each is not None]
     return sum(known) if known else None
 
 
 def progress(of: RunStatus) -> str:
-    """Return the epochs done of those planned: `1 of 3`; nothing where that is not known."""
+    """Return the completed and planned epochs: `1 of 3`; an empty text if they are not known."""
     if of.epochs_done is None:
         return ""
     return f"{of.epochs_done} of {of.epochs}" if of.epochs is not None else str(of.epochs_done)
@@ -443,11 +443,11 @@ _MARKS: Final = {
 
 
 def markdown(report: ExperimentReport) -> str:
-    """Return the short form, in GitHub's Markdown. Values are code or escaped: none is Markdown or a mention."""
+    """Return the short form in GitHub's Markdown. Values are code or escaped, so that none is markup or a mention."""
     states = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     parts = [
         f"# {_plain(report.experiment)}",
-        f"**Validation {report.verdict}**: {_plain(report.told)}.",
+        f"**Validation {report.verdict}**: {_plain(report.verdict_text)}.",
         f"{counted(len(report.runs), 'run')}: {states}.{_hours(report)}",
     ]
     if report.refused:
@@ -466,13 +466,13 @@ def markdown(report: ExperimentReport) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that Markdown shows as it is."""
+    """Return a text escaped so that Markdown shows it verbatim."""
     escaped = _SPECIAL.sub(r"\\\1", one_line(text).replace("&", "&amp;"))
     return _REFERENCE.sub("&#35;", escaped).replace("@", "&#64;")
 
 
 def _code(text: str) -> str:
-    """Return a text as code, in a fence that is longer than any in it; a table takes it, too."""
+    """Return a text as code, in a fence longer than any in it; it also works in a table."""
     text = one_line(text).replace("|", "\\|")
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence, space = "`" * (longest + 1), " " if text.startswith("`") or text.endswith("`") else ""
@@ -499,7 +499,7 @@ def _cell(runs: Sequence[ReportedRun]) -> str:
 
 
 def _state(run: ReportedRun) -> str:
-    unwell = "" if run.is_well or run.status.state == "failed" else ", **not well**"
+    unwell = "" if run.is_well or run.status.state == "failed" else ", **problem**"
     return f"{_MARKS[run.status.state]}{unwell}{', validation failed' if run.has_errors else ''}"
 
 
@@ -529,7 +529,7 @@ def _run_table(report: ExperimentReport) -> str:
 
 
 def _needs_a_look(run: ReportedRun) -> bool:
-    """Return what runs are sorted by: those that failed, or are not well, are first where not all are listed."""
+    """Return the sort key of runs: failed runs and runs with a problem come first."""
     return run.is_well and not run.has_errors
 
 
@@ -554,10 +554,10 @@ _FORMULA: Final = tuple("=+-@\t\r")
 
 
 def csv_table(report: ExperimentReport) -> str:
-    """Return the table: a line for each run with every value that varies, its state, epochs, last loss and outputs.
+    """Return the table: a line for each run with every varying value, state, epochs, last loss and output directory.
 
-    Numbers are plain numbers, lines end with a line feed. A text that a spreadsheet would take for a formula begins
-    with an apostrophe, as such programs write it themselves.
+    Numbers are plain numbers, lines end with a line feed. A text that a spreadsheet would read as a formula begins with
+    an apostrophe, as spreadsheets themselves write it.
     """
     values = [_varying(run, report) for run in report.runs]
     names = list(dict.fromkeys(name for each in values for name in each))
@@ -574,7 +574,7 @@ def csv_table(report: ExperimentReport) -> str:
 
 
 def _varying(run: ReportedRun, report: ExperimentReport) -> Mapping[str, Scalar]:
-    """Return the factors of a run, and its other values that not all runs have."""
+    """Return the factors of a run, and its other values that not all runs share."""
     factors = {factor.name: value for factor, value in zip(report.factors, run.levels, strict=True)}
     shared = {each.name for each in report.shared}
     return factors | {each.name: each.value for each in run.values if each.name not in shared}

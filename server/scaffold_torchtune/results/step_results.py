@@ -1,7 +1,7 @@
-"""What tools and commands return: each model is the schema of its reply. Keys are a contract: others rely on them.
+"""Results of tools and commands: each model is the schema of its reply. Keys are a contract with other programs.
 
-A field declares what becomes of it in a reply: `exclude` keeps it out, `exclude_if` does so where it says nothing, and
-`Cut` is the rule by which it is shortened where it is long.
+A field declares its treatment in a reply: `exclude` omits it, `exclude_if` omits it if it has no information, and `Cut`
+is the rule that shortens a long value.
 """
 
 import shlex
@@ -26,6 +26,7 @@ from scaffold_torchtune.models import (
     Run,
     RunProgress,
     Source,
+    SourceKind,
     Values,
     lines_of,
 )
@@ -35,47 +36,47 @@ LONGEST_SUBMIT: Final = 700
 
 
 class Cut(Enum):
-    """What a field holds that a reply cuts in its own way."""
+    """The kinds of fields that a reply shortens in their own way."""
 
-    NEVER = "what is worth nothing when it is cut"
-    RUNS = "runs, of which a pattern of names chooses"
-    NAMES = "names of runs that are counted elsewhere"
+    NEVER = "texts that are useless if cut"
+    RUNS = "runs, selected by a pattern of names"
+    NAMES = "names of runs whose number is given elsewhere"
     FINDINGS = "findings and questions"
     PROBLEMS = "the problems of a refusal"
-    EXPLAINED = "settings, each with where it comes from and arrives"
+    EXPLAINED = "settings, each with its source and the places where it arrives"
 
 
 _T = TypeVar("_T")
 OmitEmpty = Annotated[_T, Field(exclude_if=not_)]
-"""What a reply leaves out where it is empty, zero, false or None."""
+"""A field that a reply omits if it is empty, zero, false or None."""
 
-_ANSWERS = "values that the user gave where documents do not"
+_ANSWERS = "values that the user gave for fields that no document gives"
 Answers = Annotated[OmitEmpty[tuple[Answer, ...]], Field(description=_ANSWERS)]
 Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
-Logged = Annotated[tuple[str, ...], Field(description="heads of the entries that scaffold.log got")]
+Logged = Annotated[tuple[str, ...], Field(description="heads of the entries added to scaffold.log")]
 
 
 class StepResult(Model):
-    """What one step returns."""
+    """The result of one step."""
 
     LISTED: ClassVar[tuple[str, ...]]
     """The keys of the reply that the output schema lists for agents."""
 
     FIRST: ClassVar[str | None] = None
-    """What is to be done with a result after which no tool is next; None where reply.py knows what is."""
+    """The next action after a result that no tool follows; None if reply.py decides it."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many there are of what a reply may list in part."""
+        """Return the numbers of the items that a reply may list only in part."""
         return self._numbers() | _severities(self.all_findings())
 
     @property
     def outcome(self) -> str:
-        """Return what came of the step, in one line."""
+        """Return the result of the step in one line."""
         return self._outcome()
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return what was found of the whole experiment, then of each run."""
+        """Return the findings of the whole experiment, then of each run."""
         found: tuple[Finding, ...] = getattr(self, "warnings", ())
         return found
 
@@ -98,7 +99,7 @@ class ParseResult(StepResult):
     models: tuple[ModelPath, ...]
     config: Values = Field(description="Configuration by parameter name")
     environment: Values = Field(description="claude.local.md by setting name")
-    template: OmitEmpty[Values] = Field(description="what a plain YAML template gives where documents say nothing")
+    template: OmitEmpty[Values] = Field(description="values of a plain YAML template that no document gives")
     answers: Answers = ()
     sources: Lines = Field(description="lines by document and name")
     warnings: Findings
@@ -113,83 +114,88 @@ class ParseResult(StepResult):
 
 
 class ChangedRuns(Model):
-    """Runs of which the same would become."""
+    """Runs with the same change."""
 
-    what: str = Field(description="new, changed, kept (as it was when it started), or dropped (no longer in the table)")
-    count: int = Field(description="how many runs")
-    started: OmitEmpty[bool] = Field(default=False, description="whether they were submitted, run, or left something")
+    what: str = Field(description="new, changed, kept (as started), or dropped (no longer in the table)")
+    count: int = Field(description="number of runs")
+    started: OmitEmpty[bool] = Field(default=False, description="whether they were submitted, run, or have results")
     runs: tuple[str, ...]
-    fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line that says so")
-    state: OmitEmpty[str] = Field(default="", description="how far these runs have come, and what shows it")
+    fields: OmitEmpty[tuple[str, ...]] = Field(default=(), description="old -> new, with the line of the new value")
+    state: OmitEmpty[str] = Field(default="", description="state of these runs, with its evidence")
 
 
 class Changes(Model):
-    """What would become of the runs, beside what was scaffolded before."""
+    """The changes of the runs, compared with the previous scaffold."""
 
-    summary: str = Field(description="how many are new, unchanged, changed, kept and dropped")
-    states: OmitEmpty[str] = Field(default="", description="how many runs of the table have come how far")
-    groups: tuple[ChangedRuns, ...] = Field(description="all that is not unchanged, alike ones together")
-    is_first: bool = Field(default=False, exclude=True, description="whether nothing was scaffolded before")
+    summary: str = Field(description="number of new, unchanged, changed, kept and dropped runs")
+    states: OmitEmpty[str] = Field(default="", description="number of runs of the table in each state")
+    groups: tuple[ChangedRuns, ...] = Field(description="all runs that are not unchanged, grouped by their change")
+    is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
 
 
 class RunPlan(Model):
-    """A run directory to be."""
+    """A planned run directory."""
 
     directory: str
     name: str = Field(description="the row's Run Name")
-    change: OmitEmpty[str] = Field(default="", description="what would become of it, where runs were scaffolded before")
+    change: OmitEmpty[str] = Field(default="", description="its change, if runs were scaffolded before")
     line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
-    derived: OmitEmpty[dict[str, Scalar]] = Field(description="what else differs by run as it follows from these")
-    sources: dict[str, Source] = Field(exclude=True, description="where each value stands that is not the same in all")
+    derived: OmitEmpty[dict[str, Scalar]] = Field(description="derived values that differ between runs")
+    sources: dict[str, Source] = Field(exclude=True, description="source of each value that not all runs share")
 
 
 class PlanResult(StepResult):
-    """What would be written."""
+    """The plan: directories and values that would be written."""
 
     LISTED = ("counts", "changes", "runs", "varying", "levels", "common", "defaults", "excluded", "warnings")
 
-    changes: Changes = Field(description="what would become of the runs, beside what was scaffolded before")
-    varying: tuple[str, ...] = Field(description="parameters that vary, in naming order")
+    changes: Changes = Field(description="changes of the runs, compared with the previous scaffold")
+    varying: tuple[str, ...] = Field(description="varying parameters, in naming order")
     levels: OmitEmpty[dict[str, str]] = Field(
-        description="by parameter that varies, its levels, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
+        description="levels of each varying parameter, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
     )
-    pattern: str = Field(description="how run directories are named")
+    pattern: str = Field(description="naming pattern of run directories")
+    outputs: OmitEmpty[str] = Field(
+        default="", description="where runs save their checkpoints: RUN is the name of the run directory"
+    )
     template: str
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     answers: Answers = ()
-    defaults: dict[str, Scalar] = Field(description="settings that come from a default nobody asked for")
+    defaults: dict[str, Scalar] = Field(description="settings left at their defaults, which nobody chose")
     legend: OmitEmpty[dict[str, str]] = Field(description="free text behind prompt1, prompt2, ...")
     excluded: tuple[Excluded, ...]
     warnings: Findings
     runs: Annotated[tuple[RunPlan, ...], Cut.RUNS]
-    common: Values = Field(description="settings that all runs share; a reply has those that somebody chose")
-    told: Findings = Field(default=(), exclude=True, description="those of its warnings that the plan before had too")
-    told_before: OmitEmpty[int] = Field(default=0, description="infos that are left out, as the plan before had them")
+    common: Values = Field(description="settings that all runs share; a reply omits defaults")
+    repeated: Findings = Field(default=(), exclude=True, description="its warnings that the previous plan also had")
+    told_before: OmitEmpty[int] = Field(default=0, description="number of omitted infos, which the previous plan had")
     ask: OmitEmpty[tuple[Question, ...]] = Field(
-        default=(), description="what the user decides before it is scaffolded"
+        default=(), description="questions that the user decides before the runs are scaffolded"
     )
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
         return {name: setting.value for name, setting in common.items() if name not in self.defaults}
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
     def sources(self) -> Lines:
-        """Lines by document and name, of settings that all runs share."""
+        """Return lines by document and name of the settings that all runs share."""
         return lines_of((name, each.source) for name, each in self.common.items() if name not in self.defaults)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rules(self) -> dict[str, str]:
-        """From what each value follows that differs between runs and stands in no document."""
+        """Return the rule of each value that is derived from others: it differs between runs, or no document has it."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
-        return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+        shared = {name: each.source for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
+        rules = {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+        return rules | {name: str(source) for name, source in shared.items()}
 
     def without_told(self) -> "PlanResult":
-        """Return the plan without remarks that the plan before had too: what warns is told each time."""
-        told = {id(each) for each in self.told if each.severity is Severity.INFO}
+        """Return the plan without infos that the previous plan also had; warnings are always listed."""
+        told = {id(each) for each in self.repeated if each.severity is Severity.INFO}
         kept = tuple(each for each in self.warnings if id(each) not in told)
         return self.model_copy(update={"warnings": kept, "told_before": len(self.warnings) - len(kept)})
 
@@ -198,71 +204,72 @@ class PlanResult(StepResult):
 
     def _outcome(self) -> str:
         varying = ", ".join(self.varying) or "nothing"
-        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} left out; varying: {varying}"
+        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} skipped; varying: {varying}"
         if not self.changes.is_first:
             runs = f"{self.changes.summary}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
 class RenderedRun(Model):
-    """A run whose setup_finetune.yaml is written."""
+    """A run with its setup_finetune.yaml."""
 
     directory: str
-    created: bool = Field(description="false where it already was as planned")
+    created: bool = Field(description="false if it was already up to date")
 
 
 class RenderResult(StepResult):
-    """What render wrote."""
+    """The result of step render."""
 
     LISTED = ("created", "unchanged", "runs", "warnings")
 
     created: int
     unchanged: int
-    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, among the unchanged")
-    changes: OmitEmpty[Changes | None] = Field(default=None, description="what became of the runs")
-    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
+    kept: OmitEmpty[int] = Field(default=0, description="number of kept started runs among the unchanged")
+    changes: OmitEmpty[Changes | None] = Field(default=None, description="changes of the runs")
+    history: OmitEmpty[str] = Field(default="", description="where replaced files are kept")
     runs: Annotated[tuple[RenderedRun, ...], Cut.RUNS]
-    plan_warnings: Findings = Field(default=(), exclude=True, description="those of the plan, as plan_runs tells them")
-    warnings: Findings = Field(description="what was found besides")
+    plan_warnings: Findings = Field(default=(), exclude=True, description="the warnings of the plan")
+    warnings: Findings = Field(description="warnings in addition to the plan's")
     logged: Logged = ()
 
     def _outcome(self) -> str:
-        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} already as planned"
-        return f"{done}; {_warnings(self.warnings)} besides the plan's {_severities(self.plan_warnings)['warnings']}."
+        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} unchanged"
+        planned = _severities(self.plan_warnings)["warnings"]
+        return f"{done}; {_warnings(self.warnings)} in addition to the plan's {planned}."
 
 
 class SetupRun(Model):
-    """What setup_finetune did for one run."""
+    """The result of setup_finetune for one run."""
 
     directory: str
     ok: bool
-    unchanged: OmitEmpty[bool] = Field(description="true where it was already done and nothing was run")
-    reason: str = Field(default="", description="why it failed: what happened, and the line of its output that matters")
-    cause: OmitEmpty[str] = Field(default="", description="what likely caused it, where that is known")
+    unchanged: OmitEmpty[bool] = Field(description="true if it was up to date and nothing was run")
+    reason: str = Field(default="", description="reason of the failure, with the relevant line of the output")
+    cause: OmitEmpty[str] = Field(default="", description="likely cause of the failure, if known")
     fix: OmitEmpty[str] = Field(default="", description="the next step")
-    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script; negative: the signal")
-    seconds: OmitEmpty[float | None] = Field(default=None, description="how long an external script ran")
-    output: OmitEmpty[str] = Field(default="", description="file with what was kept of its output, where it failed")
+    status: OmitEmpty[int | None] = Field(default=None, description="exit status of a script, or minus its signal")
+    seconds: OmitEmpty[float | None] = Field(default=None, description="run time of an external script")
+    output: OmitEmpty[str] = Field(default="", description="file with the output of a failed script")
 
 
 class SetupResult(StepResult):
-    """What run_setup did."""
+    """The result of run_setup."""
 
     LISTED = ("processed", "succeeded", "failed", "runs", "warnings")
 
-    environment: str = Field(default="", description="what an external script ran in; empty for the bundled one")
+    environment: OmitEmpty[str] = Field(default="", description="environment of an external script")
     processed: int
     succeeded: int
     failed: int
     warnings: Findings
-    history: OmitEmpty[str] = Field(default="", description="where earlier files are kept that were replaced")
+    history: OmitEmpty[str] = Field(default="", description="where replaced files are kept")
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
     def _outcome(self) -> str:
         already = sum(run.unchanged for run in self.runs)
         done = f"{counted(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
-        return f"{done}{f'; {already} were done already' if already else ''}; {_warnings(self.warnings)}."
+        return f"{done}{f'; {already} unchanged' if already else ''}; {_warnings(self.warnings)}."
 
 
 class ValidatedRun(Model):
@@ -279,7 +286,7 @@ def submit_command(experiment_dir: str) -> str:
 
 
 class ValidateResult(StepResult):
-    """The verdict: `passed` only when every planned run was checked and has no error."""
+    """The verdict: `passed` only if every planned run was checked and has no error."""
 
     LISTED = ("passed", "checked", "planned", "runs", "findings", "submit")
 
@@ -293,28 +300,28 @@ class ValidateResult(StepResult):
     )
     experiment_dir: str = Field(default="", exclude=True)
     started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
-        default=(), description="runs that were started, which it leaves out"
+        default=(), description="started runs, which the submit line skips"
     )
-    states: OmitEmpty[str] = Field(default="", description="how many runs have come how far; empty unless passed")
-    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as they were, whatever documents say")
-    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what is other in them than documents say")
+    states: OmitEmpty[str] = Field(default="", description="number of runs in each state; empty unless passed")
+    kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as started, unlike the documents")
+    kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="their values that differ from documents")
     tracking: Annotated[OmitEmpty[str], Cut.NEVER] = Field(
-        default="", description="how to send what runs log offline to Weights & Biases; empty unless passed"
+        default="", description="command that sends offline logs to Weights & Biases; empty unless passed"
     )
     logged: Logged = ()
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return what was found of the whole experiment, then of each run."""
+        """Return the findings of the whole experiment, then of each run."""
         return [*self.findings, *(each for run in self.runs for each in run.findings)]
 
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
-        """Return a command in any case: a line that is long for many runs is what `submit` does."""
+        """Return the submit line, or the command `submit` if the line is too long for a reply."""
         return submit if len(submit) <= LONGEST_SUBMIT else submit_command(self.experiment_dir)
 
     @property
     def verdict(self) -> str:
-        """The verdict, with how many runs failed: `validation failed: 2 of 36 runs`."""
+        """Return the verdict with the number of failed runs: `validation failed: 2 of 36 runs`."""
         if self.passed:
             return f"validation passed: {self.planned} of {counted(self.planned, 'run')}"
         failed, unchecked = self.counts["failed"], self.planned - self.checked
@@ -326,15 +333,15 @@ class ValidateResult(StepResult):
 
     @property
     def kept_told(self) -> str:
-        """What is kept: `, 3 kept as started (epochs 3, the summary says 5)`; nothing where nothing is."""
+        """Return the kept runs: `, 3 kept as started (epochs 3, the summary says 5)`; an empty text without any."""
         values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
         return f", {self.kept} kept as started{values}" if self.kept else ""
 
     @property
     def left_told(self) -> str:
-        """How many runs the line submits, and how many are left out as they were started."""
+        """Return the number of runs in the submit line, and of runs that it skips because they were started."""
         left = self.planned - len(self.started)
-        left_out = f", {len(self.started)} left out as started" if self.started else ""
+        left_out = f", {len(self.started)} skipped as started" if self.started else ""
         return f"{left} to submit{left_out}" if left else f"nothing to submit: all {self.planned} were started"
 
     def _numbers(self) -> dict[str, int]:
@@ -361,9 +368,9 @@ class ScaffoldResult(Model):
     setup: SetupResult
     validation: ValidateResult = Field(serialization_alias="validate")  # `validate` is taken in pydantic
     ok: bool
-    unchanged: bool = Field(description="true where everything already was as planned and nothing was written")
+    unchanged: bool = Field(description="true if everything was up to date and nothing was written")
     log: str = Field(description="path of scaffold.log")
-    submit: str = Field(description="the command that submits the runs; empty unless all is well")
+    submit: str = Field(description="the command that submits the runs; empty unless all runs passed")
 
     @field_serializer("submit")
     def _command(self, submit: str) -> str:
@@ -377,7 +384,7 @@ class ScaffoldResult(Model):
 
     @property
     def verdict(self) -> str:
-        """The verdict, with how many runs failed in which step: `not ready: setup failed in 1 of 4 runs`."""
+        """Return the verdict with the number of failed runs by step: `not ready: setup failed in 1 of 4 runs`."""
         failed = {run.directory for run in self.setup.runs if not run.ok}
         if not failed:
             return self.validation.verdict
@@ -387,24 +394,24 @@ class ScaffoldResult(Model):
 
     @property
     def logged(self) -> tuple[str, ...]:
-        """Return heads of the entries that scaffold.log got."""
+        """Return the heads of the entries added to scaffold.log."""
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
     def outcome(self) -> str:
-        """Return what came of all steps, in one line."""
+        """Return the result of all steps in one line."""
         state = "ready to submit" if self.ok else "NOT READY"
         unchanged = "; nothing was changed" if self.unchanged else ""
         return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
 
 
 class RefusalError(Model):
-    """Why the work cannot proceed: a refusal's `error`."""
+    """The `error` of a refusal: its problems and questions."""
 
     message: str
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
     ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = ()
-    """What to ask the user."""
+    """The questions for the user."""
 
 
 def _warnings(found: Iterable[Finding]) -> str:
@@ -412,7 +419,7 @@ def _warnings(found: Iterable[Finding]) -> str:
 
 
 def _severities(found: Iterable[Finding]) -> dict[str, int]:
-    """Return how many findings there are of each severity; of errors and information only where there are any."""
+    """Return the number of findings by severity; errors and infos only if there are any."""
     counts = Counter(each.severity for each in found)
     names = {Severity.ERROR: "errors", Severity.WARNING: "warnings", Severity.INFO: "infos"}
     return {name: counts[each] for each, name in names.items() if counts[each] or each is Severity.WARNING}
@@ -424,7 +431,7 @@ SETTINGS_OF: Final = {
     "recipe": ("custom_recipe",),
     "warmup_ratio": ("num_warmup_steps",),
 }
-"""The settings that hold a parameter, where they have other names."""
+"""The settings that hold a parameter, if they have other names."""
 
 
 _STATES: Final = get_args(RunProgress)
@@ -435,37 +442,37 @@ def _is_none(value: object) -> bool:
 
 
 class LossPoint(Model):
-    """A loss as the run's output printed it; `loss` is None where it is not a number (nan, inf)."""
+    """A loss printed in the run's output; `loss` is None if it is not finite (nan, inf)."""
 
     step: int = Field(ge=0, description="optimizer steps done")
     loss: float | None
 
 
 class RunStatus(Model):
-    """The status of one run, as far as its files, its job's output and SLURM show it.
+    """The status of one run, from its files, its job's output and SLURM.
 
-    What could not be seen is None, and `unseen` says why.
+    An unknown value is None, and `unseen` has the reason.
     """
 
     directory: str
     state: RunProgress
-    evidence: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what shows the state")
+    evidence: OmitEmpty[tuple[str, ...]] = Field(default=(), description="evidence of the state")
     job: OmitEmpty[str] = Field(default="", description="id of its last job: 4711, or 4711_3 in an array")
-    job_state: OmitEmpty[str] = Field(default="", description="the job's state, as SLURM names it")
+    job_state: OmitEmpty[str] = Field(default="", description="the job's state in SLURM's terms")
     output: OmitEmpty[str] = Field(default="", description="the job's output file, relative to the experiment")
-    output_dir: OmitEmpty[str] = Field(default="", description="where the run saves its checkpoints")
+    output_dir: OmitEmpty[str] = Field(default="", description="the directory of its checkpoints")
     epochs_done: int | None = Field(default=None, exclude_if=_is_none, description="epochs trained")
     epochs: int | None = Field(default=None, exclude_if=_is_none, description="epochs planned")
     step: int | None = Field(default=None, exclude_if=_is_none, description="optimizer steps done")
-    steps: int | None = Field(default=None, exclude_if=_is_none, description="optimizer steps expected in all")
+    steps: int | None = Field(default=None, exclude_if=_is_none, description="optimizer steps expected in total")
     loss: float | None = Field(
-        default=None, exclude_if=_is_none, description="the last loss; None with a cause where it is nan"
+        default=None, exclude_if=_is_none, description="the last loss; None with a cause if it is nan"
     )
-    losses: tuple[LossPoint, ...] = Field(default=(), exclude=True, description="the loss over time, thinned")
-    elapsed: int | None = Field(default=None, exclude_if=_is_none, description="seconds that the job has run")
-    limit: int | None = Field(default=None, exclude_if=_is_none, description="seconds that it may run")
-    cause: OmitEmpty[Finding | None] = Field(default=None, description="why it failed or is not well, with its fix")
-    unseen: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what could not be looked at, and why")
+    losses: tuple[LossPoint, ...] = Field(default=(), exclude=True, description="a sample of the losses over time")
+    elapsed: int | None = Field(default=None, exclude_if=_is_none, description="run time of the job in seconds")
+    limit: int | None = Field(default=None, exclude_if=_is_none, description="time limit of the job in seconds")
+    cause: OmitEmpty[Finding | None] = Field(default=None, description="cause of a failure or problem, with its fix")
+    unseen: OmitEmpty[tuple[str, ...]] = Field(default=(), description="sources that could not be read, and why")
 
 
 class StatusResult(StepResult):
@@ -473,28 +480,28 @@ class StatusResult(StepResult):
 
     LISTED = ()
     FIRST = (
-        "report how many runs are in each state, then each cause with its fix, and what could not be asked (not_asked);"
-        " submit, cancel and change nothing unasked"
+        "report the number of runs in each state, then each cause with its fix, and not_asked; do not submit, cancel or"
+        " change anything without being asked"
     )
 
     experiment: str
     experiment_dir: str
     verdict: str = Field(description="the last verdict of validation, in one line")
     runs: Annotated[tuple[RunStatus, ...], Cut.RUNS]
-    not_asked: OmitEmpty[tuple[str, ...]] = Field(default=(), description="what could not be asked, and why")
+    not_asked: OmitEmpty[tuple[str, ...]] = Field(default=(), description="programs that could not be asked, and why")
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many runs are in each state, in the order of their lives; states of no run are left out."""
+        """Return the number of runs in each state, in the order of progress; states without a run are omitted."""
         found = Counter(run.state for run in self.runs)
         return {state: found[state] for state in _STATES if found[state]}
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return the causes."""
+        """Return the causes of failures and problems."""
         return [run.cause for run in self.runs if run.cause]
 
     def _outcome(self) -> str:
         counts = ", ".join(f"{number} {state}" for state, number in self.counts.items())
         unwell = sum(run.cause is not None and run.state != "failed" for run in self.runs)
-        more = f"; {counted(unwell, 'run')} not well though not failed" if unwell else ""
+        more = f"; {counted(unwell, 'run')} with a problem but not failed" if unwell else ""
         return f"{counted(len(self.runs), 'run')}: {counts}{more}. Nothing was written."

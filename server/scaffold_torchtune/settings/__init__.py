@@ -1,1 +1,1 @@
-"""What a parameter is: the table of parameters, their kinds, and settings that are refused by name."""
+"""Parameters: the table of parameters, their kinds, and settings that are refused by name."""
