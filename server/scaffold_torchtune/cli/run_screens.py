@@ -507,7 +507,7 @@ def _from_experiment(text: str, experiment: Path) -> str:
 
 
 def show_new(of: NewResult, options: argparse.Namespace) -> None:
-    """Print what was written, what is remarkable, and the next command."""
+    """Print the written files, the warnings, and the next command."""
     for path in of.created:
         sys.stdout.write(one_line(f"wrote {path}") + "\n")
     if of.local not in of.created:
