@@ -150,7 +150,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(root: Path, scaffolded: P
 def test_what_is_long_is_given_in_part_and_says_so(
     root: Path, scaffolded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "LONGEST", 600)
+    monkeypatch.setattr(state, "LONGEST", 900)
     text = text_of(root, f"torchtune://log{scaffolded}")
     first, _, rest = text.partition("\n\n")
     whole = (scaffolded / "scaffold.log").read_text()
@@ -160,7 +160,7 @@ def test_what_is_long_is_given_in_part_and_says_so(
     path = scaffolded / RUNS[0] / "finetune.yaml"
     whole = path.read_text()
     text, cut, more = text_of(root, f"torchtune://run{path}").partition("\n... (")
-    assert (text, bool(cut), absent(more, len(whole) - 600)) == (whole[:600], True, [])
+    assert (text, bool(cut), absent(more, len(whole) - 900)) == (whole[:900], True, [])
     assert state.frozen_plan(request.Request(scaffolded)).runs
 
 

@@ -346,7 +346,7 @@ _MACHINE = "the machine or its environment lacks something, which is installed o
 _SCRIPT = "a setup script of the user's own is to be corrected"
 _LOOK = "somebody is to look at what is in the way, or to wait"
 _JOB = "a job has to run again, or somebody has to look at its output"
-_CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm/test_submit.py repeat the command"
+_CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm repeat the command"
 _CAUSE = "the cause is in the setup script or template that wrote the file"
 
 FOR_PEOPLE = {
@@ -539,8 +539,8 @@ COLUMN = (
 )
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
-    (r"write (?P<new>.+?) for (?P<old>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (r"write (?P<new>\S+) for \S+ in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
+    (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
+    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
     (COLUMN, add_column),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),

@@ -243,7 +243,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         if set(levels) != set(planned):
             has = f"the runs have {_listed(planned)}" if planned else "no run has one"
             message = f"{field.note} gives {name} the values {_listed(levels)}, but {has}"
-            as_runs = f"write {_listed(planned)} for {_listed(levels)} in {draft.file}:{field.line}"
+            as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; their values are used"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
@@ -402,7 +402,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
         message = f"the overview gives {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
-        fix = f"write {tuned} for {stated} in {draft.file}:{line}, or correct the table"
+        fix = f"replace {stated} with {tuned} in {draft.file}:{line}, or correct the table"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
     return tuple(names), tuple(runs)
 

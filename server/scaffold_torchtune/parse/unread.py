@@ -404,7 +404,7 @@ def _state(
         message = f"{text.note} says that {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
         if len(levels) == len(stated.values) == 1:
-            as_runs = f"write {kinds.written(next(iter(levels)))} for {stated.values[0]} in {document}:{text.line}"
+            as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs; their values are used"
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document

@@ -159,6 +159,8 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     if result.passed:
         checked = f"{result.checked} of {result.planned} runs checked"
         verdict = f"All parameters validated: {checked}{result.kept_told}, no difference"
+        if any(each.code == "sbatch-unavailable" for each in result.findings):
+            verdict += "; the scripts were not tested with sbatch"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
             summary = (

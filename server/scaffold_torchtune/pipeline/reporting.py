@@ -158,13 +158,13 @@ def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
 
 
 def _epochs_done(look: _Look) -> int | None:
-    """Return the number of epochs with a saved checkpoint: from the output directory, else from the job's output."""
-    if look.state.epochs is not None:
+    """Return the number of epochs that were trained: from the output directory, else from the job's output."""
+    if look.state.epochs is not None and not look.state.unseen:
         return look.state.epochs
     output = look.output
-    if output is None or output.first is None:
-        return None
-    return output.first.epoch - 1 + output.saved
+    if output is None or output.first is None or output.last is None:
+        return look.state.epochs or None
+    return max(output.first.epoch - 1 + output.saved, output.last.epoch - 1, look.state.epochs or 0)
 
 
 def _problem(tree: Tree, look: _Look) -> Finding | None:

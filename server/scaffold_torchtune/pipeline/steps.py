@@ -27,6 +27,7 @@ from scaffold_torchtune.results.step_results import (
 from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.validate import arrivals
 
 
 @contextmanager
@@ -75,7 +76,14 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
     found = plan_result(prepared.plan, prepared.changes, told, replaced)
-    return found.model_copy(update={"ask": apply.asked_first(prepared, request)})
+    asked = {"ask": apply.asked_first(prepared, request), "outputs": _outputs(prepared.plan)}
+    return found.model_copy(update=asked)
+
+
+def _outputs(plan: Plan) -> str:
+    """Return where the runs save their checkpoints, with RUN for the name of the directory; "" if that differs."""
+    found = {(arrivals.output_dir(run) or "").replace(run.directory, "RUN") for run in plan.runs}
+    return found.pop() if len(found) == 1 else ""
 
 
 @few_suggestions()

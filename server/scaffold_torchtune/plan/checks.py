@@ -301,7 +301,7 @@ def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
             message = f"SLURM reads the time {text} as {minutes} minutes and {seconds} seconds"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
-            fix = f"write {long} for {text} in {source.file}:{source.line}, or {short} if minutes are intended"
+            fix = f"replace {text} with {long} in {source.file}:{source.line}, or with {short} if minutes are intended"
             yield finding("short-time", message, field="time", actual=text, at=source, fix=fix)
 
 

@@ -135,6 +135,7 @@ _NAMES: Final = 400  # names of runs, if their number is given too
 _FEW: Final = 36  # a list of at most this many items, as in most sweeps, may be as long as one of failed runs
 _HANDFUL: Final = 6  # so few runs are listed even with nothing to report: another call would cost more
 _LONGEST: Final = 600  # characters of a text
+_LINES: Final = 4_000  # characters of lines to write into a document
 
 _BUDGETS: Final[dict[Cut | None, int]] = {
     Cut.PROBLEMS: _SERIOUS,
@@ -250,8 +251,9 @@ def _item(item: Any) -> Any:
 def _smaller(value: Any, budget: int) -> Any:
     """Return a value with its texts cut, and the part of a list or mapping that fits into a number of bytes."""
     if isinstance(value, str):
-        cut = len(value) - _LONGEST
-        return value if cut <= 0 else f"{value[:_LONGEST]}... ({cut} more characters)"
+        longest = _LINES if "\n" in value else _LONGEST
+        cut = len(value) - longest
+        return value if cut <= 0 else f"{value[:longest]}... ({cut} more characters)"
     if isinstance(value, list):
         return _fitted(value, budget)
     if not isinstance(value, dict):
@@ -412,7 +414,15 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
     data = bounded(dumped, call, type(result))
     for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
         group["runs"] = _fitted(group["runs"], _NAMES)  # `count` has their number
-    return {"counts": result.counts, **data}
+    return {"counts": result.counts | _left_to_the_plan(result, call), **data}
+
+
+def _left_to_the_plan(result: StepResult, call: Call) -> dict[str, int]:
+    """Return the number of infos without those that the verdict leaves to the plan; nothing if all are listed."""
+    if call.lists_all or not isinstance(result, results.ValidateResult):
+        return {}
+    infos = [each for each in result.all_findings() if each.severity is Severity.INFO]
+    return {"infos": sum(each.code != "defaults-unchosen" for each in infos)} if infos else {}
 
 
 def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
@@ -436,7 +446,7 @@ def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, A
     """
     match result:
         case results.PlanResult():
-            return _with_differences({name: each for name, each in data.items() if name not in {"sources", "rules"}})
+            return _with_differences({name: each for name, each in data.items() if name != "sources"})
         case results.ParseResult():
             return _with_differences(data)
         case results.ValidateResult():
@@ -464,11 +474,12 @@ def _less(run: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
     """Return the reply to a call that was refused or stopped midway; `first` replaces the next action."""
-    error = RefusalError(message=refused.message, problems=refused.problems, ask=refused.ask)
+    ordered = sorted(refused.problems, key=lambda each: _SEVERITIES.index(each.severity))
+    error = RefusalError(message=refused.message, problems=tuple(ordered), ask=refused.ask)
     stays = "Files already written stay; repeat the call to continue."
     changed = stays if midway else "No run directory or file was changed."
     return {
-        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message}. {changed}",
+        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message.rstrip('.')}. {changed}",
         "next": {"first": first} if first else _after_refusal(refused, call),
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),

@@ -26,6 +26,7 @@ from scaffold_torchtune.models import (
     Run,
     RunProgress,
     Source,
+    SourceKind,
     Values,
     lines_of,
 )
@@ -155,6 +156,9 @@ class PlanResult(StepResult):
         description="levels of each varying parameter, each with its number of runs: `1e-5 x 8, 3e-5 x 7`"
     )
     pattern: str = Field(description="naming pattern of run directories")
+    outputs: OmitEmpty[str] = Field(
+        default="", description="where runs save their checkpoints: RUN is the name of the run directory"
+    )
     template: str
     setup: str = Field(description="'bundled', or the external setup_finetune.py")
     answers: Answers = ()
@@ -183,9 +187,11 @@ class PlanResult(StepResult):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rules(self) -> dict[str, str]:
-        """Return the rule of each value that differs between runs and is in no document."""
+        """Return the rule of each value that is derived from others: it differs between runs, or no document has it."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
-        return {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+        shared = {name: each.source for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
+        rules = {name: str(source) for name, source in own.items() if not (source.file and source.line)}
+        return rules | {name: str(source) for name, source in shared.items()}
 
     def without_told(self) -> "PlanResult":
         """Return the plan without infos that the previous plan also had; warnings are always listed."""
@@ -251,7 +257,7 @@ class SetupResult(StepResult):
 
     LISTED = ("processed", "succeeded", "failed", "runs", "warnings")
 
-    environment: str = Field(default="", description="environment of an external script; empty for the bundled one")
+    environment: OmitEmpty[str] = Field(default="", description="environment of an external script")
     processed: int
     succeeded: int
     failed: int

@@ -381,14 +381,14 @@ def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence
     if source.kind is SourceKind.ROW:
         lines = [*dict.fromkeys(str(each.settings[name].source.line) for each in some if name in each.settings)]
         column = name if yaml else f"the column {source.note}"
-        return f"write {text} for {old} in {column}, {'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
+        return f"replace {old} with {text} in {column}, {'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
     if len(some) < len(runs):
         names = few([run.directory for run in some], _LISTED)
         if yaml:
             return f"write `{name}: {text}` in the parameters of {names}"
         return f"give the table of runs a column {_label(name)!r} with {text} for {names} and {old} for the others"
     if source.file and source.line and source.kind is not SourceKind.DERIVED:
-        return f"write {text} for {old} in {source.file}:{source.line}"
+        return f"replace {old} with {text} in {source.file}:{source.line}"
     return f"add {line_of(name, value, yaml=yaml)}"
 
 
