@@ -156,7 +156,7 @@ def test_what_is_long_is_given_in_part_and_says_so(
     whole = (scaffolded / "scaffold.log").read_text()
     assert whole.endswith(rest)
     assert rest.startswith("[")
-    assert absent(first, f"{len(whole.encode()) - len(rest.encode())}") == []
+    assert absent(first, len(whole.encode()) - len(rest.encode())) == []
     path = scaffolded / RUNS[0] / "finetune.yaml"
     whole = path.read_text()
     text, cut, more = text_of(root, f"torchtune://run{path}").partition("\n... (")
