@@ -124,7 +124,7 @@ def test_the_script_of_the_array_by_hand_runs_nothing_twice_and_loses_no_log(
     assert logs(experiment) == before
     assert states(experiment) == ["finished", "finished", "running"]
     kept = [*experiment.glob(f".scaffold/arrays/*/slurm-{again}_*.out")]
-    assert [("leaves it alone" in file.read_text()) for file in kept] == [True] * 3
+    assert [("was started by job" in file.read_text()) for file in kept] == [True] * 3
     (tmp_path / "go").touch()
     wait_until(lambda: states(experiment) == ["finished"] * 3)
     assert Counter(jobs.began()) == Counter(runs)
