@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from scaffold_torchtune.cli import dispatch, main, printing
+from scaffold_torchtune.cli import dispatch, main, run_screens, screens
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.pipeline import apply, diagnosis, journal, prepare, publish, state, steps, validation
 from scaffold_torchtune.results import reply
@@ -120,10 +120,10 @@ def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
         (["parse"], (steps, "parse")),
         (["plan"], (prepare, "make_plan")),
         (["doctor"], (diagnosis, "_torchtune")),
-        (["new"], (dispatch, "create")),
+        (["new"], (run_screens, "create")),
         (["demo"], (dispatch, "write_example")),
         (["skill"], (dispatch, "install_skill")),
-        (["scaffold"], (printing, "result")),
+        (["scaffold"], (screens, "result")),
         (["scaffold", "--json"], (reply, "of_result")),
     ],
 )

@@ -117,5 +117,5 @@ def test_a_parameter_stands_in_three_files_and_the_templates(name: str) -> None:
     """In the table, where it goes to finetune.yaml, and where `validate` looks for it."""
     sources = (ROOT / "server").rglob("*.py")
     found = {path.name for path in sources if re.search(rf"\b{name}\b", path.read_text())}
-    advises = {"status.py"}  # reads it in finetune.yaml, to advise it where GPU memory was too small
+    advises = {"reporting.py"}  # reads it in finetune.yaml, to advise it where GPU memory was too small
     assert len(found - advises) == 3, found
