@@ -172,7 +172,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "job-config": Code(_E, "torchtune rejects a setting of `finetune.yaml`", "run `validate --with-torchtune`, which names the setting, and correct it"),
         "job-network": Code(_E, "the job needs a network, which compute nodes often lack, for example for a data set or model of the Hugging Face Hub", "give a path on a disk that the nodes mount"),
         "job-wandb": Code(_E, "Weights & Biases rejected the run or could not be reached, and W&B mode is online", "run `wandb login` on the cluster, or set W&B mode to offline"),
-        "job-nan-loss": Code(_E, "the loss is NaN or infinite up to the end, so the training from there on is lost, even if the job is running or completed", "correct samples without an answer, a too high learning rate or a too short warm-up; then scaffold and submit again"),
+        "job-nan-loss": Code(_E, "the loss is NaN or infinite up to the end, so the training from there on is unusable, even if the job is running or completed", "correct samples without an answer, a too high learning rate or a too short warm-up; then scaffold and submit again"),
         "job-preempted": Code(_W, "SLURM preempted the job for another job", "submit again; `Resume from checkpoint` lets long runs continue"),
         "job-node-failure": Code(_W, "the node failed, or did not start the job", "submit again"),
         "job-cancelled": Code(_W, "the job was cancelled", "submit again; no action if intended"),

@@ -391,7 +391,7 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
         if last and not _is_over(last.epoch, last.done, last.per_epoch, asked)
         else ""
     )
-    message = f"the loss is not a finite number {at}, so the training from there on is lost"
+    message = f"the loss is not finite {at}, so the training from there on is unusable"
     fix = f"{job}; {fix}" if job else fix
     return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
 

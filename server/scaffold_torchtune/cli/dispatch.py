@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -399,9 +398,6 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
         _show_skill(result)
     else:
         screens.result(printing.console(), result, _view(options))
-        if isinstance(result, ScaffoldResult | ValidateResult) and result.submit and not options.quiet:
-            line = shlex.join(["scaffold-torchtune", "submit", str(options.experiment)])
-            sys.stdout.write(one_line(f"or, as job arrays: {line}") + "\n")
 
 
 def _view(options: argparse.Namespace) -> printing.View:

@@ -54,7 +54,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
     ),
-    "notes": _option("--notes", "show the findings that are information only, too", action="store_true"),
+    "notes": _option("--notes", "also show findings that are only information", action="store_true"),
     "quiet": _option("-q, --quiet", "print only errors and the verdict", action="store_true"),
     "local": _option("--local FILE", "claude.local.md to use instead of the one that is found", type=Path),
     "template": _option(
@@ -118,7 +118,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     ),
     "watch": _option(
         "--watch SECONDS",
-        "on a terminal: show it again every so many seconds (default: 15) until every run has ended, or Ctrl-C",
+        "on a terminal: refresh every SECONDS (default: 15) until every run has ended, or until Ctrl-C",
         nargs="?",
         type=_positive(float),
         const=15.0,
@@ -175,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     _add_submit(_described(commands, "submit", _SUBMIT))
     _add_report(_described(commands, "report", _REPORT))
     doctor = _described(commands, "doctor", _DOCTOR)
-    _add_experiment(doctor, "experiment to check, too; default: the current directory, if it is one")
+    _add_experiment(doctor, "experiment to check as well; default: the current directory, if it is one")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
     demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
     demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
@@ -249,16 +249,16 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
-_SUBMIT = "hand to SLURM the runs that are ready and not started, as job arrays; asks first"
+_SUBMIT = "submit the runs that are ready and not started to SLURM, as job arrays; asks first"
 _EXPERIMENT = "experiment directory or summary file; default: the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
-_REPORT = "write scaffold.html, a page of the runs with their states and values; later scaffolds renew it"
+_REPORT = "write scaffold.html, a page of the runs with their states and values; later scaffolds update it"
 _MARKDOWN = "a short Markdown text instead, for a repository or a chat"
 _CSV = "a CSV table instead, one line for each run, to join with results"
-_COMPLETION = "print the script that completes commands, options and paths in a shell"
+_COMPLETION = "print the completion script of a shell"
 _SHELL = "bash: eval it in ~/.bashrc; zsh: write it to _scaffold-torchtune in a directory of fpath; fish: source it"
 _HELP = "show the help of a command"
 _TOPIC = "default: all commands"
@@ -309,7 +309,7 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
         "--max", dest="at_once", type=_positive(int), metavar="N", help="at most N runs of the experiment at once"
     )
     command.add_argument("--no-array", dest="arrays", action="store_false", help="submit each run as a job by itself")
-    command.add_argument("--failed", action="store_true", help="submit runs that have failed again, as they are, too")
+    command.add_argument("--failed", action="store_true", help="also submit failed runs again, unchanged")
     command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
     command.add_argument("--yes", action="store_true", help="do not ask")
     _add(command, ("local", "root", "json", "quiet", *_SCRIPT, *_CHECKS))

@@ -191,7 +191,7 @@ def _parse(out: Console, of: results.ParseResult, view: View) -> None:
     tuned = [own for run, own in zip(of.runs, values, strict=True) if run.type == "fine-tuned"]
     same = {name: tuned[0].get(name) for name in names if tuned and _is_same(name, tuned)}
     if same:
-        say(out, f"in all {len(tuned)} fine-tuned: ", _pairs(same), hang=2)
+        say(out, f"same in all {len(tuned)} fine-tuned runs: ", _pairs(same), hang=2)
     own = [name for name in names if name not in same]
     in_name = {name for name in own if all(_is_in(run.name, name, each.get(name), {}) for run, each in _both(of))}
     columns = [name for name in own if name not in in_name]
@@ -382,7 +382,7 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
     same = {n: by_run[0][1].get(n) for n in names if len(runs) > 1 and _is_same(n, [each for _, each in by_run])}
     if same and with_same:
-        say(out, f"in all {len(runs)}: ", _pairs(same), hang=2)
+        say(out, f"same in all {len(runs)} runs: ", _pairs(same), hang=2)
     if len(runs) > MANY and not view.lists:
         say(out, f"directories: {of.pattern}, such as {runs[0].directory}; --all lists all {len(runs)}", hang=2)
         return
@@ -586,5 +586,8 @@ def _submission(out: Console, of: results.ValidateResult, submit: str, view: Vie
         out.print(
             Text(f"submit with: {submit if is_short else where}"), soft_wrap=True
         )  # never broken, so that it can be copied
+        if view.documents:
+            line = shlex.join(["scaffold-torchtune", "submit", view.documents[0]])
+            out.print(Text(f"or, as job arrays: {line}"), soft_wrap=True)
     if of.tracking:
         out.print(Text(of.tracking), soft_wrap=True)  # contains a command to copy

@@ -469,7 +469,7 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
         text = SourceText(plain, first, title, plain, source=source, last=last, alone=True)
         draft.configuration.append((title, text))
     elif paragraphs or fences or others:
-        message = f"the section {shown(title)} does not contain a single text"
+        message = f"the section {shown(title)} must contain exactly one text"
         fix = "put the whole text into one fenced block below this heading, and nothing else"
         draft.add("ambiguous", message, field=normalize(title), line=section.line, fix=fix)
 

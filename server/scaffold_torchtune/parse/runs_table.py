@@ -183,7 +183,7 @@ def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
         labels = _header(table)
         named = "model" in labels and not _NAME_COLUMNS.isdisjoint(labels)
         if named and set(_columns(labels)) - {"model"} and table not in taken:
-            message = f"the table looks like a table of runs, but runs are not read in the section {section.title!r}"
+            message = f"the table looks like a table of runs, but runs are not read from the section {section.title!r}"
             fix = "move these runs to the table under '## All Runs' if they should be planned"
             draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
 

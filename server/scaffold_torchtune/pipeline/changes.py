@@ -425,7 +425,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         if name in KEYS and name not in SURROUNDINGS and others and len({*theirs}) == 1:
             values = " or ".join(dict.fromkeys(kinds.written(value) for value in others))
             ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
-            message = f"{ours} and {kinds.written(theirs[0])} in the other {len(theirs)}: they are not one design"
+            message = f"{ours} and {kinds.written(theirs[0])} in the other {len(theirs)}: the runs are not one design"
             fix = f"compare them with care; or replace the kept runs, or give the table a column {name}"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
 

@@ -263,7 +263,7 @@ def _check_is_experiment(tree: Tree, request: Request) -> None:
     above, name = tree.root.parent, tree.root.name
     fix = "name the experiment directory, then the run"
     if is_directory(above / layout.STATE):
-        fix = f"name the experiment first: {shlex.join(['scaffold-torchtune', 'history', str(above), name])}"
+        fix = f"give the experiment before the run: {shlex.join(['scaffold-torchtune', 'history', str(above), name])}"
     message = f"{shown(str(tree.root))} is not an experiment: it has neither a summary nor {layout.STATE}"
     raise refuse("not-a-directory", message, field="experiment", fix=fix)
 

@@ -435,7 +435,7 @@ def default_script(working_dir: Setting | None) -> str:
     script = next((each for each in scripts if is_file(each)), None)
     if working_dir is None or script is None:
         return "bundled"
-    message = f"the working directory has {script}; no choice was made whether to use it"
+    message = f"the working directory has {script}; choose whether to use it"
     fix = (
         "choose: bundled (the argument or answer setup_script, or --setup-script bundled), or this script, which only"
         f" the user can allow: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"

@@ -40,7 +40,11 @@ def tracking(plan: Plan) -> str:
     """
     offline = [run for run in plan.runs if run.value("wandb_mode") == "offline"]
     runs = dict.fromkeys(filter(None, map(_logs, offline)))
-    return f"W&B is offline; when the runs have ended, send them with: wandb sync {' '.join(runs)}" if runs else ""
+    return (
+        f"W&B is offline; after the runs have ended, upload their logs with: wandb sync {' '.join(runs)}"
+        if runs
+        else ""
+    )
 
 
 def _logs(run: PlannedRun) -> str | None:

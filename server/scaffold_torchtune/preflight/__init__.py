@@ -230,7 +230,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"the job of {run.directory} would continue from a training with {escape(path)} {_text(was)}, but the plan"
+            f"the job of {run.directory} would resume from a saved state with {escape(path)} {_text(was)}, but the plan"
             f" has {_text(now)}; torchtune 0.6.1 uses the state unchanged"
         )
         more = f"; also different: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if len(differing) > 1 else ""
@@ -245,7 +245,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
     epochs, before = run.integer("epochs", 1), other.get("epochs", there.get("epochs"))
     if epochs != before and state.epochs >= epochs:
         message = (
-            f"the job of {run.directory} would continue from a training with"
+            f"the job of {run.directory} would resume from a saved state with"
             f" {counted(state.epochs, 'finished epoch')}, but the plan has {epochs}: it would train 0 epochs"
         )
         fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory away to start again"

@@ -196,7 +196,7 @@ def _list(report: Report, names: list[str]) -> None:
     is_planned = report.planned(_FIELD) is not None
     odd = [name for name in names if not _PUBLISHED.fullmatch(name) and not is_planned]
     if odd and _PATH not in report.paths:
-        message = f"{files} {quoted(odd[0])}, but no supported model is published in such a file"
+        message = f"{files} {quoted(odd[0])}, but no supported model has files of that name"
         expected = "model.safetensors, or model-00001-of-00002.safetensors"
         severity = None if report.bundled else Severity.WARNING
         report.add(code, message, field=_FIELD, expected=expected, actual=odd[0], path=_PATH, severity=severity)
@@ -317,7 +317,7 @@ def _models(report: Report) -> None:
             expected=arrivals.PLAIN_PROMPT,
             actual=prompt,
             path=("tokenizer", "prompt_template"),
-            fix=f"put {arrivals.PLAIN_PROMPT} into the prompt at the place of the sample's text",
+            fix=f"put {arrivals.PLAIN_PROMPT} in the prompt where the sample's text belongs",
         )
 
 
