@@ -91,7 +91,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "overwrite": _option("--overwrite", "replace files that were edited", action="store_true"),
     "started": _option(
         "--started keep|replace[=RUN,...]",
-        "keep started runs that would change as they are, or replace them; all of them, or those that are named (names"
+        "for started runs that would change: keep them as they are, or replace them; all of them, or those named (names"
         " may be patterns); may be repeated",
         type=_decision,
         action="append",
@@ -102,7 +102,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
         type=_positive(int),
     ),
     "timeout": _option("--timeout SECONDS", "time limit of an external script for one run", type=_positive(float)),
-    "sbatch": _option("--no-sbatch", "do not check the job scripts with sbatch --test-only", action="store_false"),
+    "sbatch": _option("--no-sbatch", "do not query SLURM: sbatch --test-only, squeue, sacct", action="store_false"),
     "with_torchtune": _option(
         "--with-torchtune",
         "check finetune.yaml with torchtune itself; default: if SCAFFOLD_TORCHTUNE_PYTHON is set, or torchtune is"
@@ -125,7 +125,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     ),
     "output": _option(
         "--output FILE",
-        "the file to write, `-` to print; default: scaffold.html in the experiment, other forms are printed",
+        "the file to write, or `-` to print; default: scaffold.html in the experiment; Markdown and CSV are printed",
     ),
     "json": _option("--json", "print only the structured result", action="store_true"),
     "start": _option("--start N", "begin the list of runs with run N", type=_positive(int)),
@@ -255,7 +255,7 @@ _HISTORY = "list the earlier files of runs, or compare two versions; writes noth
 _EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
-_REPORT = "write scaffold.html, a page of the runs with their states and values; later scaffolds update it"
+_REPORT = "write scaffold.html, a page that shows the runs with their states and values; later scaffolds update it"
 _MARKDOWN = "a short Markdown text instead, for a repository or a chat"
 _CSV = "a CSV table instead, one line for each run, to join with results"
 _COMPLETION = "print the completion script of a shell"
@@ -342,6 +342,6 @@ def _add_new(command: argparse.ArgumentParser) -> None:
         flag, metavar = option.flag, option.metavar
         command.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=option.help)
     command.add_argument(
-        "--control", action="store_true", help="add a row for the base model of each model as a control"
+        "--control", action="store_true", help="for each model, add a control row: the base model without fine-tuning"
     )
     _add(command, _COMMON)

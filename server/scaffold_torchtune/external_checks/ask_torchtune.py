@@ -258,7 +258,9 @@ def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterat
     }
     if named:
         message = f"some components were not checked with torchtune: {few(list(named), _LISTED, between='; ')}"
-        yield finding("torchtune-unasked", message, fix="no action if intended; check them yourself")
+        yield finding(
+            "torchtune-unasked", message, fix="check these components yourself; no other action if they are intended"
+        )
 
 
 def _built(node: dict[str, Any], line: Line) -> str:

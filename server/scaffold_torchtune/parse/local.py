@@ -351,7 +351,7 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
         others += [f"{each} {text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
     if others:
         message = (
-            f"{part.title}: options of sbatch in an example are not read, and differ from the jobs' options:"
+            f"{part.title}: the sbatch options in this example are not used; they differ from the jobs' options:"
             f" {few(others, _FEW)}"
         )
         fix = "write options for jobs below '## SLURM Defaults'; no action if it is only an example"

@@ -41,7 +41,7 @@ class Backup:
         self._note(path, copy, when)
         self._tree.move(path, copy)
         message = f"{path} was edited {when}, and {then}; the edited file is kept in {copy}"
-        fix = "compare the two; put a value worth keeping into the summary"
+        fix = "compare the two; copy a value that you want to keep into the summary"
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 
     def _note(self, path: str, copy: str, when: str) -> None:

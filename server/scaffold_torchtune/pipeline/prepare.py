@@ -277,7 +277,7 @@ def _differs(found: Difference, used: str, unused: str) -> Finding:
     source = found.there.source if found.there else None
     message = f"run {found.run}: {found.name} is {here}, but {there}"
     if found.name == "runs":
-        message = f"only one of the two forms has the run {here if found.here else there}"
+        message = f"only one of the two summaries has the run {here if found.here else there}"
     return finding(
         "ambiguous",
         message,

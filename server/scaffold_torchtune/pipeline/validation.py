@@ -91,7 +91,8 @@ def freshness_findings(
             "changed-output",
             f"{name} was edited since setup generated it",
             file=f"{run.directory}/{name}",
-            fix="restore it with `setup --overwrite`; put a value worth keeping into the summary first",
+            fix="first copy a value that you want to keep into the summary;"
+            " then restore the file with `setup --overwrite`",
         )
         for name, digest in there.items()
         if record.outputs.get(name) not in {None, digest}

@@ -214,8 +214,8 @@ def resuming_findings(
 
 def _unknown(run: PlannedRun) -> Finding:
     message = (
-        f"the job of {run.directory} would continue from the state in its output directory, which has no readable"
-        " torchtune_config.yaml to show the plan of that state"
+        f"the job of {run.directory} would continue from the state in its output directory, but that has no readable"
+        " torchtune_config.yaml, so the plan of the state is unknown"
     )
     fix = "move the output directory away to start again; ignore if the state belongs to this plan"
     where = at(run, "resume_from_checkpoint")

@@ -73,7 +73,7 @@ STEPS: Final = (
     ),
     Step(
         "setup",
-        "step 6: generate finetune.yaml and finetune.slurm of every run with setup_finetune",
+        "step 6: run setup_finetune to generate finetune.yaml and finetune.slurm of every run",
         "run_setup",
         "Run setup_finetune in each run directory",
         "Step 6: generate finetune.yaml and finetune.slurm of every run. Call render_yaml first.\n\n"
@@ -83,10 +83,11 @@ STEPS: Final = (
     ),
     Step(
         "validate",
-        "step 7: check that every planned value arrived",
+        "step 7: check that every planned value is in finetune.yaml and finetune.slurm",
         "validate",
         "Validate every planned value",
-        "Step 7: check that every planned value arrived; writes the last entry of scaffold.log.\n\n"
+        "Step 7: check that every planned value is in finetune.yaml and finetune.slurm; writes the last entry of"
+        " scaffold.log.\n\n"
         "Submit the runs only if passed is true.",
         results.ValidateResult,
         (*_DOCUMENTS, "with_torchtune", *_PAGE),

@@ -145,7 +145,9 @@ def _activation(
 def _hook(report: Report, commands: list[Command], line: int) -> None:
     """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
     if not any(_HOOK.search(word) for command in commands for word in command.words):
-        message = "`conda activate` precedes conda's shell hook, so the job's shell does not know it"
+        message = (
+            "`conda activate` comes before conda's shell hook, so the command is not defined yet in the job's shell"
+        )
         expected = 'eval "$(conda shell.bash hook)"'
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
@@ -367,7 +369,7 @@ def _conditions(report: Report, commands: Sequence[Command], start: int) -> None
         message = f"{quoted(' '.join(before))} precedes `tune run`, and is not planned"
         _unplanned(report, "tune run", message, command)
     elif _conditional(commands, start):
-        message = "`tune run` is under a condition or in a function, so it may not run"
+        message = "`tune run` is inside a conditional or a function, so it might never run"
         _unplanned(report, "tune run", message, command)
 
 
