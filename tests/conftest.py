@@ -1,6 +1,7 @@
 """Fixtures that several modules use."""
 
 import gc
+import importlib.util
 import os
 import signal
 import tempfile
@@ -12,6 +13,9 @@ from support.experiments import make_experiment
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
 """Where files are kept in memory (Linux): to make sure of them on a disk takes a quarter of what a scaffold takes."""
+
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["page"]
+"""Tests of pages in a browser, whose fixtures need what `make page` installs."""
 
 ROOM = 4_000_000_000
 """Bytes that must be free there."""

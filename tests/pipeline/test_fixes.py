@@ -347,6 +347,7 @@ _SCRIPT = "a setup script of the user's own is to be corrected"
 _LOOK = "somebody is to look at what is in the way, or to wait"
 _JOB = "a job has to run again, or somebody has to look at its output"
 _CLUSTER = "a cluster has to answer; tests/pipeline/test_submit.py and tests/slurm repeat the command"
+_PASTED = "tests/parse/test_full_grid.py pastes the table, and the finding is gone"
 _CAUSE = "the cause is in the setup script or template that wrote the file"
 
 FOR_PEOPLE = {
@@ -371,6 +372,7 @@ FOR_PEOPLE = {
     ),
     _SCRIPT: ("script-unasked", "setup-would-fail", "untaken-setting", "setup-failed"),
     _LOOK: ("unsafe-path", "busy", "internal-error", "history-damaged", "nothing-checked", "report-outdated"),
+    _PASTED: ("full-grid",),
     _JOB: (
         "job-gpu-memory", "job-node-memory", "job-time-limit", "job-no-space", "job-not-writable", "job-environment",
         "job-gpu-unusable", "job-nccl", "job-data", "job-checkpoint", "job-config", "job-network", "job-wandb",
