@@ -6,6 +6,7 @@ A new row is the nearest existing row with other values. The extended text is re
 import itertools
 import math
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ ADDED: Final = {name: OPTIONS[name] for name in ("model", *COLUMNS)}
 
 _NAMES: Final = frozenset({"run name", "run", "name", "run id"})
 _BAR: Final = re.compile(r"(?<!\\)\|")
-_RULE: Final = re.compile(r"[\s|:-]*-[\s|:-]*")
+_RULE: Final = re.compile(r"(?=[^-]*-)[\s|:-]+")
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
-_CELL: Final = re.compile(r"(?P<lead>\s*)(?P<marks>[*_`~\"]*)(?P<text>.*?)(?P<close>[*_`~\"]*)\s*", re.DOTALL)
+_MARKS: Final = '*_`~"'
+"""Characters of emphasis around the text of a cell."""
 _MOST_RUNS: Final = 2_000
 
 
@@ -83,9 +85,8 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
     wanted = _levels(table, given, directory, summary.name)
     rows = _new_rows(table, wanted, lines, summary.name)
     last = max(run.line for run in table.runs)
-    end = re.search(r"[\r\n]*\Z", lines[last - 1])
-    ends = end[0] if end and end[0] else ""
-    line_end = ends or next((found[0] for line in lines if (found := re.search(r"(?:\r\n|\r|\n)\Z", line))), "\n")
+    ends = _end_of(lines[last - 1])
+    line_end = ends or next(filter(None, map(_end_of, lines)), "\n")
     new = [f"{row}{line_end}" for row in rows]
     if not ends:
         lines[last - 1] += line_end
@@ -216,11 +217,17 @@ def _row(table: _Table, index: int, changed: Mapping[str, Scalar], line: str, fi
     return "|".join([*outer, *cells, *([tail] if not tail.strip() else [])])
 
 
+def _end_of(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
+
+
 def _replaced(cell: str, text: str) -> str:
     """Return a cell with another text between its marks, as wide as before if it fits."""
-    found = _CELL.fullmatch(cell)
-    marks = (found["marks"], found["close"]) if found and found["text"] else ("", "")
-    lead = found["lead"] if found else ""
+    content = cell.strip()
+    lead = cell[: len(cell) - len(cell.lstrip())] if content else ""
+    opening = content[: len(content) - len(content.lstrip(_MARKS))]
+    closing = content[len(content.rstrip(_MARKS)) :]
+    marks = (opening, closing) if content.strip(_MARKS) else ("", "")
     new = f"{lead}{marks[0]}{text}{marks[1]}"
     return new.ljust(len(cell)) if len(new) < len(cell) else f"{new}{' ' if cell.endswith(' ') else ''}"
 
@@ -239,8 +246,7 @@ def _name(table: _Table, label: str, index: int, changed: Mapping[str, Scalar], 
             raise _not_understood(message, file, table.runs[index].line)
         ((prefix, style),) = places
         old = table.runs[index].parameters[parameter].value
-        pattern = _at(prefix, _styled(old, style))
-        name = re.sub(pattern, lambda _: prefix + _styled(value, style), name, count=1)  # noqa: B023 - called at once
+        name = re.sub(_at(prefix, _styled(old, style)), lambda _: prefix + _styled(value, style), name, count=1)  # noqa: B023 - called at once
     return name
 
 
@@ -262,8 +268,9 @@ def _places(table: _Table, label: str, parameter: str) -> Iterator[tuple[str, st
     for style in _STYLES:
         if style == "plain" and all(_styled(value, style) == number_text(value) for value in values):
             continue
-        found = re.finditer(rf"([A-Za-z]*){re.escape(_styled(values[0], style))}(?![A-Za-z0-9]|\.[0-9])", names[0])
-        for prefix in {match[1] for match in found}:
+        found = re.finditer(rf"{re.escape(_styled(values[0], style))}(?![A-Za-z0-9]|\.[0-9])", names[0])
+        befores = [names[0][: match.start()] for match in found]
+        for prefix in {before[len(before.rstrip(string.ascii_letters)) :] for before in befores}:
             if all(
                 len(re.findall(_at(prefix, _styled(value, style)), name)) == 1
                 for name, value in zip(names, values, strict=True)

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
             ("say(missing='ModuleNotFoundError: x')", "torchtune-missing", [": ModuleNotFoundError: x"]),
             ("hello(); sys.exit('of its own making')", "torchtune-unanswered", ["status 1", ": of its own making"]),
             ("hello(); sys.exit('red \\x1b')", "torchtune-unanswered", ["status 1", r": red \x1b"]),
-            ("hello(); sys.exit(3)", "torchtune-unanswered", ["status 3", ": nothing"]),
+            ("hello(); sys.exit(3)", "torchtune-unanswered", ["status 3"]),
             ("hello(); os.kill(os.getpid(), 11)", "torchtune-unanswered", ["status -11"]),
             ("print('[]\\n{\"done\": 1}')", "torchtune-unanswered", ["status 0", ': {"done": 1}']),
             ("hello(); print(asked['mark'] + 'garbage')", "torchtune-unanswered", ["status 0", ": garbage"]),

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.long
 SERVER = """
 import itertools, re, sys
 from pathlib import Path
-from scaffold_torchtune.mcp_server import calls, server
+from scaffold_torchtune import mcp_server as server
+from scaffold_torchtune.mcp_server import calls
 from scaffold_torchtune.pipeline import steps
 
 def computes(request):

@@ -33,6 +33,10 @@ BUILT: Final = {
     ("setup/external.py", "pattern"): [],  # of _KNOWN
     ("validate/directives.py", "always[name]"): [],  # of _ALWAYS
     ("plan/naming.py", "f'{prefix}[0-9]+'"): ["prompt[0-9]+"],
+    ("findings.py", "f'(?<!\\\\w){re.escape(run)}(?!\\\\w)'"): [r"(?<!\w)rank8(?!\w)"],
+    ("extend.py", "_at(prefix, _styled(old, style))"): [r"(?<![A-Za-z0-9.])r8(?![A-Za-z0-9]|\.[0-9])"],
+    ("extend.py", "_at(prefix, _styled(value, style))"): [r"(?<![A-Za-z0-9.])r8(?![A-Za-z0-9]|\.[0-9])"],
+    ("extend.py", "f'{re.escape(_styled(values[0], style))}(?![A-Za-z0-9]|\\\\.[0-9])'"): [r"8(?![A-Za-z0-9]|\.[0-9])"],
     ("setup/external.py", "f'\\\\b{package}\\\\b'"): [r"\bkit\b"],
     ("validate/__init__.py", "f'(?:^|(?<=_))(?:{alternatives})(?=_|$)'"): ["(?:^|(?<=_))(?:words|a)(?=_|$)"],
 }
@@ -137,10 +141,18 @@ def of_module(path: Path) -> Iterator[Used]:
             yield from (Used(f"{name}:{given}", re.compile(one), node.func.attr) for one in found)
 
 
+def on_text(one: Used) -> Used:
+    """The same on text, where a pattern is of bytes."""
+    of_bytes: Any = one.pattern
+    if isinstance(of_bytes.pattern, str):
+        return one
+    return one._replace(pattern=re.compile(of_bytes.pattern.decode(), of_bytes.flags | re.ASCII))
+
+
 @functools.cache
 def used() -> tuple[Used, ...]:
     found = [one for path in sorted(PACKAGE.rglob("*.py")) for one in of_module(path)]
-    return tuple({(one.where, one.pattern, one.method): one for one in found}.values())
+    return tuple({(one.where, one.pattern, one.method): one for one in map(on_text, found)}.values())
 
 
 def seconds(one: Used, text: str) -> float:

@@ -258,7 +258,7 @@ def _given(script: Script) -> tuple[str, ...]:
 def _not_taken(group: Sequence[Script], reason: str) -> Finding:
     names = few([script.run.directory for script in group], _LISTED)
     message = f"sbatch rejected {names}: {reason}"
-    limit = re.search(r"Max[A-Za-z]*(Submit|Jobs|Array)", reason)
+    limit = re.search(r"Max[A-Za-z]{0,40}(Submit|Jobs|Array)", reason)
     fix = "correct the option that it names, then submit again"
     if limit:
         fix = "submit fewer runs at a time with --only PATTERN, and the rest once jobs have ended"
