@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.external_checks import slurm_jobs
+from scaffold_torchtune.external_checks import sbatch, slurm_jobs
 from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Submitted, array_script, grouped, read_script
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.request import Request
@@ -151,3 +151,28 @@ def test_what_is_missing_is_named(
     (tmp_path / "less" / name).unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "less"))
     assert name in slurm_jobs.missing(Request(tmp_path))
+
+
+def program(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program of SLURM on PATH that does what a shell script says."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+
+
+def test_a_queue_that_fails_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "squeue", "echo down; exit 1", monkeypatch)
+    queue = slurm_jobs.queued(tmp_path, Request(tmp_path))
+    assert queue.unknown
+    assert not queue.jobs
+    program(tmp_path / "bin", "squeue", "exit 0", monkeypatch)
+    assert not slurm_jobs.queued(tmp_path, Request(tmp_path)).unknown
+
+
+def test_a_release_that_hangs_is_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "scontrol", "trap '' TERM; sleep 1000", monkeypatch)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setattr(sbatch, "DEADLINE", 1.0)
+    assert "1 s" in slurm_jobs.release("7", "", tmp_path, Request(tmp_path))
