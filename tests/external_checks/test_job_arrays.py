@@ -12,7 +12,7 @@ from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.request import Request
 from support.experiments import RUNS
 from support.plans import plan_of_directories
-from support.stand_in_slurm import StandInSlurm
+from support.stand_in_slurm import StandInSlurm, slurm_on_path
 
 
 @pytest.fixture
@@ -68,11 +68,7 @@ def test_scripts_of_different_shells_or_times_are_apart(runs: list[PlannedRun]) 
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
-    made = StandInSlurm(tmp_path / "bin")
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
-        monkeypatch.delenv(name)
-    for name, value in made.variables.items():
-        monkeypatch.setenv(name, value)
+    made = slurm_on_path(tmp_path / "bin", monkeypatch)
     (tmp_path / "it.slurm").write_text("#!/bin/bash\n#SBATCH --job-name=it\n")
     return made
 

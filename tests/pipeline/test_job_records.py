@@ -1,7 +1,6 @@
 """Runs are known by the jobs that were recorded for them: tasks of arrays, jobs nobody knows, killed calls."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
-from support.experiments import RUNS, change, everything, make_experiment
+from support.experiments import RUNS, change, everything
 from support.scaffolding import codes, refusal, scaffold
+from support.stand_in_slurm import answers, scaffold_with_slurm
 
 ARRAY: dict[str, Any] = {
     "token": "3f2a", "name": "sweep-3f2a", "at": "2026-11-27T12:00:00Z", "runs": RUNS, "is_array": True,
@@ -27,22 +27,15 @@ ARRAY: dict[str, Any] = {
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
-    outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
-    experiment = make_experiment(tmp_path / "sweep", replace=outputs)
-    assert scaffold(experiment, sbatch=False).ok
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+    experiment = scaffold_with_slurm(tmp_path, monkeypatch)
     says(experiment)
     return experiment
 
 
 def says(experiment: Path, squeue: str = "", sacct: str = "exit 1") -> None:
     """Let SLURM's programs, which are shell scripts, say something; `{root}` is the experiment."""
-    for name, text in {"squeue": squeue, "sacct": sacct}.items():
-        file = experiment.parent / "bin" / name
-        file.write_text(f"#!/bin/sh\n{text.replace('{root}', str(experiment))}\n:\n")
-        file.chmod(0o755)
+    texts = {"squeue": squeue, "sacct": sacct}
+    answers(experiment, **{name: f"{text.replace('{root}', str(experiment))}\n:" for name, text in texts.items()})
 
 
 def record(experiment: Path, *submissions: dict[str, Any]) -> None:

@@ -16,11 +16,12 @@ from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree
-from support.experiments import RUNS, everything, make_experiment, many_runs
+from support.experiments import RUNS, everything, many_runs
 from support.job_outputs import bar, corpus
 from support.mcp_calls import with_client
 from support.measuring import memory_at_most
 from support.scaffolding import refusal, scaffold
+from support.stand_in_slurm import answers, scaffold_with_slurm
 from support.wording import absent
 
 FIRST, SECOND, THIRD, FOURTH = RUNS
@@ -32,23 +33,16 @@ OOM = TEXTS["gpu_memory_after_steps"]
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
-    outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
-    experiment = make_experiment(tmp_path / "sweep", replace=outputs)
-    assert scaffold(experiment, sbatch=False).ok
+    experiment = scaffold_with_slurm(tmp_path, monkeypatch)
     (tmp_path / "outputs").mkdir()
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
     slurm_says(experiment)
     return experiment
 
 
 def slurm_says(experiment: Path, squeue: str = "", sacct: str = "") -> None:
     """Let squeue and sacct print lines `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
-    for name, text in {"squeue": squeue, "sacct": sacct}.items():
-        file = experiment.parent / "bin" / name
-        file.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
-        file.chmod(0o755)
+    texts = {"squeue": squeue, "sacct": sacct}
+    answers(experiment, **{name: f"cat <<'END'\n{text}\nEND" for name, text in texts.items()})
 
 
 def without_slurm(experiment: Path) -> None:

@@ -24,7 +24,7 @@ from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, actions, change, everything, log, make_experiment, many_runs
 from support.kit_generations import kit
 from support.scaffolding import refusal, scaffold, validated
-from support.stand_in_slurm import StandInSlurm
+from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.waiting import wait_until
 
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
@@ -32,12 +32,7 @@ OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
-    made = StandInSlurm(tmp_path / "slurm-bin")
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
-        monkeypatch.delenv(name)
-    for name, value in made.variables.items():
-        monkeypatch.setenv(name, value)
-    return made
+    return slurm_on_path(tmp_path / "slurm-bin", monkeypatch)
 
 
 @pytest.fixture

@@ -9,6 +9,11 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+from support.experiments import make_experiment
+from support.scaffolding import scaffold
+
 _SBATCH = r"""
 case " $* " in *" --test-only "*) exit 0 ;; esac
 for script; do :; done
@@ -127,3 +132,32 @@ class StandInSlurm:
         """The variables that a command had when it was called last."""
         lines = (self.folder / f"environment.{name}").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def slurm_on_path(directory: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
+    """Return a stand-in that is on PATH, without what a job of the machine's own SLURM would have set."""
+    made = StandInSlurm(directory)
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
+        monkeypatch.delenv(name)
+    for name, value in made.variables.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def scaffold_with_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a scaffold whose outputs can be seen, with a directory on PATH for a squeue and a sacct of the test."""
+    outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
+    experiment = make_experiment(tmp_path / "sweep", replace=outputs)
+    assert scaffold(experiment, sbatch=False).ok
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
+    return experiment
+
+
+def answers(experiment: Path, **scripts: str) -> None:
+    """Let programs of SLURM, each by its name, do what a shell script says."""
+    for name, text in scripts.items():
+        file = experiment.parent / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
