@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from generated_tables import table_of, with_tables
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import ValueKind
 from scaffold_torchtune.settings.parameters import (
@@ -102,20 +103,8 @@ def tables() -> dict[str, Iterable[tuple[str, ...]]]:
 
 
 def page(text: str) -> str:
-    """Return the page with each table generated again.
-
-    Raises:
-        ValueError: the page lacks a section, or its table.
-    """
-    for title, rows in tables().items():
-        header, *lines = [re.sub(" +", " ", f"| {' | '.join(cells)} |\n") for cells in rows]
-        table = header + "|---" * (header.count("|") - 1) + "|\n" + "".join(lines)
-        head, found, rest = text.partition(f"## {title}\n")
-        old = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
-        if not found or not old:
-            raise ValueError(f"{PAGE.name} has no section {title} with a table")
-        text = head + found + rest[: old.start()] + table + rest[old.end() :]
-    return text
+    """Return the page with each table generated again."""
+    return with_tables(text, {title: table_of(rows) for title, rows in tables().items()})
 
 
 if __name__ == "__main__":
