@@ -21,7 +21,7 @@ test: $(STAMP)  ## test every behaviour except faults; COVERAGE=1 also requires 
 	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
 
 test-long: $(STAMP)  ## run the long tests: a sample of mutants, fuzzing, a kill at every point, all examples, 50 runs
-	scripts/install_strace
+	scripts/install_packages strace
 	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -n 2 -m 'long or examples'
 
 test-all: test test-long  ## run all tests that need only Python
@@ -94,7 +94,7 @@ hostile: $(STAMP)  ## read 20,000 damaged files of each kind: each gives at most
 	  tests/pipeline/test_hostile_status.py tests/preflight/test_hostile_data.py
 
 faults: $(STAMP)  ## count the results of kills, disk errors, races, hostile values and frames, and memory limits
-	scripts/install_strace
+	scripts/install_packages strace
 	$(BIN)/python tests/faults.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP)  ## time planning, an unchanged second scaffold, and validation compared with scaffolding, for 100 runs

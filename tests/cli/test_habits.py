@@ -196,7 +196,7 @@ def test_shells_complete_commands_options_and_directories(
 ) -> None:
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.skip(f"{shell} is not on this machine: `scripts/install_packages {shell}` as root")
     file = script(shell, tmp_path, capsys)
     (tmp_path / "sweep_of_ranks").mkdir()
     monkeypatch.chdir(tmp_path)
