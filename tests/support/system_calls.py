@@ -49,7 +49,7 @@ class Call:
 def lacks() -> str:
     """What is missing for all this; empty where nothing is."""
     if shutil.which("strace") is None:
-        return "strace is not on this machine: scripts/install_strace installs it as root with apt-get"
+        return "strace is not on this machine: `scripts/install_packages strace` as root"
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)  # noqa: S607
     return f"strace may not trace here: {done.stderr.strip()}" if done.returncode else ""
 
