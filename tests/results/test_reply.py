@@ -1,4 +1,4 @@
-"""What agents get of a step: an outcome in one line, what is next, what was logged; lists cut with right counts."""
+"""What agents get of a step: a summary in one line, what is next, what was logged; lists cut with right counts."""
 
 import json
 import re
@@ -57,12 +57,12 @@ def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep
         made.append(follow["tool"])
         (result,) = call(root, (follow["tool"], follow["arguments"]))
         data = result.structured_content or {}
-        assert list(data)[:2] == ["outcome", "next"]
-        assert "\n" not in data["outcome"]
+        assert list(data)[:2] == ["summary", "next"]
+        assert "\n" not in data["summary"]
         follow = data["next"]
     assert made == list(STEPS.values())
-    assert data["outcome"].startswith("PASSED: ")
-    assert absent(data["outcome"], "4 of 4") == []
+    assert data["summary"].startswith("Validation passed: ")
+    assert absent(data["summary"], "4 of 4") == []
     assert "scaffold.log" in follow["first"]
     assert data["submit"] in (sweep / "scaffold.log").read_text()
 
@@ -97,8 +97,8 @@ def all_actions(log: list[str]) -> list[str]:
 def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
     data = replied("render", experiment)
-    assert data["outcome"].startswith("REFUSED: ")
-    assert absent(data["outcome"], 1) == []
+    assert data["summary"].startswith("Refused: ")
+    assert absent(data["summary"], 1) == []
     assert data["next"]["tool"] == "render_yaml"
     assert data["counts"] == {"problems": 1}
     (head,) = data["logged"]
@@ -116,8 +116,8 @@ def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: P
     for run in ("rank8_lr1e-5", "rank16_lr1e-5"):
         change(experiment / run / "finetune.yaml", "seed: 14", "seed: 15")
     data = replied("validate", experiment)
-    assert data["outcome"].startswith("FAILED: ")
-    assert absent(data["outcome"], "2 of 4", "value-mismatch (2)") == []
+    assert data["summary"].startswith("Validation failed: ")
+    assert absent(data["summary"], "2 of 4", "value-mismatch (2)") == []
     assert data["counts"]["failed"] == 2
     assert "tool" not in data["next"]
     assert data["submit"] == ""
@@ -130,7 +130,7 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     ]
     failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
     data = reply.of_result(failed, reply.Call("run_setup"))
-    assert re.findall(r"\d+", data["outcome"])[:3] == ["120", "119", "1"]
+    assert re.findall(r"\d+", data["summary"])[:3] == ["120", "119", "1"]
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
     assert "run_setup again" in data["next"]["first"]
@@ -161,7 +161,7 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
         pages += 1
     assert len(seen) == len(set(seen)) == total
     assert pages > 0
-    assert "120" in page()["outcome"]
+    assert "120" in page()["summary"]
     whole = page(whole=True)
     assert len(whole["runs"]) == total
     assert "left_out" not in whole
@@ -270,12 +270,12 @@ def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(ro
 # --- what trials of agents stumbled over ------------------------------------------------------------------------------
 
 
-def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
+def test_renders_summary_and_counts_tell_the_same(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = replied("plan", experiment)["counts"]["warnings"]
     data = replied("render", experiment)
     assert planned > 0
-    assert re.findall(r"\d+", data["outcome"])[-2:] == ["0", str(planned)]
+    assert re.findall(r"\d+", data["summary"])[-2:] == ["0", str(planned)]
     assert data["counts"] == {"warnings": 0}
 
 

@@ -407,7 +407,8 @@ async def _readiness(roots: Roots, experiment: str | None) -> str:
     def read(request: "Request") -> str:
         from scaffold_torchtune.pipeline import diagnosis
 
-        return diagnosis.doctor(request, with_experiment=experiment is not None).model_dump_json()
+        readiness = diagnosis.doctor(request, with_experiment=experiment is not None)
+        return json.dumps(reply.of_result(readiness, Call("doctor")), ensure_ascii=False)
 
     return await _read(read, experiment or _project(), roots)
 
@@ -420,7 +421,7 @@ _PROMPT = """\
 Scaffold torchtune for the experiment {where}.
 
 Use the tools of the server torchtune, in this order, each with `experiment`: parse_summary, plan_runs, render_yaml,
-run_setup, validate. Every result has `outcome` and `next`: do what `first` says, then call `tool` with `arguments`.
+run_setup, validate. Every result has `summary` and `next`: do what `first` says, then call `tool` with `arguments`.
 
 - After plan_runs, before anything is written, show me the run directories, what varies and what is derived from it, the
   skipped rows, every warning, GPUs and time limit, and the defaults that nobody chose. Continue when I agree, or if no

@@ -118,7 +118,7 @@ def _changes(found: Changes | None) -> list[Entry]:
     """Return the entry with the changes of runs that were scaffolded before."""
     if found is None or not found.groups:
         return []
-    return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
+    return [Entry("CHANGES", found.told, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
 def _kept(history: str) -> str:

@@ -5,7 +5,6 @@ is the rule that shortens a long value.
 """
 
 import shlex
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -18,6 +17,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, few
 from scaffold_torchtune.models import (
     Answer,
+    CommandResult,
     Dataset,
     Excluded,
     Lines,
@@ -56,7 +56,7 @@ Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
 Logged = Annotated[tuple[str, ...], Field(description="heads of the entries added to scaffold.log")]
 
 
-class StepResult(Model):
+class StepResult(CommandResult):
     """The result of one step."""
 
     LISTED: ClassVar[tuple[str, ...]]
@@ -70,11 +70,6 @@ class StepResult(Model):
         """Return the numbers of the items that a reply may list only in part."""
         return self._numbers() | _severities(self.all_findings())
 
-    @property
-    def outcome(self) -> str:
-        """Return the result of the step in one line."""
-        return self._outcome()
-
     def all_findings(self) -> Sequence[Finding]:
         """Return the findings of the whole experiment, then of each run."""
         found: tuple[Finding, ...] = getattr(self, "warnings", ())
@@ -82,9 +77,6 @@ class StepResult(Model):
 
     def _numbers(self) -> dict[str, int]:
         return {}
-
-    @abstractmethod
-    def _outcome(self) -> str: ...
 
 
 class ParseResult(StepResult):
@@ -107,9 +99,11 @@ class ParseResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs)} | Counter(run.type for run in self.runs)
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of rows and warnings."""
         tuned = sum(run.type == "fine-tuned" for run in self.runs)
-        rows = f"{self.experiment}: {counted(len(self.runs), 'row')}, {tuned} fine-tuned"
+        rows = f"{self.experiment}: {counted(len(self.runs), 'row')} read, {tuned} fine-tuned"
         return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -127,7 +121,7 @@ class ChangedRuns(Model):
 class Changes(Model):
     """The changes of the runs, compared with the previous scaffold."""
 
-    summary: str = Field(description="number of new, unchanged, changed, kept and dropped runs")
+    told: str = Field(exclude=True, description="number of new, unchanged, changed, kept and dropped runs")
     states: OmitEmpty[str] = Field(default="", description="number of runs of the table in each state")
     groups: tuple[ChangedRuns, ...] = Field(description="all runs that are not unchanged, grouped by their change")
     is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
@@ -202,11 +196,12 @@ class PlanResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs), "excluded": len(self.excluded)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs, or of their changes, the varying parameters and the number of warnings."""
         varying = ", ".join(self.varying) or "nothing"
-        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} skipped; varying: {varying}"
-        if not self.changes.is_first:
-            runs = f"{self.changes.summary}; varying: {varying}"
+        runs = f"{counted(len(self.runs), 'run')} planned, {counted(len(self.excluded), 'row')} skipped"
+        runs = f"{runs if self.changes.is_first else self.changes.told}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -232,8 +227,10 @@ class RenderResult(StepResult):
     warnings: Findings = Field(description="warnings in addition to the plan's")
     logged: Logged = ()
 
-    def _outcome(self) -> str:
-        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} unchanged"
+    @property
+    def summary(self) -> str:
+        """Return the number of written files and of warnings."""
+        done = f"{counted(self.created, 'setup_finetune.yaml file')} written, {self.unchanged} unchanged"
         planned = _severities(self.plan_warnings)["warnings"]
         return f"{done}; {_warnings(self.warnings)} in addition to the plan's {planned}."
 
@@ -266,7 +263,9 @@ class SetupResult(StepResult):
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs that succeeded and failed, and of warnings."""
         already = sum(run.unchanged for run in self.runs)
         done = f"{counted(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
         return f"{done}{f'; {already} unchanged' if already else ''}; {_warnings(self.warnings)}."
@@ -347,19 +346,21 @@ class ValidateResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"failed": sum(not run.passed for run in self.runs)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the verdict, with the codes of errors and the number of warnings."""
         found = self.all_findings()
         if self.passed:
             checked = f"{self.checked} of {counted(self.planned, 'run')} checked, every planned value arrived"
             left = f"; {self.left_told}" if self.started else ""
-            return f"PASSED: {checked}{self.kept_told}{left}; {_warnings(found)}."
+            return f"Validation passed: {checked}{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
-        return f"FAILED: {self.verdict.partition(': ')[2]}: {kinds}{more}."
+        return f"{self.verdict.capitalize()}: {kinds}{more}."
 
 
-class ScaffoldResult(Model):
+class ScaffoldResult(CommandResult):
     """All steps in one."""
 
     parse: ParseResult
@@ -398,11 +399,11 @@ class ScaffoldResult(Model):
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
-    def outcome(self) -> str:
-        """Return the result of all steps in one line."""
-        state = "ready to submit" if self.ok else "NOT READY"
-        unchanged = "; nothing was changed" if self.unchanged else ""
-        return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
+    def summary(self) -> str:
+        """Return the verdict of all steps, with the counts of the last two."""
+        state = "Ready to submit" if self.ok else "Not ready"
+        unchanged = " Nothing was changed." if self.unchanged else ""
+        return f"{state}. {self.setup.summary} {self.validation.summary}{unchanged}"
 
 
 class RefusalError(Model):
@@ -500,7 +501,9 @@ class StatusResult(StepResult):
         """Return the causes of failures and problems."""
         return [run.cause for run in self.runs if run.cause]
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs in each state, and of runs with a problem."""
         counts = ", ".join(f"{number} {state}" for state, number in self.counts.items())
         unwell = sum(run.cause is not None and run.state != "failed" for run in self.runs)
         more = f"; {counted(unwell, 'run')} with a problem but not failed" if unwell else ""
