@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.mcp_server import output
 from scaffold_torchtune.pipeline import steps
@@ -134,6 +135,42 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
     assert "run_setup again" in data["next"]["first"]
+
+
+# --- numbers ---
+
+
+@pytest.mark.parametrize(("number", "text"), [
+    (1e-05, "1e-5"), (0.00005, "5e-5"), (2.5e-05, "2.5e-5"), (0.0001, "1e-4"), (0.05, "0.05"), (0.0, "0.0"),
+    (14.0, "14.0"), (-1e-07, "-1e-7"), (1e300, "1e300"), (1e16, "1e16"), (8, "8"), (True, "true"), (None, "null"),
+])  # fmt: skip
+def test_a_number_is_written_in_its_shortest_form(number: object, text: str) -> None:
+    assert reply.written({"lr": number}) == f'{{"lr":{text}}}'
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+def test_what_is_written_reads_back_as_the_same_values_and_types(data: Any) -> None:
+    for text in (reply.written(data), reply.written(data, indent=2, ascii_only=True)):
+        assert repr(json.loads(text)) == repr(data)
+
+
+def test_a_text_that_looks_like_a_number_is_unchanged() -> None:
+    data = {"1e-05": '0.00001 "1e-05" \\ 1e-05', "b": ["\\", 1e-05]}
+    assert reply.written(data) == json.dumps(data, separators=(",", ":")).replace(",1e-05", ",1e-5")
+
+
+def test_a_learning_rate_in_answers_is_written_as_in_the_names_of_directories(
+    experiment: Path, capsys: pytest.CaptureFixture[str], root: Path, sweep: Path
+) -> None:
+    assert main(["plan", str(experiment), "--json"]) == 0
+    (replied_,) = call(root, ("plan_runs", {"experiment": str(sweep)}))
+    (content,) = replied_.content
+    for text in (capsys.readouterr().out, getattr(content, "text", "")):
+        assert re.search(r'"lr": ?1e-5\b', text)
+        assert not re.search(r"e-0[0-9]", text)
 
 
 # --- bounds ---------------------------------------------------------------------------------------------------------

@@ -447,7 +447,7 @@ def _call(options: argparse.Namespace) -> Call:
 
 def _print_json(data: dict[str, Any]) -> None:
     """Print one JSON document in ASCII, which every terminal and pipe accepts."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    sys.stdout.write(reply.written(data, indent=2, ascii_only=True) + "\n")
 
 
 def _all_well(result: BaseModel) -> bool:

@@ -349,7 +349,7 @@ def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:
     """Return the same JSON as text and as structure; a refusal is an error."""
-    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    written = reply.written(data)
     if (plain := written.encode(errors="replace").decode()) != written:
         written, data = plain, json.loads(plain)  # a name that is not UTF-8, in any field
     text = TextContent(type="text", text=written)

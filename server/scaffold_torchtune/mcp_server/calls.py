@@ -354,8 +354,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         def read(request: "Request") -> str:
             from scaffold_torchtune.pipeline import state
 
-            found = reply.of_result(state.frozen_plan(request), Call("plan_runs"))
-            return json.dumps(found, ensure_ascii=False)
+            return reply.written(reply.of_result(state.frozen_plan(request), Call("plan_runs")))
 
         return await _read(read, experiment, roots)
 
@@ -379,7 +378,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 def _status(request: "Request") -> str:
     from scaffold_torchtune.pipeline.reporting import status
 
-    return json.dumps(reply.of_result(status(request), reply.Call("status")), ensure_ascii=False)
+    return reply.written(reply.of_result(status(request), reply.Call("status")))
 
 
 async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
@@ -396,9 +395,9 @@ def _text(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
         request = Request(Path(path), roots=roots())
         return read(request)
     except Refused as refused:
-        return json.dumps(reply.of_refusal(refused, Call("resource")), ensure_ascii=False)
+        return reply.written(reply.of_refusal(refused, Call("resource")))
     except Exception as error:  # noqa: BLE001 - the last resort
-        return json.dumps(reply.of_internal_error(internal_error(error, "reading a resource", request)))
+        return reply.written(reply.of_internal_error(internal_error(error, "reading a resource", request)))
 
 
 async def _readiness(roots: Roots, experiment: str | None) -> str:
@@ -408,7 +407,7 @@ async def _readiness(roots: Roots, experiment: str | None) -> str:
         from scaffold_torchtune.pipeline import diagnosis
 
         readiness = diagnosis.doctor(request, with_experiment=experiment is not None)
-        return json.dumps(reply.of_result(readiness, Call("doctor")), ensure_ascii=False)
+        return reply.written(reply.of_result(readiness, Call("doctor")))
 
     return await _read(read, experiment or _project(), roots)
 

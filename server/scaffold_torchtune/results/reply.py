@@ -9,6 +9,7 @@ number of omitted items, and `more` the arguments that list them. benchmarks/tok
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -21,6 +22,7 @@ from scaffold_torchtune.findings import Refused, counted, serious
 from scaffold_torchtune.models import CommandResult
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
+from scaffold_torchtune.settings import kinds
 
 
 class Step(NamedTuple):
@@ -524,6 +526,24 @@ def _with_differences(data: dict[str, Any]) -> dict[str, Any]:
 def _less(run: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run without the values that all runs share."""
     return {**run, "parameters": {name: each for name, each in run["parameters"].items() if name not in same}}
+
+
+_NUMBER: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|-?[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?')
+
+
+def written(data: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """Return JSON with each number in its shortest form, as in the names of directories: 1e-5, not 1e-05."""
+    compact = (",", ":") if indent is None else None
+    text = json.dumps(data, indent=indent, separators=compact, ensure_ascii=ascii_only)
+    return _NUMBER.sub(lambda found: _shortest(found[0]), text)
+
+
+def _shortest(token: str) -> str:
+    """Return a number of JSON in its shortest form, unless that would be an integer; texts are unchanged."""
+    if token[0] == '"' or not ("." in token or "e" in token):
+        return token
+    short = kinds.shortest_number(float(token))
+    return short if "." in short or "e" in short else token
 
 
 def of_refusal(refused: Refused, call: Call, *, midway: bool = False, action: Action | None = None) -> dict[str, Any]:
