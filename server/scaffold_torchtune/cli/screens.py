@@ -496,11 +496,18 @@ def _verdicts(out: Console, of: results.ValidateResult, view: View) -> None:
 def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
     _verdicts(out, of, view)
     _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of, view)], view)
+    _not_asked(out, of)
     style = "bold green" if of.passed else "bold red"
     say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
     _submission(out, of, of.submit, view)
     if not of.passed:
         _next(out, view.other("scaffold"), ", once that is fixed")
+
+
+def _not_asked(out: Console, of: results.ValidateResult) -> None:
+    """Print the programs that did not check the files."""
+    if of.not_asked:
+        say(out, f"not asked: {of.not_asked}", style="dim", hang=2)
 
 
 _STATES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -543,6 +550,7 @@ def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
     _verdicts(out, of.validation, view)
     _answers(out, of.plan.answers)
     _details(out, _of_all_steps(out, of, view), view)
+    _not_asked(out, of.validation)
     for history in (of.render.history, of.setup.history):
         _earlier(out, history)
     say(out, Text(of.verdict, style="bold green" if of.ok else "bold red"), of.validation.kept_told, hang=2)

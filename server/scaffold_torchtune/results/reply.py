@@ -473,12 +473,16 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
     return {"counts": result.counts | _left_to_the_plan(result, call), **data}
 
 
+_ELSEWHERE: Final = frozenset({"defaults-unchosen", "sbatch-unavailable"})
+"""The codes of infos of the verdict that its reply does not list: the plan has the defaults, `asked` the reason."""
+
+
 def _left_to_the_plan(result: StepResult, call: Call) -> dict[str, int]:
-    """Return the number of infos without those that the verdict leaves to the plan; nothing if all are listed."""
+    """Return the number of infos without those that are elsewhere in replies; nothing if all are listed."""
     if call.lists_all or not isinstance(result, results.ValidateResult):
         return {}
     infos = [each for each in result.all_findings() if each.severity is Severity.INFO]
-    return {"infos": sum(each.code != "defaults-unchosen" for each in infos)} if infos else {}
+    return {"infos": sum(each.code not in _ELSEWHERE for each in infos)} if infos else {}
 
 
 def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
@@ -506,7 +510,7 @@ def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, A
         case results.ParseResult():
             return _with_differences(data)
         case results.ValidateResult():
-            return data | {"findings": [each for each in data["findings"] if each["code"] != "defaults-unchosen"]}
+            return data | {"findings": [each for each in data["findings"] if each["code"] not in _ELSEWHERE]}
         case results.RenderResult() if result.changes is not None and result.changes.is_first:
             return {name: each for name, each in data.items() if name != "changes"}
     return data

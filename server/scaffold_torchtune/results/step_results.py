@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, ClassVar, Final, TypeVar, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeVar, get_args
 
-from pydantic import Field, computed_field, field_serializer
+from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, few
@@ -279,6 +279,17 @@ class ValidatedRun(Model):
     findings: tuple[Finding, ...]
 
 
+class ExternalCheck(Model):
+    """The check by sbatch or torchtune: its extent, or the reason why it did not run.
+
+    `off`: the operator switched it off.
+    """
+
+    program: str
+    state: Literal["ran", "off", "not run"]
+    told: str
+
+
 def submit_command(experiment_dir: str) -> str:
     """Return the command that submits the runs of an experiment."""
     return f"scaffold-torchtune submit {shlex.quote(experiment_dir)}"
@@ -301,6 +312,10 @@ class ValidateResult(StepResult):
     started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
         default=(), description="started runs, which the submit line skips"
     )
+    asked: Annotated[
+        tuple[ExternalCheck, ...],
+        PlainSerializer(lambda of: {each.program: each.told for each in of}, return_type=dict[str, str]),
+    ] = Field(default=(), exclude_if=not_, description="checks by sbatch and torchtune, or why they did not run")
     states: OmitEmpty[str] = Field(default="", description="number of runs in each state; empty unless passed")
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as started, unlike the documents")
     kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="their values that differ from documents")
@@ -329,6 +344,13 @@ class ValidateResult(StepResult):
         codes = dict.fromkeys(each.code for each in errors_in(self.findings) if each.code != "nothing-checked")
         parts += [f"all {counted(self.planned, 'run')} ({few([*codes], _NAMED_CODES)})"] if codes else []
         return f"validation failed: {', '.join(parts) or 'no run is planned'}"
+
+    @property
+    def not_asked(self) -> str:
+        """Return the programs that did not check the files, each with the reason: `sbatch (not on PATH)`."""
+        return ", ".join(
+            f"{one.program} ({one.told.partition(':')[0]})" for one in self.asked if one.state == "not run"
+        )
 
     @property
     def kept_told(self) -> str:
