@@ -150,7 +150,8 @@ class Experiment(Model):
     `working_dir`, ...), without unset keys. `template` holds the values of the operator's plain YAML template by key of
     setup_finetune.yaml, for settings without a value in the documents; `template_others` has the keys of it that only
     an
-    external script can know. `answers` are the user's answers for values that no document gives.
+    external script can know. `names` are patterns and examples that the summary gives for the names of run
+    directories and outputs. `answers` are the user's answers for values that no document gives.
     """
 
     name: str
@@ -165,6 +166,7 @@ class Experiment(Model):
     environment: dict[str, Setting]
     template: dict[str, Setting] = Field(default={})
     template_others: dict[str, Setting] = Field(default={})
+    names: tuple[Setting, ...] = ()
     answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()
 

@@ -278,10 +278,10 @@ def _size(value: Any) -> int:
 
 
 class Action(NamedTuple):
-    """The next action: `first` for the agent, `told` for the user, as in "Next: confirm the plan"."""
+    """The next action: `first` for the agent, `step` for the user, as in "Next: confirm the plan"."""
 
     first: str
-    told: str = ""
+    step: str = ""
 
 
 _SHOW: Final = Action(
@@ -398,8 +398,8 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
             edited = any(each.code == "changed-output" for each in result.all_findings())
             return _next("", call, _FAILED._replace(first=_FAILED.first + _PUT_BACK * edited))
         case results.ValidateResult() if result.started:
-            told = _PASSED.told if result.submit else ""
-            return _next("", call, Action(_PASSED.first + _LEFT_OUT, told))
+            step = _PASSED.step if result.submit else ""
+            return _next("", call, Action(_PASSED.first + _LEFT_OUT, step))
     return _next("", call, _PASSED)
 
 
@@ -422,7 +422,7 @@ def _after_refusal(refused: Refused, call: Call) -> _Next:
         return _next("plan_runs", call, _PLAN)
     if "not-rendered" in codes:
         return _next("render_yaml", call, _RENDER)
-    asking = _ASK._replace(told=_ASK.told.format(questions=counted(len(refused.ask), "question")))
+    asking = _ASK._replace(step=_ASK.step.format(questions=counted(len(refused.ask), "question")))
     action = asking if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
     if codes == {"unknown-name"}:
         return _next("", call, _NAME)
@@ -436,12 +436,12 @@ def _next(tool: str, call: Call, action: Action) -> _Next:
     given = {name: call.arguments.get(name) for name in ARGUMENTS.get(tool, ()) if name in HANDED_ON}
     arguments = {name: value for name, value in given.items() if value not in (None, {})}
     first = {"first": action.first} if action.first else {}
-    return first | ({"tool": tool, "arguments": arguments} if tool else {}), action.told
+    return first | ({"tool": tool, "arguments": arguments} if tool else {}), action.step
 
 
-def _summary(summary: str, told: str) -> str:
+def _summary(summary: str, step: str) -> str:
     """Return the summary of a result with the next action."""
-    return f"{summary} Next: {told}." if told else summary
+    return f"{summary} Next: {step}." if step else summary
 
 
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
@@ -454,8 +454,8 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     else:
         summary = {"summary": result.summary} if isinstance(result, CommandResult) else {}
         return {**summary, **result.model_dump(mode="json")}
-    following, told = _after(result, call)
-    guides = {"summary": _summary(result.summary, told), "next": following}
+    following, step = _after(result, call)
+    guides = {"summary": _summary(result.summary, step), "next": following}
     # Successive entries with the same head are listed once, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
@@ -557,9 +557,9 @@ def of_refusal(refused: Refused, call: Call, *, midway: bool = False, action: Ac
     stays = "Files already written stay; repeat the call to continue."
     changed = stays if midway else "No run directory or file was changed."
     summary = f"{'Stopped midway' if midway else 'Refused'}: {refused.message.rstrip('.')}. {changed}"
-    following, told = _next("", call, action) if action else _after_refusal(refused, call)
+    following, step = _next("", call, action) if action else _after_refusal(refused, call)
     return {
-        "summary": _summary(summary, told),
+        "summary": _summary(summary, step),
         "next": following,
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
@@ -575,7 +575,7 @@ def of_internal_error(refused: Refused) -> dict[str, Any]:
     ]
     summary = f"Failed: {refused.message.rstrip('.')}. Files already written stay."
     return {
-        "summary": _summary(summary, _REPORTED.told),
+        "summary": _summary(summary, _REPORTED.step),
         "next": {"first": _REPORTED.first},
         "counts": {"problems": len(problems)},
         "error": {"message": refused.message, "problems": problems},
