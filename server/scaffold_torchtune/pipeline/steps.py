@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
+from typing import Final
 
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
-from scaffold_torchtune.models import Plan, RunState
+from scaffold_torchtune.findings import Finding, Refused, Scalar, few_suggestions, finding, refuse
+from scaffold_torchtune.models import Plan, PlannedRun, RunState
 from scaffold_torchtune.parse import parse_result
 from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
@@ -28,6 +29,7 @@ from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import arrivals
+from scaffold_torchtune.validate.run_files import RunFiles
 
 
 @contextmanager
@@ -76,8 +78,39 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
     found = plan_result(prepared.plan, prepared.changes, told, replaced)
-    asked = {"ask": apply.asked_first(prepared, request), "outputs": _outputs(prepared.plan)}
+    asked = {
+        "ask": apply.asked_first(prepared, request),
+        "outputs": _outputs(prepared.plan),
+        "defaults": {**found.defaults, **_written(prepared)},
+    }
     return found.model_copy(update=asked)
+
+
+_OF_FINETUNE_YAML: Final = (
+    "optimizer", "clip_grad_norm", "shuffle", "max_steps_per_epoch", "dtype", "compile",
+    "enable_activation_checkpointing",
+)  # fmt: skip
+"""The keys of finetune.yaml that change training or its cost, and that setup_finetune.yaml need not have."""
+
+
+def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
+    """Return the values of finetune.yaml that the bundled setup_finetune chooses, as setup_finetune.yaml has none."""
+
+    def kind(run: PlannedRun) -> tuple[object, ...]:
+        return run.model, run.value("custom_recipe"), *(name in run.settings for name in _OF_FINETUNE_YAML)
+
+    kinds = {kind(run): run for run in reversed(prepared.plan.runs)}
+    found: dict[str, dict[Scalar, None]] = {}
+    for run in kinds.values():
+        outcome = prepared.outcomes.get(run.directory)
+        made = outcome.files.get(layout.FINETUNE_YAML) if outcome else None
+        config = RunFiles({layout.FINETUNE_YAML: made.decode()}).readable_config if made else None
+        for name in _OF_FINETUNE_YAML if config else ():
+            value = config.data.get(name) if config else None
+            value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
+            if name not in run.settings:
+                found.setdefault(name, {}).setdefault("none" if value is None else value)
+    return {name: next(iter(of)) if len(of) == 1 else " or ".join(map(str, of)) for name, of in found.items()}
 
 
 def _outputs(plan: Plan) -> str:
