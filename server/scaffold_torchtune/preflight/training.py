@@ -339,10 +339,8 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     Everything is in bf16: the weights, and for the trained weights the gradients and AdamW's two moments, which torch
     keeps in the type of the weights; FSDP shards all of it across the GPUs. With fsdp_cpu_offload, which the bundled
     setup_finetune sets for some models, only one layer at a time is on the GPUs. Each epoch saves the whole model,
-    merged
-    with the adapter, unless only the adapter is requested. Every epoch but the last also saves the two moments, in one
-    file
-    that the next epoch replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    merged with the adapter, unless only the adapter is requested. Every epoch but the last also saves the two moments,
+    in one file that the next epoch replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
     trained = model if full(run) else _adapter(run, facts) * _BF16
