@@ -102,6 +102,7 @@ def test_options_of_programs_stand_in_a_group_at_the_end(capsys: pytest.CaptureF
     assert re.findall(r"^  (--[a-z]+)", last, re.MULTILINE) == ["--json", "--start", "--root"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_only_and_start_list_some_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scaffold", "-q"]) == 0
@@ -189,6 +190,7 @@ def until(terminal: int, mark: str) -> str:
     return text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="shells of other systems differ")
 def test_shells_complete_commands_options_and_directories(

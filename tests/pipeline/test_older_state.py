@@ -104,6 +104,7 @@ def test_an_external_scaffold_of_then_is_not_made_anew(three: Path, tmp_path: Pa
     assert counted.read_text() == "x" * len(THREE)
 
 
+@pytest.mark.long
 def test_an_external_scaffold_of_then_that_failed_validation_is_made_anew(three: Path, tmp_path: Path) -> None:
     template = tmp_path / "elsewhere"
     template.write_text("epochs: 3")

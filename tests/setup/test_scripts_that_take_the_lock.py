@@ -31,6 +31,7 @@ def is_held():
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", spread(TAKEN, every=2))
 def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: Path, what: str) -> None:
     seen = tmp_path / "seen"

@@ -89,6 +89,7 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     spread(
