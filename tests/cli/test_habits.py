@@ -125,6 +125,7 @@ RUNS_OF_PLAN = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"
 DIRECTORIES_OF_8 = RUNS_OF_PLAN[:2]
 
 
+@pytest.mark.long
 def test_quiet_prints_errors_and_the_verdict(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("parse", "plan", "render", "setup", "validate", "scaffold", "status", "doctor"):
         main([command])

@@ -23,6 +23,7 @@ from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, actions, change, everything, log, make_experiment, many_runs
 from support.kit_generations import kit
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.waiting import wait_until
@@ -350,7 +351,7 @@ def test_sbatch_answers_no_id_and_there_is_no_job(answer: str, sweep: Path, slur
     assert_each_once(sweep, slurm)
 
 
-@pytest.mark.parametrize("answer", ODD)
+@pytest.mark.parametrize("answer", spread(ODD, len(ODD)))
 def test_sbatch_answers_no_id_and_there_is_a_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
     real = f"sed '/sbatch.hook/d' {slurm.folder}/sbatch > {slurm.folder}/real; sh {slurm.folder}/real"
     slurm.hook("sbatch", f'case "$*" in *--hold*) {real} "$@" > /dev/null; {answer};; esac')
@@ -493,6 +494,7 @@ def test_a_file_of_somebody_else_is_not_overwritten(sweep: Path, slurm: StandInS
 # Again, as they are.
 
 
+@pytest.mark.long
 def test_failed_runs_are_submitted_again_as_they_are(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep)
     for task, state in enumerate(("COMPLETED", "FAILED", "TIMEOUT", "RUNNING")):

@@ -231,6 +231,7 @@ def test_infos_are_notes_and_no_warnings(tmp_path: Path) -> None:
     assert len(data["notes"]) == data["counts"]["infos"]
 
 
+@pytest.mark.long
 def test_a_pattern_chooses_runs(many: Path) -> None:
     data = replied("plan", many, only="lr1.1e-?")
     assert [run["directory"] for run in data["runs"]] == ["lr1.1e-5", "lr1.1e-4"]

@@ -161,6 +161,7 @@ def test_a_virtual_environment_that_the_operator_names(
     assert steps.scaffold(request).ok
 
 
+@pytest.mark.long
 def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, login: Login) -> None:
     evil = tmp_path / "evil" / "bin" / "activate"
     evil.parent.mkdir(parents=True)
