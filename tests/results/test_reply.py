@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import ARGUMENTS, bounded
-from support.experiments import actions, change, make_experiment, many_runs
+from support.experiments import RUNS, actions, change, make_experiment, many_runs
 from support.mcp_calls import STEPS, call, listed
 from support.wording import absent
 
@@ -136,6 +137,50 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
     assert "run_setup again" in data["next"]["first"]
+
+
+# --- values that nobody chose ---
+
+
+def test_the_defaults_of_a_plan_have_the_values_of_finetune_yaml_that_nobody_chose(tmp_path: Path) -> None:
+    chosen = {"- **GPUs:** 1": "- **GPUs:** 1\n- **LoRA dropout:** 0.1\n- **Gradient clipping:** 1"}
+    for replace, clipping in ((None, "none"), (chosen, None)):
+        experiment = make_experiment(tmp_path / str(clipping), replace=replace)
+        data = replied("plan", experiment)
+        defaults = data["defaults"]
+        assert defaults["lora_attn_modules"] == "q_proj,v_proj,output_proj"
+        assert (defaults["wandb_mode"], defaults["seed"], defaults["apply_lora_to_mlp"]) == ("offline", 14, True)
+        assert (defaults["optimizer"], defaults["dtype"], defaults["shuffle"]) == ("AdamW", "bf16", True)
+        assert defaults.get("clip_grad_norm") == clipping
+        assert data["common"].get("clip_grad_norm") == (None if clipping else 1)
+        assert ("lora_dropout" in defaults) == (replace is None)
+        steps.scaffold(Request(experiment))
+        written = yaml.safe_load((experiment / RUNS[0] / "finetune.yaml").read_text())
+        told = {name: each for name, each in defaults.items() if name in written}
+        assert {"clip_grad_norm"} - told.keys() == ({"clip_grad_norm"} if replace else set())
+        for name, each in told.items():
+            found = (
+                written[name]["_component_"].rpartition(".")[2] if isinstance(written[name], dict) else written[name]
+            )
+            assert each in ({None: "none"}.get(found, found), "get_cosine_schedule_with_warmup")
+
+
+def test_values_of_finetune_yaml_that_differ_by_model_are_both_listed(tmp_path: Path) -> None:
+    rows = {"| Llama-3.2-1B-Instruct | 16 |": "| Llama-3.3-70B-Instruct | 16 |"}
+    path = "- **Llama-3.2-1B-Instruct**:"
+    more = {
+        path: f"- **Llama-3.3-70B-Instruct**: `/models/Llama-3.3-70B-Instruct`\n{path}",
+        "- **GPUs:** 1": "- **GPUs:** 8",
+    }
+    recipe = {"- **Recipe:** lora_finetune_single_device\n": ""}
+    data = replied("plan", make_experiment(tmp_path / "sweep", replace={**rows, **more, **recipe}))
+    assert data["defaults"]["enable_activation_checkpointing"] == "false or true"
+
+
+def test_samples_are_counted_in_the_plan(experiment: Path) -> None:
+    (estimate,) = [each for each in replied("plan", experiment)["notes"] if each["code"] == "estimate"]
+    assert absent(estimate["message"], "240 training samples") == []
+    assert {None, ""}.isdisjoint(estimate.values()), "a note has no empty keys"
 
 
 # --- numbers ---

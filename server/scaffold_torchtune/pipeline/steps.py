@@ -87,7 +87,7 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
 
 
 _OF_FINETUNE_YAML: Final = (
-    "optimizer", "clip_grad_norm", "shuffle", "max_steps_per_epoch", "dtype", "compile",
+    "optimizer", "clip_grad_norm", "shuffle", "max_steps_per_epoch", "dtype",
     "enable_activation_checkpointing",
 )  # fmt: skip
 """The keys of finetune.yaml that change training or its cost, and that setup_finetune.yaml need not have."""
@@ -99,9 +99,11 @@ def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
     def kind(run: PlannedRun) -> tuple[object, ...]:
         return run.model, run.value("custom_recipe"), *(name in run.settings for name in _OF_FINETUNE_YAML)
 
-    kinds = {kind(run): run for run in reversed(prepared.plan.runs)}
+    firsts: dict[tuple[object, ...], PlannedRun] = {}
+    for run in prepared.plan.runs:
+        firsts.setdefault(kind(run), run)
     found: dict[str, dict[Scalar, None]] = {}
-    for run in kinds.values():
+    for run in firsts.values():
         outcome = prepared.outcomes.get(run.directory)
         made = outcome.files.get(layout.FINETUNE_YAML) if outcome else None
         config = RunFiles({layout.FINETUNE_YAML: made.decode()}).readable_config if made else None
@@ -110,7 +112,7 @@ def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
             value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
             if name not in run.settings:
                 found.setdefault(name, {}).setdefault("none" if value is None else value)
-    return {name: next(iter(of)) if len(of) == 1 else " or ".join(map(str, of)) for name, of in found.items()}
+    return {name: next(iter(of)) if len(of) == 1 else " or ".join(str(one).lower() for one in of) for name, of in found.items()}
 
 
 def _outputs(plan: Plan) -> str:

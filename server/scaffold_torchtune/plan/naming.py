@@ -591,7 +591,7 @@ def _differing(
             f"{source.note} gives {shown(written)}; the run name in it is the run directory"
             f" ({shown(run.directory)}), not the Run Name ({shown(run.name)})"
         )
-        fix = "no action if intended; use --names table to name the directories by Run Name"
+        fix = "no action if intended; else use --names table"
         return finding(
             "naming-differs", message, field="names", expected=run.directory, actual=run.name, at=at,
             severity=Severity.INFO, fix=fix,

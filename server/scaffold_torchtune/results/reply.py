@@ -486,7 +486,7 @@ def _left_to_the_plan(result: StepResult, call: Call) -> dict[str, int]:
 
 
 def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a reply's data with infos in `notes`, separate from the warnings, which the user must see."""
+    """Return a reply's data with infos in `notes`, without empty keys, separate from the warnings."""
     found = data.get("warnings", ())
     notes = [each for each in found if each["severity"] == Severity.INFO]
     if not notes:
@@ -495,7 +495,8 @@ def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
     for name, value in data.items():
         out[name] = value
         if name == "warnings":
-            out |= {name: [each for each in found if each not in notes], "notes": notes}
+            short = [{key: part for key, part in each.items() if part not in (None, "")} for each in notes]
+            out |= {name: [each for each in found if each not in notes], "notes": short}
     return out
 
 

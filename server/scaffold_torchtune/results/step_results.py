@@ -25,6 +25,7 @@ from scaffold_torchtune.models import (
     ModelPath,
     Run,
     RunProgress,
+    Setting,
     Source,
     SourceKind,
     Values,
@@ -170,7 +171,9 @@ class PlanResult(StepResult):
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
-        return {name: setting.value for name, setting in common.items() if name not in self.defaults}
+        return {
+            name: each.value for name, each in common.items() if not (name in self.defaults or _is_empty(name, each))
+        }
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
@@ -183,9 +186,10 @@ class PlanResult(StepResult):
     def rules(self) -> dict[str, str]:
         """Return the rule of each value that is derived from others: it differs between runs, or no document has it."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
-        shared = {name: each.source for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
-        rules = {name: str(source) for name, source in own.items() if not (source.file and source.line)}
-        return rules | {name: str(source) for name, source in shared.items()}
+        derived = {name: each for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
+        shared = {name: each.source for name, each in derived.items() if not _is_empty(name, each)}
+        rules = {name: _rule(source) for name, source in own.items() if not (source.file and source.line)}
+        return rules | {name: _rule(source) for name, source in shared.items()}
 
     def without_told(self) -> "PlanResult":
         """Return the plan without infos that the previous plan also had; warnings are always listed."""
@@ -435,6 +439,16 @@ class RefusalError(Model):
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
     ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = ()
     """The questions for the user."""
+
+
+def _rule(source: Source) -> str:
+    """Return the rule of a derived value: `2 x lora_rank`; for another value, its source."""
+    return source.note if source.kind is SourceKind.DERIVED and source.note else str(source)
+
+
+def _is_empty(name: str, setting: Setting) -> bool:
+    """Return whether a setting has no information: a part of the data set's path that is not needed."""
+    return name == "input_formatting" and not setting.value
 
 
 def _warnings(found: Iterable[Finding]) -> str:
