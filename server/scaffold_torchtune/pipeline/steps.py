@@ -112,7 +112,8 @@ def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
             value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
             if name not in run.settings:
                 found.setdefault(name, {}).setdefault("none" if value is None else value)
-    return {name: next(iter(of)) if len(of) == 1 else " or ".join(str(one).lower() for one in of) for name, of in found.items()}
+    several = {name: " or ".join(str(one).lower() for one in of) for name, of in found.items() if len(of) > 1}
+    return {name: next(iter(of)) for name, of in found.items()} | several
 
 
 def _outputs(plan: Plan) -> str:
