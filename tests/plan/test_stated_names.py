@@ -13,6 +13,7 @@ from support.experiments import change, make_experiment, many_runs
 
 OLD = "- **Naming pattern:** `ck-out-{run_name}/epoch_{N}`"
 FIRST = "rank8_lr1e-5"
+PATTERN = "rank{lora_rank}_lr{lr}"
 BASE = "/scratch/gpfs/LAB/ada/ck-outputs"
 EXPERIMENT = "cap_4L_lora_lr_sweep"
 
@@ -46,7 +47,10 @@ def found(place: Path, text: str, **given: object) -> list[Finding]:
     f"- **Example:** `{BASE}/{EXPERIMENT}/ck-out-{FIRST}/epoch_1`",
     "- **Run directories:** `rank8_lr1e-5/`, `rank16_lr1e-5/`, ...",
     "- **Checkpoint naming:** `epoch_{N}`",
-    "- **Naming pattern:** model, then rank, then learning rate",
+    "- **Naming pattern:** rank, then learning rate",
+    "- **Naming pattern:** LoRA rank + lr",
+    "- **Naming pattern:** by what was varied, and the date",
+    "The run directories are named by rank and learning rate.",
     "- **Naming pattern:** none",
     "- **Naming pattern:** `{run}.json`",
     "- **Dataset naming:** `words_{N}L.json`",
@@ -66,6 +70,9 @@ def test_a_pattern_that_the_names_follow_is_silent(text: str, tmp_path: Path) ->
     ("- **Run directory pattern:** r[rank]_lr[lr]", FIRST),
     ("- **Run directories:** `lr$LR_rank$RANK`", FIRST),
     ("- **Run directory names:** `%(rank)s_%(lr)s`", FIRST),
+    ("- **W&B run name pattern:** `{model}-{rank}`", FIRST),
+    ("- **Run name format:** `r{rank}`", FIRST),
+    ("- **Directory structure:** `{experiment}/r{rank}/`", FIRST),
     ("- **Naming pattern:** `rank{R}_lr{LR}_seed{S}`", f"ck-out-{FIRST}/epoch_0"),
     ("- **Naming pattern:** `rank{8|32}_lr{LR}`", "ck-out-rank16_lr1e-5/epoch_0"),
     ("- **Naming pattern:** `{date}_{run_directory}`", f"ck-out-{FIRST}/epoch_0"),
@@ -76,6 +83,8 @@ def test_a_pattern_that_the_names_follow_is_silent(text: str, tmp_path: Path) ->
     (f"- **Example:** `{BASE}/ck-out-Llama-3.2-1B-Instruct_rank16_lr1e-5/epoch_0`",
      f"{BASE}/{EXPERIMENT}/ck-out-rank16_lr1e-5/epoch_0"),
     ("- **Run directories:** same as the Run Name", FIRST),
+    ("- **Naming pattern:** model, then rank, then learning rate", PATTERN),
+    ("## Naming Conventions\nRuns are named by model, rank and learning rate.", PATTERN),
     ("\n| Setting | Value |\n|---|---|\n| Naming pattern | `{model}_{rank}` |", f"ck-out-{FIRST}/epoch_0"),
     ("## Naming Conventions\nRuns are named `{model}_r{rank}_lr{lr}`.", FIRST),
     ("## Naming Conventions\n- **Runs:** `r{rank}_lr{lr}`\n- **Data:** `words_{N}`", FIRST),

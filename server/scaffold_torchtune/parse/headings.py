@@ -229,6 +229,9 @@ _OF_RUNS: Final = _NAMED | {
     "outputs",
     "artifacts",
 }
+_OF_DIRECTORIES: Final = frozenset(
+    {"run", "runs", "directory", "directories", "folder", "folders", "structure", "layout"}
+)
 _is_of_other_names: Final = _with_a_word_of(
     "data dataset datasets file files filename filenames eval evals evaluation inspect log logs task tasks prompt"
     " prompts column columns branch variable table tag tags group figure plot model models base experiment module split"
@@ -237,6 +240,7 @@ _SAYS_NAMES: Final = re.compile(
     r"\b(?:runs?|director(?:y|ies)|folders?|outputs?|checkpoints?)\b[^.`\n]{0,60}\b(?:named|called)\b",
     re.IGNORECASE,
 )
+_NAMED_BY: Final = re.compile(r"\b(?:named|called) (?:by|after|from|with|using) ([^.:`\n]{3,120}+)", re.IGNORECASE)
 _CODE: Final = re.compile(r"`([^`\n]{1,300}+)`")
 _WORD: Final = re.compile(r"(?:[{<\[(][^{}<>\[\]()\n]{0,60}+[}>\])]|[^\s,;()`])++")
 _MOST_NAMES: Final = 20
@@ -247,9 +251,15 @@ def is_naming(title: str) -> bool:
     """Return whether a label or title is about the names of run directories or outputs: `Naming pattern`."""
     words = set(plain(title).split())
     is_pattern = words & _NAMINGS and ("naming" in words or words & _OF_RUNS)
-    is_names = words & {"name", "names", "template", "format"} and words & (_NAMED - {"name", "names"})
-    is_list = words in ({"run", "directories"}, {"run", "folders"})
-    return bool(is_pattern or is_names or is_list) and not _is_of_other_names(title)
+    is_names = words & {"name", "names"} and words & (_NAMED - {"name", "names"})
+    is_form = words & {"template", "format"} and words & _NAMED
+    return bool(is_pattern or is_names or is_form) and not _is_of_other_names(title)
+
+
+def _may_name(label: str) -> bool:
+    """Return whether the value of a label may be a pattern or example of names: `Run directory`, `Naming pattern`."""
+    words = set(plain(label).split())
+    return is_naming(label) or bool(words & _NAMED and words <= _OF_DIRECTORIES)
 
 
 def stated_names(root: Section) -> list[SourceText]:
@@ -273,15 +283,16 @@ def _names_in(section: Section, *, is_own: bool, is_of_output: bool) -> Iterator
         if _is_of_other_names(label):
             continue
         is_example = label in {"example", "examples"} and (is_own or is_of_output)
-        if pair is not None and (is_naming(pair.label) or is_example):
+        if pair is not None and (_may_name(pair.label) or is_example):
             yield from _names(pair.source or pair.full, text.line, f"{where} > {pair.label}")
         elif is_own or _SAYS_NAMES.search(text.plain):
-            spans = _CODE.findall(text.whole)
+            by = _NAMED_BY.search(text.plain)
+            spans = _CODE.findall(text.whole) or ([by[1]] if by else [])
             yield from (SourceText(span, text.line, where) for span in spans)
     for table in section.tables:
         for row in table.rows:
             cells = [cell.plain for cell in row.cells]
-            if len(cells) in _ROW_OF_A_SETTING and is_naming(cells[0]):
+            if len(cells) in _ROW_OF_A_SETTING and _may_name(cells[0]):
                 yield from _names(row.cells[1].source or cells[1], row.line, f"{where} > {cells[0]}")
     for fence in section.fences if is_own else ():
         for number, line in enumerate(fence.content.split("\n"), start=fence.line + 1):
@@ -292,7 +303,7 @@ def _names_in(section: Section, *, is_own: bool, is_of_output: bool) -> Iterator
 def _names(text: str, line: int, note: str) -> Iterator[SourceText]:
     """Yield the names in the value of a label: its code, else each of its words."""
     is_whole = " " not in text or normalize(text).endswith(("run name", "run names"))  # same as Run Name
-    spans = _CODE.findall(text) or ([text] if is_whole else _WORD.findall(text))
+    spans = _CODE.findall(text) or ([text] if is_whole else [text, *_WORD.findall(text)])
     yield from (SourceText(span, line, note) for span in spans)
 
 

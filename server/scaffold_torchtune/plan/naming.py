@@ -380,10 +380,12 @@ _ANY: Final = frozenset(
 _ABOVE: Final = frozenset({"base", "output", "outputs", "scratch", "home", "root", "project", "experiment"})
 _NOT_IN_NAMES: Final = frozenset(" \t\n:=|\"'`()")
 _OF_CHECKPOINTS: Final = re.compile(r"ck-out|epoch|checkpoint|output|artifacts", re.IGNORECASE)
-_OF_DIRECTORIES: Final = re.compile(r"\bdir|folder", re.IGNORECASE)
+_OF_DIRECTORIES: Final = re.compile(r"\bdir|folder|\brun name|w&b|wandb", re.IGNORECASE)
 _NUMBERS: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,3})?")
 _COMPARED: Final = 200  # runs
 _BY_TABLE: Final = re.compile(r"(?:[a-z]{1,20} ){0,5}run names?(?: column)?", re.IGNORECASE | re.ASCII)
+_BETWEEN: Final = re.compile(r"[,;+&/]|\b(?:then|and|by|the|of|plus|with|first|finally)\b", re.IGNORECASE)
+_LONGEST_LIST: Final = 200
 _OF_THE_TABLE: Final = "{Run Name of the table}"
 _FILE: Final = re.compile(r"\.[A-Za-z]{2,12}$")
 _EPOCH: Final = "epoch_0"
@@ -440,7 +442,7 @@ def stated_names(stated: Sequence[Setting], plan: Plan, outputs: Mapping[str, st
 def _compared(stated: Setting, plan: Plan, outputs: Mapping[str, str | None]) -> Finding | None:
     pattern = _read(stated.text)
     if not pattern.parts:
-        return None
+        return _listed(stated, plan)
     if not any(token.is_open for token in pattern.tokens):
         if any(_follows(pattern, run, plan, outputs, run.name) for run in plan.runs[:_COMPARED]):
             return None
@@ -449,6 +451,22 @@ def _compared(stated: Setting, plan: Plan, outputs: Mapping[str, str | None]) ->
         every = plan.runs[:_COMPARED]
         run = next((run for run in every if not _follows(pattern, run, plan, outputs, run.name)), None)
     return None if run is None else _differing(stated, pattern, run, plan, outputs)
+
+
+def _listed(stated: Setting, plan: Plan) -> Finding | None:
+    """Return the difference between parameters that a text lists (`model, then rank`) and those in the names."""
+    words = [normalize(part) for part in _BETWEEN.split(stated.text[:_LONGEST_LIST])]
+    found = [by_label(word) for word in words if word]
+    names = {each.name for each in found if each}
+    if None in found or len(names) <= 1 or names == set(plan.varying) or plan.options.names == "table":
+        return None
+    source, has = stated.source, ", ".join(plan.varying) or "no parameter"
+    message = f"{source.note} gives {shown(stated.text)}, but the names of run directories contain {has}"
+    return finding(
+        "naming-differs", message, field="names", expected=plan.pattern, actual=escape(stated.text),
+        at=Location(source.file or "", source.line),
+        fix=f"replace {stated.text} with {plan.pattern} in {source.file}:{source.line}",
+    )  # fmt: skip
 
 
 def _read(text: str) -> _Pattern:
