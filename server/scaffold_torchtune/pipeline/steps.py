@@ -4,11 +4,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Final
 
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Finding, Refused, Scalar, few_suggestions, finding, refuse
-from scaffold_torchtune.models import Plan, PlannedRun, RunState
+from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.parse import parse_result
 from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
 from scaffold_torchtune.pipeline.backend import backend_of
@@ -28,7 +27,7 @@ from scaffold_torchtune.results.step_results import (
 from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.validate import arrivals
+from scaffold_torchtune.validate import arrivals, chosen_by_setup
 from scaffold_torchtune.validate.run_files import RunFiles
 
 
@@ -86,34 +85,11 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     return found.model_copy(update=asked)
 
 
-_OF_FINETUNE_YAML: Final = (
-    "optimizer", "clip_grad_norm", "shuffle", "max_steps_per_epoch", "dtype",
-    "enable_activation_checkpointing",
-)  # fmt: skip
-"""The keys of finetune.yaml that change training or its cost, and that setup_finetune.yaml need not have."""
-
-
 def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
-    """Return the values of finetune.yaml that the bundled setup_finetune chooses, as setup_finetune.yaml has none."""
-
-    def kind(run: PlannedRun) -> tuple[object, ...]:
-        return run.model, run.value("custom_recipe"), *(name in run.settings for name in _OF_FINETUNE_YAML)
-
-    firsts: dict[tuple[object, ...], PlannedRun] = {}
-    for run in prepared.plan.runs:
-        firsts.setdefault(kind(run), run)
-    found: dict[str, dict[Scalar, None]] = {}
-    for run in firsts.values():
-        outcome = prepared.outcomes.get(run.directory)
-        made = outcome.files.get(layout.FINETUNE_YAML) if outcome else None
-        config = RunFiles({layout.FINETUNE_YAML: made.decode()}).readable_config if made else None
-        for name in _OF_FINETUNE_YAML if config else ():
-            value = config.data.get(name) if config else None
-            value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
-            if name not in run.settings:
-                found.setdefault(name, {}).setdefault("none" if value is None else value)
-    several = {name: " or ".join(str(one).lower() for one in of) for name, of in found.items() if len(of) > 1}
-    return {name: next(iter(of)) for name, of in found.items()} | several
+    """Return the values of finetune.yaml that nobody chose; none for an external script, which has not run yet."""
+    made = {name: outcome.files.get(layout.FINETUNE_YAML) for name, outcome in prepared.outcomes.items()}
+    texts = {name: RunFiles({layout.FINETUNE_YAML: data.decode()}) for name, data in made.items() if data}
+    return chosen_by_setup(prepared.plan, texts)
 
 
 def _outputs(plan: Plan) -> str:

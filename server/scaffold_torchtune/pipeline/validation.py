@@ -21,7 +21,7 @@ from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import ExternalCheck, ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
+from scaffold_torchtune.validate import chosen_by_setup, deduplicated, unchosen, validate_run, verdict
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _AGAIN = "run setup again"
@@ -166,7 +166,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         *ahead,
         *external.get(WHOLE, ()),
         *shared,
-        *unchosen(plan),
+        *unchosen(plan, chosen_by_setup(plan, files)),
     ]
     return verdict(plan, joined, whole).model_copy(update={"asked": tuple(asked)})
 
