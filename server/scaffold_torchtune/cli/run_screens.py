@@ -54,24 +54,28 @@ def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  #
     """Print the status of runs; if they are more than 40, only running runs and runs with a problem, and a count."""
     whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
-    _status_line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
+    _say(out, f"{of.experiment}: {counted(len(of.runs), 'run')}{f': {counts}' if counts else ''}", style="bold")
+    causes = _causes((*of.runs, *of.former))
     if view.quiet:
-        printing.findings(out, _causes(of.runs))
-        _status_line(out, of.verdict)
+        printing.findings(out, causes)
+        _say(out, of.verdict)
         return
-    _status_line(out, of.verdict, "dim")
-    shown = [run for run in of.runs if whole or len(of.runs) <= _MANY or run.cause or run.state == "running"]
+    _say(out, of.verdict, style="dim")
+    if of.changed_told:
+        _say(out, of.changed_told, style="yellow")
+    is_whole = whole or len(of.runs) + len(of.former) <= _MANY
+    shown, former = ([run for run in runs if is_whole or _matters(run)] for runs in (of.runs, of.former))
     if view.start is not None:
-        shown = view.page(out, of.runs)
-    _run_rows(out, shown)
-    if view.start is None and (rest := len(of.runs) - len(shown)):
-        _status_line(out, f"{counted(rest, 'run')} more; --all shows every run")
-    printing.findings(out, _causes(of.runs))
+        shown, former = view.page(out, of.runs), []
+    rest = len(of.runs) - len(shown) if view.start is None else 0
+    more = f"{counted(rest, 'more run')}; --all shows every run" if rest else ""
+    _run_rows(out, [("", shown), (more, []), (of.former_told, former)])
+    printing.findings(out, causes)
     for reason in of.not_asked:
-        _status_line(out, f"not asked: {reason}", "yellow")
+        _say(out, f"not asked: {reason}", style="yellow")
     unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}
     for reason, run in list(unseen.items())[:_NAMED]:
-        _status_line(out, f"not found: {reason}, for {run}", "yellow")
+        _say(out, f"not found: {reason}, for {run}", style="yellow")
 
 
 def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
@@ -103,30 +107,45 @@ def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
     show_status(drawn, of, view)
-    _status_line(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", "dim")
+    _say(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", style="dim")
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())
 
 
-def _status_line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(one_line(text), style=style), soft_wrap=not out.is_terminal)
+def _matters(run: RunStatus) -> bool:
+    """Return whether a run is shown even if the runs are many."""
+    return run.cause is not None or run.state == "running"
 
 
-def _run_rows(out: Console, runs: Sequence[RunStatus]) -> None:
-    """Print a line for each run, or two lines if the terminal is too narrow: names are never broken."""
-    cells = [_COLUMNS, *(_cells(run) for run in runs)]
-    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells[1:])]
-    widths = {index: max(cell_len(row[index]) for row in cells) for index in used}
+def _run_rows(out: Console, blocks: Iterable[tuple[str, Sequence[RunStatus]]]) -> None:
+    """Print blocks of runs in the same columns, each below its title, if it has one.
+
+    A run has one line, or two lines if the terminal is too narrow: names are never broken.
+    """
+    blocks = list(blocks)
+    cells = {run.directory: _cells(run) for _, runs in blocks for run in runs}
+    table = [_COLUMNS, *cells.values()]
+    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in table[1:])]
+    widths = {index: max(cell_len(row[index]) for row in table) for index in used}
     wide = sum(widths.values()) + len(_GAP) * len(used)
     fits = not out.is_terminal or wide <= out.width
-    for number, row in enumerate(cells if runs else []):
-        style = "dim" if number == 0 else _STYLES.get(runs[number - 1].state, "")
-        first, *others = (row[index] + " " * (widths[index] - cell_len(row[index])) for index in used)
-        if fits:
-            out.print(Text(f" {_GAP.join((first, *others))}".rstrip(), style=style), soft_wrap=True)
-        elif number:
-            out.print(Text(f" {first.rstrip()}", style=style), soft_wrap=True)
-            out.print(Text(f"   {', '.join(_labelled(row))}", style=style))
+
+    def line(row: Sequence[str], style: str) -> None:
+        padded = (row[index] + " " * (widths[index] - cell_len(row[index])) for index in used)
+        out.print(Text(f" {_GAP.join(padded)}".rstrip(), style=style), soft_wrap=True)
+
+    if fits and cells:
+        line(_COLUMNS, "dim")
+    for title, runs in blocks:
+        if title:
+            _say(out, title)
+        for run in runs:
+            row, style = cells[run.directory], _STYLES.get(run.state, "")
+            if fits:
+                line(row, style)
+            else:
+                printing.say(out, f" {row[0]}", style=style)
+                printing.say(out, f"   {', '.join(_labelled(row))}", style=style, hang=3)
 
 
 def _labelled(row: Sequence[str]) -> Iterable[str]:
@@ -262,10 +281,7 @@ def _runs(names: Iterable[str]) -> str:
 
 
 def _say(out: Console, *parts: str | Text, style: str = "") -> None:
-    line = Text(style=style)
-    for part in parts:
-        line.append(part if isinstance(part, Text) else one_line(part))
-    out.print(line, soft_wrap=not out.is_terminal)
+    printing.say(out, *parts, style=style, hang=4)
 
 
 _CONTEXT: Final = 2  # lines around each difference
