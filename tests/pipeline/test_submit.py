@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, escape, refuse, shown
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.diagnosis import doctor
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
@@ -26,6 +28,7 @@ from support.kit_generations import kit
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.waiting import wait_until
+from support.wording import absent
 
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 
@@ -286,6 +289,31 @@ def test_a_directory_in_whose_name_slurm_fills_something_in_is_refused(
     assert scaffold(experiment).ok
     assert codes(refused(experiment)) == ["unsafe-path"]
     assert slurm.submitted() == []
+
+
+@pytest.mark.parametrize("name", ["50%", "back\\slash"])
+def test_the_plan_and_the_verdict_warn_of_such_a_directory_once_with_the_same_fix(
+    name: str, tmp_path: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = tmp_path / name
+    experiment = make_experiment(parent / "sweep")
+    (warning,) = of_path(steps.plan(Request(experiment)).warnings)
+    assert (warning.severity, warning.file) == (Severity.WARNING, escape(str(experiment)))
+    assert absent(warning.fix, shown(name)) == []
+    assert main(["scaffold", str(experiment)]) == 0
+    assert capsys.readouterr().out.count("[unsafe-path]") == 1
+    assert of_path(steps.validate(Request(experiment)).findings) == [warning]
+    (refusal,) = refused(experiment).problems
+    assert (refusal.message, refusal.fix) == (warning.message, warning.fix)
+    (check,) = [check for check in doctor(Request(experiment), with_experiment=True).checks if check.fix == warning.fix]
+    assert check.state == "warning"
+    moved = parent.rename(tmp_path / "plain") / "sweep"
+    assert of_path(steps.validate(Request(moved)).findings) == [], "the fix works"
+    assert slurm.jobs() == []
+
+
+def of_path(found: Iterable[Finding]) -> list[Finding]:
+    return [each for each in found if each.code == "unsafe-path"]
 
 
 # SLURM that says no, says something else, or says nothing.

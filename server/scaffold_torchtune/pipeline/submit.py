@@ -23,6 +23,7 @@ from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.run_states import Submission, Submissions, load_jobs, save_jobs, states_of
 from scaffold_torchtune.plan import states_told
+from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.request import Request, midway
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
@@ -174,15 +175,8 @@ def _refuse_unknown(unknown: str) -> None:
 
 
 def _refuse_expanded(root: str) -> None:
-    """Refuse a directory if SLURM would replace a part of its name, so that a job's log has no place (Slurm 22.05).
-
-    It replaces `%j` and similar patterns in the working directory too, and with a backslash in it, it replaces none
-    (src/slurmd/common/fname.c, fname_create).
-    """
-    if found := sorted({character for character in root if character in "%\\" or not character.isprintable()}):
-        named = " and ".join(map(shown, found))
-        message = f"the path of the experiment, {shown(root)}, contains {named}, so SLURM cannot write logs"
-        raise refuse("unsafe-path", message, file=escape(root), fix="rename the directory, then scaffold again")
+    if found := log_path_problem(root):
+        raise Refused(found.message, [found])
 
 
 def _meant(plan: Plan, only: str | None) -> list[PlannedRun]:

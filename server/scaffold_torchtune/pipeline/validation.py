@@ -163,7 +163,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*_causes(found), *external.get(name, ())])) for name, found in own.items()}
-    ahead = serious(preflight_findings(plan, files))
+    ahead = serious(preflight_findings(plan.model_copy(update={"experiment_dir": str(tree.root)}), files))
     whole = [
         *outdated(plan, request),
         *left_over(tree, plan),
@@ -244,7 +244,7 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
 def changed_documents(plan: Plan, directory: Path, request: Request) -> tuple[str, ...]:
     """Return the names of the documents that were edited, added or removed since the plan was frozen.
 
-    Nothing is planned. A claude.local.md or a template that is not found is skipped, because an option may have named it.
+    Nothing is planned. A claude.local.md or template that is not found is skipped: an option may have named it.
     """
     forms = {layout.SUMMARY, layout.SUMMARY_YAML}
     added = [name for name in sorted(forms) if forms & {*plan.inputs} and is_taken(directory / name)]

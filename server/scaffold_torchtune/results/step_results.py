@@ -480,8 +480,8 @@ class StatusResult(StepResult):
 
     LISTED = ()
     FIRST = (
-        "report the number of runs in each state, then each cause with its fix, former, changed_documents and not_asked;"
-        " do not submit, cancel or change anything without being asked"
+        "report the number of runs in each state, then each cause with its fix, former, changed_documents and"
+        " not_asked; do not submit, cancel or change anything without being asked"
     )
 
     experiment: str
