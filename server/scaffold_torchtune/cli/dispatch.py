@@ -355,7 +355,7 @@ _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
 
 def _find_experiment(options: argparse.Namespace) -> None:
-    """Complete the options: if no experiment is given, it is the current directory.
+    """Complete the options: if no experiment is given, it is the current directory; `new` asks for it.
 
     The first argument of `explain` and `history` is an experiment if one with that name exists, else a run.
 
@@ -371,6 +371,8 @@ def _find_experiment(options: argparse.Namespace) -> None:
         given = words if is_given and (len(words) > 1 or options.command == "history") else [None, *words]
         experiment, options.run, options.field = [*given, None, None, None][:3]
         options.experiment = None if experiment is None else Path(experiment)
+    if options.command == "new" and options.experiment is None:
+        options.experiment = run_screens.ask_directory(options)
     if options.experiment is not None or options.command in _OF_ITS_OWN:
         return
     if locate.is_experiment(Path(), with_state=options.command in _WITHOUT_DOCUMENTS):

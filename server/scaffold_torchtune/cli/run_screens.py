@@ -481,7 +481,7 @@ def create_asking(request: Request, options: argparse.Namespace) -> NewResult:
     real = real_path(expanded(request.experiment))
     for name in _PATH_OPTIONS:
         given[name] = [_from_experiment(text, real) for text in given[name]]
-    is_terminal = not options.json and sys.stdin.isatty() and sys.stdout.isatty()
+    is_terminal = _is_asking(options)
     asked: set[str] = set()
     for _ in range(_MOST_ROUNDS):
         try:
@@ -498,19 +498,44 @@ def create_asking(request: Request, options: argparse.Namespace) -> NewResult:
     return create(request, given, control=options.control)
 
 
-def _ask_option(name: str, experiment: Path, wrong: Iterable[str]) -> str:
-    """Ask for the value of an option, and return what was typed.
+def ask_directory(options: argparse.Namespace) -> Path:
+    """Ask for the directory of a new experiment; the default is its name, if `--name` gives it.
 
     Raises:
-        Refused: the input ended.
+        Refused: there is no terminal to ask on.
     """
+    name = options.experiment_name[-1] if options.experiment_name else ""
+    if not _is_asking(options):
+        fix = f"add the directory to create: scaffold-torchtune new {shlex.quote(name) if name else 'DIR'}"
+        raise refuse("missing-field", "DIR is missing", field="experiment", fix=fix)
+    default = f", default: {one_line(name)}" if name else ""
+    while not (text := _typed(f"experiment directory to create (DIR{default}): ") or name):
+        pass
+    return Path(text)
+
+
+def _is_asking(options: argparse.Namespace) -> bool:
+    return not options.json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _typed(prompt: str) -> str:
+    """Return the answer to a prompt.
+
+    Raises:
+        KeyboardInterrupt: the input ended.
+    """
+    try:
+        return input(prompt).strip()
+    except EOFError as error:
+        raise KeyboardInterrupt from error
+
+
+def _ask_option(name: str, experiment: Path, wrong: Iterable[str]) -> str:
+    """Ask for the value of an option, and return the answer."""
     option = OPTIONS[name]
     for message in wrong:
         sys.stdout.write(one_line(message) + "\n")
-    try:
-        text = input(f"{option.help} ({option.metavar}): ").strip()
-    except EOFError as error:
-        raise KeyboardInterrupt from error
+    text = _typed(f"{option.help} ({option.metavar}): ")
     return _from_experiment(text, experiment) if name in _PATH_OPTIONS else text
 
 
