@@ -137,7 +137,7 @@ def command(out: Console, label: str, line: str) -> None:
 
 def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
     """Print a fix. A line with a long path may be a command to copy, so only the terminal wraps it."""
-    if max(map(cell_len, text.split()), default=0) > out.width // 2:
+    if any("/" in word and cell_len(word) > out.width // 2 for word in text.split()):
         out.print(Text(one_line(text), style=style), soft_wrap=True)
     else:
         say(out, text, style=style, hang=hang)

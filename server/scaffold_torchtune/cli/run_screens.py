@@ -50,8 +50,8 @@ _STYLES: Final = {"failed": "bold red", "running": "green", "finished": "dim"}
 _GOES_ON: Final = frozenset({"submitted", "running"})
 
 
-def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
-    """Print the status of runs; if they are more than 40, only running runs and runs with a problem, and a count."""
+def show_status(out: Console, of: StatusResult, view: View = View(), *, brief: bool = False) -> None:  # noqa: B008 - frozen
+    """Print the status of runs; if they are more than 40, or `brief`, only those that run or have a problem."""
     whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
     _say(out, f"{of.experiment}: {counted(len(of.runs), 'run')}{f': {counts}' if counts else ''}", style="bold")
@@ -63,7 +63,7 @@ def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  #
     _say(out, of.verdict, style="dim")
     if of.changed_told:
         _say(out, of.changed_told, style="yellow")
-    is_whole = whole or len(of.runs) + len(of.former) <= _MANY
+    is_whole = whole or (len(of.runs) + len(of.former) <= _MANY and not brief)
     shown, former = ([run for run in runs if is_whole or _matters(run)] for runs in (of.runs, of.former))
     if view.start is not None:
         shown, former = view.page(out, of.runs), []
@@ -101,13 +101,18 @@ def _going_on(of: StatusResult) -> bool:
 
 
 def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
-    """Return the screen as one text, which is written to the terminal at once."""
+    """Return the screen as one text, which is written to the terminal at once; brief if the terminal is too low."""
+    whole, brief = (_text_of(out, of, seconds, view, brief=brief) for brief in (False, True))
+    return whole if whole.plain.count("\n") < out.height else brief
+
+
+def _text_of(out: Console, of: StatusResult, seconds: float, view: View, *, brief: bool) -> Text:
     drawn = Console(
         file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
-    show_status(drawn, of, view)
     _say(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", style="dim")
+    show_status(drawn, of, view, brief=brief)
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())
 
@@ -149,20 +154,21 @@ def _run_rows(out: Console, blocks: Iterable[tuple[str, Sequence[RunStatus]]]) -
 
 
 def _labelled(row: Sequence[str]) -> Iterable[str]:
-    state, *rest = row[1:]
-    yield state
-    yield from (f"{name} {cell}" for name, cell in zip(_COLUMNS[2:], rest, strict=True) if cell)
+    """Yield the cells of a run without its name; the state and the time need no label."""
+    _, state, *rest, time = row
+    yield f"{state} {time}" if time.startswith("(") else state
+    yield from (f"{name} {cell}" for name, cell in zip(_COLUMNS[2:], rest, strict=False) if cell)
+    if time and not time.startswith("("):
+        yield time
 
 
 def _cells(run: RunStatus) -> tuple[str, ...]:
-    waits = run.job_state.partition(" ")[2]
-    state = f"{run.state} {waits}" if waits and run.state == "submitted" else run.state
-    is_ended = run.state in {"planned", "scaffolded"}
+    has_begun = run.state in {"running", "finished", "failed"} or bool(run.epochs_done) or run.step is not None
     return (
         one_line(run.directory),
-        one_line(state),
+        one_line(run.state),
         one_line(run.job),
-        "" if run.epochs_done is None or is_ended else f"{run.epochs_done}/{run.epochs}",
+        f"{run.epochs_done}/{run.epochs}" if has_begun and run.epochs_done is not None else "",
         "" if run.step is None else f"{run.step}/{run.steps}" if run.steps else str(run.step),
         _loss(run),
         _time(run),
@@ -176,6 +182,10 @@ def _loss(run: RunStatus) -> str:
 
 
 def _time(run: RunStatus) -> str:
+    """Return the run time of a job and its limit, or the reason why it is pending: `(Resources)`."""
+    waits = run.job_state.partition(" ")[2]
+    if waits and run.state == "submitted":
+        return one_line(waits)
     if run.elapsed is None:
         return ""
     return slurm_time(run.elapsed) + (f" of {slurm_time(run.limit)}" if run.limit else "")
