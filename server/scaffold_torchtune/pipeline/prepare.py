@@ -334,8 +334,9 @@ def preflight_findings(
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     listed = {directory: names for directory, names in found.items() if names}
     saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
-    found = check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)), whole=whole)
-    return [*([logs.model_copy(update={"severity": Severity.WARNING})] if logs else []), *found]
+    own = [logs.model_copy(update={"severity": Severity.WARNING})] if logs else []
+    configs = _configs(files, disk.states), _configs(saved, disk.states)
+    return [*own, *check_plan(plan, disk, listed, configs, whole=whole)]
 
 
 def _resumable(path: str) -> Results | None:
