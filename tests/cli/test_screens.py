@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import SetupResult, StatusResult
+from scaffold_torchtune.results.step_results import PlanResult, SetupResult, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, Clock, change, make_experiment, many_runs
 from support.golden_files import golden
@@ -431,6 +432,26 @@ def test_a_screen_is_as_it_was_looked_at(story: Callable[[Path], Iterator[Screen
             made[f"{story.__name__}_{number}_of_{width}.txt"] = text
     there = golden("screens", made)
     assert made == {name: text for name, text in there.items() if name.rpartition("_of_")[0][:-2] == story.__name__}
+
+
+@pytest.mark.parametrize("width", [60, *WIDTHS])
+def test_defaults_are_listed_by_subject_and_pairs_are_not_broken(width: int, place: Path) -> None:
+    (plan, _) = first(place)
+    assert isinstance(plan, PlanResult)
+    added = plan.model_copy(update={"warnings": (), "defaults": {
+        "of_a_script": "x" * 30, **plan.defaults, "another": 3,
+    }})  # fmt: skip
+    lines = printed(added, width, "").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("defaults"))
+    block = list(itertools.takewhile(lambda line: re.match(r" {2,4}\w", line), lines[start + 1 :]))
+    assert max(map(len, block)) <= width
+    subjects = [line.partition(":")[0].strip() for line in block if re.match(r"  \w[\w ]*:", line)]
+    assert subjects == ["experiment", "data", "adapter and optimizer", "training", "other"]
+    pairs = {f"{name} {printing.value(value)}" for name, value in added.defaults.items()}
+    listed = {pair.strip() for line in block for pair in re.sub(r"^  [\w ]+:", "", line).split(", ")}
+    assert {pair.rstrip(",") for pair in listed} == pairs
+    few = plan.model_copy(update={"defaults": {"seed": 14}})
+    assert "defaults that nobody chose: seed 14" in printed(few, width, "").splitlines()
 
 
 def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path) -> None:

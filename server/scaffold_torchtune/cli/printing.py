@@ -46,7 +46,9 @@ _NAMES: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.
 _NAMED: Final = 3  # similar findings of which the differing words are printed
 _GAP: Final = 3  # characters between the columns of a table
 _WIDE: Final = 500  # width without a terminal, so that nothing is wrapped or cut
-_GRID: Final = 120  # maximum width of a grid of names
+WIDE: Final = 120
+"""The maximum width of a grid of names, and of a list that could have several lines, if the output is wider."""
+
 _FIRST: Final = "reading"
 _UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*[^*]{1,80}\*\*[^\n]{0,80}$|\S+")
 
@@ -128,6 +130,18 @@ def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> Non
     for number, each in enumerate(line.divide(_breaks(line.plain, out.width, hang))):
         each.rstrip()
         out.print(Text(" " * hang) + each if number else each, soft_wrap=True)
+
+
+def listing(out: Console, head: str, items: Sequence[str], *, hang: int) -> None:
+    """Print a list after its head in one line. On a terminal it is wrapped between items, unless one is too long."""
+    line, is_begun = head, False
+    for number, item in enumerate(items, start=1):
+        text = f" {one_line(item)}{',' if number < len(items) else ''}"
+        if is_begun and out.is_terminal and cell_len(line) + cell_len(text) > out.width:
+            say(out, line, hang=hang)
+            line, is_begun = " " * (hang - 1), False
+        line, is_begun = line + text, True
+    say(out, line, hang=hang)
 
 
 def command(out: Console, label: str, line: str) -> None:
@@ -214,7 +228,7 @@ def _others(group: Alike, *, whole: bool) -> str:
         spans = few(list(_spans(sorted(set(lines)))), most)
         own = [" ".join(words) for _, _, words in others]
         texts = few([f"{text} (line {line})" for text, line in zip(own, lines, strict=True)], most)
-        is_short = has_words and sum(map(len, own[:most])) <= _NAMED * _GRID // 4
+        is_short = has_words and sum(map(len, own[:most])) <= _NAMED * WIDE // 4
         return f"{len(others)} more like it: {texts if is_short else f'{_line_word(lines)} {spans}'}"
     texts = few([_other(run, each, words) for run, each, words in others], most)
     return f"{len(others)} more like it: {texts}"
@@ -258,7 +272,7 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | Te
 def grid(out: Console, names: Sequence[str]) -> None:
     """Print names in columns, as `ls` does."""
     width = max(map(cell_len, names), default=0) + 2
-    columns = max(1, (min(out.width, _GRID) - 2) // width)
+    columns = max(1, (min(out.width, WIDE) - 2) // width)
     height = -(-len(names) // columns)
     for row in range(height):
         cells = names[row::height]

@@ -4,24 +4,28 @@ Runs are printed with the varying values that their names do not contain, many r
 the rest, `--notes` the findings that are only information.
 """
 
+import posixpath
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from scaffold_torchtune.cli.printing import (
     MANY,
     STYLES,
+    WIDE,
     View,
     command,
     cut,
     fix,
     grid,
     groups,
+    listing,
     names_in,
     say,
     table,
@@ -43,6 +47,7 @@ from scaffold_torchtune.findings import (
 from scaffold_torchtune.models import Answer, Check, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
 from scaffold_torchtune.results import step_results as results
+from scaffold_torchtune.settings.parameters import PARAMETERS, SUBJECTS
 
 _MOST_GROUPS: Final = 4
 _FEW: Final = 4
@@ -191,7 +196,7 @@ def _parse(out: Console, of: results.ParseResult, view: View) -> None:
     tuned = [own for run, own in zip(of.runs, values, strict=True) if run.type == "fine-tuned"]
     same = {name: tuned[0].get(name) for name in names if tuned and _is_same(name, tuned)}
     if same:
-        say(out, f"same in all {len(tuned)} fine-tuned runs: ", _pairs(same), hang=2)
+        listing(out, f"same in all {len(tuned)} fine-tuned runs:", _pairs(same), hang=2)
     own = [name for name in names if name not in same]
     in_name = {name for name in own if all(_is_in(run.name, name, each.get(name), {}) for run, each in _both(of))}
     columns = [name for name in own if name not in in_name]
@@ -228,8 +233,42 @@ def _is_in(directory: str, name: str, of: Scalar, legend: Mapping[str, str]) -> 
     return f"_{part}_" in f"_{directory}_"
 
 
-def _pairs(values: Mapping[str, Scalar]) -> str:
-    return ", ".join(f"{name} {value(of) or 'nothing'}" for name, of in values.items())
+def _pairs(values: Mapping[str, Scalar]) -> list[str]:
+    return [f"{name} {value(of) or 'nothing'}" for name, of in values.items()]
+
+
+_PATHS: Final = {
+    "dataset": ("input_dir_base", "dataset_label", "dataset_ext"),
+    "model_checkpoint": ("models_dir", "model_checkpoint"),
+}
+"""The settings that together are a path."""
+
+
+def _with_paths(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return values with a path as one value instead of its parts, if all runs have these."""
+    found = dict(values)
+    for name, parts in _PATHS.items():
+        if {*parts} <= {*found}:
+            folder, file, *ending = (str(found.pop(part)) for part in parts)
+            found[name] = posixpath.join(folder, "".join((file, *ending)))
+    return found
+
+
+def _by_subject(out: Console, title: str, values: Mapping[str, Scalar]) -> None:
+    """Print values in one line, or a line for each subject of the table of parameters if they are too many for one."""
+    if not values:
+        return
+    if cell_len(f"{title}: {', '.join(_pairs(values))}") <= min(out.width, WIDE):
+        listing(out, f"{title}:", _pairs(values), hang=2)
+        return
+    say(out, f"{title}:")
+    subject, groups = "", dict[str, dict[str, Scalar]]()
+    for name in dict.fromkeys([*PARAMETERS, *values]):
+        subject = SUBJECTS.get(name, subject) if name in PARAMETERS else "other"
+        if name in values:
+            groups.setdefault(subject, {})[name] = values[name]
+    for subject, own in groups.items():
+        listing(out, f"  {subject}:", _pairs(own), hang=4)
 
 
 def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
@@ -309,9 +348,8 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
             _sourced(out, of)
         else:
             chosen = {name: each.value for name, each in of.common.items() if name not in of.defaults}
-            say(out, "all runs: ", _pairs({n: v for n, v in chosen.items() if v not in {None, ""}}), hang=2)
-        if of.defaults:
-            say(out, "defaults that nobody chose: ", _pairs(of.defaults), hang=2)
+            _by_subject(out, "all runs", _with_paths({n: v for n, v in chosen.items() if v not in {None, ""}}))
+        _by_subject(out, "defaults that nobody chose", of.defaults)
         _answers(out, of.answers)
         _details(out, (("", each) for each in of.warnings), view)
     else:
@@ -382,7 +420,7 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
     same = {n: by_run[0][1].get(n) for n in names if len(runs) > 1 and _is_same(n, [each for _, each in by_run])}
     if same and with_same:
-        say(out, f"same in all {len(runs)} runs: ", _pairs(same), hang=2)
+        listing(out, f"same in all {len(runs)} runs:", _pairs(same), hang=2)
     if len(runs) > MANY and not view.lists:
         say(out, f"directories: {of.pattern}, such as {runs[0].directory}; --all lists all {len(runs)}", hang=2)
         return
