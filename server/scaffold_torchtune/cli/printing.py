@@ -134,13 +134,14 @@ def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> Non
 
 def listing(out: Console, head: str, items: Sequence[str], *, hang: int) -> None:
     """Print a list after its head in one line. On a terminal it is wrapped between items, unless one is too long."""
-    line, is_begun = head, False
+    line = head
     for number, item in enumerate(items, start=1):
         text = f" {one_line(item)}{',' if number < len(items) else ''}"
-        if is_begun and out.is_terminal and cell_len(line) + cell_len(text) > out.width:
+        is_too_long = hang - 1 + cell_len(text) > out.width
+        if out.is_terminal and line.strip() and not is_too_long and cell_len(line) + cell_len(text) > out.width:
             say(out, line, hang=hang)
-            line, is_begun = " " * (hang - 1), False
-        line, is_begun = line + text, True
+            line = " " * (hang - 1)
+        line += text
     say(out, line, hang=hang)
 
 
