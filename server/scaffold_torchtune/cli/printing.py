@@ -39,6 +39,9 @@ from scaffold_torchtune.results.reply import Call
 from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+FIX: Final = "cyan"
+"""The style of the label of a fix."""
+
 MANY: Final = 40
 """The number of runs, or of groups of findings, that are printed without `--all`."""
 
@@ -150,12 +153,12 @@ def command(out: Console, label: str, line: str) -> None:
     out.print(Text(one_line(f"{label}{line}")), soft_wrap=True)
 
 
-def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
+def fix(out: Console, text: str, *, label: str = "", hang: int) -> None:
     """Print a fix. A line with a long path may be a command to copy, so only the terminal wraps it."""
     if any("/" in word and cell_len(word) > out.width // 2 for word in text.split()):
-        out.print(Text(one_line(text), style=style), soft_wrap=True)
+        out.print(Text().append(label, style=FIX).append(one_line(text)), soft_wrap=True)
     else:
-        say(out, text, style=style, hang=hang)
+        say(out, Text(label, style=FIX), text, hang=hang)
 
 
 def _breaks(text: str, width: int, hang: int) -> list[int]:
@@ -205,14 +208,14 @@ def _block(out: Console, group: Alike, *, whole: bool) -> None:
     one = group.first
     head = Text(f"  {_NAMES[one.severity]}: ", style=STYLES[one.severity])
     place = f"{one.location()}: " if one.location() else ""
-    say(out, head, place, f"{one.message} [{one.code}]", hang=4)
+    say(out, head, place, one.message, Text(f" [{one.code}]", style="dim"), hang=4)
     if len(group.members) > 1:
         say(out, f"    {_others(group, whole=whole)}", hang=6)
     if one.fix:
         first, *pasted = one.fix.split("\n")
         if not all(line.startswith("|") for line in pasted):
             first, pasted = one.fix, []
-        fix(out, f"    fix: {first}", style="dim", hang=6)
+        fix(out, first, label="    fix: ", hang=6)
         for line in pasted:
             out.print(Text(one_line(line)), soft_wrap=True)
 

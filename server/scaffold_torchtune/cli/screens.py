@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scaffold_torchtune.cli.printing import (
+    FIX,
     MANY,
     STYLES,
     WIDE,
@@ -43,6 +44,7 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     finding,
+    one_line,
 )
 from scaffold_torchtune.models import Answer, Check, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
@@ -96,7 +98,12 @@ def _questions(out: Console, asked: Iterable[Question]) -> None:
     if asked:
         say(out, "Values can also be given on the command line:")
     for each in asked[:_ASKED]:
-        say(out, f"  --answer {shlex.quote(each.field)}=VALUE  {each.question}", style="dim", hang=4)
+        say(
+            out,
+            f"  --answer {shlex.quote(each.field)}=VALUE",
+            Text(f"  {one_line(each.question)}", style="dim"),
+            hang=4,
+        )
     if len(asked) > _ASKED:
         say(out, f"  and {len(asked) - _ASKED} more")
 
@@ -350,6 +357,7 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
             chosen = {name: each.value for name, each in of.common.items() if name not in of.defaults}
             _by_subject(out, "all runs", _with_paths({n: v for n, v in chosen.items() if v not in {None, ""}}))
         _by_subject(out, "defaults that nobody chose", of.defaults)
+        out.print()
         _answers(out, of.answers)
         _details(out, (("", each) for each in of.warnings), view)
     else:
@@ -556,7 +564,7 @@ def _checks(out: Console, checks: Iterable[Check]) -> None:
     for check in sorted(checks, key=lambda each: [*_STATES].index(each.state)):
         found = Text(check.found)
         if check.fix:
-            found.append(f"\nfix: {check.fix}", style="dim")
+            found.append("\nfix:", style=FIX).append(f" {check.fix}")
         rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
     if rows:
         table(out, ("", "check", "found"), rows)
