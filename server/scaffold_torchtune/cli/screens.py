@@ -439,7 +439,6 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     listed = view.page(out, runs)
     ids = {*map(id, listed)}
     by_run = [(run, own) for run, own in by_run if id(run) in ids]
-    out.print()
     if columns or view.whole:
         rows = (
             [run.directory, *(value(own.get(name)) for name in columns), *([str(run.line)] if view.whole else [])]
@@ -447,8 +446,9 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
         )
         table(out, ("directory", *columns, *(["line"] if view.whole else [])), rows)
     else:
+        out.print()
         grid(out, [run.directory for run in listed])
-    out.print()
+        out.print()
 
 
 def _all_named(
