@@ -12,7 +12,7 @@ import pytest
 from support.experiments import make_experiment
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
-"""Where files are kept in memory on Linux: to sync them to a disk takes a quarter of the time of a scaffold."""
+"""The place of files in memory on Linux: to sync them to a disk takes a quarter of the time of a scaffold."""
 
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["page"]
 """The tests of pages in a browser, whose fixtures need the packages that `make page` installs."""

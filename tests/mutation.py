@@ -413,7 +413,7 @@ def patched(seen: Seen, tried: Sequence[Mutant]) -> dict[int, str]:
 
 
 def _ordered(mutant: Mutant, seen: Seen, killers: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the tests that execute the broken line: first some that probably fail, because they killed other mutants."""
+    """Return the tests that execute the broken line, first some that killed other mutants and so probably fail."""
     lines = seen.passing[str(mutant.path)]
     tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
     likely = [test for test in killers if test in tests][:_LIKELY]

@@ -44,7 +44,7 @@ class ActingJobs:
         return [line.split()[2] for line in self._lines() if line.startswith("begins")]
 
     def most_at_once(self) -> int:
-        """Return the maximum number of simultaneous trainings among those with a recorded end; killed ones record none."""
+        """Return the maximum number of simultaneous trainings, of those that recorded their end: killed ones do not."""
         lines = [line.split() for line in self._lines()]
         ended = {run for what, _, run in lines if what == "ends"}
         changes = sorted((float(time), 1 if what == "begins" else -1) for what, time, run in lines if run in ended)

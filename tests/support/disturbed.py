@@ -1,4 +1,4 @@
-"""Scaffolds that may be disturbed: their start, the conditions that must always hold, and the result of the next one."""
+"""Scaffolds that may be disturbed: their start, conditions that must always hold, and the result of the next one."""
 
 import json
 import os
@@ -92,7 +92,7 @@ class Ground:
 
     @property
     def others(self) -> list[list[str]]:
-        """Return commands that read at the same time: the changes of a plan, a validation, and the state."""
+        """Return commands that read at the same time: `plan`, a dry run of `scaffold`, `doctor` and `validate`."""
         line, options = self.line, [word for word in self.line if word in {"--started", "--setup-script"}]
         given = [part for option in options for part in (option, line[line.index(option) + 1])]
         name = str(self.experiment)

@@ -14,5 +14,5 @@ settings.load_profile(PROFILE)
 
 
 def some_of(most: int) -> int:
-    """Set the maximum number of examples; the mark `examples` makes `make test-long` try all of them."""
+    """Return the number of examples to try, of at most `most`; tests with the mark `examples` try all of them later."""
     return max(5, most // 10) if PROFILE == "some" else most
