@@ -134,12 +134,11 @@ class Experiment(Model):
     """The content of the two documents about the experiment.
 
     `columns` are the canonical names of the parameter columns in the table's order. `config` holds the Configuration
-    section by canonical name. `environment` holds claude.local.md (`conda_env`, `output_dir_base`,
-    `my_wandb_project`, `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`,
-    `working_dir`, ...), without unset keys. `template` holds the values of the operator's plain YAML template by key of
-    setup_finetune.yaml, for settings without a value in the documents; `template_others` has the keys of it that only
-    an
-    external script can know. `answers` are the user's answers for values that no document gives.
+    section by canonical name. `environment` holds claude.local.md (`conda_env`, `output_dir_base`, `my_wandb_project`,
+    `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`, `working_dir`, ...),
+    without unset keys. `template` holds the values of the operator's plain YAML template by key of setup_finetune.yaml,
+    for settings without a value in the documents; `template_others` has the keys of it that only an external script can
+    know. `answers` are the user's answers for values that no document gives.
     """
 
     name: str
@@ -209,14 +208,12 @@ class PlannedRun(Model):
     """One planned run directory.
 
     `parameters` are the run's hyperparameters by canonical name (those that an experimenter would list: model,
-    lora_rank,
-    lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in written
-    order,
-    each with its source. `data_path` is the path of the data set in the document. `unwritten` are settings that
-    setup_finetune.yaml lacks, because an external script has no key for them and always does the same; they are planned
-    and validated anyway. `submitted` are settings that no file has, only the submit line: an external script has no key
-    for them, and SLURM or the job reads them there. `generation` is the generation of cruijff_kit's script that makes
-    its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script.
+    lora_rank, lr, batch_size, epochs and every other column). `settings` are all keys of its setup_finetune.yaml, in
+    written order, each with its source. `data_path` is the path of the data set in the document. `unwritten` are
+    settings that setup_finetune.yaml lacks, because an external script has no key for them and always does the same;
+    they are planned and validated anyway. `submitted` are settings that no file has, only the submit line: an external
+    script has no key for them, and SLURM or the job reads them there. `generation` is the generation of cruijff_kit's
+    script that makes its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script.
     """
 
     directory: str

@@ -32,6 +32,7 @@ RUN_KEYS = {
 FINDING = {"code", "severity", "field", "expected", "actual", "file", "line", "message", "fix"}
 
 
+@pytest.mark.long
 def test_each_step_works_alone_in_a_process_of_its_own(experiment: Path, tmp_path: Path) -> None:
     results = {}
     for step in ("parse", "plan", "render", "setup", "validate"):  # each needs what those before it left on the disk

@@ -72,6 +72,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"scaffold-torchtune {__version__}\n"
 
 
+@pytest.mark.long
 def test_serve_serves_until_the_client_closes_the_pipe(tmp_path: Path) -> None:
     done = command("serve", "--root", tmp_path, input="")
     assert (done.returncode, done.stdout) == (0, "")

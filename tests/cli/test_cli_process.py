@@ -63,6 +63,7 @@ def test_output_need_not_be_a_real_stream(experiment: Path, monkeypatch: pytest.
     assert json.loads(stream.getvalue())["experiment"] == "cap_4L_lora_lr_sweep"
 
 
+@pytest.mark.long
 def test_a_terminal_gets_a_progress_bar_on_stderr(experiment: Path) -> None:
     done = command("scaffold", experiment, env=os.environ | {"FORCE_COLOR": "1", "COLUMNS": "120"})
     assert done.returncode == 0

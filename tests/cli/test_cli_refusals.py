@@ -101,6 +101,7 @@ def test_an_unknown_model_is_refused_with_a_close_match(tmp_path: Path, capsys: 
     assert absent(problem["message"], "'Llama-3.2-1B-Instrct'", "'Llama-3.2-1B-Instruct'") == []
 
 
+@pytest.mark.long
 def test_a_broken_template_is_refused_before_anything_is_written(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_broken_template_is_refused_before_anything_is_written(
     assert problem["code"] == "template-error"
 
 
+@pytest.mark.long
 def test_what_setup_finetune_would_refuse_is_refused_before_anything_is_written(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ def test_options_of_programs_stand_in_a_group_at_the_end(capsys: pytest.CaptureF
     assert re.findall(r"^  (--[a-z]+)", last, re.MULTILINE) == ["--json", "--start", "--root"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("here")
 def test_only_and_start_list_some_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scaffold", "-q"]) == 0
@@ -124,6 +125,7 @@ RUNS_OF_PLAN = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"
 DIRECTORIES_OF_8 = RUNS_OF_PLAN[:2]
 
 
+@pytest.mark.long
 def test_quiet_prints_errors_and_the_verdict(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("parse", "plan", "render", "setup", "validate", "scaffold", "status", "doctor"):
         main([command])
@@ -189,6 +191,7 @@ def until(terminal: int, mark: str) -> str:
     return text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="shells of other systems differ")
 def test_shells_complete_commands_options_and_directories(

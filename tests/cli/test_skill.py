@@ -43,6 +43,7 @@ def test_the_folder_is_a_valid_skill_whose_links_lead_to_files_in_it(skill: Path
         assert not [link for link in links if not (skill / name).parent.joinpath(link).resolve().is_file()]
 
 
+@pytest.mark.long
 def test_by_default_it_goes_where_claude_code_looks(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CLAUDE_CONFIG_DIR"}
     done = command("skill", env=environment | {"HOME": str(tmp_path)})

@@ -222,6 +222,7 @@ def test_the_operator_switches_it_off(
     assert sbatch.calls == []
 
 
+@pytest.mark.long
 def test_the_demo_asks_no_cluster(tmp_path: Path, sbatch: StandIn) -> None:
     sbatch.says(1, WRONG_ACCOUNT)
     shown = command("demo", tmp_path / "demo")

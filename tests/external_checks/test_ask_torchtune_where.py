@@ -134,6 +134,7 @@ def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_
         assert absent(found.message, f"'{sys.executable}'", "No module named 'torch'") == []
 
 
+@pytest.mark.long
 def test_the_operator_switches_it_on_and_off(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

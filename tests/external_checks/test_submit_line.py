@@ -81,6 +81,7 @@ def call(folder: Path, run: str) -> list[str]:
     return (folder / "it's a sweep" / run / "call").read_text().splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("generation", "shell"),
     mostly_long(
@@ -116,6 +117,7 @@ def test_the_line_gives_what_the_script_was_not_given(tmp_path: Path, generation
     assert f": {result.submit}\n" in log(tmp_path / "it's a sweep")
 
 
+@pytest.mark.long
 def test_directories_for_logs_are_made_before_a_run_is_submitted(tmp_path: Path) -> None:
     result = done(tmp_path, "august", {"/scratch/gpfs/LAB/ada/ck-outputs/": f"{tmp_path}/out"})
     assert result.ok
@@ -154,6 +156,7 @@ def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named
     assert [*(tmp_path / "err").iterdir()] == []
 
 
+@pytest.mark.long
 def test_runs_that_need_something_else_each_have_their_own_command(tmp_path: Path) -> None:
     model = "Llama-3.2-1B-Instruct"
     replace = {

@@ -69,6 +69,7 @@ def lacking(root: Path) -> Path:
     return make_experiment(root / "sweep", without=["- **Epochs", "- **Default conda"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("era", "pipe"), spread(itertools.product(ERAS, [False, True]), every=3))
 def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(
     root: Path, lacking: Path, era: Era, pipe: bool
@@ -124,6 +125,7 @@ def test_render_asks_before_it_logs_a_refusal(root: Path, lacking: Path, era: Er
     assert "SCAFFOLD_TORCHTUNE_REFUSED" not in actions(lacking)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
 def test_a_bad_answer_is_asked_again_and_at_last_refused(root: Path, lacking: Path, era: Era) -> None:
     person = Person({"epochs": "many", "conda_env": "torchtune"}, {"epochs": 2})
@@ -160,6 +162,7 @@ def test_a_client_that_cannot_ask_gets_the_questions_and_gives_answers(root: Pat
     assert results[-1]["passed"] is True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
 def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) -> None:
     sweep = make_experiment(root / "sweep")
@@ -201,6 +204,7 @@ def test_some_started_runs_are_kept_and_others_replaced(root: Path) -> None:
     assert [problem["field"] for problem in refused["error"]["problems"]] == ["started"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
 def test_which_row_a_run_is_is_the_users_choice_where_two_are_equally_near(root: Path, era: Era) -> None:
     week = Week(root / "sweep", root / "outputs", grid(lr=["1e-5", "5e-5"]))

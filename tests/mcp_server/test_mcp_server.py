@@ -82,6 +82,7 @@ def test_five_tools_take_the_experiment_to_a_passed_validation(root: Path, sweep
     assert (results[4]["passed"], results[4]["checked"], results[4]["planned"]) == (True, 4, 4)
 
 
+@pytest.mark.long
 def test_idempotent_as_annotated(root: Path, sweep: Path) -> None:
     calls = [(name, {"experiment": str(sweep / "experiment_summary.md")}) for name in STEPS.values()]
     call(root, *calls)
@@ -91,6 +92,7 @@ def test_idempotent_as_annotated(root: Path, sweep: Path) -> None:
     assert (again[4].structured_content or {})["passed"] is True
 
 
+@pytest.mark.long
 def test_a_restarted_server_has_lost_nothing(root: Path, sweep: Path) -> None:
     results = [call(root, (name, {"experiment": str(sweep)}))[0] for name in STEPS.values()]
     assert (results[4].structured_content or {})["passed"] is True

@@ -113,6 +113,7 @@ def test_arguments_that_the_schema_allows_are_taken(root: Path, sweep: Path) -> 
     assert (results[4].structured_content or {})["passed"] is True
 
 
+@pytest.mark.long
 def test_the_caller_says_whether_torchtune_is_asked_and_the_operator_where(
     root: Path, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def line(directory: Path, *more: str) -> list[str]:
     return ["new", str(directory), *itertools.chain.from_iterable(USUAL.items()), *more]
 
 
+@pytest.mark.long
 def test_the_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "my sweep" / "data").mkdir(parents=True)
     (tmp_path / "my sweep" / "data" / "words.json").write_text(json.dumps(DATA))
@@ -220,6 +221,7 @@ def dialogue(arguments: list[str], answers: list[str], folder: Path) -> tuple[in
         return process.wait(PATIENCE), text
 
 
+@pytest.mark.long
 def test_a_terminal_prompts_for_what_is_required_until_it_is_valid(tmp_path: Path) -> None:
     given = ["new", "sweep", "--model", MODEL, "--rank", "8", "--lr", "1e-5", "--conda-env", "tune", "--data", "d.json"]
     status, text = dialogue(given, ["many", "2", "/models", "4"], tmp_path)  # the batch size is asked for again

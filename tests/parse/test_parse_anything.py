@@ -30,6 +30,7 @@ def test_any_text_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(EXAMPLE_SUMMARY, local)
 
 
+@pytest.mark.long
 @pytest.mark.examples
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=some_of(300), deadline=60_000)
 @given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))

@@ -341,6 +341,7 @@ def test_without_a_plan_documents_that_cannot_be_planned_are_refused(experiment:
 # External scripts.
 
 
+@pytest.mark.long
 def test_an_external_script_is_explained_and_not_run_unless_the_operator_names_it(three: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     file = script(tmp_path, f"pathlib.Path({str(mark)!r}).write_text('')\n{MAKE}")
@@ -358,6 +359,7 @@ def test_an_external_script_is_explained_and_not_run_unless_the_operator_names_i
     assert (found.value, {place.found for place in found.places}) == (5, {2})
 
 
+@pytest.mark.long
 def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +406,7 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Pat
 # The command, and the tool.
 
 
+@pytest.mark.long
 def test_the_commands_write_nothing(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(done / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 5")
     assert scaffold(done).ok

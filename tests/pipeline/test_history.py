@@ -97,6 +97,7 @@ def test_a_setup_finetune_yaml_that_a_person_wrote_is_kept_too(done: Path) -> No
     assert kept_files(version, done)["setup_finetune.yaml"] == b"mine: 1\n"
 
 
+@pytest.mark.long
 def test_what_another_setup_script_made_is_kept_when_a_script_makes_it_anew(three: Path, tmp_path: Path) -> None:
     one = script(tmp_path, MAKE)
     assert scaffold(three, setup_script=str(one)).ok
@@ -202,6 +203,7 @@ def test_a_version_appears_whole_or_not_at_all(done: Path, monkeypatch: pytest.M
 # It is bounded.
 
 
+@pytest.mark.long
 def test_only_so_many_versions_are_kept_the_oldest_go_first_and_the_log_says_so(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ def test_only_so_many_versions_are_kept_the_oldest_go_first_and_the_log_says_so(
     assert not list((done / layout.STAGING).iterdir())
 
 
+@pytest.mark.long
 def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +245,7 @@ def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
     assert len(versions(done, RUNS[3])) == 1
 
 
+@pytest.mark.long
 def test_what_is_never_removed_takes_no_place_of_another_version(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 2)
     clock = Clock()
@@ -256,6 +260,7 @@ def test_what_is_never_removed_takes_no_place_of_another_version(done: Path, mon
     assert [each.changes[0].partition(" (")[0] for each in found[:2]] == ["epochs 4 -> 5", "epochs 3 -> 4"]
 
 
+@pytest.mark.long
 def test_all_versions_together_are_bounded_and_the_newest_of_each_run_stays(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

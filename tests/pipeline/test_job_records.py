@@ -116,6 +116,7 @@ def test_jobs_on_another_cluster_are_asked_for_there(sweep: Path) -> None:
     assert [each.state for each in states(sweep).values()] == ["running", "failed", "failed", "failed"]
 
 
+@pytest.mark.long
 def test_jobs_of_what_was_replaced_say_nothing_of_what_is_there_now(sweep: Path) -> None:
     record(sweep, ARRAY)
     change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")

@@ -94,6 +94,7 @@ def test_an_edit_of_a_scaffold_of_then_is_refused_as_ever(done: Path) -> None:
     assert codes(refusal(steps.scaffold, done)) == ["edited-output"]
 
 
+@pytest.mark.long
 def test_an_external_scaffold_of_then_is_not_made_anew(three: Path, tmp_path: Path) -> None:
     counted = tmp_path / "counted"
     file = script(tmp_path / "tool", f"open({str(counted)!r}, 'a').write('x')\n" + MAKE)
@@ -104,6 +105,7 @@ def test_an_external_scaffold_of_then_is_not_made_anew(three: Path, tmp_path: Pa
     assert counted.read_text() == "x" * len(THREE)
 
 
+@pytest.mark.long
 def test_an_external_scaffold_of_then_that_failed_validation_is_made_anew(three: Path, tmp_path: Path) -> None:
     template = tmp_path / "elsewhere"
     template.write_text("epochs: 3")

@@ -19,7 +19,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
 from support.plan_files import change_plan, plan_of, with_its_id, write_plan
-from support.sampling import mostly_long
+from support.sampling import mostly_long, spread
 from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, script
 from support.setup_scripts import scaffold as scaffold_with
@@ -148,7 +148,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", EDITS)
+@pytest.mark.parametrize("what", spread(EDITS, 3))
 def test_what_planning_never_makes_is_refused_though_the_id_fits(planned: tuple[Path, Path], what: str) -> None:
     done, _ = planned
     change_plan(done, EDITS[what])

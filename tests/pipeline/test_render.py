@@ -89,6 +89,7 @@ def test_any_planned_value_arrives_with_its_type(value: Scalar) -> None:
 # --- templates of one's own ---
 
 
+@pytest.mark.long
 def test_a_template_of_ones_own_may_extend_the_bundled_one(tmp_path: Path) -> None:
     text = '{% extends "setup_finetune_template.yaml.j2" %}{% block checkpoints %}\nsave_last_epoch_only: true\n'
     text += "{% endblock %}"
@@ -110,6 +111,7 @@ def test_a_run_with_a_templates_own_key_keeps_its_directory_when_the_table_grows
     assert [run.directory for run in again.runs] == ["rank8", "rank16", "rank8_lr5e-5"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "field", "actual"),
     spread(

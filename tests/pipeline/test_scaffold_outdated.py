@@ -67,6 +67,7 @@ def test_documents_that_cannot_be_read_make_the_plan_outdated(experiment: Path) 
     assert "experiment_summary.md" in finding.message
 
 
+@pytest.mark.long
 def test_a_template_of_the_operator_is_an_input(experiment: Path, tmp_path: Path) -> None:
     template = tmp_path / "mine.yaml.j2"
     template.write_text('{% extends "setup_finetune_template.yaml.j2" %}\n{% block checkpoints %}\n'

@@ -118,6 +118,7 @@ def test_what_is_kept_stays_byte_for_byte_and_the_rest_is_scaffolded(sweep: Path
     assert "CHANGES" in log(sweep)
 
 
+@pytest.mark.long
 def test_what_was_kept_once_is_not_asked_about_again_until_the_documents_change_again(sweep: Path) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
@@ -390,6 +391,7 @@ def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: p
     assert main(["scaffold", str(sweep), "--started", "keep", "--no-sbatch"]) == 0
 
 
+@pytest.mark.long
 def test_slurm_is_asked_once_for_the_states_of_all_runs(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,6 +461,7 @@ def test_a_new_title_is_one_change_of_all_runs(sweep: Path) -> None:
     assert len(refusal(steps.scaffold, sweep).problems) == 1
 
 
+@pytest.mark.long
 def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 30)
     file = experiment / SUMMARY

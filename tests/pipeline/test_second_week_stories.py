@@ -41,6 +41,7 @@ def codes(week: Week, **given: Any) -> set[str]:
 # Tables.
 
 
+@pytest.mark.long
 def test_growing_five_times_with_trained_runs_in_between(week: Week) -> None:
     week.scaffold()
     assert list(week.kinds()) == FOUR
@@ -65,6 +66,7 @@ def test_growing_five_times_with_trained_runs_in_between(week: Week) -> None:
     assert set(week.started()) == {"rank8_lr1e-5", "rank32_lr1e-5", "rank8_lr1e-5_bs8", "rank8_lr5e-5"}
 
 
+@pytest.mark.long
 def test_a_parameter_that_stops_to_vary_still_counts_where_a_name_holds_it(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
@@ -86,6 +88,7 @@ def test_a_parameter_that_stops_to_vary_still_counts_where_a_name_holds_it(week:
     week.scaffold()
 
 
+@pytest.mark.long
 def test_rows_that_are_reordered_renamed_removed_and_put_back_and_whose_names_swap_are_the_same_runs(
     week: Week,
 ) -> None:
@@ -106,6 +109,7 @@ def test_rows_that_are_reordered_renamed_removed_and_put_back_and_whose_names_sw
     assert submitted(week.scaffold()) == FOUR[3:]
 
 
+@pytest.mark.long
 def test_the_same_with_shared_values_that_change_at_the_same_time(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
@@ -118,6 +122,7 @@ def test_the_same_with_shared_values_that_change_at_the_same_time(week: Week) ->
     assert set(week.kinds().values()) == {"unchanged", "kept"}
 
 
+@pytest.mark.long
 def test_a_run_that_returns_after_a_change_has_its_directory_and_is_asked_about_where_it_was_started(
     week: Week,
 ) -> None:
@@ -140,6 +145,7 @@ def test_a_run_that_returns_after_a_change_has_its_directory_and_is_asked_about_
 # Shared values.
 
 
+@pytest.mark.long
 def test_a_shared_value_that_changes_before_a_start_changes_all_and_after_it_is_refused_or_kept(week: Week) -> None:
     week.scaffold()
     week.shared = EPOCHS
@@ -201,6 +207,7 @@ def test_whatever_changes_for_all_runs_is_shown_and_started_runs_are_kept(week: 
     week.scaffold()
 
 
+@pytest.mark.long
 def test_what_was_started_is_judged_no_more_by_sbatch(
     week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +290,7 @@ def test_a_column_that_says_what_old_runs_have_is_a_way_on(week: Week) -> None:
     week.scaffold()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["markdown", "yaml"])
 @pytest.mark.parametrize(
     "shared",
@@ -436,6 +444,7 @@ def test_a_summary_that_is_written_anew_as_yaml_plans_the_same_runs(week: Week) 
     assert set(week.kinds().values()) == {"unchanged"}
 
 
+@pytest.mark.long
 def test_naming_in_another_way_renames_only_what_was_never_started(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])

@@ -25,6 +25,7 @@ from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, actions, change, everything, log, make_experiment, many_runs
 from support.kit_generations import kit
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.waiting import wait_until
@@ -151,6 +152,7 @@ def test_who_says_no_submits_nothing(sweep: Path, slurm: StandInSlurm) -> None:
     assert slurm.submitted() == []
 
 
+@pytest.mark.long
 def test_only_some_runs_and_then_the_rest(sweep: Path, slurm: StandInSlurm) -> None:
     assert [each.runs for each in submitted(sweep, only="rank8*").batches] == [RUNS[:2]]
     assert validated(sweep).started == RUNS[:2]
@@ -160,6 +162,7 @@ def test_only_some_runs_and_then_the_rest(sweep: Path, slurm: StandInSlurm) -> N
     assert codes(refused(sweep, only="rank9*")) == ["invalid-value"]
 
 
+@pytest.mark.long
 def test_each_run_by_itself(sweep: Path, slurm: StandInSlurm) -> None:
     result = submitted(sweep, arrays=False)
     assert [each.job for each in result.batches] == ["4711", "4712", "4713", "4714"]
@@ -184,6 +187,7 @@ def test_an_array_bounds_itself(sweep: Path, slurm: StandInSlurm) -> None:
     assert waits(slurm) == [""]
 
 
+@pytest.mark.long
 def test_of_several_arrays_each_waits_for_the_one_before(tmp_path: Path, slurm: StandInSlurm) -> None:
     experiment = many_runs(tmp_path, 5)
     assert scaffold(experiment).ok
@@ -195,17 +199,20 @@ def test_of_several_arrays_each_waits_for_the_one_before(tmp_path: Path, slurm: 
     assert waits(slurm) == ["", "4711", "4712"]
 
 
+@pytest.mark.long
 def test_of_single_jobs_each_waits_for_the_one_so_many_before(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep, at_once=2, arrays=False)
     assert waits(slurm) == ["", "", "4711", "4712"]
 
 
+@pytest.mark.long
 def test_what_runs_already_counts(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep, only="rank8*")
     submitted(sweep, at_once=2)
     assert waits(slurm) == ["", "4711"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("largest", [0, 1])
 def test_a_site_without_arrays_gets_single_jobs(largest: int, sweep: Path, slurm: StandInSlurm) -> None:
     slurm.largest(largest)
@@ -216,6 +223,7 @@ def test_a_site_without_arrays_gets_single_jobs(largest: int, sweep: Path, slurm
 # Directives, options and variables.
 
 
+@pytest.mark.long
 def test_runs_that_ask_for_different_things_are_different_arrays(tmp_path: Path, slurm: StandInSlurm) -> None:
     times = {"| LoRA Rank |": "| Time |", " | 8 | ": " | 1:00:00 | ", " | 16 | ": " | 2:00:00 | "}
     experiment = make_experiment(tmp_path / "sweep", replace=times)
@@ -245,6 +253,7 @@ def test_variables_of_slurm_do_not_reach_sbatch_and_all_others_do(
     assert {each.actual for each in result.warnings} == {"SBATCH_PARTITION", "SBATCH_ARRAY_INX"}
 
 
+@pytest.mark.long
 def test_what_an_external_script_is_not_given_is_in_the_script_of_the_array(
     tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +272,7 @@ def test_what_an_external_script_is_not_given_is_in_the_script_of_the_array(
     assert_each_once(experiment, slurm)
 
 
+@pytest.mark.long
 def test_directories_for_logs_of_single_jobs_are_made(
     tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +329,7 @@ def of_path(found: Iterable[Finding]) -> list[Finding]:
 # SLURM that says no, says something else, or says nothing.
 
 
+@pytest.mark.long
 def test_the_second_of_three_arrays_is_refused(tmp_path: Path, slurm: StandInSlurm) -> None:
     experiment = many_runs(tmp_path, 6)
     assert scaffold(experiment).ok
@@ -356,6 +367,7 @@ ODD = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", ODD)
 def test_sbatch_answers_no_id_and_there_is_no_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", f'case "$*" in *--hold*) {answer};; esac')
@@ -367,7 +379,7 @@ def test_sbatch_answers_no_id_and_there_is_no_job(answer: str, sweep: Path, slur
     assert_each_once(sweep, slurm)
 
 
-@pytest.mark.parametrize("answer", ODD)
+@pytest.mark.parametrize("answer", spread(ODD, len(ODD)))
 def test_sbatch_answers_no_id_and_there_is_a_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
     real = f"sed '/sbatch.hook/d' {slurm.folder}/sbatch > {slurm.folder}/real; sh {slurm.folder}/real"
     slurm.hook("sbatch", f'case "$*" in *--hold*) {real} "$@" > /dev/null; {answer};; esac')
@@ -381,6 +393,7 @@ def test_a_banner_around_the_id_does_not_matter(sweep: Path, slurm: StandInSlurm
     assert_each_once(sweep, slurm)
 
 
+@pytest.mark.long
 def test_an_id_with_its_cluster(sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", 'case "$*" in *--hold*) echo "99;far"; exit 0;; esac')
     assert submitted(sweep).batches[0].job == "99"
@@ -391,6 +404,7 @@ def test_an_id_with_its_cluster(sweep: Path, slurm: StandInSlurm) -> None:
     assert any("--clusters=far" in call for call in slurm.calls("squeue"))
 
 
+@pytest.mark.long
 def test_sbatch_hangs(sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm.hook("sbatch", 'case "$*" in *--hold*) exec sleep 1000;; esac')
     monkeypatch.setattr(sbatch, "DEADLINE", 1.0)
@@ -401,6 +415,7 @@ def test_sbatch_hangs(sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.Monk
     assert_each_once(sweep, slurm)
 
 
+@pytest.mark.long
 def test_a_job_that_cannot_be_released_is_recorded_and_released_later(sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("scontrol", 'case "$*" in *release*) echo "Access/permission denied for job" >&2; exit 1;; esac')
     result = submitted(sweep)
@@ -449,11 +464,13 @@ def meanwhile(experiment: Path, act: Any) -> Refused:
     return caught.value
 
 
+@pytest.mark.long
 def test_two_people_submit_at_the_same_moment(sweep: Path, slurm: StandInSlurm) -> None:
     assert codes(meanwhile(sweep, lambda: submitted(sweep))) == ["runs-changed"]
     assert_each_once(sweep, slurm)
 
 
+@pytest.mark.long
 def test_another_call_is_at_work(sweep: Path, slurm: StandInSlurm) -> None:
     busy = sweep.with_name("busy")
     slurm.hook("sbatch", f'case "$*" in *--hold*) touch {busy}; while [ -e {busy} ]; do sleep 0.05; done;; esac')
@@ -477,6 +494,7 @@ def called(experiment: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@pytest.mark.long
 def test_a_run_is_edited_removed_or_renamed(sweep: Path, slurm: StandInSlurm) -> None:
     script = sweep / RUNS[0] / "finetune.slurm"
     text = script.read_text()
@@ -486,6 +504,7 @@ def test_a_run_is_edited_removed_or_renamed(sweep: Path, slurm: StandInSlurm) ->
     assert slurm.submitted() == []
 
 
+@pytest.mark.long
 def test_a_file_of_somebody_else_is_not_overwritten(sweep: Path, slurm: StandInSlurm) -> None:
     mine = sweep / "finetune_array.slurm"
     mine.write_text("mine\n")
@@ -503,6 +522,7 @@ def test_a_file_of_somebody_else_is_not_overwritten(sweep: Path, slurm: StandInS
 # Again, as they are.
 
 
+@pytest.mark.long
 def test_failed_runs_are_submitted_again_as_they_are(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep)
     for task, state in enumerate(("COMPLETED", "FAILED", "TIMEOUT", "RUNNING")):
@@ -517,6 +537,7 @@ def test_failed_runs_are_submitted_again_as_they_are(sweep: Path, slurm: StandIn
     assert validated(sweep).states.startswith("1 submitted"), "the last job counts"
 
 
+@pytest.mark.long
 def test_more_time_for_failed_runs_is_a_change_of_started_runs(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep)
     for task in range(4):
@@ -531,6 +552,7 @@ def test_more_time_for_failed_runs_is_a_change_of_started_runs(sweep: Path, slur
     assert "time=5:59:00" in result.batches[0].asks
 
 
+@pytest.mark.long
 def test_what_cannot_be_seen_to_have_failed_is_submitted_again_only_by_name(
     tmp_path: Path, slurm: StandInSlurm
 ) -> None:
@@ -632,6 +654,7 @@ def test_files_of_arrays_are_kept_while_they_may_be_needed(
 # On a terminal.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("typed", "status", "count"), [(b"y\n", 0, 4), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)])
 def test_on_a_terminal_it_asks(typed: bytes, status: int, count: int, sweep: Path, slurm: StandInSlurm) -> None:
     ours, theirs = pty.openpty()
@@ -662,6 +685,7 @@ def test_json_is_the_result_alone(sweep: Path, slurm: StandInSlurm, capsys: pyte
 # Ctrl-C.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("program", "left"), [("sbatch", []), ("scontrol", ["HELD"] * 4)])
 def test_after_ctrl_c_it_goes_on(program: str, left: list[str], sweep: Path, slurm: StandInSlurm) -> None:
     asked = sweep.with_name("asked")
@@ -676,6 +700,7 @@ def test_after_ctrl_c_it_goes_on(program: str, left: list[str], sweep: Path, slu
     assert_each_once(sweep, slurm)
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_after_sbatch_has_answered(
     sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_recipe_of_torchtunes_own_cannot_be_named_to_the_script(tmp_path: Path
     assert "lora_finetune_single_device.__main__" in problem.message
 
 
+@pytest.mark.long
 def test_a_key_of_the_scripts_own_is_written_as_yaml_has_it(tmp_path: Path) -> None:
     script = kit(tmp_path / "kit", "december")
     generation = script.parent / "generation.json"

@@ -213,6 +213,7 @@ def test_a_snapshot_in_the_cache_is_read_and_its_name_is_checked(
         each.field != "dataset"] == codes  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_an_external_script_that_names_other_files_is_refused_before_anything_is_written(
     here: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: str

@@ -29,6 +29,7 @@ def servers() -> list[dict[str, Any]]:
     return [next(iter(block.values()))["torchtune"] for block in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", spread(servers(), every=3), ids=["generic", "VS Code", "Codex"])
 def test_a_block_starts_a_server_that_lists_the_tools_and_takes_the_experiments(
     server: dict[str, Any], tmp_path: Path

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 LIST = """
 import json, sys, anyio
 from mcp import Client
@@ -22,6 +24,7 @@ print(json.dumps([tools, [name for name in sys.modules if not name.startswith("m
 SLOW = {"jinja2", "markdown_it", "omegaconf", "yaml"}
 
 
+@pytest.mark.long
 def test_listing_the_tools_imports_no_pipeline_and_no_library_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", LIST], check=True, capture_output=True, text=True)
     tools, modules = json.loads(done.stdout)

@@ -14,6 +14,7 @@ from scaffold_torchtune import torchtune_facts
 from scaffold_torchtune.torchtune_facts import find_model, known_models
 from scaffold_torchtune.torchtune_facts.facts import load
 from support.experiments import make_experiment
+from support.sampling import spread
 from support.scaffolding import scaffold
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ EXAMPLE = "Llama-3.2-1B-Instruct"
 """The model that documents, comments and cruijff_kit's defaults name: where it stands says nothing of a new one."""
 
 
-@pytest.mark.parametrize("name", sorted(MODELS - {EXAMPLE}))
+@pytest.mark.parametrize("name", spread(sorted(MODELS - {EXAMPLE}), 8))
 def test_a_model_has_one_entry_in_the_registry_and_one_for_its_facts(name: str) -> None:
     whole = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
     entry = re.compile(rf"""^ *"?{re.escape(name)}"?:""", re.MULTILINE)

@@ -14,7 +14,7 @@ SHIPPED = {
     "mcp_server/calls.py",
     "cli/dispatch.py",
 }
-RENDERS = "system/rendering_program.py"
+RENDERS = "system/templating.py"
 LOADS = {"safe_load", "from_string", "FileSystemLoader", "construct_object"}
 LOOKS = {"is_file", "is_dir", "exists", "samefile", "resolve", "realpath", "isfile", "isdir"}
 """Those of pathlib raise for a name that is too long, a loop of links, a directory that may not be looked into."""
@@ -63,7 +63,6 @@ def test_json_is_read_in_one_module() -> None:
     }
     assert reads == {
         "system/serialization.py",
-        "system/rendering_program.py",  # programs of their own, which read what we give them
         "external_checks/torchtune_program.py",
         "mcp_server/__init__.py",  # what it has just written
     }

@@ -59,5 +59,6 @@ def test_the_check_fails_if_it_reads_no_file(tmp_path: Path, capsys: pytest.Capt
     assert CHECK["main"]([str(tmp_path)]) == 1
 
 
+@pytest.mark.long
 def test_the_texts_of_the_project_have_no_banned_phrase(capsys: pytest.CaptureFixture[str]) -> None:
     assert CHECK["main"]([]) == 0, capsys.readouterr().out

@@ -123,6 +123,7 @@ def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: P
     assert data["submit"] == ""
 
 
+@pytest.mark.long
 def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     result = steps.setup(Request(many))
     runs = [
@@ -175,6 +176,7 @@ def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> Non
     assert "left_out" not in data
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["parse", "plan"])
 def test_what_all_runs_share_is_said_once(many: Path, step: str) -> None:
     data = replied(step, many)
@@ -193,6 +195,7 @@ def test_what_all_runs_share_is_said_once(many: Path, step: str) -> None:
     assert one["runs"][0]["parameters"] == full[listed[0][names]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["render", "setup", "validate"])
 def test_runs_that_are_as_they_should_be_are_counted_and_listed_on_request(many: Path, step: str) -> None:
     assert replied(step, many)["runs"] == []
@@ -228,6 +231,7 @@ def test_infos_are_notes_and_no_warnings(tmp_path: Path) -> None:
     assert len(data["notes"]) == data["counts"]["infos"]
 
 
+@pytest.mark.long
 def test_a_pattern_chooses_runs(many: Path) -> None:
     data = replied("plan", many, only="lr1.1e-?")
     assert [run["directory"] for run in data["runs"]] == ["lr1.1e-5", "lr1.1e-4"]
@@ -329,6 +333,7 @@ def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path
     assert "overwrite" not in replied("validate", experiment)["next"]["first"]
 
 
+@pytest.mark.long
 def test_a_long_line_that_submits_is_the_command_that_does_the_same(many: Path) -> None:
     data = replied("validate", many)
     assert data["submit"] == f"scaffold-torchtune submit {many}"

@@ -316,6 +316,7 @@ def test_markdown_is_short_and_has_verdict_matrix_causes_and_findings(told: Expe
     assert len(lines) < 40
 
 
+@pytest.mark.long
 def test_markdown_of_many_runs_lists_those_that_need_a_look_first(tmp_path: Path) -> None:
     experiment = design(tmp_path, [8, 16, 32, 64], ["1e-5", "2e-5", "3e-5", "4e-5", "5e-5", "6e-5"], [1, 2, 3])
     scaffold(experiment)
@@ -390,6 +391,7 @@ def multiplied(report: ExperimentReport, times: int) -> ExperimentReport:
     return report.model_copy(update={"runs": runs})
 
 
+@pytest.mark.long
 def test_500_runs_are_below_3_megabytes(told: ExperimentReport) -> None:
     many = multiplied(told, 125)
     begun = time.process_time()

@@ -31,6 +31,7 @@ def is_held():
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", spread(TAKEN, every=2))
 def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: Path, what: str) -> None:
     seen = tmp_path / "seen"
@@ -47,6 +48,7 @@ def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: P
     assert scaffold(three, script(tmp_path / "tool", MAKE)).ok
 
 
+@pytest.mark.long
 def test_where_another_scaffold_has_the_lock_by_now_nothing_more_is_written(three: Path, tmp_path: Path) -> None:
     other = json.dumps({"pid": os.getppid(), "host": socket.gethostname()}) + "\n"
     lock = f"pathlib.Path({str(three)!r}, '.scaffold', 'lock')"

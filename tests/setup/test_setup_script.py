@@ -94,6 +94,7 @@ def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks:
     assert re.findall(r"\d+", counted)[:4] == ["3", "3", "2", "0"]
 
 
+@pytest.mark.long
 def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but_does_not_pass(
     three: Path, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but
     assert scaffold(three, Path("bundled")).ok
 
 
+@pytest.mark.long
 def test_outputs_of_a_script_that_has_changed_since_do_not_pass(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok

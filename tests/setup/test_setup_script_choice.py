@@ -15,6 +15,7 @@ from support.setup_scripts import MAKE, THREE, scaffold, script
 from support.wording import absent
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["tools/torchtune", "src/tools/torchtune"])
 def test_a_script_in_the_working_directory_is_a_choice_that_the_user_makes(tmp_path: Path, folder: str) -> None:
     home = tmp_path / "kit"
@@ -85,6 +86,7 @@ def test_setup_never_runs_a_script_that_only_the_plan_names(
     assert len(list(marks.iterdir())) == 3
 
 
+@pytest.mark.long
 def test_a_script_that_only_the_plan_names_is_not_even_asked(three: Path, tmp_path: Path, marks: Path) -> None:
     file = script(tmp_path, "import argparse\n" + MAKE)
     assert scaffold(three, file).ok

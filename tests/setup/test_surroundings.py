@@ -61,6 +61,7 @@ def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Logi
     assert login.conda.activated == ["cruijff", "other"]
 
 
+@pytest.mark.long
 def test_the_environment_that_the_summary_names_is_activated(tmp_path: Path, login: Login) -> None:
     named = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Conda environment:** other"}
     result = scaffold(make_experiment(tmp_path / "one", replace=named), script(tmp_path, MAKE))
@@ -99,6 +100,7 @@ def test_secrets_of_a_profile_do_not_reach_the_script(single: Path, tmp_path: Pa
     assert scaffold(single, script(tmp_path, body + MAKE)).ok
 
 
+@pytest.mark.long
 def test_what_is_active_already_is_not_activated(
     single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_virtual_environment_that_the_operator_names(
     assert steps.scaffold(request).ok
 
 
+@pytest.mark.long
 def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, login: Login) -> None:
     evil = tmp_path / "evil" / "bin" / "activate"
     evil.parent.mkdir(parents=True)

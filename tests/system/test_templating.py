@@ -89,6 +89,7 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "source",
     spread(
@@ -138,6 +139,7 @@ def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Pat
     assert name[:8] in problem_of(tmp_path, f"{{% include '{name}' %}}").message
 
 
+@pytest.mark.long
 def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "own.j2").write_text("{{ 1 / n }}\n")
     assert render_each("own.j2", [{"n": 1}, {"n": 2}], [tmp_path]) == ["1.0\n", "0.5\n"]

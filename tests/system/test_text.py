@@ -13,6 +13,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import KEYS
 
 
+@pytest.mark.long
 def test_so_many_words_are_compared_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
     original = difflib.get_close_matches

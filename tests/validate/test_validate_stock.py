@@ -13,6 +13,7 @@ from scaffold_torchtune.validate import finetune, validate_run
 from scaffold_torchtune.validate.report import Report
 from support.experiments import make_experiment
 from support.good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
+from support.sampling import spread
 from support.wording import absent
 
 # ruff: noqa: E501 - the table of faults has one fault a line
@@ -111,7 +112,7 @@ def test_what_a_recipe_of_ones_own_reads_in_addition_is_no_finding() -> None:
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
-@pytest.mark.parametrize("model", known_models())
+@pytest.mark.parametrize("model", spread(known_models(), 4))
 def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, gpus: int) -> None:
     replace = {"Llama-3.2-1B-Instruct": model, "**GPUs:** 1": f"**GPUs:** {gpus}"}
     without = ["- **Recipe:**", "- **Runs:**", "_rank16_", "_rank8_lr5e-5"]

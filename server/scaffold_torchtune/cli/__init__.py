@@ -1,4 +1,11 @@
-"""The command line. `serve` is dispatched before slow imports, because hosts wait for its start."""
+"""The command line. `serve` is dispatched before slow imports, because hosts wait for its start.
+
+parser.py       the options of each command
+dispatch.py     calls the pipeline for a command, and returns the exit status
+screens.py      the screens of plan, scaffold, validate and refusals: findings, the verdict, the next command
+run_screens.py  the screens of runs and their jobs (`status`, `submit`, `history`, `explain`), `new` and `add`
+printing.py     lines, tables, findings and progress, in colour or plain
+"""
 
 import contextlib
 import gc

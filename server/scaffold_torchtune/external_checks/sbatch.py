@@ -263,8 +263,8 @@ def line(runs: Iterable[PlannedRun], tree: Tree) -> str:
     """Return the submit line for some runs, at least one, in any POSIX shell, relative to the experiment directory.
 
     Runs of the bundled setup_finetune only need `sbatch finetune.slurm`. Settings that an external script does not
-    accept
-    are passed here. Directories for logs in the directives are created first, because SLURM does not create them.
+    accept are passed here. Directories for logs in the directives are created first, because SLURM does not create
+    them.
     """
     commands = {run.directory: _command(run, _folders(tree, run)) for run in runs}
     start = f"cd {shlex.quote(str(tree.root))}"

@@ -1,4 +1,9 @@
-"""Steps 2 and 4: the frozen plan of an experiment, the difference between two plans, and the result of both."""
+"""Steps 2 and 4: the frozen plan of an experiment, the difference between two plans, and the result of both.
+
+naming.py        the names of run directories
+run_settings.py  the source of each value of a run; options and defaults of an external script
+checks.py        checks that reject a plan, and warnings about it
+"""
 
 import hashlib
 import itertools

@@ -310,8 +310,7 @@ def check_plan(
         listed: the checkpoint files of finetune.yaml, by the model's directory; directories without known files are
             missing.
         resumed: by run directory, for runs that may resume: finetune.yaml, and the config of the training that saved
-            the
-            state in its output directory.
+            the state in its output directory.
         whole: the plan together with the kept started runs, which are part of its design.
 
     Returns:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, close_matches, did_you_mean, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, close_matches, counted, did_you_mean, few, finding, shown
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, DiskState, Plan, PlannedRun, RowCount, SampleCounts
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
 from scaffold_torchtune.preflight.training import (
@@ -27,6 +27,7 @@ from scaffold_torchtune.preflight.training import (
     grouped,
     part_of,
     row_of,
+    who_do,
 )
 from scaffold_torchtune.settings.kinds import to_give
 from scaffold_torchtune.torchtune_facts import find_model
@@ -191,7 +192,7 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
         message = (
             f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} (filled in"
             f" {part.filled[names[0]]} of {part.rows} rows) {'are' if len(names) > 1 else 'is'} not read:"
-            f" {concerning(some, plan)} train only on {columns}"
+            f" {who_do(some, plan, 'train')} only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
         fix = _unread_fix(kind, read[0], to_give(field, names[0], some, plan.runs))
@@ -224,7 +225,7 @@ def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) 
         total = part.rows if part else 0
         message = (
             f"{shown(column)} is empty in {rows.count} of {total} rows of {shown(about.name)} (first in row"
-            f" {rows.first}); {concerning(some, plan)} train on these rows anyway"
+            f" {rows.first}); {who_do(some, plan, 'train')} on these rows anyway"
         )
         fix = f"fill {shown(column)}, or remove these rows; no action if intended"
         yield finding("empty-texts", message, field=column, expected=0, actual=rows.count, fix=fix, at=about.at)
@@ -236,7 +237,8 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
         part = found.parts.get(name)
         if part is not None and part.rows != declared:
             message = (
-                f"the summary has {declared} samples for {name}, but {shown(about.name)} has {part.rows} rows there"
+                f"the summary has {counted(declared, 'sample')} for {name}, but {shown(about.name)} has"
+                f" {counted(part.rows, 'row')} there"
             )
             fix = "correct the number in the summary, or use the data set that it describes"
             yield _other_count(message, "dataset", declared, part, fix, about.at)
@@ -249,7 +251,7 @@ def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile
         if part is not None and asked > part.rows > 0:
             message = (
                 f"{concerning(some, plan)}: {asked} training samples are requested, but {shown(about.name)} has only"
-                f" {part.rows} rows in {TRAIN}, so all of them are used"
+                f" {counted(part.rows, 'row')} in {TRAIN}, so all of them are used"
             )
             fix = f"{to_give(field, part.rows, some, plan.runs)}, or use a larger data set"
             yield _other_count(message, field, asked, part, fix, at(some[0], field))
@@ -370,7 +372,7 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
 def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
     who = concerning(runs, plan)
     if counts.form.dataset_type == TEXT:
-        return f"{who} learn nothing from them"
+        return f"{who_do(runs, plan, 'learn')} nothing from them"
     ruined = (
         f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune exits without an error"
     )
@@ -383,9 +385,10 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
     chance = _chance(taken, how, how.step)
     if chance >= _RARE:
         return f"{packs}in {who} an optimizer step without any label, with a chance of {chance:.0%}, {ruined}"
-    if _chance(taken, how, how.batch) >= _RARE:
-        return f"{packs}{who} learn nothing from them; a batch without any label shows the loss NaN in the log"
-    return f"{packs}{who} learn nothing from them"
+    shows = "; a batch without any label shows the loss NaN in the log"
+    return f"{packs}{who_do(runs, plan, 'learn')} nothing from them" + (
+        shows if _chance(taken, how, how.batch) >= _RARE else ""
+    )
 
 
 def _certain(counts: SampleCounts, how: _Steps) -> bool:

@@ -53,6 +53,11 @@ def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
     return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more=', ...')})"
 
 
+def who_do(runs: Sequence[PlannedRun], plan: Plan, do: str) -> str:
+    """Return the runs of a finding and what they do: `all 4 runs train`, `the run rank8 trains`."""
+    return f"{concerning(runs, plan)} {do}{'s' if len(runs) == 1 else ''}"
+
+
 @dataclass(frozen=True)
 class Subject:
     """A data set or a model's directory that runs use, which makes findings located at the line that names it.
@@ -157,9 +162,9 @@ def rows_of(run: PlannedRun, plan: Plan, disk: DiskState) -> Rows | None:
     part, declared = part_of(run, disk), plan.splits.get(run.data_path, {}).get(TRAIN)
     if part is not None:
         label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
-        rows = Rows(part.rows, f"{label} has {part.rows} rows")
+        rows = Rows(part.rows, f"{label} has {counted(part.rows, 'row')}")
     elif declared is not None:
-        rows = Rows(declared, f"the summary has {declared} samples")
+        rows = Rows(declared, f"the summary has {counted(declared, 'sample')}")
     else:
         return None
     asked = run.integer("training_samples", rows.count)
@@ -339,10 +344,8 @@ def need_of(run: PlannedRun, facts: ModelFacts) -> Need:
     Everything is in bf16: the weights, and for the trained weights the gradients and AdamW's two moments, which torch
     keeps in the type of the weights; FSDP shards all of it across the GPUs. With fsdp_cpu_offload, which the bundled
     setup_finetune sets for some models, only one layer at a time is on the GPUs. Each epoch saves the whole model,
-    merged
-    with the adapter, unless only the adapter is requested. Every epoch but the last also saves the two moments, in one
-    file
-    that the next epoch replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
+    merged with the adapter, unless only the adapter is requested. Every epoch but the last also saves the two moments,
+    in one file that the next epoch replaces (FullModelHFCheckpointer.save_checkpoint of torchtune 0.6.1).
     """
     model = facts.parameters * _BF16
     trained = model if full(run) else _adapter(run, facts) * _BF16
@@ -476,7 +479,7 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         if free is not None and needed > free:
             message = (
                 f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in all, but only"
-                f" {math.ceil(free / _GIB)} GiB are free below {outputs}"
+                f" {math.ceil(free / _GIB)} GiB is free below {outputs}"
             )
             fix = f"{_less(plan, some, needs, adapters)}free space, or name a different output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")

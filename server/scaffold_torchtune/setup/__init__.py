@@ -2,6 +2,11 @@
 
 Each rendered text is read back; nothing is written. setup_finetune is the bundled one or an external script. The
 failure of a run is a value, never an exception.
+
+bundled.py          the bundled setup_finetune: the texts of finetune.yaml and finetune.slurm
+keys.py             the keys of setup_finetune.yaml, their rules, and the data set
+external.py         an external setup_finetune.py: activation, options, causes of its failure
+options_program.py  the program that prints the options of a script
 """
 
 import os

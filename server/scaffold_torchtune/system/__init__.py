@@ -8,5 +8,4 @@ supervisor.py         the parent of a program, which ends all processes that it 
 serialization.py      YAML, read and written; large JSON files, one value at a time
 markdown.py           Markdown as sections, bullets, tables and fences
 templating.py         Jinja2
-rendering_program.py  templates of users, in a bounded process
 """

@@ -150,8 +150,7 @@ def publish(files: Mapping[Path, bytes]) -> None:
     """Write files: each appears complete, and all of them or none.
 
     The last file marks the set as complete: it is removed first and published last, so that a mixture of two
-    generations
-    never looks complete.
+    generations never looks complete.
 
     Raises:
         OSError: the file system reported an error.
@@ -499,8 +498,7 @@ def _remove_directory(parent: int, name: str) -> None:
     """Remove a directory with all its contents; a link is not followed.
 
     Its subdirectories are first moved up to its own level, so that neither the stack nor the number of descriptors
-    limits
-    the depth.
+    limits the depth.
     """
     waiting = [name]
     while waiting:

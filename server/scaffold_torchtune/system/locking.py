@@ -69,8 +69,7 @@ class Maker:
 
     `boot` names the boot of the machine's kernel, `space` the process's namespace, `started` the start time in ticks of
     the kernel's clock; each is empty if unknown. `since` is the time of the lock. `is_locked` is false if the file
-    system
-    has no kernel locks.
+    system has no kernel locks.
     """
 
     pid: int

@@ -1,12 +1,14 @@
 """Rendering of Jinja2 templates: StrictUndefined, filters for YAML and one for the shell.
 
-Bundled templates are rendered here. A user's template is rendered by `rendering_program.py`, in a separate process with
-limits of memory and time: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can use any amount of both in
-one call that this process could not interrupt.
+Bundled templates are rendered in this process. A user's template is rendered by `PROGRAM`, in a separate process with
+limits of memory, time and output: a single expression, `{{ 'x' * 10**10 }}` or `{{ 9**9**9 }}`, can use any amount of
+both in one call that this process could not interrupt.
 """
 
+import contextlib
 import functools
 import json
+import resource
 import shlex
 import sys
 import tempfile
@@ -27,8 +29,16 @@ from scaffold_torchtune.system.serialization import read_json, yaml_scalar
 MAX_TEMPLATE: Final = 1_000_000
 """Bytes of a template, and of its rendered text."""
 
-PROGRAM: Final = Path(__file__).with_name("rendering_program.py")
-RESULT: Final = "result.json"
+PROGRAM: Final = """
+import json, sys
+given = json.load(sys.stdin)
+sys.path[:] = given["path"]
+from scaffold_torchtune.system.templating import render_given
+render_given(given)
+"""
+"""The program that renders a user's template. It reads from its stdin what `render_given` takes."""
+
+_RESULT: Final = "result.json"
 """The file that the program writes, in its working directory."""
 
 
@@ -186,14 +196,14 @@ def render_each(
     limits = limits or Limits()
     given = {"path": sys.path, "name": name, "each": each, "folders": list(map(str, folders)), "limits": limits}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(PROGRAM)]
+        command = [sys.executable, "-c", PROGRAM]
         deadline = _PATIENCE * limits.seconds
         try:
             done = processes.run(command, Path(folder), deadline, stop, given=json.dumps(given).encode())
         except OSError as error:
             raise TemplateProblem(f"Python cannot be started to render it: {error.strerror}") from error
         try:
-            result = read_json(read_regular(Path(folder, RESULT), _MAX_RESULT), _MAX_RESULT)
+            result = read_json(read_regular(Path(folder, _RESULT), _MAX_RESULT), _MAX_RESULT)
         except (OSError, ValueError):
             result = {}
     if done.ended == "stopped":
@@ -216,3 +226,37 @@ def _numbered(number: int, name: str, values: Mapping[str, Any], folders: Sequen
     except TemplateProblem as problem:
         problem.number = number
         raise
+
+
+def render_given(given: Mapping[str, Any]) -> None:
+    """Render a user's template in the program of its own, and write the texts, or the first problem, as JSON.
+
+    Args:
+        given: the template's `name`, its `folders`, the values of `each` text, and the `limits`.
+    """
+    _set_limits(*given["limits"])  # our own modules, imported before, do not count for the template
+    Path(_RESULT).write_text(json.dumps(_texts_or_problem(given)), encoding="ascii")
+
+
+def _set_limits(megabytes: int, seconds: int) -> None:
+    """Set the limits of this process; unsupported and already lower ones are unchanged."""
+    memory = megabytes * 1_000_000
+    # RLIMIT_DATA counts written memory; RLIMIT_AS also counts libraries, and so needs room for them
+    bounds = {"RLIMIT_DATA": memory, "RLIMIT_AS": memory + 600_000_000, "RLIMIT_CPU": seconds, "RLIMIT_CORE": 0}
+    for name, most in bounds.items():
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            kind = getattr(resource, name)
+            _, hard = resource.getrlimit(kind)
+            bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (bound, bound))
+
+
+def _texts_or_problem(given: Mapping[str, Any]) -> dict[str, Any]:
+    folders = [Path(folder) for folder in given["folders"]]
+    texts: list[str] = []
+    for values in given["each"]:
+        try:
+            texts.append(render(given["name"], values, folders))
+        except TemplateProblem as problem:
+            return {"problem": problem.message, "line": problem.line, "number": len(texts)}
+    return {"texts": texts}

@@ -222,9 +222,8 @@ def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epoch
     safe_torch_load), and every process of a distributed recipe maps the same pages, so they count once. With LoRA, only
     rank 0 gathers the weights on the CPU, merges the adapter and converts them for saving, which is two more copies in
     bf16; for full fine-tuning see `_copies`. Python, CUDA and the data set add 16 GiB. Each further process adds 8 GiB
-    of
-    its own and an eighth of the weights, for the query and key projections that the conversion at loading copies (8 to
-    11 % of these models). The data loader works in the training process (num_workers is 0), so a process needs one
+    of its own and an eighth of the weights, for the query and key projections that the conversion at loading copies (8
+    to 11 % of these models). The data loader works in the training process (num_workers is 0), so a process needs one
     CPU.
     """
     weights = entry.billions * 1e9 * 2 / _GIB

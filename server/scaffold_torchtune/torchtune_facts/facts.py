@@ -115,9 +115,8 @@ def steps_per_epoch(rows: int, *, batch_size: int, accumulation: int, processes:
 
     The recipes distribute the samples to the processes with a sampler that pads the last share
     (StatefulDistributedSampler, drop_last false), drop each process's incomplete last batch (DataLoader, drop_last
-    true),
-    divide by the accumulation, and stop at `max_steps_per_epoch` (recipes/lora_finetune_*.py and full_finetune_*.py,
-    `_setup_data` and `_steps_per_epoch`).
+    true), divide by the accumulation, and stop at `max_steps_per_epoch` (recipes/lora_finetune_*.py and
+    full_finetune_*.py, `_setup_data` and `_steps_per_epoch`).
     """
     batches = math.ceil(rows / processes) // batch_size
     steps = batches // accumulation

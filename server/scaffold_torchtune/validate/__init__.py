@@ -77,8 +77,7 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
     """Compare the directory's name with finetune.yaml, resolved: a second check, independent of the plan.
 
     If the author named the run and finetune.yaml has the planned value, a name that contradicts it is the author's
-    choice
-    and only a warning.
+    choice and only a warning.
     """
     run = report.run
     for part, setting, number in claims(_without_names(run)):
@@ -182,8 +181,7 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
 
     Returns:
         The result, `passed` only if the plan has runs, all of them were checked, and no finding is an error. Runs are
-        in
-        the order of the plan. Directories that are not planned do not count as checked.
+        in the order of the plan. Directories that are not planned do not count as checked.
     """
     directories = list(dict.fromkeys(run.directory for run in plan.runs))
     runs = tuple(

@@ -37,8 +37,7 @@ class Expectation:
     """One value that finetune.yaml must have.
 
     `setting` is the planned setting, `path` its place, `value` the expected value. `absent_is` is torchtune's default
-    for a
-    missing key: the key may then be missing, also in files of the bundled setup_finetune if `optional`.
+    for a missing key: the key may then be missing, also in files of the bundled setup_finetune if `optional`.
     `source_of` names a different setting whose source decides on leniency, `note` adds an explanation to the finding.
     `parts` are other settings that the value is made of.
     """

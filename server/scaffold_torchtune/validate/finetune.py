@@ -417,10 +417,8 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
     """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
 
     The stock configs are those of torchtune's own recipe for the run's method and GPUs (a custom recipe reads these
-    values
-    too); for values that they lack, the defaults of the components' arguments are used. Arguments that components do
-    not
-    accept, and keys that the recipe does not read, have their own checks.
+    values too); for values that they lack, the defaults of the components' arguments are used. Arguments that
+    components do not accept, and keys that the recipe does not read, have their own checks.
 
     Args:
         report: receives the findings.

@@ -58,8 +58,7 @@ def compare(expected: Scalar, actual: Any) -> str | None:
     """Return the code of the finding for a value, or None if it is the expected one.
 
     An integer is accepted for a float, never the other way; a boolean is not a number; `wrong-type` is the expected
-    content
-    in a different type, e.g. the text `8` for the number 8.
+    content in a different type, e.g. the text `8` for the number 8.
     """
     if type(expected) is type(actual) or (isinstance(expected, float) and type(actual) is int):
         return None if expected == actual else "value-mismatch"

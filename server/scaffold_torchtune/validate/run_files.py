@@ -273,9 +273,8 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
     """Return plain data with every interpolation resolved, and the failures by path.
 
     An interpolation that cannot be resolved becomes a placeholder text, which is never a planned value. Text that calls
-    a
-    resolver is not resolved: `${oc.env:NAME}` would read the environment of the validating process. Most interpolations
-    only name a text or integer; they are resolved here, because OmegaConf takes milliseconds.
+    a resolver is not resolved: `${oc.env:NAME}` would read the environment of the validating process. Most
+    interpolations only name a text or integer; they are resolved here, because OmegaConf takes milliseconds.
     """
     problems: Problems = {}
 
