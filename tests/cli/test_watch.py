@@ -29,7 +29,7 @@ _UP = re.compile(r"\x1b\[1A")
 class Terminal:
     """A process on a terminal of its own, and everything that it printed."""
 
-    def __init__(self, words: list[str], *, lines: int = 24, columns: int = 80) -> None:
+    def __init__(self, words: list[str], *, lines: int = 24, columns: int = 80, kind: str = "xterm-256color") -> None:
         self._ours, self._theirs = pty.openpty()
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.before = termios.tcgetattr(self._theirs)
@@ -37,7 +37,7 @@ class Terminal:
         variables = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
         self.process = subprocess.Popen(
             command, stdin=self._theirs, stdout=self._theirs, stderr=self._theirs, start_new_session=True,
-            env=variables | {"TERM": "xterm-256color"}, preexec_fn=self._own_terminal,  # noqa: PLW1509 - no threads
+            env=variables | {"TERM": kind}, preexec_fn=self._own_terminal,  # noqa: PLW1509 - no threads
         )  # fmt: skip
         self.text = ""
 
@@ -51,12 +51,12 @@ class Terminal:
         self.text += os.read(self._ours, 65_536).decode()
         return True
 
-    def until(self, *marks: str) -> str:
+    def until(self, *marks: str, ended: bool = False) -> str:
         """Read until the marks were printed one after the other; return what was printed since the last call."""
         deadline, start = time.monotonic() + PATIENCE, len(self.text)
         pattern = re.compile(".*?".join(map(re.escape, marks)), re.DOTALL)
         while not pattern.search(self.text, start):
-            assert self.process.poll() is None, self.text
+            assert ended or self.process.poll() is None, self.text
             assert time.monotonic() < deadline, self.text
             self._read(0.2)
         return self.text[start:]
@@ -148,6 +148,15 @@ def test_ctrl_c_while_slurm_is_asked_ends_it_too(training: Path) -> None:
         terminal.type(b"\x03")
         assert terminal.ends() == 0
         assert "running" in terminal.last
+
+
+def test_a_terminal_that_cannot_move_its_cursor_is_refused(training: Path) -> None:
+    terminal = Terminal(["status", str(training), "--watch"], kind="dumb")
+    try:
+        assert terminal.process.wait(PATIENCE) == 2
+        assert "[invalid-value]" in terminal.until("[invalid-value]", ended=True)
+    finally:
+        terminal.close()
 
 
 def test_on_a_low_terminal_the_runs_that_need_a_look_are_shown(training: Path) -> None:

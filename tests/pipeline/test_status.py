@@ -336,6 +336,7 @@ def test_started_runs_that_are_no_longer_in_the_table_are_listed(
     _, text = shown(sweep, capsys, "--json", "--only", f"{SECOND}*")
     content = json.loads(text)
     assert (content["runs"], [run["directory"] for run in content["former"]]) == ([], [SECOND])
+    assert refused(sweep, "--only", THIRD) == 2, "it was not started"
     shutil.rmtree(sweep / SECOND)
     assert [run.directory for run in status(Request(sweep)).former] == [FIRST], "its directory was removed"
 
@@ -420,6 +421,10 @@ def test_the_command_prints_json_and_lists_the_runs_that_are_asked_for(
     assert content["counts"] == {"scaffolded": 1, "failed": 1}
     assert content["runs"][0]["cause"]["code"] == "job-gpu-memory"
     assert "losses" not in content["runs"][0]
+    _, text = shown(sweep, capsys, "--json", "--only", "Llama-*_rank16*")
+    assert [run["directory"] for run in json.loads(text)["runs"]] == [THIRD, FOURTH], "a Run Name is a name too"
+    _, text = shown(sweep, capsys, "--start", "2", "--only", "Llama-*_rank16*")
+    assert {*RUNS} & {*text.split()} == {FOURTH}
     assert refused(sweep, "--only", "nothing*") == 2
     assert refused(sweep, "--watch") == 2
 

@@ -351,6 +351,7 @@ _TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
 """The commands that only print a text."""
 
 _OF_ITS_OWN: Final = frozenset({"new", "demo", "skill"})  # they do not need an experiment, or name it themselves
+_SELECTING: Final = frozenset({"submit", "status"})  # their results only have the runs that --only selects
 _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
 
@@ -411,7 +412,7 @@ def _view(options: argparse.Namespace) -> printing.View:
         whole=options.whole or False,
         notes=options.notes or False,
         quiet=options.quiet or False,
-        only=options.only if options.command != "submit" else None,
+        only=options.only if options.command not in _SELECTING else None,
         start=options.start,
         words=tuple(options.words),
         documents=documents,
@@ -436,7 +437,8 @@ def _call(options: argparse.Namespace) -> Call:
         arguments["started"] = " ".join(options.started)
     arguments["answers"] = dict(options.answers)
     tool = TOOLS.get(options.command, options.command)
-    return Call(tool, arguments, options.start, options.only, options.whole)
+    only = options.only if options.command not in _SELECTING else None
+    return Call(tool, arguments, options.start, only, options.whole)
 
 
 def _print_json(data: dict[str, Any]) -> None:

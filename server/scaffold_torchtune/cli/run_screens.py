@@ -82,10 +82,10 @@ def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, 
     """Show the status on a terminal repeatedly, until every run has ended or Ctrl-C; return the last status.
 
     Raises:
-        Refused: the output is not a terminal.
+        Refused: the output is not a terminal, or the terminal cannot move its cursor.
     """
-    if not out.is_terminal:
-        message = "--watch needs a terminal"
+    if not out.is_terminal or out.is_dumb_terminal:
+        message = "--watch needs a terminal that can move its cursor"
         raise refuse("invalid-value", message, field="watch", fix="repeat the command without --watch")
     result = ask()
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, transient=True) as live:
@@ -521,7 +521,7 @@ def ask_directory(options: argparse.Namespace) -> Path:
     default = f", default: {one_line(name)}" if name else ""
     while not (text := _typed(f"experiment directory to create (DIR{default}): ") or name):
         pass
-    return Path(text)
+    return expanded(Path(text))
 
 
 def _is_asking(options: argparse.Namespace) -> bool:

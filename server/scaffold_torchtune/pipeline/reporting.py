@@ -82,6 +82,8 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         found = tuple(_of_run(tree, run, states[run.directory]) for run in runs if run.directory in planned)
         removed = [run for run in runs if run.directory not in planned and _is_left(tree, states[run.directory], run)]
         left = tuple(_of_former(tree, run, states[run.directory]) for run in removed)
+        if not found and not left:
+            raise _unknown_run(str(only), [run.directory for run in plan.runs])
     reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
     return StatusResult(
         experiment=plan.experiment,
@@ -110,10 +112,13 @@ def _matching(runs: Sequence[PlannedRun], only: str | None) -> Sequence[PlannedR
         return runs
     found = [run for run in runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
     if not found:
-        names = [run.directory for run in runs]
-        message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
-        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
+        raise _unknown_run(only, [run.directory for run in runs])
     return found
+
+
+def _unknown_run(only: str, names: Sequence[str]) -> Refused:
+    message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
+    return refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
 
 
 class _Look(NamedTuple):
