@@ -151,7 +151,8 @@ def _of_all(found: Finding, directory: str, runs: str) -> Finding:
 
 
 _OF_FINETUNE_YAML: Final = (
-    "optimizer", "clip_grad_norm", "shuffle", "max_steps_per_epoch", "dtype", "enable_activation_checkpointing",
+    "optimizer", "shuffle", "dtype",
+    *(name for name, path in DIRECT.items() if len(path) == 1 and not name.startswith(("save_", "epochs_", "resume_"))),
 )  # fmt: skip
 """The keys of finetune.yaml that change training or its cost, and that setup_finetune.yaml need not have."""
 
@@ -169,7 +170,9 @@ def chosen_by_setup(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, Scal
     for run in firsts.values():
         config = files[run.directory].readable_config if run.directory in files else None
         for name in _OF_FINETUNE_YAML if config else ():
-            value = config.data.get(name) if config else None
+            if config is None or name not in config.data:
+                continue
+            value = config.data[name]
             value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
             if name not in run.settings and not isinstance(value, list):
                 found.setdefault(name, {}).setdefault("none" if value is None else value)
