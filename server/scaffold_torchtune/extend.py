@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, finding, refuse, shown
-from scaffold_torchtune.models import Experiment, Model, Run
+from scaffold_torchtune.models import CommandResult, Experiment, Run
 from scaffold_torchtune.new import COLUMNS, OPTIONS, NewExperiment, number_text, type_options
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.apply import writing
@@ -35,13 +35,18 @@ _MARKS: Final = '*_`~"'
 _MOST_RUNS: Final = 2_000
 
 
-class AddResult(Model):
-    """The runs that were added: their lines in the summary."""
+class AddResult(CommandResult):
+    """The runs that were added: their lines in the document."""
 
-    summary: str
+    document: str
     added: tuple[str, ...]
     runs: int
     warnings: tuple[Finding, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Return the number of added runs, and of all runs."""
+        return f"Added {counted(len(self.added), 'run')} to {self.document}, which now has {self.runs}."
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
         tree.write(summary.name, text.encode())
     known = {each.message for each in experiment.warnings}
     return AddResult(
-        summary=str(directory / summary.name),
+        document=str(directory / summary.name),
         added=tuple(rows),
         runs=len(table.runs) + len(rows),
         warnings=tuple(each for each in read_back.warnings if each.message not in known),

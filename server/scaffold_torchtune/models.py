@@ -1,6 +1,8 @@
 """Frozen models that the stages exchange: the experiment, the plan, and the state of the disk."""
 
 import posixpath
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import not_
@@ -8,13 +10,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar, counted, few
 
 
 class Model(BaseModel):
     """A frozen pydantic model that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class CommandResult(Model):
+    """The result of a command. `summary` is a sentence or two that can be read to the user as it is."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """Return the verdict and the counts."""
 
 
 class SourceKind(StrEnum):
@@ -138,7 +149,8 @@ class Experiment(Model):
     `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`, `working_dir`, ...),
     without unset keys. `template` holds the values of the operator's plain YAML template by key of setup_finetune.yaml,
     for settings without a value in the documents; `template_others` has the keys of it that only an external script can
-    know. `answers` are the user's answers for values that no document gives.
+    know. `names` are patterns and examples that the summary gives for the names of run directories and outputs.
+    `answers` are the user's answers for values that no document gives.
     """
 
     name: str
@@ -153,6 +165,7 @@ class Experiment(Model):
     environment: dict[str, Setting]
     template: dict[str, Setting] = Field(default={})
     template_others: dict[str, Setting] = Field(default={})
+    names: tuple[Setting, ...] = ()
     answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
@@ -555,6 +568,7 @@ class DiskState(Model):
     )
 
 
+_NAMED_CHECKS = 4
 State = Literal["ok", "warning", "problem"]
 
 
@@ -567,11 +581,24 @@ class Check(Model):
     fix: str = Field(default="", description="the next step; empty if none is needed")
 
 
-class Readiness(Model):
+class Readiness(CommandResult):
     """The readiness of this machine."""
 
     ready: bool = Field(description="true if no check is a problem")
     checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict with the number of problems and warnings: `not ready: 1 problem, 2 warnings`."""
+        counts = Counter(check.state for check in self.checks)
+        found = [counted(counts[state], state) for state in ("problem", "warning") if counts[state]]
+        return ": ".join(["ready" if self.ready else "not ready", *([", ".join(found)] if found else [])])
+
+    @property
+    def summary(self) -> str:
+        """Return the verdict, and the checks that are problems."""
+        problems = [check.name for check in self.checks if check.state == "problem"]
+        return f"This machine is {self.verdict}{f' ({few(problems, _NAMED_CHECKS)})' if problems else ''}."
 
 
 def shared_fields(of: Model, result: type[Model]) -> dict[str, Any]:

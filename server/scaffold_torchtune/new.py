@@ -27,7 +27,7 @@ from scaffold_torchtune.findings import (
     refuse,
     shown,
 )
-from scaffold_torchtune.models import Experiment, Model, Options, Plan, Setting, Source, SourceKind
+from scaffold_torchtune.models import CommandResult, Experiment, Options, Plan, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, parse_experiment, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.pipeline.locate import (
@@ -325,7 +325,7 @@ def _against_local(asked: NewExperiment, found: Document) -> None:
             asked.problems.add("ambiguous", message, field=name, fix=fix)
 
 
-class NewResult(Model):
+class NewResult(CommandResult):
     """The created files, the experiment's name, its number of fine-tuned runs, and the claude.local.md that it uses."""
 
     created: tuple[str, ...]
@@ -333,6 +333,12 @@ class NewResult(Model):
     runs: int
     local: str
     warnings: tuple[Finding, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Return the number of runs and files."""
+        written = f"{counted(len(self.created), 'file')} written"
+        return f"{self.experiment}: {counted(self.runs, 'run')}, {written}; {counted(len(self.warnings), 'warning')}."
 
 
 def create(request: Request, given: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:

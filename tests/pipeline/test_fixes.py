@@ -321,6 +321,21 @@ def duplicate_column(place: Path) -> Case:
     return plan_of(place, summary=text)
 
 
+PATTERN = "`ck-out-{run_name}/epoch_{N}`"
+
+
+def naming_of_outputs(place: Path) -> Case:
+    return plan_of(place, {PATTERN: "`{model}-r{rank}-lr{lr}/epoch_{N}`"})
+
+
+def naming_of_directories(place: Path) -> Case:
+    return plan_of(place, {f"- **Naming pattern:** {PATTERN}": "- **Run directories:** r[rank]_lr[lr]"})
+
+
+def naming_by_run_name(place: Path) -> Case:
+    return plan_of(place)
+
+
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (ambiguous,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
@@ -328,7 +343,9 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
     "overridden": (overridden,), "default-used": (default_used,), "identical-runs": (identical_runs,),
-    "name-collision": (name_collision,), "unsupported-setting": (unsupported_setting,),
+    "name-collision": (name_collision,),
+    "naming-differs": (naming_of_outputs, naming_of_directories, naming_by_run_name),
+    "unsupported-setting": (unsupported_setting,),
     "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
     "data-mismatch": (data_mismatch,), "unread-column": (unread_column,), "samples-cut": (samples_cut,),
     "split-differs": (split_differs,), "no-steps": (no_steps,), "long-warmup": (long_warmup, long_warmup_of_some),

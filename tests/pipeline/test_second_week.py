@@ -479,7 +479,7 @@ def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path
         text = text.replace(changed, changed.replace(f"| 4 | {number} |", f"| 4 | {number + 500} |"))
     file.write_text(text)
     found = steps.plan(Request(experiment)).changes
-    assert found.summary.startswith("30 runs: ")
+    assert found.told.startswith("30 runs: ")
     assert len(found.groups) <= 2
 
 

@@ -162,7 +162,7 @@ def test_a_shared_value_that_changes_before_a_start_changes_all_and_after_it_is_
     assert "mixed-runs" in {each.code for each in result.plan.warnings}
     assert "kept" in {group.what for group in result.plan.changes.groups}
     assert result.validation.kept_values == ("epochs 5, the summary says 7",)
-    assert "epochs 5, the summary says 7" in result.validation.outcome
+    assert "epochs 5, the summary says 7" in result.validation.summary
     week.rows |= grid(lora_rank=[32], lr=["1e-5"])
     week.scaffold()  # what was kept is not asked about again
     week.shared = {"epochs": 5, "batch_size": 4}  # as it was when they started: nothing is kept any more

@@ -44,6 +44,7 @@ from scaffold_torchtune.models import (
     ModelPath,
     Run,
     Setting,
+    Source,
     SourceKind,
     SummaryFormat,
     lines_of,
@@ -189,8 +190,14 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         environment=environment,
         template=reading.template.settings,
         template_others=reading.template.others,
+        names=tuple(_stated_name(reading, text) for text in reading.summary.names),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
+
+
+def _stated_name(reading: Reading, text: SourceText) -> Setting:
+    source = Source(kind=SourceKind.SUMMARY, file=reading.summary.file, line=text.line, note=text.note)
+    return Setting(value=text.text, source=source)
 
 
 def _name(reading: Reading) -> str:

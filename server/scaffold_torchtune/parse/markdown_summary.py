@@ -160,6 +160,8 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     if several is not None and free_text.of_levels(several.name, label, text.full or text.text) is not None:
         reading.summary.unread_lines.append(UnreadLine(several.name, text, label, plural=True, is_read=True))
         return
+    if headings.is_naming(label):  # the plan compares it with the names
+        return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
@@ -238,6 +240,7 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
     draft.prose += headings.prose(root)
+    draft.names += headings.stated_names(root)
     if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
     return draft

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.findings import close_matches, shown
-from scaffold_torchtune.parse import compound
+from scaffold_torchtune.parse import compound, headings
 from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
-from scaffold_torchtune.parse.headings import OF_JOBS
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import (
     PARAMETERS,
@@ -291,6 +290,9 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         text = SourceText(written, source.line(path), name)
         source.draft.unread_lines.append(UnreadLine(several.name, text, str(path[-1]), plural=True))
         return
+    if isinstance(value, str) and headings.is_naming(str(path[-1])):
+        source.draft.names.append(SourceText(value, source.line(path), name))
+        return
     if (asked := _asked(source, path, parameter)) is not None:
         message = f"{name} asks for {shown(asked)} where it is not read" if asked else f"{name} is not read here"
         fix = "move it to controls, or to a run's parameters, if it applies to the runs; else remove it"
@@ -319,7 +321,7 @@ def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> st
     if isinstance(value, dict):
         found = [_asked(source, (*path, key), by_label(str(key))) for key in value]
         return next((asked for asked in found if asked is not None), None)
-    is_of_all_jobs = parameter is not None and parameter.name in OF_JOBS
+    is_of_all_jobs = parameter is not None and parameter.name in headings.OF_JOBS
     if parameter is not None and (parameter.name in compound.OF_OTHER_RUNS or is_of_all_jobs or _is_setting(path)):
         return str(value)
     return compound.asked_of(str(path[-1]), str(value))

@@ -108,7 +108,9 @@ class ExplainResult(StepResult):
         }
         return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the counts."""
         numbers = self._numbers()
         fields = len({each.field for each in self.settings})
         explained = f"{counted(fields, 'setting')} of {counted(numbers['runs'], 'run')} explained"

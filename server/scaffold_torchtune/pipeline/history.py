@@ -93,7 +93,9 @@ class HistoryResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"versions": len(self.versions)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the counts."""
         runs = len({version.run for version in self.versions})
         kept = f"{counted(len(self.versions), 'earlier version')} of {counted(runs, 'run')} kept"
         differs = sum(each.differs for each in self.compared)

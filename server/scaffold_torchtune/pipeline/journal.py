@@ -118,7 +118,7 @@ def _changes(found: Changes | None) -> list[Entry]:
     """Return the entry with the changes of runs that were scaffolded before."""
     if found is None or not found.groups:
         return []
-    return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
+    return [Entry("CHANGES", found.told, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
 def _kept(history: str) -> str:
@@ -159,8 +159,6 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     if result.passed:
         checked = f"{result.checked} of {result.planned} runs checked"
         verdict = f"All parameters validated: {checked}{result.kept_told}, no difference"
-        if any(each.code == "sbatch-unavailable" for each in result.findings):
-            verdict += "; the scripts were not tested with sbatch"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
             summary = (
@@ -175,6 +173,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"
         advice = "Do not submit. Check setup_finetune and the template, fix the cause, then scaffold again"
     what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
+    what = "; ".join([what, *(f"{each.program}: {each.told}" for each in result.asked)])
     return [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
 
 
@@ -324,7 +323,7 @@ def settle(tree: Tree) -> None:
 
 def verdict_digest(result: ValidateResult) -> str:
     """Return the SHA-256 of a verdict."""
-    told = result.model_copy(update={"submit": "", "logged": ()})
+    told = result.model_copy(update={"submit": "", "logged": (), "asked": ()})
     return _digest(told.model_dump_json())
 
 

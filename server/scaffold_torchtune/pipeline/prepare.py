@@ -44,7 +44,7 @@ from scaffold_torchtune.pipeline.locate import (
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import known_runs, load_plan
 from scaffold_torchtune.plan import Difference, differences, make_plan, with_id
-from scaffold_torchtune.plan.naming import TIES
+from scaffold_torchtune.plan.naming import TIES, stated_names
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
@@ -230,11 +230,13 @@ def prepare(request: Request) -> Prepared:
         raise Refused(f"{counted(len(errors), 'problem')}: the runs would fail", serious(ahead))
     names = [each.directory for each in changes]
     says = decisions(request, names)
+    outputs = {run.directory: arrivals.output_dir(run) for run in plan.runs}
+    stated = stated_names(found.experiment.names, plan, outputs) if found.experiment.names else []
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
     if not told:  # the state of a copy belongs to the original
         told += started_warnings(plan, changes, says)
         told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` has them
-    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
+    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *stated, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 
 

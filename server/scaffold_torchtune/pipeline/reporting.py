@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, did_you_mean, escape, few, finding, refuse, shown
+from scaffold_torchtune.findings import Finding, Refused, counted, did_you_mean, escape, few, finding, refuse, shown
 from scaffold_torchtune.job_causes import (
     ENDED_BY_SLURM,
     JobEnd,
@@ -26,7 +26,7 @@ from scaffold_torchtune.job_causes import (
     unexplained,
 )
 from scaffold_torchtune.job_output import JobOutput
-from scaffold_torchtune.models import JobState, Model, Plan, PlannedRun, RunState
+from scaffold_torchtune.models import CommandResult, JobState, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.locate import experiment_directory
@@ -269,7 +269,7 @@ PRINTED: Final = "-"
 _MOST_LOG: Final = 400_000  # bytes of the log's end
 
 
-class ReportResult(Model):
+class ReportResult(CommandResult):
     """A report that was written, or that the caller prints."""
 
     form: ReportForm
@@ -277,6 +277,12 @@ class ReportResult(Model):
     text: str = Field(default="", exclude=True, description="the text to print")
     verdict: str
     runs: int
+
+    @property
+    def summary(self) -> str:
+        """Return the verdict and the place of the report."""
+        where = f"written to {self.path}" if self.path else "printed"
+        return f"Report of {counted(self.runs, 'run')} {where}: {self.verdict}."
 
 
 def report(request: Request, form: ReportForm, output: str | None = None) -> ReportResult:

@@ -17,8 +17,19 @@ from pydantic import Field
 
 from scaffold_torchtune.external_checks import sbatch, slurm_jobs
 from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Script
-from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_in, escape, few, finding, refuse, shown
-from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    counted,
+    did_you_mean,
+    errors_in,
+    escape,
+    few,
+    finding,
+    refuse,
+    shown,
+)
+from scaffold_torchtune.models import CommandResult, Model, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.run_states import (
@@ -68,7 +79,7 @@ class Batch(Model):
     job: str = Field(default="", description="id of the job or array; empty if not submitted")
 
 
-class SubmitResult(Model):
+class SubmitResult(CommandResult):
     """The batches that were submitted, or would be."""
 
     experiment: str
@@ -79,6 +90,23 @@ class SubmitResult(Model):
     states: str = Field(default="", description="the states of the other runs")
     warnings: tuple[Finding, ...] = ()
     problems: tuple[Finding, ...] = Field(default=(), description="why runs were not submitted or started")
+
+    @property
+    def summary(self) -> str:
+        """Return the number of submitted runs, or of those that would be, and the states of the others."""
+        runs, jobs = counted(self.runs, "run"), [each.job for each in self.batches if each.job]
+        every = sum(len(each.runs) for each in self.batches)
+        others = f" Other runs: {self.states}." if self.states else ""
+        if self.outcome == "nothing":
+            return f"Nothing to submit: no scaffolded run is left to start ({self.states or 'no runs'})."
+        if self.outcome in {"planned", "declined"}:
+            would = f"would be submitted in {counted(len(self.batches), 'job')}"
+            return (
+                f"Nothing was submitted: {runs} {would if self.outcome == 'planned' else 'were not confirmed'}.{others}"
+            )
+        told = f" as {'job' if len(jobs) == 1 else 'jobs'} {few(jobs, _LISTED)}" if jobs else ""
+        left = f"; {every - self.runs} not submitted" if every != self.runs else ""
+        return f"{runs} submitted{told}{left}.{others}"
 
     @property
     def runs(self) -> int:

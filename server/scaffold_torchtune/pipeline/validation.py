@@ -26,10 +26,10 @@ from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, id
 from scaffold_torchtune.plan import changed_fields
 from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
-from scaffold_torchtune.results.step_results import ValidateResult
+from scaffold_torchtune.results.step_results import ExternalCheck, ValidateResult
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken
-from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
+from scaffold_torchtune.validate import chosen_by_setup, deduplicated, unchosen, validate_run, verdict
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _AGAIN = "run setup again"
@@ -159,8 +159,11 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
     own, shared = deduplicated(checked)
     external: dict[str, list[Finding]] = {}
     judged = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
+    asked: list[ExternalCheck] = []
     for ask in (sbatch.ask_sbatch, ask_torchtune.ask_torchtune) if judged.runs else ():
-        for directory, each in ask(tree.root, judged, files, request):
+        check, answers = ask(tree.root, judged, files, request)
+        asked.append(check)
+        for directory, each in answers:
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*_causes(found), *external.get(name, ())])) for name, found in own.items()}
     ahead = serious(preflight_findings(plan.model_copy(update={"experiment_dir": str(tree.root)}), files))
@@ -171,9 +174,9 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         *ahead,
         *external.get(WHOLE, ()),
         *shared,
-        *unchosen(plan),
+        *unchosen(plan, chosen_by_setup(plan, files)),
     ]
-    return verdict(plan, joined, whole)
+    return verdict(plan, joined, whole).model_copy(update={"asked": tuple(asked)})
 
 
 def _causes(found: Sequence[Finding]) -> Iterable[Finding]:

@@ -259,8 +259,8 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         replaced: the started runs to replace.
     """
     if all(each.kind == "new" for each in found):
-        summary = f"{counted(len(found), 'run')}: all new" if found else ""
-        return Changes(summary=summary, groups=(), is_first=True)
+        told = f"{counted(len(found), 'run')}: all new" if found else ""
+        return Changes(told=told, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
     changed = [each for each in found if each.kind == "changed" and each.is_started]
     to_replace = {each.directory for each in changed if done or each.directory in replaced}
@@ -280,7 +280,7 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         f"no longer in the table{gone}": numbers["dropped"],
     }
     return Changes(
-        summary=f"{counted(len(found) - numbers['dropped'], 'run')}: "
+        told=f"{counted(len(found) - numbers['dropped'], 'run')}: "
         + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
         states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
         groups=_groups(found),
