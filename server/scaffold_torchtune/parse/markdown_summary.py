@@ -337,7 +337,7 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
             message,
             field="dataset",
             line=field.line,
-            fix="add its samples to the data set, as a part of it",
+            fix="add its samples to the data set as a separate part",
         )
     elif _extension(field.text) in _FORMATS and "://" not in field.text:
         draft.datasets.append(field)

@@ -196,7 +196,7 @@ def blank_cells(
         listed = few([f"{shown(run.name)} (line {run.line})" for run in runs], _FEW)
         same = got == of_above
         use, rows = ("this row uses", "this row") if len(runs) == 1 else ("these rows use", "these rows")
-        message = f"{name} is blank in {listed}: {use} {got} ({why}), "
+        message = f"{name} is blank in {listed}: {use} {got}{why}, "
         message += (
             f"which is also the value in line {line}" if same else f"but the row above in line {line} has {of_above}"
         )
@@ -218,12 +218,14 @@ def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
 def _gets(
     name: str, run: Run, reading: Reading, config: Mapping[str, Setting], environment: Mapping[str, Setting]
 ) -> tuple[str, str]:
-    """Return the value that a run without its own value gets, and its source."""
+    """Return the value that a run without its own value gets, and its source as it follows the value."""
     setting = config.get(name) or environment.get(name) or reading.template.settings.get(name)
     if setting is not None:
-        return kinds.written(setting.value), str(setting.source)
+        return kinds.written(setting.value), f", from {setting.source}"
     if name == "lora_alpha":
         rank = run.parameters.get("lora_rank") or config.get("lora_rank") or reading.template.settings.get("lora_rank")
-        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), "2 x lora_rank"
+        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), " (2 x lora_rank)"
     default = PARAMETERS[name].default
-    return (kinds.written(default), "the default") if default not in {None, ""} else ("no value", "it has no default")
+    if default in {None, ""}:
+        return "no value", " (there is no default)"
+    return kinds.written(default), " (the default)"

@@ -392,8 +392,7 @@ class Reading(Collector):
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
-            named = normalize(parameter.name) in normalize(text.note)
-            where = text.note if named else f"{text.note}: {parameter.name}"
+            where = labelled(text, parameter.name)
             where = f"the answer for {parameter.name}" if text.answer else where
             elsewhere = ""
             if kind is SourceKind.CONFIGURATION and parameter.column:
@@ -434,7 +433,8 @@ class Reading(Collector):
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)
-        where = text.note if normalize(label) in normalize(text.note) else f"{text.note}: {escape(label)}"
+        where = labelled(text, escape(label))
+        where = f"the answer for {escape(label)}" if text.answer else where
         message = f"{where}: {shown(text.full or text.text)} {problem.what}"
         known, expected = by_label(label), problem.expected or None
         name = known.name if known is not None and known.key else normalize(label)
@@ -454,6 +454,11 @@ class Reading(Collector):
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
         file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
+
+
+def labelled(text: SourceText, label: str) -> str:
+    """Return the place of a text, with a label that it does not contain yet: `Configuration > Training: lr`."""
+    return text.note if normalize(label) in normalize(text.note) else f"{text.note}: {label}"
 
 
 def not_typed(

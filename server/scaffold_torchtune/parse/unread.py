@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.parse.reading import Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
@@ -152,7 +152,7 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     parameter, levels = PARAMETERS[name], tuned.levels(name)
     listed = free_text.of_levels(name, line.label, text.full or text.text)
     if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
-        _state(reading, listed, replace(text, note=f"{text.note}: {line.label}"), tuned)
+        _state(reading, listed, replace(text, note=labelled(text, line.label)), tuned)
         return
     if tail := _IN_ALL.search(text.text):
         text = replace(text, text=text.text[: tail.start()], full=None, source=None)
@@ -178,12 +178,16 @@ def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
     has = _listed(levels)
-    message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; the runs use {has}"
+    message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
 
 
 def _listed(levels: Mapping[Scalar, int]) -> str:
     return few([kinds.written(level) if level is not None else "none" for level in levels], _FEW)
+
+
+def _used(levels: Mapping[Scalar, int]) -> str:
+    return "no run has a value" if levels.keys() == {None} else f"the runs use {_listed(levels)}"
 
 
 def _not_planned(reading: Reading, line: UnreadLine) -> None:
@@ -209,7 +213,7 @@ def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     is_the_one = len(levels) == 1 and values.value_of(PARAMETERS[name], text) in levels  # `Seeds: 42`
     if stated is not None and not is_the_one:
         is_plain = (bool(stated.number) or line.is_read) and not line.vague
-        text = replace(text, note=f"{text.note}: {line.label}")
+        text = replace(text, note=labelled(text, line.label))
         _state(reading, stated, text, tuned, is_labelled=is_plain)
 
 
@@ -418,7 +422,7 @@ def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, in
     """Return the contradiction between values in a text and the runs, or None."""
     others = [value for value in given if value not in levels]
     if others:
-        return f"is {few([kinds.written(value) for value in others], _FEW)}, but the runs use {_listed(levels)}"
+        return f"is {few([kinds.written(value) for value in others], _FEW)}, but {_used(levels)}"
     if stated.of_all and len(levels) > 1:
         number = sum(count for level, count in levels.items() if level not in given)
         return f"is {kinds.written(given[0])} in all runs, but {_differ(number)}"

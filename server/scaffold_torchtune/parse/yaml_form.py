@@ -292,7 +292,8 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         source.draft.unread_lines.append(UnreadLine(several.name, text, str(path[-1]), plural=True))
         return
     if (asked := _asked(source, path, parameter)) is not None:
-        message = f"{name} requests {shown(asked)}, but is not read here" if asked else f"{name} is not read here"
+        is_more = normalize(asked) not in {"", normalize(str(path[-1]))}
+        message = f"{name} requests {shown(asked)}, but is not read here" if is_more else f"{name} is not read here"
         fix = "if it applies to the runs, move it to controls or to a run's parameters; otherwise remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
@@ -464,7 +465,7 @@ def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> 
         )
         is_text = kind == "string_type" and not isinstance(found, dict | list)
         read_as = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
-        fix = f'write "{described}", in quotes' if is_text else f"write {what}"
+        fix = f'write "{described}" in quotes' if is_text else f"write {what}"
         field = "dataset" if path == ("data", "training", "path") else name
         message = f"{name} is {described}{read_as}; it must be {what}"
         source.draft.add("invalid-value", message, field=field, line=line, fix=fix)

@@ -185,7 +185,7 @@ def read_template(text: str, file: str) -> TemplateDraft:
     try:
         document = read_yaml(text)
     except YamlError as error:
-        return _unreadable(draft, text, file, f"is not YAML: {error.message}", error.line)
+        return _unreadable(draft, text, file, f"is not valid YAML: {error.message}", error.line)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
@@ -238,18 +238,18 @@ def _is_open(parameter: Parameter, text: SourceText) -> bool:
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
     """Add a key that only an external script can know, with its value in YAML."""
-    allowed = None
+    allowed, found = None, ""
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         allowed = "a single plain value (text, a number, true or false)"
     elif isinstance(value, str):
         try:
             kinds.read("text", value)
         except NotTyped as not_text:
-            allowed = not_text.allowed
+            allowed, found = not_text.allowed, not_text.found
     if allowed is None:
         draft.others[key] = Setting(value=value, source=place)
         return
-    name, message = escape(key), f"the value of {escape(key)} in the template is not {allowed}"
+    name, message = escape(key), f"the value of {escape(key)} in the template is {found or f'not {allowed}'}"
     fix = f"write {allowed}, or remove the line"
     draft.problems.append(
         finding("invalid-value", message, field=name, expected=allowed, actual=escape(str(value)), at=place, fix=fix)

@@ -154,7 +154,7 @@ def identical_runs(
         lacking = [_combination(each) for each in near or missing]
         if lacking:
             which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
-            message += f"; the {sizes} grid lacks {which}, which is probably the intended value of one of these rows"
+            message += f"; the {sizes} grid lacks {which}, so one of these rows is probably a typo"
             fix = f"write {lacking[0]} in one of these rows, {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
@@ -300,7 +300,8 @@ def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     for text, source in times.items():
         if text.count(":") == 1 and "-" not in text:
             minutes, seconds = text.split(":")
-            message = f"SLURM reads the time {text} as {minutes} minutes and {seconds} seconds"
+            read_as = f"{counted(int(minutes), 'minute')} and {counted(int(seconds), 'second')}"
+            message = f"SLURM reads the time {text} as {read_as}"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
             fix = f"replace {text} with {long} in {source.file}:{source.line}, or with {short} if minutes are intended"
@@ -341,6 +342,7 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
         else:
             everywhere = all(run.settings.get(name) == planned for run in runs)
             some = f"in {counted(len(others), 'run')} (the first is {shown(others[0].directory)})"
+            some = f"in the run {shown(others[0].directory)}" if len(others) == 1 else some
             derived = planned.source.kind is SourceKind.DERIVED
             by = f"derived by a rule ({planned.source.note})" if derived else f"from {planned.source}"
             message = (
@@ -416,7 +418,7 @@ def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
-        fix = "if one node is enough, write 1, and its number of GPUs; this tool supports only one node"
+        fix = "if one node is enough, write 1, and the number of GPUs on that node; this tool supports only one node"
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )
@@ -474,7 +476,9 @@ def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
     """Yield a problem if runs should report to Weights & Biases from nodes without internet."""
     offline, mode = planned.get("offline"), planned.get("wandb_mode")
     if offline is not None and offline.value is True and mode is not None and mode.value == "online":
-        message = f"W&B is online here, but the compute nodes are offline ({offline.source}), so W&B would wait forever"
+        message = (
+            f"W&B is online here, but would wait forever: the compute nodes are offline according to {offline.source}"
+        )
         fix = (
             "write offline, and upload the runs with `wandb sync` afterwards; if the compute nodes are online, correct"
             " the line about them"

@@ -211,7 +211,8 @@ def _free_text(text: str) -> str:
     if len(text) > _MAX_TEXT:
         raise NotTyped(f"text of at most {_MAX_TEXT} characters")
     if "${" in text or text == "???":
-        raise NotTyped("text without '${' and not '???': torchtune's configuration would not read these as text")
+        found = "not plain text in torchtune's configuration, because of '${' or '???'"
+        raise NotTyped("text without '${' and other than '???'", found)
     if any(unicodedata.category(c) in _OF_CONTROL and c not in "\n\t" for c in text):
         raise NotTyped("text without control characters")
     return text
@@ -226,9 +227,11 @@ def _path(text: str, *, pattern_free: bool) -> str:
         fix = "write the path of the file or directory on the compute nodes"
         raise NotTyped("a path in a file system of the compute nodes", "a URL", fix)
     if text.startswith("~"):
-        raise NotTyped("a full path without '~'")
-    if text.startswith("-") or ".." in text.split("/"):
-        raise NotTyped("a path without '..' that does not begin with a dash")
+        raise NotTyped("a full path without '~'", "a path with '~'")
+    if ".." in text.split("/"):
+        raise NotTyped("a path without '..'", "a path with '..'")
+    if text.startswith("-"):
+        raise NotTyped("a path that does not begin with a dash", "a path that begins with a dash")
     return text
 
 
@@ -294,11 +297,11 @@ def _one(pattern: str) -> re.Pattern[str]:
 
 _FORMS: Final[dict[ValueKind, _Form]] = {
     "name": _Form(
-        _one(_NAME), "a name that begins with a letter or digit and contains only letters, digits, '.', '_' and '-'"
+        _one(_NAME), "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, without '..'"
     ),
     "label": _Form(
         _one(_LABEL),
-        "a name that begins with a letter or digit and contains only letters, digits, '.', '_', '+' and '-'",
+        "a name of letters, digits, '.', '_', '+' and '-' that begins with a letter or digit, without '..'",
     ),
     "modules": _Form(
         _by_commas(_MODULE),
@@ -310,7 +313,9 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "a directory name or ''"),
     "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
     "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe"),
-    "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number with the unit K, M, G or T, such as 32G"),
+    "memory": _Form(
+        _one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0, with or without the unit K, M, G or T, such as 32G"
+    ),
     "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "one or more feature names joined by & or |"),
     "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
         _one(rf"(?=.*[A-Za-z]){_NAME}"), "a name of letters, digits, '.', '_' and '-' with at least one letter"
