@@ -353,8 +353,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
             has = f"the runs use {_listed(planned)}" if planned else "no run has a value"
-            of_text = f"{'is' if len(levels) == 1 else 'has the values'} {_listed(levels)}"
-            message = f"according to {field.note}, {name} {of_text}, but {has}"
+            message = f"{field.note} lists {name} {_listed(levels)}, but {has}"
             as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; until then, {_RUNS_OVERRIDE}"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
@@ -375,7 +374,7 @@ def _differing_methods(
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
         planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(methods):
-            message = f"according to {field.note}, the methods are {', '.join(texts)}, but the runs use different ones"
+            message = f"{field.note} lists the methods {', '.join(texts)}, but the runs use different ones"
             fix = f"correct the text or the runs, whichever is wrong; until then, {_RUNS_OVERRIDE}"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 

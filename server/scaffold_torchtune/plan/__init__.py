@@ -295,7 +295,7 @@ def states_told(states: Mapping[str, RunState | None]) -> str:
     order = [state for state in get_args(RunProgress) if state in by_state]
     counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
     unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
-    return ", ".join(counts) + (f"; not known: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+    return ", ".join(counts) + (f"; uncertain, because {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
 
 
 def _named(state: str, names: Sequence[str]) -> str:
