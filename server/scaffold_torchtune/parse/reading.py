@@ -328,6 +328,10 @@ _IN_YAML = {"experiment name": "experiment", "epochs": "controls", "batch_size":
 _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 
 
+UNTIL_THEN: Final = "; until then, the runs' values are used"
+"""The end of the fix of a warning that a text contradicts the runs; after an error, nothing is planned."""
+
+
 @dataclass
 class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` returns whether a path is its directory.
@@ -458,7 +462,8 @@ class Reading(Collector):
 
 def labelled(text: SourceText, label: str) -> str:
     """Return the place of a text, with a label that it does not contain yet: `Configuration > Training: lr`."""
-    return text.note if normalize(label) in normalize(text.note) else f"{text.note}: {label}"
+    is_named = f" {normalize(label)} " in f" {normalize(text.note)} "
+    return text.note if is_named else f"{text.note}: {label}"
 
 
 def not_typed(

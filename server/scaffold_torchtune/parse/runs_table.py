@@ -15,7 +15,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, notations, v
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import Reading, not_typed
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
@@ -232,7 +232,6 @@ def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[s
             draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
 
 
-_RUNS_OVERRIDE = "the runs' values are used"
 _MOST_IN_GRID = 2_000
 _IN_FIX = 48
 
@@ -257,18 +256,16 @@ def plan_grid(root: Section, draft: SummaryDraft) -> bool:
     doubt = _doubt(draft, _size(factors))
     table = "\n".join(table_lines(labels, [[cell.text for cell in row] for row in rows[:_IN_FIX]]))
     if doubt:
-        at, message = draft.sections.get(headings.RUNS) or first, f"the table of runs is missing from {draft.file}"
-        message += f". The runs could be all {counted(_size(factors), 'combination')} of the levels, but {doubt}."
-        message += " Which runs should be planned?"
+        message = f"the table of runs is missing from {draft.file}. The runs could be all {_size(factors)} combinations"
+        message += f" of the levels, but {doubt}. Which runs are intended?"
+        at = draft.sections.get(headings.RUNS) or first
         fix = f"add this table below '## {headings.RUNS}', with only the runs that should be planned:\n{table}"
         draft.add("missing-field", message, field="fine-tuned runs", line=at, fix=fix)
         return True
     draft.columns += [SourceText(label, first, headings.RUNS) for label in labels]
     draft.rows += [RowDraft(dict(enumerate(row)), first, name=row[0].text) for row in rows]
-    planned = (
-        f"all {len(rows)} combinations of the levels are" if len(rows) > 1 else "the only combination of levels is"
-    )
-    message = f"there is no table of runs: {planned} planned"
+    all_of = f"all {len(rows)} combinations" if len(rows) > 1 else "the only combination"
+    message = f"there is no table of runs, so {all_of} of the levels will be planned"
     fix = f"no action if intended; otherwise add a table of runs below '## {headings.RUNS}'"
     if len(rows) <= _IN_FIX:
         fix = f"no action if intended; otherwise add this table below '## {headings.RUNS}', and edit it:\n{table}"
@@ -355,7 +352,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             has = f"the runs use {_listed(planned)}" if planned else "no run has a value"
             message = f"{field.note} lists {name} {_listed(levels)}, but {has}"
             as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
-            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; until then, {_RUNS_OVERRIDE}"
+            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
 
@@ -375,7 +372,7 @@ def _differing_methods(
         planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(methods):
             message = f"{field.note} lists the methods {', '.join(texts)}, but the runs use different ones"
-            fix = f"correct the text or the runs, whichever is wrong; until then, {_RUNS_OVERRIDE}"
+            fix = f"correct the text or the runs, whichever is wrong{UNTIL_THEN}"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
 
@@ -530,8 +527,7 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
             message = f"the name of {what}, {shown(text)}, mentions {shown(other)}, which is not supported"
             fix = f"change the name if the runs do not use {shown(other)}; this tool does not support it"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
-            warning, name = Severity.WARNING, field
-            reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
+            reading.add("name-mismatch", message, field=field, line=line, fix=fix, severity=Severity.WARNING)
 
 
 def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]) -> Run | None:
@@ -557,9 +553,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         setting = Setting(value=value, source=source)
         is_twice = any(f.code == "duplicate-column" and f.field == parameter.name for f in reading.findings)
         if settings.setdefault(parameter.name, setting).value != value and is_tuned and not is_twice:
-            message = (
-                f"{parameter.name} is {shown(value)} in column {text.note}, but a different value in a different column"
-            )
+            message = f"{parameter.name} is {shown(value)} in column {text.note}, but differs in a second column"
             fix = "keep one of the two values"
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
@@ -646,9 +640,7 @@ def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunTyp
     decisive = {"lora_rank", "lr"} & set(hyperparameters.values())
     if not decisive or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
-    has = (
-        f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so it is unclear whether the run is fine-tuned"
-    )
+    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so it may or may not be fine-tuned"
     _no_type(row, columns, reading, has, f"add a column `Type` with {_ALLOWED_TYPES}")
     return None
 

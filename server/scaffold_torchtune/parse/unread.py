@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import Reading, labelled
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
@@ -27,7 +27,6 @@ _TO_CONFIGURATION: Final = (
     "if it applies to the runs, write it as a line `- **Name:** value` under '## Configuration'; otherwise remove it"
 )
 _CORRECT: Final = "correct the text or the runs, whichever is wrong"
-_UNTIL_THEN: Final = "; until then, the runs' values are used"  # a warning; after an error, nothing is planned
 _FEW: Final = 6
 _IN_ALL: Final = re.compile(
     r" (?:(?:for|in) (?:all|each|every)(?: of the)?(?: runs?| models?| conditions?)?|throughout|everywhere)\.?$"
@@ -246,7 +245,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
             message = f"according to {text.note}, the runs log to {shown(written)}, but they log to Weights & Biases"
             reading.add(
-                "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + _UNTIL_THEN
+                "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + UNTIL_THEN
             )
         return
     for part, each in parts.items():
@@ -346,7 +345,7 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
         others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
         if others:
             message = f"according to {text.note}, lora_alpha is {factor:g} x lora_rank, but {_differ(len(others))}"
-            fix = _CORRECT + _UNTIL_THEN
+            fix = _CORRECT + UNTIL_THEN
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=fix)
 
 
@@ -412,7 +411,7 @@ def _state(
         if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"
-        fix += _UNTIL_THEN if code == "levels-differ" else ""
+        fix += UNTIL_THEN if code == "levels-differ" else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
         )
