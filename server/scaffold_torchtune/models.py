@@ -280,9 +280,9 @@ class JobState(Model):
 
     id: str
     state: str
-    elapsed: int | None = Field(default=None, description="seconds that it has run")
-    limit: int | None = Field(default=None, description="seconds that it may run")
-    reason: str = Field(default="", description="why it waits, from squeue")
+    elapsed: int | None = Field(default=None, description="seconds that the job has run")
+    limit: int | None = Field(default=None, description="time limit of the job in seconds")
+    reason: str = Field(default="", description="reason why the job is waiting, from squeue")
     exit_code: str = Field(default="", description="exit status and signal, from sacct: `1:0`")
 
 
@@ -290,16 +290,22 @@ class RunState(Model):
     """The progress of a run as visible on this machine, and its evidence."""
 
     state: RunProgress
-    evidence: tuple[str, ...] = Field(default=(), description="evidence: `slurm-4711.out`, `job 4711 is PENDING`")
-    jobs: tuple[str, ...] = Field(default=(), description="ids of its jobs in the queue")
-    past: tuple[str, ...] = Field(default=(), description="ids of its ended jobs")
-    results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
-    output_dir: str = Field(default="", description="that directory")
-    unknown: str = Field(default="", description="why SLURM could not be asked")
+    evidence: tuple[str, ...] = Field(
+        default=(), description="evidence, such as `slurm-4711.out` or `job 4711 is PENDING`"
+    )
+    jobs: tuple[str, ...] = Field(default=(), description="IDs of its jobs in the queue")
+    past: tuple[str, ...] = Field(default=(), description="IDs of its ended jobs")
+    results: tuple[str, ...] = Field(
+        default=(), description="names in its output directory that a training run has left"
+    )
+    output_dir: str = Field(default="", description="its output directory")
+    unknown: str = Field(default="", description="reason why SLURM could not be queried")
     unseen: tuple[str, ...] = Field(default=(), description="paths that this machine cannot read, and why")
     job: JobState | None = Field(default=None, exclude=True, description="the last job that SLURM knows")
     epochs: int | None = Field(default=None, exclude=True, description="saved epochs; None if unknown")
-    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, even for a known state")
+    unasked: str = Field(
+        default="", exclude=True, description="reason why SLURM was not queried, even if the state is known"
+    )
 
     @property
     def started(self) -> bool:
@@ -436,8 +442,12 @@ CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absen
 class SampleForm(Model):
     """Settings that determine the length and the labels of a run's samples."""
 
-    dataset_type: str = Field(description="of torchtune: instruct_dataset, chat_dataset, text_completion_dataset")
-    columns: tuple[str, ...] = Field(description="input and output; for other types the only column that is read")
+    dataset_type: str = Field(
+        description="dataset builder of torchtune: instruct_dataset, chat_dataset, text_completion_dataset"
+    )
+    columns: tuple[str, ...] = Field(
+        description="input and output column; for other types, the only column that is read"
+    )
     tokenizer: str = Field(description="torchtune's builder of the tokenizer; empty if the model is unknown")
     tokenizer_files: tuple[str, ...] = Field(default=(), description="absolute paths, in the order of the registry")
     max_seq_len: int
@@ -463,7 +473,7 @@ class Packs(Model):
     least: int
     likely: int
     most: int
-    bare: int = Field(default=0, description="of the likely packs, those in which no sample has a label")
+    bare: int = Field(default=0, description="number of likely packs in which no sample has a label")
 
 
 class SampleCounts(Model):
@@ -474,11 +484,11 @@ class SampleCounts(Model):
     exact: bool = Field(
         default=False, description=("whether the model's tokenizer counted all samples whose exact length matters")
     )
-    cut: RowCount = Field(default=RowCount(), description="samples certainly longer than max_seq_len")
+    cut: RowCount = Field(default=RowCount(), description="samples that are certainly longer than max_seq_len")
     likely_cut: RowCount = RowCount()
-    empty: RowCount = Field(default=RowCount(), description="samples certainly without a remaining label")
+    empty: RowCount = Field(default=RowCount(), description="samples that certainly have no remaining label")
     likely_empty: RowCount = RowCount()
-    filling: int = Field(default=0, description="of `empty`, those that fill a pack alone")
+    filling: int = Field(default=0, description="number of the samples in `empty` that fill a pack alone")
     longest: int = Field(default=0, description="likely tokens of the longest truncated sample")
     packs: Packs | None = Field(default=None, description="if samples are packed")
     blank: dict[str, RowCount] = Field(default={}, description="by column, rows whose text is empty")

@@ -553,23 +553,23 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = (
-    r"give the table of runs a column '(?P<column>[^']+)' with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
+    r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
     r" for the others"
 )
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
+    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),
     (r"omit the answer", leave_answer_out),
     (r"keep one of the two columns", keep_one_column),
-    (r"keep one of the two lines|remove one of the rows|remove (?:it|the line)", take_out),
-    (r"take it out|correct or remove the key", take_out),
+    (r"keep one of the two lines|remove one of the rows|remove (?:it|the line|this setting)", take_out),
+    (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
     (r"write (?P<new>\S+) for \w+ in this row", write_cell),
-    (r"write (?P<new>\S+) in these rows", write_cell),
+    (r"write (?P<new>\S+) in (?:these rows|this row)", write_cell),
     (r"write '(?P<name>[^']+)'", write_name),
     (r"--names table", option("names", lambda _: "table")),
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),

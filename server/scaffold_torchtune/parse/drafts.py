@@ -103,7 +103,7 @@ class Draft(Collector):
         try:
             return markdown.read(text)
         except markdown.MarkdownError as error:
-            self.add("invalid-value", error.message, line=error.line, fix=error.fix)
+            self.add("invalid-value", f"the document cannot be read: {error.message}", line=error.line, fix=error.fix)
             self.readable = False
             return None
 

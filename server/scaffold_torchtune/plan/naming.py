@@ -9,6 +9,7 @@ import itertools
 import json
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -23,7 +24,7 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
-_ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
+_ALLOWED = "at most 200 letters, digits, '.', '_', '+' and '-', and not a reserved name"
 # Names that a system reserves: device names of Windows, from which users may browse shared folders.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SPLIT_NAMES = frozenset({"train", "training"})
@@ -126,7 +127,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
         field, actual = "run name", escape(name)
         if not is_safe(name):
             message = f"the run at line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = "rename the run, model or data set that the name is built from"
+            fix = "rename the run, model or data set from which the name is derived"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
@@ -328,8 +329,8 @@ def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
     pairs = [f"{rows[index].run.name}={name}" for index, name in ties]
     is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
     question = (
-        f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none is;"
-        f" otherwise ROW=DIRECTORY, separated by commas: {few(pairs, _MOST_OPTIONS)}"
+        f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none of them is one;"
+        f" otherwise answer with some of these pairs, separated by commas: {few(pairs, _MOST_OPTIONS)}"
     )
     options = (NEW, *pairs) if is_choice and len(pairs) < _MOST_OPTIONS else ()
     return Question(field=TIES, question=escape(question, 1000), options=options)
@@ -351,13 +352,15 @@ def _tied(
         runs = few([f"{name} (Run Name {shown(known[name].name)})" for name in names], _LISTED)
         are, which = ("is" if len(indexes) == 1 else "are"), ("the run" if len(names) == 1 else "the runs")
         message = (
-            f"{tied} {are} equally near to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
+            f"{tied} {are} equally close to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
         )
         if said:
-            message += f"; the answer {shown(said)} does not decide it"
+            message += f"; the answer {shown(said)} does not settle this"
+        answer = shlex.quote(f"{TIES}={rows[indexes[0]].run.name}={names[0]}")
+        new = "it is a new run" if len(indexes) == 1 else "all of them are new runs"
         fix = (
-            f"answer {TIES}={NEW} if they are new runs, else for example {TIES}={rows[indexes[0]].run.name}={names[0]}"
-            " (answers, --answer); or give a row the Run Name of its run"
+            f"if {new}, answer {TIES}={NEW} (--answer, or answers of a tool); if one is an existing run, name it, for"
+            f" example --answer {answer}, or write the Run Name of the existing run in its row"
         )
         line = rows[indexes[0]].run.line
         yield finding("tied-run", message, field=TIES, actual=names[0], file=file, line=line, fix=fix)
