@@ -117,7 +117,7 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
         if key not in KEYS:
             message = did_you_mean(key, KEYS, f"the template sets {shown(key)}, which is not a key of setup_finetune.")
             line = report.lines.get(key)
-            report.add("unknown-key", message, field=escape(key), line=line, fix="correct the key, or remove it")
+            report.add("unknown-key", message, field=escape(key), line=line, fix="correct or remove the key")
         elif not isinstance(value, bool | int | float | str):
             message = f"the template sets {key} to a list, a mapping or no value (expected one plain value)"
             report.add("render-mismatch", message, field=key, fix=f"set {key} to one plain value in the template")
@@ -183,7 +183,7 @@ _ENDED: Final = {
 }
 _UNFINISHED: Final = Cause(
     "the script exited with status 0 without doing its work",
-    "look at the whole output, or use a different version of the script",
+    "look at the full output, or use a different version of the script",
 )
 
 

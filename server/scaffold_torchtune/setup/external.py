@@ -161,7 +161,7 @@ def cause_of(line: str, status: int) -> Cause:
             "run fewer scripts at a time (--jobs 1), or use a node with more memory",
         )
     if status < 0:
-        return Cause(f"the script was ended by signal {-status}", "look at its whole output")
+        return Cause(f"the script was ended by signal {-status}", "look at its full output")
     return Cause()
 
 
