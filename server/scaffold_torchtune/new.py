@@ -378,7 +378,9 @@ def _directory(request: Request) -> Path:
         raise refuse("unsafe-path", message, field="experiment", fix=fix)
     check_roots(real, request)
     if taken or real.name.lower() in layout.RESERVED:
-        message = f"{shown(str(given))} cannot be the directory of an experiment"
+        message = f"{shown(str(given))} is not a directory"
+        if not taken:
+            message = f"{shown(real.name)} cannot be the name of an experiment directory: a file in it has this name"
         raise refuse("not-a-directory", message, field="experiment", fix=fix)
     return real
 

@@ -65,7 +65,7 @@ def environment_of(settings: Mapping[str, Setting], request: Request) -> Environ
     elif activates(request):
         return _activated_environment(named, settings, request)
     else:
-        how, name = "the current environment, nothing activated", ""
+        how, name = "the current environment, without activation", ""
     return Environment(processes.python(), processes.environment(), how, name, named.commands)
 
 
