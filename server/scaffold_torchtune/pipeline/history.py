@@ -172,10 +172,11 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
     return [name for name in names if kinds[name] == "directory"]
 
 
-def _damaged(path: str, reason: str) -> Finding:
-    at = escape(path)
-    message = f"{at} was not saved by this tool, or was changed later: {reason}"
-    return finding("history-damaged", message, file=at, fix=f"look at {at}, and remove it if nobody needs it")
+def _damaged(path: str, reason: str, version: str = "") -> Finding:
+    """Return the finding about a path; `version` is the version that is useless without it."""
+    message = f"{escape(path)} was not saved by this tool, or was changed later: {reason}"
+    fix = f"look at {escape(version or path)}, and remove it if nobody needs it"
+    return finding("history-damaged", message, file=escape(path), fix=fix)
 
 
 def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Finding]]:
@@ -196,9 +197,9 @@ def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Fin
         try:
             told = read_reason(tree, place.path)
         except Refused as refused:
-            problems += [_damaged(f"{place.path}/{REASON}", each.message) for each in refused.problems]
+            problems += [_damaged(f"{place.path}/{REASON}", each.message, place.path) for each in refused.problems]
         except ValueError as error:
-            problems.append(_damaged(f"{place.path}/{REASON}", str(error)))
+            problems.append(_damaged(f"{place.path}/{REASON}", str(error), place.path))
     files = {
         name: sizes[name]
         for name in (*layout.RUN_FILES, *sorted({*sizes} - {*layout.RUN_FILES, REASON}))

@@ -560,7 +560,7 @@ def _next_step(path: str, number: int | None, action: str) -> str:
     if number in _DENIED:
         return f"give yourself write permission for {path} and its directory"
     if number in _FULL:
-        return "free space, or ask for a larger quota"
+        return "free space, or request a larger quota"
     if number == errno.ENOENT:
         return f"check whether the directory of {path} was moved or removed"
     if number == errno.EROFS:
