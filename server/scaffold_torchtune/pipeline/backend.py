@@ -117,12 +117,12 @@ def _activated_environment(named: Activation, settings: Mapping[str, Setting], r
 
 def _how(named: Activation, *, is_new: bool) -> str:
     """Return `the conda environment cruijff, activated after module load anaconda3/2025.6`."""
-    load, loaded = f"module load {' '.join(named.modules)}", bool(named.modules)
+    load = f"module load {' '.join(named.modules)}" if named.modules else ""
     if not named.environment:
-        how = f", {'after' if is_new else 'already active with'} {load}" if loaded else ""
-        return f"the current environment{how}"
-    how = f"activated{f' after {load}' if loaded else ''}" if is_new else "already active"
-    return f"{named.environment}, {how}"
+        return "the current environment" + (f" after {load}" if load else "")
+    if is_new:
+        return f"{named.environment}, activated" + (f" after {load}" if load else "")
+    return f"{named.environment}, already active" + (f" ({load})" if load else "")
 
 
 def _refused(found: Finding) -> Refused:
