@@ -55,7 +55,7 @@ def test_a_directory_without_a_summary_is_refused_unless_it_is_named(
         return
     (problem,) = answer(capsys)["error"]["problems"]
     assert (problem["code"], problem["field"]) == ("not-a-directory", "experiment")
-    assert problem["fix"].split()[:2] == ["give", ".."] or problem["fix"].startswith("give ..,")
+    assert problem["fix"].split()[:2] == ["specify", ".."] or problem["fix"].startswith("specify ..,")
 
 
 def keys(data: object) -> Iterator[str]:

@@ -152,7 +152,7 @@ class _Server(MCPServer[None]):
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
     """Return the refusal of a call that reached no step: its tool's name or its arguments are wrong."""
     if name not in known:
-        message = f"there is no tool {shown(name)}"
+        message = f"the tool {shown(name)} does not exist"
         fix = did_you_mean(name, known) or f"call one of {', '.join(known)}"
         return refuse("invalid-value", message, field="name", actual=escape(name), fix=fix)
     assert isinstance(error.__cause__, ValidationError), "no tool raises ToolError itself"  # noqa: S101
@@ -167,13 +167,13 @@ def _argument_problem(error: ErrorDetails, known: Mapping[str, dict[str, Any]]) 
     field = escape(name)
     if kind == "extra_forbidden":
         fix = did_you_mean(name, known) or f"the arguments are {', '.join(known)}"
-        return finding("unknown-key", f"there is no argument {shown(name)}", field=field, fix=fix)
+        return finding("unknown-key", f"the argument {shown(name)} does not exist", field=field, fix=fix)
     meaning = known[name]["description"]
     if kind == "missing":
-        return finding("missing-field", f"the argument {field} is missing", field=field, fix=f"give it: {meaning}")
+        return finding("missing-field", f"the argument {field} is missing", field=field, fix=f"add {field}: {meaning}")
     actual = escape(value if isinstance(value, str) else reprlib.repr(value))
     return finding(
-        "invalid-value", f"{field}: {error['msg']}", field=field, actual=actual, fix=f"correct it: {meaning}"
+        "invalid-value", f"{field}: {error['msg']}", field=field, actual=actual, fix=f"correct {field}: {meaning}"
     )
 
 

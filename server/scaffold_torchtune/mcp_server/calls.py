@@ -247,7 +247,7 @@ async def answered(
             return reply.data
         rounds += 1
         again = "An answer was rejected. " if any(each.field in answers for each in reply.questions) else ""
-        message = f"{again}{reply.message}. Nothing was written yet; the plan uses your answers."
+        message = f"{again}{reply.message}. Nothing has been written yet; the plan uses your answers."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
             state = {"answers": answers, "rounds": rounds}

@@ -191,7 +191,7 @@ def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
 
 def _replaced_meanwhile() -> Refused:
     message = "another scaffold has replaced the plan in the meantime"
-    return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
+    return refuse("busy", message, file=layout.PLAN, fix="wait until it has ended, then repeat the step")
 
 
 @few_suggestions()
