@@ -227,11 +227,12 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
     wanted = [str(module) for module in modules] if isinstance(modules, list) else []
     whole = {module for module, count in line.attention.items() if count == line.layers}
     if line.layers and (set(wanted) != whole or line.attention.keys() != whole):
-        has = ", ".join(sorted(line.attention)) or "none"
-        where = "no module" if has == "none" else escape(has)
-        message = f"in the model that torchtune builds, attention has LoRA in {where}, not in the requested modules"
+        has = ", ".join(sorted(line.attention))
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
-        yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has))
+        message = (
+            f"in the model that torchtune builds, attention has LoRA in {escape(has) or 'no module'} (expected {names})"
+        )
+        yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")
     expected = _expected(node)
     if expected not in {None, line.lora}:
         message = f"the LoRA adapter that torchtune builds has {line.lora:,} parameters (expected {expected:,})"

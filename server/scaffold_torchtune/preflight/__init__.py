@@ -241,7 +241,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
         restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
         fix = (
-            f"to continue that training, {restore}; to start over, move its output directory away, or remove `Resume"
+            f"to continue that training, {restore}; to start over, move the output directory away, or remove `Resume"
             " from checkpoint`"
         )
         yield finding(

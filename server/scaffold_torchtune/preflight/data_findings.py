@@ -52,7 +52,7 @@ def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         about = Subject(path, "dataset", place, "data-mismatch", f"{name} is not suitable for training", severity)
         if found.absent or found.unread:
             what = f"{name} {found.unread or 'was not found on this machine'}"
-            yield about.not_seen(what, unchecked="rows and columns", near=found.near)
+            yield about.not_seen(what, unchecked="rows and columns", near=found.near, exists=not found.absent)
         elif found.problem:
             yield about.mismatch(f"the file {found.problem}", fix="correct the file, or its path in the summary")
         else:

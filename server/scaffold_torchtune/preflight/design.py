@@ -502,7 +502,7 @@ def unusual_findings(plan: Plan) -> Iterator[Finding]:
         for rank, some in grouped(runs, lambda run: run.value("lora_rank")).items():
             if _is_usual("lora_rank", rank) and _is_usual("lora_alpha", alpha):
                 scale = float(str(alpha)) / float(str(rank))
-                so = f", so LoRA scales its update by alpha / rank = {scale:g}"
+                so = f", so alpha / rank, the scale of LoRA's update, is {scale:g}; usual scales are"
                 if not _USUAL_SCALE.hold(scale):
                     yield _unusual(plan, some, "lora_alpha", alpha, _USUAL_SCALE, so)
 
@@ -518,8 +518,11 @@ def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
     return grouped(chosen, lambda run: (run.value(name), full(run)))
 
 
-def _unusual(plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "") -> Finding:
-    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so}; a usual value is a number{usual}"
+def _unusual(
+    plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "; usual values are"
+) -> Finding:
+    limits = str(usual).removeprefix(",").replace(", at most", " and at most")
+    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so}{limits}"
     fix = f"correct {name}; no action if {kinds.written(value)} is intended"
     expected, place = f"a number{usual}", at(runs[0], name)
     return finding("unusual-value", message, field=name, expected=expected, actual=value, fix=fix, at=place)
@@ -592,7 +595,7 @@ def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     planned = run.settings.get(claim.setting)
     chosen = " (a default)" if planned and planned.source.kind == "default" else ""
     but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "full fine-tuning trains all weights"
-    more = f"; the names of {counted(count, 'run')} differ in this way" if count > 1 else ""
+    more = f"; the names of {counted(count, 'run')} contradict this setting" if count > 1 else ""
     message = f"the run name {shown(run.name)} contains {shown(claim.text)}, but {but}{more}"
     fix, actual = "set the intended value, or correct the name", planned.value if planned else None
     return _mismatch(message, claim.setting, claim.number, actual, fix, row_of(run))

@@ -90,11 +90,12 @@ class Subject:
             self.code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=at
         )
 
-    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
-        """Return the finding that it was not found on this machine; `near` are similar names in the same directory."""
+    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str], exists: bool = False) -> Finding:
+        """Return the finding that it was not found, or not inspected if it `exists`; `near` are similar names there."""
         similar = f"; did you mean {shown(near[0])} in the same directory?" if near else ""
         message = f"{what}, so its {unchecked} were not checked{similar}"
         fix = "correct the path if it is wrong; no action if it exists on the compute nodes"
+        fix = f"check its {unchecked} yourself" if exists else fix
         return finding("not-seen", message, field=self.field, actual=near[0] if near else None, fix=fix, at=self.at)
 
 
@@ -231,7 +232,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
         number = "at most " if packs.least < packs.most else ""
         number += f"{counted(packs.most, 'pack')} of {run.value('max_seq_len')} tokens"
         about = f", probably about {packs.likely}" if packs.likely < packs.most else ""
-        basis = f"{rows.basis}, which make up {number}{about}"
+        basis = f"{rows.basis} ({number}{about})"
         what, most, likely = "pack", packs.most, packs.likely
     return _Case(
         basis=basis,
@@ -276,7 +277,7 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     chosen = "" if at(runs[0], field).line else " (a default)"
     about = "about " if case.steps > case.likely else ""
     long, so_what = (
-        ("is not shorter than", "the planned learning rate is never reached")
+        ("is at least as long as", "the planned learning rate is never reached")
         if warmup >= total
         else ("covers more than half of", "the learning rate is below the planned value in most steps")
     )
