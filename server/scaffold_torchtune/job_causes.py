@@ -345,9 +345,10 @@ def _node_memory(of: _Case) -> tuple[str, str]:
 
 
 def _set(asked: Requested, setting: str, label: str, value: str) -> str:
-    """Return the fix that sets a value: at the line that has it now, else in a new line."""
+    """Return the fix that sets a value, with the line to write and the line that sets it now, if any."""
     line = (asked.places or {}).get(setting)
-    return f"set {label} to {value} in {line}" if line else f"add '- **{label}:** {value}' to Configuration"
+    now = f" (now set in {line})" if line else ""
+    return f"{'write' if line else 'add'} '- **{label}:** {value}' {'in' if line else 'to'} Configuration{now}"
 
 
 _MEASURED: Final = 20  # minimum of seconds on a bar for a reliable rate
@@ -360,7 +361,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
         fix = f"look for the cause of the delay at the end of {asked.output or 'the output'}, or raise Time limit"
-        return f"{told} before the first step was trained", f"{fix}{asked.place('time')}{asked.after}"
+        return f"{told} before the first step was completed", f"{fix}{asked.place('time')}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
     spent = of.job.elapsed or limit or round(trained * shown_rate)

@@ -101,7 +101,7 @@ def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: 
     last = "assistant"
     for number, role in enumerate(roles):
         if role == "assistant" and last != "user":
-            place = f"follows a message with the role {last}" if number else "is the first"
+            place = f"follows a message with the role {last}" if number else "is the first message"
             yield f"a message of the assistant {place}, but torchtune requires a message of the user before it"
         if role == last == "user":
             yield "two messages of the user follow each other, which torchtune rejects"
@@ -117,7 +117,7 @@ def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: 
             "the model's tokenizer in torchtune joins the system message to the text of the user without a separator"
         )
     if "assistant" not in roles and not train_on_input:
-        yield "the conversation has no message of the assistant, so it has nothing to train on"
+        yield "the conversation has no message of the assistant, so it contains nothing to train on"
 
 
 class Piece(NamedTuple):

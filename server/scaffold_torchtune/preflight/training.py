@@ -521,8 +521,8 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
     if short:
         run, hours = short[0], max(least[run.directory] for run in short) / 3600
         message = (
-            f"computation alone takes at least {hours:.1f} hours on the GPUs selected by {_names(run)} in"
-            f" {concerning(short, plan)}, but the time limit is {run.value('time')}"
+            f"in {concerning(short, plan)}, computation alone takes at least {hours:.1f} hours on the GPUs selected by"
+            f" {_names(run)}, but the time limit is {run.value('time')}"
         )
         enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
         expected = f"more than {hours:.1f} hours"

@@ -164,7 +164,9 @@ def _format(report: Report, given: dict[str, Any]) -> None:
     """Check `filename_format`, which has two numbers, and `max_filename`, which must be text to keep its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
     if not _has_two_numbers(form):
-        message = f"checkpoint_files.filename_format is {quoted(form)}, but torchtune requires a name with two {{}}"
+        message = (
+            f"checkpoint_files.filename_format is {quoted(form)}, but torchtune requires two placeholders {{}} in it"
+        )
         path, expected = (*_PATH, "filename_format"), "model-{}-of-{}.safetensors"
         report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):

@@ -237,7 +237,7 @@ class Report(Collector):
         kind = f", which is {_TYPES.get(type(actual), type(actual).__name__)}" if code == "wrong-type" else ""
         found = "missing" if actual is None or code == "missing-value" else quoted(actual) + kind
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
-            own = "the planned value is a default, and the script has its own"
+            own = "the planned value is only a default, and the script uses its own"
             code, note = "default-differs", f"{own}; {note}" if note else own
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
         self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line)
