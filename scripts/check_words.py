@@ -1,6 +1,7 @@
 """List banned phrases in the texts of the project, or only in the given paths.
 
-Texts are Markdown, templates, and of Python the strings, docstrings and comments.
+Texts are Markdown, templates, and of Python the strings, docstrings and comments. Strings of tests are not checked,
+because they are also input.
 """
 
 import ast
@@ -54,6 +55,7 @@ BANNED: Final[dict[str, str]] = {
 }
 
 _WORDS: Final = [(re.compile(pattern, re.IGNORECASE), better) for pattern, better in BANNED.items()]
+_TESTS: Final = ROOT / "tests"
 _TERM_BASE: Final = "## Language"  # the section that names banned words, to give better ones
 _CLAUSE: Final = re.compile(r"(?:What|Whether|How|Where|Who|Whoever|Why|Which|When)\b(?!.*\?)")
 
@@ -74,6 +76,7 @@ def _body(node: ast.AST) -> list[ast.stmt]:
 
 def texts(path: Path) -> Iterator[Text]:
     """Yield the texts of a file."""
+    has_strings = not path.resolve().is_relative_to(_TESTS)
     name, content = str(path), path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         heading = ""
@@ -92,7 +95,7 @@ def texts(path: Path) -> Iterator[Text]:
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 docs.add(id(value))
                 yield Text(name, one.lineno, value.value, "docstring")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+        if has_strings and isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             yield Text(name, node.lineno, node.value, "string")
 
 
@@ -109,7 +112,8 @@ def problems(of: Iterable[Text]) -> Iterator[tuple[Text, str, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print each problem; return 1 where there are any."""
     given = [Path(each) for each in (sys.argv[1:] if arguments is None else arguments)]
-    paths = given or [ROOT / "server", *ROOT.glob("*.md"), ROOT / "workflows", ROOT / "templates"]
+    own = [ROOT / "server", *ROOT.glob("*.md"), ROOT / "workflows", ROOT / "templates"]
+    paths = given or [*own, _TESTS / "support", *_TESTS.glob("*.py")]
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     kept = [file for file in files if file.suffix in {".py", ".md", ".j2"} and "__pycache__" not in file.parts]
     found = [each for file in kept for each in problems(texts(file))]

@@ -12,17 +12,17 @@ import pytest
 from support.experiments import make_experiment
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
-"""Where files are kept in memory (Linux): to make sure of them on a disk takes a quarter of what a scaffold takes."""
+"""The place of files in memory on Linux: to sync them to a disk takes a quarter of the time of a scaffold."""
 
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["page"]
-"""Tests of pages in a browser, whose fixtures need what `make page` installs."""
+"""The tests of pages in a browser, whose fixtures need the packages that `make page` installs."""
 
 ROOM = 4_000_000_000
-"""Bytes that must be free there."""
+"""The number of bytes that must be free there."""
 
 
 def pytest_configure() -> None:
-    """Take no part in what a shell does to its background jobs: they ignore SIGQUIT, and all that they start."""
+    """Undo a shell's changes for background jobs: they ignore SIGQUIT, and so do all processes that they start."""
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if "TMPDIR" not in os.environ and has_room(MEMORY):
         os.environ["TMPDIR"] = str(MEMORY)
@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 
 def has_room(directory: Path) -> bool:
-    """Whether a directory holds what all tests write, and programs in it may be started."""
+    """Return whether a directory has room for the files of all tests, and programs in it may be started."""
     if not os.access(directory, os.W_OK | os.X_OK):
         return False
     system = os.statvfs(directory)
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector look at what tests make, and not at the tests."""
+    """Exclude the tests themselves from garbage collection, which then only handles the objects that they create."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -55,24 +55,24 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the environment of whoever runs the tests choose nothing in them."""
+    """Remove the variables of the user's environment that would configure the tests."""
     for name in ("ROOT", "SETUP_SCRIPT", "VENV"):
         monkeypatch.delenv(f"SCAFFOLD_TORCHTUNE_{name}", raising=False)
     monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
-    for name in ("SBATCH", "PYTHON", "ACTIVATE"):  # nor what is installed there
+    for name in ("SBATCH", "PYTHON", "ACTIVATE"):  # and the installed programs
         monkeypatch.setenv(f"SCAFFOLD_TORCHTUNE_{name}", "off")
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    """The example on disk: four runs and a control."""
+    """Return the example on disk: four runs and a control."""
     return make_experiment(tmp_path / "sweep")
 
 
 @pytest.fixture
 def done(experiment: Path) -> Path:
-    """The example, scaffolded."""
-    from support.scaffolding import scaffold  # most tests need no pipeline, which takes long to import
+    """Return the example, scaffolded."""
+    from support.scaffolding import scaffold  # most tests do not need the pipeline, and its import is slow
 
     assert scaffold(experiment).ok
     return experiment
@@ -80,7 +80,7 @@ def done(experiment: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, scaffolded once for all tests of a module that change nothing there."""
+    """Return the example, scaffolded once for all tests of a module that do not change it."""
     from support.scaffolding import scaffold
 
     with pytest.MonkeyPatch.context() as patch:
@@ -92,33 +92,33 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def three(tmp_path: Path) -> Path:
-    """Three runs of the example on disk."""
+    """Return the example with three runs on disk."""
     return make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_lr5e-5"])
 
 
 @pytest.fixture
 def single(tmp_path: Path) -> Path:
-    """One run of the example on disk."""
+    """Return the example with one run on disk."""
     return make_experiment(tmp_path / "single", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
 
 
 @pytest.fixture
 def marks(tmp_path: Path) -> Path:
-    """A directory for what scripts tell tests."""
+    """Return a directory in which scripts leave marks for tests."""
     (tmp_path / "marks").mkdir()
     return tmp_path / "marks"
 
 
 @pytest.fixture
 def no_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working directory has no claude.local.md."""
+    """Change to a working directory without a claude.local.md."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The directory that a server may work in."""
+    """Return the directory in which a server may work."""
     root = tmp_path / "root"
     root.mkdir()
     return root
@@ -126,5 +126,5 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sweep(root: Path) -> Path:
-    """The example on disk, where a server may work."""
+    """Return the example on disk, where a server may work."""
     return make_experiment(root / "cap_sweep")

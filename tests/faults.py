@@ -1,8 +1,8 @@
-"""The campaign of faults: scaffolds that are killed or refused a call at any point, raced, and given hostile inputs.
+"""The fault campaign: scaffolds that are killed at any point, get errors from system calls, race, or get hostile input.
 
-`make faults` runs all of it and prints its counts; `--sample N --seed S` tries N of each row, always the same; `--only`
-names a part. After each fault nothing outside the experiment is changed, nothing is torn or mixed, no stream has a
-traceback, and the command run again makes the bytes of an undisturbed one.
+`make faults` runs all of it and prints its counts; `--sample N --seed S` tries the same N of each row, `--only` names a
+part. After each fault nothing outside the experiment is changed, no file is half-written or mixed, no stream has a
+traceback, and the repeated command produces the same bytes as an undisturbed one.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from support.forked_command import Ended, Forked, command
 from support.memory import LOADS, loaded
 from support.system_calls import ERRORS, Point
 
-# ruff: noqa: T201 - it prints what is wrong, and the counts
+# ruff: noqa: T201 - it prints the problems and the counts
 
 KILL: Final = "signal=KILL"
 CLOSING: Final = ("EIO",)
-"""What closing a file may say; who is killed there was killed at the call before or the next one."""
+"""The errors of `close`. A process that is killed there was killed at the call before or after it."""
 PROCESSES: Final = 8
 ROUNDS: Final = 50
 VALUES: Final = 1_000
@@ -47,7 +47,7 @@ _WIDTH: Final = 24
 
 
 class Trial(NamedTuple):
-    """One try: its row in the table, and what is tried."""
+    """One trial: its row in the table, and its arguments."""
 
     row: str
     what: Any
@@ -55,7 +55,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """How a try ended: `ends` as the table counts them, what was `wrong`, and the most memory, in MB."""
+    """The result of a trial: `ends` by kind, as the table counts them, the problems, and the peak memory in MB."""
 
     trial: Trial
     ends: tuple[str, ...]
@@ -68,23 +68,23 @@ class Result:
 
 @functools.cache
 def home() -> Path:
-    """The directory of this worker, which the campaign removes."""
+    """Return the directory of this worker, which the campaign removes."""
     return Path(tempfile.mkdtemp(dir=os.environ["FAULTS"]))
 
 
 @functools.cache
 def ground(name: str) -> Ground:
-    """The ground of a scenario, once for each worker."""
+    """Return the ground of a scenario, created once by each worker."""
     (scenario,) = [each for each in SCENARIOS if each.name == name]
     made = Ground(home() / str(SCENARIOS.index(scenario)), scenario)
     os.environ["TMPDIR"] = str(made.directory / "tmp")
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):  # noqa: PTH123
-        command(*made.line)()  # what is built when it is used first is built once, not in each fork
+        command(*made.line)()  # build everything that is built at its first use once, not in each fork
     return made
 
 
 def points(name: str) -> tuple[str, list[Trial], list[str]]:
-    """The faults of a scenario, each kind at each of its points; and what an undisturbed run changes outside."""
+    """Return the faults of a scenario by kind and point, and the outside paths that an undisturbed run changes."""
     at = ground(name)
     at.restore()
     trace = at.directory / "trace"
@@ -122,7 +122,7 @@ def disturbed(trial: Trial) -> Result:
 
 
 def raced(trial: Trial) -> Result:
-    """Let processes scaffold one experiment, and look at it, at the same time, and kill some of them."""
+    """Scaffold and read one experiment in several processes at the same time, and kill some of them."""
     number: int = trial.what
     chance = random.Random(number)  # noqa: S311 - it must be the same each time
     at = ground(SCENARIOS[number % len(SCENARIOS)].name)
@@ -135,7 +135,7 @@ def raced(trial: Trial) -> Result:
     began = time.monotonic()
     for moment, pid in kills:
         time.sleep(max(0.0, began + moment - time.monotonic()))
-        os.kill(pid, signal.SIGKILL)  # not reaped yet, so it is still that one
+        os.kill(pid, signal.SIGKILL)  # it is not reaped yet, so the number still belongs to it
     ended = [one.wait() for one in racing]
     wrong = [f"{lines[number]}: {each}" for number, one in enumerate(ended) for each in at.wrong_of(one, lines[number])]
     wrong += at.wrong_again(is_alone=False)
@@ -143,13 +143,13 @@ def raced(trial: Trial) -> Result:
 
 
 def hostile(trial: Trial) -> Result:
-    """Give something hostile to a scaffold or a tool."""
+    """Give hostile input to a scaffold or a tool."""
     ended, wrong = hostile_inputs.given(ground(SCENARIOS[0].name), trial.what)
     return Result(trial, (_status(ended),), tuple(wrong), ended.megabytes)
 
 
 def spoken(trial: Trial) -> Result:
-    """Send frames to a server of its own."""
+    """Send frames to a separate server."""
     seed, count = trial.what
     at = ground(SCENARIOS[0].name)
     at.restore()
@@ -160,7 +160,7 @@ def spoken(trial: Trial) -> Result:
 
 
 def laden(trial: Trial) -> Result:
-    """Give the command very much to do."""
+    """Run the command with a very large load."""
     (load,) = [each for each in LOADS if each.name == trial.what]
     folder = home() / f"load-{LOADS.index(load)}"
     folder.mkdir()
@@ -183,7 +183,7 @@ def _status(ended: Ended) -> str:
 
 @dataclass
 class Campaign:
-    """What was tried so far. `sample` is how many trials of a row are drawn, all where it is 0."""
+    """The trials so far. `sample` is the number of trials drawn for each row; 0 means all."""
 
     pool: ProcessPoolExecutor
     sample: int
@@ -194,13 +194,13 @@ class Campaign:
     wrong: list[str] = field(default_factory=list)
 
     def drawn(self, trials: Sequence[Trial], share: float = 1.0) -> list[Trial]:
-        """As many of the trials as the sample has; `share` of it where each takes longer."""
+        """Return as many of the trials as the sample has, or a `share` of that if each takes longer."""
         number = max(1, round(self.sample * share)) if self.sample else len(trials)
         chance = random.Random(self.seed)  # noqa: S311 - likewise
         return chance.sample(trials, min(number, len(trials)))
 
     def run(self, act: Callable[[Trial], Result], trials: Sequence[Trial]) -> None:
-        """Try all of them."""
+        """Run all trials."""
         for result in self.pool.map(act, trials, chunksize=4):
             row = self.rows.setdefault(result.trial.row, Counter())
             row["tried"] += 1
@@ -213,7 +213,7 @@ class Campaign:
             self.tell(name)
 
     def blame(self, what: str) -> None:
-        """Note what is wrong; print the first of it."""
+        """Record the problems; print the first one."""
         self.wrong.append(what)
         if len(self.wrong) <= _SHOWN:
             print(what, flush=True)
@@ -233,7 +233,7 @@ def _shown(what: Any) -> str:
 
 
 def of_calls(campaign: Campaign) -> None:
-    """Kills and errors at each call that changes the disk."""
+    """Return kills and errors at each call that changes the disk."""
     named = [each.name for each in SCENARIOS if not campaign.scenarios or each.name in campaign.scenarios]
     for name, trials, wrong in campaign.pool.map(points, named):
         for each in wrong:
@@ -242,24 +242,24 @@ def of_calls(campaign: Campaign) -> None:
 
 
 def of_races(campaign: Campaign) -> None:
-    """Rounds of processes that scaffold, and look at what others write, at the same time."""
+    """Return rounds of processes that scaffold, and read files while others write them, at the same time."""
     name = f"{PROCESSES} processes at once"
     campaign.run(raced, campaign.drawn([Trial(name, number) for number in range(ROUNDS)], 0.2))
 
 
 def of_values(campaign: Campaign) -> None:
-    """Hostile values in documents, arguments of tools and templates."""
+    """Return hostile values in documents, arguments of tools, and templates."""
     campaign.run(hostile, campaign.drawn([Trial("hostile values", number) for number in range(VALUES)], 4))
 
 
 def of_frames(campaign: Campaign) -> None:
-    """Hostile frames, a part of them to each of several servers."""
+    """Return hostile frames, divided among several servers."""
     count = min(FRAMES, 10 * campaign.sample or FRAMES) // SERVERS
     campaign.run(spoken, [Trial("protocol frames", (campaign.seed + one, count)) for one in range(SERVERS)])
 
 
 def of_memory(campaign: Campaign) -> None:
-    """Very many runs and very large data sets, each whole in a sample too where it takes little."""
+    """Return loads of very many runs and very large data sets; small ones are in each sample."""
     loads = LOADS[1:2] if campaign.sample else LOADS
     campaign.run(laden, [Trial(load.name, load.name) for load in loads])
 
@@ -276,13 +276,13 @@ PARTS: Final[dict[str, Callable[[Campaign], None]]] = {
 def run(
     only: Sequence[str], sample: int = 0, seed: int = 1, workers: int = 2, scenarios: Sequence[str] = ()
 ) -> Campaign:
-    """Run the campaign, or the parts that are named; of the kills and errors those of some scenarios."""
+    """Run the campaign, or the named parts; kills and errors only for the named scenarios."""
     os.environ.update({f"SCAFFOLD_TORCHTUNE_{name}": "off" for name in _OFF})
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         os.environ["FAULTS"] = folder
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             campaign = Campaign(pool, sample, seed, scenarios)
-            for name, part in PARTS.items():  # memory last: a worker that has made large files passes its own on
+            for name, part in PARTS.items():  # memory last: children inherit the memory of a worker's large files
                 if not only or name in only:
                     part(campaign)
     return campaign

@@ -1,8 +1,8 @@
-"""Mutates documents of the corpus and plans each: a plan or a refusal, quickly and in bounded memory.
+"""Mutate documents of the corpus and plan each: the result is a plan or a refusal, quickly and in bounded memory.
 
-`python tests/fuzz_documents.py --count 100000 --seed 1` prints every document that gives something else with the seed
-that makes it again (`--only SEED`), and the slowest document and the growth of memory. It fails where there is one, or
-where a document takes more than a second or memory grows by more than 200 MB.
+`python tests/fuzz_documents.py --count 100000 --seed 1` prints every document with a different result and the seed that
+creates it again (`--only SEED`), the slowest document, and the growth of memory. It fails if there is such a document,
+if a document takes more than a second, or if memory grows by more than 200 MB.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _JUNK = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutated document. `failure` is None for a plan or a refusal."""
+    """The result for one mutated document. `failure` is None for a plan or a refusal."""
 
     seed: int
     planned: bool
@@ -42,7 +42,7 @@ class Outcome:
 
 @functools.cache
 def _everything() -> tuple[str, ...]:
-    """The lines of all documents of the corpus, to splice from."""
+    """Return the lines of all documents of the corpus, to splice from."""
     texts = [text_of(p.name) or "" for p in sorted(CORPUS.iterdir()) if p.suffix in {".md", ".yaml"}]
     return tuple(line for text in texts for line in text.splitlines())
 
@@ -83,14 +83,14 @@ def _by_character(text: str, chance: random.Random) -> str:
 
 
 def mutated(text: str, chance: random.Random) -> str:
-    """The text after one to eight mutations."""
+    """Return the text after one to eight mutations."""
     for _ in range(chance.choice((1, 1, 2, 3, 5, 8))):
         text = (_by_line if chance.random() < 0.5 else _by_character)(text, chance)
     return text
 
 
 def document(seed: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The two documents of a seed: one of them is mutated, or both."""
+    """Return the two documents of a seed: one or both of them are mutated."""
     chance = random.Random(seed)  # noqa: S311 - it must be the same each time
     summary, local = documents_of(chance.choice(CASES))
     which = chance.randrange(4)
@@ -104,7 +104,7 @@ def document(seed: int) -> tuple[tuple[str, str], tuple[str, str]]:
 def tried(seed: int) -> Outcome:
     """Parse and plan the documents of a seed."""
     summary, local = document(seed)
-    start = time.process_time()  # of this process alone: others on the machine do not count
+    start = time.process_time()  # the processor time of this process: other processes do not change it
     planned, failure = False, None
     try:
         planned = bool(plan_of(summary, local).runs)
@@ -120,13 +120,13 @@ def tried(seed: int) -> Outcome:
 
 
 def megabytes() -> float:
-    """The most memory that this process has had."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _worker(seeds: range) -> tuple[list[Outcome], float, Outcome, int]:
-    """Failures, growth of memory, the slowest, and how many were planned."""
-    tried(seeds[0])  # what is loaded once is no growth
+    """Return the failures, the growth of memory, the slowest document, and the number of plans."""
+    tried(seeds[0])  # objects that are loaded once are not growth
     before = megabytes()
     failures: list[Outcome] = []
     slowest = Outcome(seeds[0], planned=False, seconds=0.0, failure=None)
@@ -140,7 +140,7 @@ def _worker(seeds: range) -> tuple[list[Outcome], float, Outcome, int]:
 
 
 def fuzz(count: int, seed: int, workers: int = 2) -> tuple[list[Outcome], str]:
-    """Try `count` documents; the failures, and the figures in one line."""
+    """Try `count` documents; return the failures, and the figures in one line."""
     start = time.perf_counter()
     parts = [range(seed + i, seed + count, workers) for i in range(min(workers, count))]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

@@ -1,13 +1,14 @@
-"""The campaign of sabotage: breaks each check, one place at a time, and asks whether its tests see it.
+"""The mutation campaign: break each check, one place at a time, and find the mutants that no test detects.
 
-`make mutation` runs all of it, `--sample N` as many mutants, drawn with a fixed seed, `--only PART...` those of files
-with a part in their name. For each mutant the tests that come by the broken line are run in a child up to the first
-that fails; where none fails, the mutant has survived. A mutant that does not end counts as killed, and is named.
+`make mutation` runs all of it, `--sample N` a random sample of N mutants with a fixed seed, `--only PART...` the
+mutants of files with a part in their name. For each mutant, the tests that execute the broken line run in a child
+process until one fails; if none fails, the mutant has survived. A mutant that does not end counts as killed, and is
+named.
 
-Most mutants are tried in children of a process that has collected all tests: there the broken function gets the code of
-the mutant, or a module its tables. What cannot be broken so, and what survives so, is loaded anew, as what was imported
-may remember what the code did before: in a child of a worker, which has imported all that the tests need and that does
-not import the broken package.
+Most mutants are tried in children of a process that has collected all tests: there the broken function gets the
+mutant's code, or a module its changed tables. Mutants that cannot be tried in this way, or survive, are imported again,
+because imported modules may have cached results of the original code: in a child of a worker that has imported
+everything that the tests need except the broken package.
 """
 
 import argparse
@@ -40,7 +41,7 @@ import pytest
 from support.equivalent_mutants import EQUIVALENT
 from support.sabotage import Mutant, mutants
 
-# ruff: noqa: T201 - it prints what survived, and the figures
+# ruff: noqa: T201 - it prints the survivors and the figures
 
 
 TESTS: Final = Path(__file__).parent
@@ -51,40 +52,40 @@ CAMPAIGN: Final = {
     "preflight": "preflight/test_*.py",
     "external_checks": "external_checks/test_*.py",
 }
-"""The packages whose checks are broken, and the modules of tests that must see it."""
+"""The packages with checks to break, and the test modules that must detect the mutants."""
 
 UNTRIED: Final = frozenset({"external_checks/torchtune_program.py"})
-"""What runs in a Python of its own, where no mutant can take its place: tests/contract runs it."""
+"""The programs that run in another Python, where no mutant can replace them; tests/contract runs them."""
 
 SLOW: Final = ("_anything.py", "_hostile.py", "_hostile_data.py")
-"""How modules of tests end that try examples by the hundred: they show that nothing raises, not that a check finds."""
+"""The endings of test modules that try hundreds of examples: they show that nothing raises, not that a check works."""
 
 
-_LIKELY: Final = 15  # tests that are tried first
-_FAR: Final = 10**6  # the rank of tests whose functions have killed nothing
-_TEST_SECONDS: Final = 120  # of a clock: on a busy machine a test takes many times its own
-_CHILD_SECONDS: Final = 120  # of a processor
-_CHILD_BYTES: Final = 4 * 1024**3  # a mutant may never stop adding to a list
+_LIKELY: Final = 15  # the number of tests that are tried first
+_FAR: Final = 10**6  # the rank of tests with functions that have killed no mutant
+_TEST_SECONDS: Final = 120  # of wall-clock time: on a busy machine a test takes many times its usual time
+_CHILD_SECONDS: Final = 120  # of processor time
+_CHILD_BYTES: Final = 4 * 1024**3  # a mutant may add to a list without end
 _OURS: Final = "scaffold_torchtune"
-_RAISED: Final = 70  # what a child ends with in which an exception was raised, as where a module cannot be imported
-_HUNG: Final = "?"  # no test's name begins so
+_RAISED: Final = 70  # the status of a child if an exception was raised, for example because a module cannot be imported
+_HUNG: Final = "?"  # no name of a test begins with it
 _NOT_SHARED: Final = ("__", "conftest", "test_", "hypothesis")
-"""How modules begin that workers do not import: where Hypothesis is there, its plugin reads all of our code."""
+"""The prefixes of modules that workers do not import: Hypothesis's plugin, if present, imports the whole package."""
 
 
 class Seen(NamedTuple):
-    """What a run of a package's tests showed."""
+    """The results of a watched run of a package's tests."""
 
     passing: dict[str, dict[int, list[str]]]
-    """The tests that come by a line, by file and line."""
+    """The tests that execute a line, by file and line."""
     seconds: dict[str, float]
-    """What each test takes."""
+    """The duration of each test."""
     modules: list[str]
-    """All modules that were imported."""
+    """All imported modules."""
 
 
 class Figures(NamedTuple):
-    """What became of the mutants of one module, or of several."""
+    """The results for the mutants of one module, or of several."""
 
     name: str
     tried: int
@@ -100,7 +101,7 @@ class Figures(NamedTuple):
 
 
 class _Barred:
-    """Lets nobody import a package, nor what imports it."""
+    """A finder that prevents the import of a package and of the modules that import it."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -112,24 +113,24 @@ class _Barred:
 
 
 class _Broken(SourceFileLoader):
-    """Finds and loads one module: from the code of a mutant."""
+    """A finder and loader of one module, with the code of a mutant."""
 
     def __init__(self, mutant: Mutant) -> None:
         super().__init__(mutant.module, str(mutant.path))
         self.code = mutant.code
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """The module's place, None for any other module."""
+        """Return the spec of the module, None for any other module."""
         return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
 
     def get_code(self, fullname: str) -> CodeType:
-        """The mutant's code."""
+        """Return the mutant's code."""
         assert fullname == self.name
         return self.code
 
 
 class _Watch:
-    """A pytest plugin that notes which lines of a package each test comes by, and what it takes."""
+    """A pytest plugin that records the lines of a package that each test executes, and the duration of each test."""
 
     def __init__(self, folder: Path) -> None:
         self.coverage = coverage.Coverage(data_file=None, config_file=False, include=[f"{folder}/*"])
@@ -139,7 +140,7 @@ class _Watch:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         for module in [each for name, each in sys.modules.items() if name.startswith(_OURS)]:
             for value in [*vars(module).values()]:
-                getattr(value, "cache_clear", int)()  # or only the first test would come by what is cached
+                getattr(value, "cache_clear", int)()  # otherwise only the first test would execute cached functions
         self.coverage.switch_context(item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -156,7 +157,7 @@ class _Watch:
 class _Killer:
     """A pytest plugin that runs some tests in their order, and writes the name of one that fails.
 
-    Before the name of a test that is given up for its time stands `_HUNG`.
+    `_HUNG` precedes the name of a test that is ended because of its time limit.
     """
 
     def __init__(self, tests: Sequence[str], pipe: int) -> None:
@@ -174,10 +175,10 @@ class _Killer:
 
 
 class _Patcher:
-    """A pytest plugin that, in the place of running tests, tries mutants, each in a child that has all tests collected.
+    """A pytest plugin that tries mutants instead of running tests, each in a child that has collected all tests.
 
-    `found` is the test that kills each mutant, by the position of the mutant: of those that can be tried so, and do not
-    survive.
+    `found` is the test that kills each mutant, by the position of the mutant, for mutants that can be tried in this
+    way and do not survive.
     """
 
     def __init__(self, seen: Seen, tried: Sequence[Mutant]) -> None:
@@ -222,9 +223,9 @@ class _Patcher:
 
 
 def patch_of(mutant: Mutant) -> Callable[[], bool] | None:
-    """What breaks a module that was imported, in a function or in a table of plain values, and says whether it did.
+    """Return a function that breaks an imported module, in a function or a table, and returns whether it could.
 
-    None where nothing can.
+    None if the mutant cannot be tried in this way.
     """
     module, code = sys.modules[mutant.module], mutant.code
     found: Any = module
@@ -248,7 +249,7 @@ def _patch_function(function: FunctionType, code: CodeType) -> bool:
 
 
 def _patch_tables(module: ModuleType, code: CodeType) -> bool:
-    """Give a module's plain values those that other code of it makes, also where other modules have imported them."""
+    """Replace a module's plain values with the mutant's, also in other modules that have imported them."""
     patched = False
     made: dict[str, Any] = {"__name__": module.__name__, "__file__": code.co_filename}
     exec(code, made)  # noqa: S102 - a mutant
@@ -264,7 +265,7 @@ def _patch_tables(module: ModuleType, code: CodeType) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value has no part that is a function, a class or of a class of ours."""
+    """Return whether no part of a value is a function, a class or an instance of a class of this project."""
     if isinstance(value, dict):
         return all(map(_is_plain, itertools.chain(value, value.values())))
     if type(value) in {list, tuple, set, frozenset}:
@@ -273,14 +274,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _unwrapped(found: Any) -> Any:
-    """The function in a property, a method of a class, or what is cached."""
+    """Return the function in a property, a method of a class, or a cached function."""
     for name in ("fget", "func", "__func__", "__wrapped__"):
         found = getattr(found, name, None) or found
     return found
 
 
 def every_mutant(package: str) -> Iterator[Mutant]:
-    """Every mutant of a package."""
+    """Return every mutant of a package."""
     for path in sorted((PACKAGE / package).glob("*.py")):
         if f"{package}/{path.name}" in UNTRIED:
             continue
@@ -289,12 +290,12 @@ def every_mutant(package: str) -> Iterator[Mutant]:
 
 
 def tests_of(package: str) -> list[str]:
-    """The modules of tests of a package."""
+    """Return the test modules of a package."""
     return [str(path) for path in sorted(TESTS.glob(CAMPAIGN[package])) if not path.name.endswith(SLOW)]
 
 
 def watch(package: str) -> Seen:
-    """Run the tests of a package, which must all pass, and note what they come by."""
+    """Run the tests of a package, which must all pass, and record the lines that they execute."""
     with tempfile.NamedTemporaryFile("w+") as file:
 
         def watched(folder: Path) -> int:
@@ -312,7 +313,7 @@ def watch(package: str) -> Seen:
 
 
 def import_all_but(package: str, modules: Iterable[str]) -> None:
-    """Import what no mutant of a package can change, so that no child must do it again."""
+    """Import everything that no mutant of a package can change, so that children need not import it again."""
     sys.meta_path.insert(0, barred := _Barred(f"scaffold_torchtune.{package}"))
     for name in modules:
         if not name.startswith(_NOT_SHARED):
@@ -320,13 +321,13 @@ def import_all_but(package: str, modules: Iterable[str]) -> None:
                 importlib.import_module(name)
     sys.meta_path.remove(barred)
     gc.collect()
-    gc.freeze()  # what is there for good is not searched again in each child
+    gc.freeze()  # permanent objects are not searched again in each child
 
 
 def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
-    """The test that fails with a mutant in the place of its module: empty where none could run, None where all pass.
+    """Return the test that fails if a mutant replaces its module; "" if none could run, None if all pass.
 
-    It is `_HUNG` where the child had to be ended.
+    It is `_HUNG` if the child had to be ended.
     """
     assert mutant is None or mutant.module not in sys.modules
     read, write = os.pipe()
@@ -342,14 +343,14 @@ def killer(mutant: Mutant | None, tests: Sequence[str]) -> str | None:
 
 
 def _name(status: int, write: int, read: int) -> str | None:
-    """What a child that ended so wrote into a pipe."""
+    """Return the name that a child with this result wrote into a pipe."""
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         return None if status == 0 else pipe.read().decode() or (_HUNG if status < 0 else "")
 
 
 def _in_child(work: Callable[[Path], int], *, limited: bool = True) -> int:
-    """What work ends with in a child of this process, in silence and with a folder; -N by a signal."""
+    """Return the status of work in a silent child of this process with its own directory; -N for a signal."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         child = os.fork()
         if child == 0:
@@ -360,7 +361,7 @@ def _in_child(work: Callable[[Path], int], *, limited: bool = True) -> int:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             status = _RAISED
-            with suppress(BaseException):  # no child goes on as its parent
+            with suppress(BaseException):  # the child must never continue as its parent does
                 status = work(Path(folder))
             os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -373,7 +374,7 @@ def _pytest(tests: Sequence[str], folder: Path, *plugins: object) -> int:
 
 
 def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
-    """Those of the mutants that no test sees."""
+    """Return the mutants that no test detects."""
     found: list[Mutant] = []
     known = patched(seen, tried)
     killers = list(dict.fromkeys(reversed(known.values())))
@@ -396,7 +397,7 @@ def survivors(seen: Seen, tried: Sequence[Mutant]) -> list[Mutant]:
 
 
 def patched(seen: Seen, tried: Sequence[Mutant]) -> dict[int, str]:
-    """The tests that kill mutants which are tried as functions with other code, by the position of the mutant."""
+    """Return the tests that kill mutants that are tried by replacing code, by the position of the mutant."""
     with tempfile.NamedTemporaryFile("w+") as file:
 
         def trying(folder: Path) -> int:
@@ -412,7 +413,7 @@ def patched(seen: Seen, tried: Sequence[Mutant]) -> dict[int, str]:
 
 
 def _ordered(mutant: Mutant, seen: Seen, killers: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The tests that come by what is broken: a few that are likely to fail, as they do by others, and the rest."""
+    """Return the tests that execute the broken line, first some that killed other mutants and so probably fail."""
     lines = seen.passing[str(mutant.path)]
     tests = {test for line in mutant.lines for test in lines.get(line, ())} or seen.seconds.keys()
     likely = [test for test in killers if test in tests][:_LIKELY]
@@ -422,18 +423,18 @@ def _ordered(mutant: Mutant, seen: Seen, killers: Sequence[str]) -> tuple[list[s
 
 
 def _first(name: str, killers: Sequence[str]) -> list[str]:
-    """The tests that have killed mutants, the last first: what killed one may well kill the next."""
+    """Return the tests that have killed mutants, the most recent first: they probably kill the next one."""
     name = name.removeprefix(_HUNG)
     return [name, *(test for test in killers if test != name)]
 
 
 def _function(test: str) -> str:
-    """The function of a test, which may have parameters."""
+    """Return the function of a test, which may have parameters."""
     return test.partition("[")[0]
 
 
 def campaign(package: str, sample: int | None, only: Sequence[str], processes: int) -> list[Figures]:
-    """The figures of each module of a package of which mutants were tried."""
+    """Return the figures of each module of a package with tried mutants."""
     known = [mutant for mutant in every_mutant(package) if any(part in mutant.file for part in only)]
     if not known:
         return []
@@ -449,12 +450,12 @@ def campaign(package: str, sample: int | None, only: Sequence[str], processes: i
 
 
 def is_equivalent(mutant: Mutant) -> bool:
-    """Whether a mutant is known to do the same as the code."""
+    """Return whether a mutant is known to be equivalent to the code."""
     return (mutant.file, mutant.within, mutant.change) in EQUIVALENT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the campaign; 0 where every mutant was killed or does the same as the code."""
+    """Run the campaign; return 0 if every mutant was killed or is equivalent to the code."""
     parser = argparse.ArgumentParser(description="Break each check, one place at a time: do the tests see it?")
     parser.add_argument("--sample", type=int, help="how many mutants of a package, drawn with a fixed seed; else all")
     parser.add_argument("--only", nargs="+", default=[""], help="only mutants of files with one of these in their name")

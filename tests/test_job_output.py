@@ -1,4 +1,4 @@
-"""Progress, losses and causes out of what jobs print."""
+"""Test how progress, losses and causes are read from the output of jobs."""
 
 import re
 
@@ -29,7 +29,7 @@ def output_of(text: str | bytes) -> JobOutput:
 
 
 def found_in(text: str | bytes, job: JobEnd | None = None, asked: Requested = ASKED) -> Finding | None:
-    """What is found of a job that has failed; nothing where nothing is known."""
+    """Return the finding for a failed job; None if nothing is known."""
     job, output = job or JobEnd(), output_of(text)
     lost = not_well(job, asked, output, None)
     seen = symptom(output, job.state)
@@ -180,7 +180,7 @@ TIMED_OUT = "slurmstepd: error: *** JOB 4711 ON n CANCELLED AT 2026-11-27T04:11:
 def test_the_time_limit_is_extended_by_the_rate_that_was_seen() -> None:
     steps = "".join(bar(1, step, 1.5, seconds=60 * step) for step in range(1, 51))
     found = found_in(START + steps + TIMED_OUT, JobEnd(state="TIMEOUT", elapsed=3600, limit=3600))
-    assert found is not None  # 10 minutes to begin, 60 s a step, 200 steps
+    assert found is not None  # 10 minutes before the first step, 60 s a step, 200 steps
     assert absent(found.message, "1:00:00", 50, 200, "60.0", "3:30:00") == []
     assert "**Time limit:** 4:00:00" in found.fix
 

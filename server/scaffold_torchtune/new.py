@@ -40,6 +40,7 @@ from scaffold_torchtune.pipeline.locate import (
 )
 from scaffold_torchtune.plan import checks, make_plan, naming
 from scaffold_torchtune.plan.run_settings import PlanContext
+from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import kinds
@@ -361,7 +362,7 @@ def create(request: Request, given: Mapping[str, Sequence[str]], *, control: boo
         experiment=str(asked.one("experiment_name")),
         runs=len(asked.rows()),
         local=str(path),
-        warnings=(*warnings, *_absent_data(asked)),
+        warnings=(*warnings, *_absent_data(asked), *_logs(asked)),
     )
 
 
@@ -479,6 +480,12 @@ def _wanted(asked: NewExperiment, name: str, row: Mapping[str, Scalar]) -> dict[
     if "modules" in asked.values:
         wanted["modules"] = ",".join(map(str, asked.values["modules"]))
     return wanted
+
+
+def _logs(asked: NewExperiment) -> list[Finding]:
+    """Return a warning if SLURM cannot write logs in the directory."""
+    found = log_path_problem(str(asked.directory))
+    return [found.model_copy(update={"severity": Severity.WARNING})] if found else []
 
 
 def _absent_data(asked: NewExperiment) -> list[Finding]:

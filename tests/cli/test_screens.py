@@ -6,6 +6,8 @@
 import io
 import itertools
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,16 +17,18 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from scaffold_torchtune.cli import printing, screens
+from scaffold_torchtune.cli import printing, run_screens, screens
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.models import Check, Readiness
 from scaffold_torchtune.pipeline import prepare, steps
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import SetupResult
+from scaffold_torchtune.results.step_results import PlanResult, SetupResult, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, Clock, change, make_experiment, many_runs
 from support.golden_files import golden
+from support.job_outputs import bar, corpus
 from support.scaffolding import scaffold
 from support.setup_scripts import GOOD, script
 from support.stand_in_sbatch import StandIn
@@ -291,10 +295,110 @@ def machine(_place: Path) -> Iterator[Screen]:
     yield Readiness(ready=False, checks=tuple(checks))
 
 
+class Slurm:
+    """SLURM's answers for a story: lines of squeue and sacct, `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
+
+    def __init__(self, place: Path, patch: pytest.MonkeyPatch) -> None:
+        self._bin = place / "bin"
+        self._bin.mkdir()
+        patch.setenv("PATH", f"{self._bin}{os.pathsep}{os.environ['PATH']}")
+        patch.delenv("SCAFFOLD_TORCHTUNE_SBATCH")
+
+    def says(self, *, squeue: str = "", sacct: str = "", status: int = 0) -> None:
+        for name, text in {"squeue": squeue, "sacct": sacct}.items():
+            file = self._bin / name
+            file.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {status}\n")
+            file.chmod(0o755)
+
+
+TEXTS = {one.name: one.text.decode() for one in corpus()}
+START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs: 2\n\n"
+
+
+def training(experiment: Path, run: str, job: str, steps: int, *, rest: str = "") -> None:
+    """Leave the output of a job after some steps of 60 an epoch, and the checkpoints of the whole epochs."""
+    text = "".join(bar((n - 1) // 60 + 1, n, round(3 - n / 50, 3), per_epoch=60) for n in range(1, steps + 1))
+    (experiment / run / f"slurm-{job}.out").write_text(f"{START}{text}{rest}", newline="")
+    with Tree(experiment) as tree:
+        (planned,) = (each for each in existing_plan(tree).runs if each.directory == run)
+    base = Path(planned.text("output_dir_base"), planned.text("experiment_name"), f"ck-out-{run}")
+    for epoch in range(steps // 60):
+        (base / f"epoch_{epoch}").mkdir(parents=True)
+
+
+def with_outputs(experiment: Path) -> Path:
+    """Scaffold an experiment whose outputs are in the directory of the test."""
+    local, outputs = experiment / "claude.local.md", experiment.parent / "outputs"
+    for file in (local, experiment / SUMMARY):
+        file.write_text(file.read_text().replace("/scratch/gpfs/LAB/ada/ck-outputs", str(outputs)))
+    outputs.mkdir()
+    assert scaffold(experiment).ok
+    return experiment
+
+
+def of_status(experiment: Path) -> StatusResult:
+    return status(Request(experiment, now=Clock()))
+
+
+def status_of_states(place: Path) -> Iterator[Screen]:
+    """Show runs in each state, then a removed row and a changed document, then a SLURM that does not answer."""
+    experiment = with_outputs(grid(place, 3, 2))
+    yield of_status(experiment)
+    training(experiment, "rank1_lr1e-5", "4711_0", 120)
+    training(experiment, "rank1_lr2e-5", "4711_1", 75)
+    training(experiment, "rank2_lr2e-5", "4711_3", 3, rest=TEXTS["gpu_memory_after_steps"])
+    training(experiment, "rank4_lr1e-5", "4711_4", 31)
+    with pytest.MonkeyPatch.context() as patch:
+        slurm = Slurm(place, patch)
+        slurm.says(
+            squeue=f"4711_1|RUNNING|31:05|59:00|None|{experiment}\n4711_2|PENDING|0:00|59:00|Resources|{experiment}",
+            sacct=f"4711_0|COMPLETED|50:11|59:00|0:0|{experiment}\n4711_3|FAILED|0:41|59:00|1:0|{experiment}\n"
+            f"4711_4|TIMEOUT|59:13|59:00|0:0|{experiment}",
+        )
+        (experiment / "rank2_lr1e-5" / "slurm-4711_2.out").write_text("")
+        yield of_status(experiment)
+        drop(experiment, "rank1_lr1e-5", "rank1_lr2e-5")
+        assert scaffold(experiment).ok
+        more_epochs(experiment)
+        yield of_status(experiment)
+        slurm.says(status=1)
+        yield of_status(experiment)
+
+
+def status_of_many(place: Path) -> Iterator[Screen]:
+    """Show 48 runs: some are done, some train, some wait, and three failed for the same reason."""
+    experiment = with_outputs(grid(place, 6, 8))
+    names = [run.directory for run in of_status(experiment).runs]
+    queue = [f"4711_{task}|RUNNING|31:05|59:00|None|{experiment}" for task in range(20, 24)]
+    queue += [f"4711_{task}|PENDING|0:00|59:00|JobArrayTaskLimit|{experiment}" for task in range(24, 40)]
+    ends = [f"4711_{task}|{'FAILED' if task in {3, 4, 9} else 'COMPLETED'}|50:11|59:00|1:0|{experiment}"
+            for task in range(20)]  # fmt: skip
+    for task, name in enumerate(names[:40]):
+        oom = TEXTS["gpu_memory_after_steps"] if task in {3, 4, 9} else ""
+        training(experiment, name, f"4711_{task}", 3 if oom else 120 if task < 20 else 75 if task < 24 else 0, rest=oom)
+    with pytest.MonkeyPatch.context() as patch:
+        Slurm(place, patch).says(squeue="\n".join(queue), sacct="\n".join(ends))
+        yield of_status(experiment)
+
+
+def status_of_long_names(place: Path) -> Iterator[Screen]:
+    """Show runs whose names leave no room for their columns."""
+    models = {"| Llama-3.2-1B-Instruct | 16 |": "| Llama-3.2-3B-Instruct | 16 |"}
+    experiment = make_experiment(place / "sweep", replace=models)
+    with_outputs(experiment)
+    for task, run in enumerate(of_status(experiment).runs):
+        training(experiment, run.directory, f"4711_{task}", 40 * task)
+    with pytest.MonkeyPatch.context() as patch:
+        lines = [f"4711_0|PENDING|0:00|2:00:00|JobArrayTaskLimit|{experiment}"]
+        lines += [f"4711_{task}|RUNNING|1:00:30|2:00:00|None|{experiment}" for task in (1, 2)]
+        Slurm(place, patch).says(squeue="\n".join(lines), sacct=f"4711_3|COMPLETED|1:50:00|2:00:00|0:0|{experiment}")
+        yield of_status(experiment)
+
+
 STORIES = (
     first, unchanged, picture, changed_before_start, started_would_change, kept, dropped, replaced, taken_outputs,
     nothing_to_submit, failed_setup, failed_validation, refused_by_sbatch, refused, outdated, many, wrong_columns,
-    machine,
+    machine, status_of_states, status_of_many, status_of_long_names,
 )  # fmt: skip
 
 
@@ -311,6 +415,8 @@ def printed(of: Screen, width: int, command: str) -> str:
     view = printing.View(words=tuple(command.split()[1:]), documents=("sweep",))
     if isinstance(of, Refused):
         screens.refusal(out, of, view)
+    elif isinstance(of, StatusResult):
+        run_screens.show_status(out, of, view)
     else:
         screens.result(out, of, view)
     assert isinstance(out.file, io.StringIO)
@@ -326,6 +432,26 @@ def test_a_screen_is_as_it_was_looked_at(story: Callable[[Path], Iterator[Screen
             made[f"{story.__name__}_{number}_of_{width}.txt"] = text
     there = golden("screens", made)
     assert made == {name: text for name, text in there.items() if name.rpartition("_of_")[0][:-2] == story.__name__}
+
+
+@pytest.mark.parametrize("width", [60, *WIDTHS])
+def test_defaults_are_listed_by_subject_and_pairs_are_not_broken(width: int, place: Path) -> None:
+    (plan, _) = first(place)
+    assert isinstance(plan, PlanResult)
+    added = plan.model_copy(update={"warnings": (), "defaults": {
+        "of_a_script": "x" * 30, **plan.defaults, "another": 3,
+    }})  # fmt: skip
+    lines = printed(added, width, "").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("defaults"))
+    block = list(itertools.takewhile(lambda line: re.match(r" {2,4}\w", line), lines[start + 1 :]))
+    assert max(map(len, block)) <= width
+    subjects = [line.partition(":")[0].strip() for line in block if re.match(r"  \w[\w ]*:", line)]
+    assert subjects == ["experiment", "data", "adapter and optimizer", "training", "other"]
+    pairs = {f"{name} {printing.value(value)}" for name, value in added.defaults.items()}
+    listed = {pair.strip() for line in block for pair in re.sub(r"^  [\w ]+:", "", line).split(", ")}
+    assert {pair.rstrip(",") for pair in listed if pair} == pairs
+    few = plan.model_copy(update={"defaults": {"seed": 14}})
+    assert "defaults that nobody chose: seed 14" in printed(few, width, "").splitlines()
 
 
 def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.cli import main
-from support.experiments import DATA, outputs, run_directories
+from support.experiments import DATA, everything, outputs, run_directories
 from support.new_experiments import MODEL, USUAL, Wish, at, finetune, make, scaffolded
 from support.sampling import spread
 from support.waiting import PATIENCE
@@ -230,6 +230,40 @@ def test_a_terminal_prompts_for_what_is_required_until_it_is_valid(tmp_path: Pat
     assert "- **Epochs:** 2" in summary
     assert re.search(r"Batch Size.*\n.*\n.*\| 4 +\| Fine", summary)
     assert f"`{tmp_path}/d.json`" in summary
+
+
+def test_a_terminal_prompts_for_the_directory_whose_default_is_the_name(tmp_path: Path) -> None:
+    options = ["new", *itertools.chain.from_iterable(USUAL.items())]
+    status, text = dialogue(options, ["", "first"], tmp_path)
+    assert status == 0, text
+    assert (tmp_path / "first" / "experiment_summary.md").is_file(), "an empty answer is asked again"
+    assert "scaffold-torchtune scaffold first" in text
+    status, text = dialogue([*options, "--name", "second"], [""], tmp_path)
+    assert status == 0, text
+    assert (tmp_path / "second" / "experiment_summary.md").is_file()
+    status, text = dialogue(options, ["first"], tmp_path)
+    assert (status, "[edited-output]" in text) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["", "second"])
+def test_without_a_terminal_a_missing_directory_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(tmp_path)
+    named = ["--name", name] if name else []
+    assert main(["new", "--json", *itertools.chain.from_iterable(USUAL.items()), *named]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["error"]["problems"]
+    assert (problem["code"], problem["field"]) == ("missing-field", "experiment")
+    assert problem["fix"].endswith(f"scaffold-torchtune new {name or 'DIR'}")
+    assert everything(tmp_path) == before
+
+
+def test_a_directory_in_which_slurm_cannot_write_logs_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "50%").mkdir()
+    result = make(tmp_path / "50%" / "sweep")
+    assert [(each.code, each.severity) for each in result.warnings if each.code == "unsafe-path"] == [
+        ("unsafe-path", "warning")
+    ]
 
 
 def test_without_a_terminal_nothing_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

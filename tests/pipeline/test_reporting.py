@@ -56,6 +56,37 @@ def test_the_page_is_written_into_the_experiment_and_nothing_else_is_changed(don
     assert "Validation passed" in shown(done)
 
 
+@pytest.mark.parametrize("form", ["page", "markdown"])
+def test_the_next_step_is_submit_as_long_as_a_run_is_ready(done: Path, form: ReportForm) -> None:
+    def text() -> str:
+        text = made(done, form, "-").text
+        return Page(text).text if form == "page" else text
+
+    line = f"scaffold-torchtune submit {done}"
+    assert text().count(line) == 1
+    for run in RUNS[1:]:
+        (done / run / "slurm-1.out").write_text("x")
+    assert text().count(line) == 1
+    (done / RUNS[0] / "slurm-1.out").write_text("x")
+    assert line not in text(), "every run was started"
+    (done / RUNS[0] / "slurm-1.out").unlink()
+    change(done / RUNS[0] / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+    assert line not in text(), "validation fails"
+
+
+@pytest.mark.parametrize("form", ["page", "markdown"])
+def test_started_runs_that_are_no_longer_in_the_table_are_named(done: Path, form: ReportForm) -> None:
+    (done / RUNS[0] / "slurm-1.out").write_text("x")
+    lines = (done / "experiment_summary.md").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if f"_{RUNS[0]} |" not in line and f"_{RUNS[1]} |" not in line]
+    (done / "experiment_summary.md").write_text("".join(kept))
+    assert scaffold(done).ok
+    made(done)
+    text = made(done, form, "-").text
+    assert RUNS[0] in text, "it was started"
+    assert RUNS[1] not in (Page(text).text if form == "page" else text).partition("Log")[0]
+
+
 @pytest.mark.parametrize("form", ["markdown", "csv"])
 def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: ReportForm) -> None:
     before = everything(done)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.cli import main
+from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RunStatus, StatusResult
 from scaffold_torchtune.system.files import Tree
-from support.experiments import RUNS, everything, many_runs
+from support.experiments import RUNS, everything, make_experiment, many_runs
 from support.job_outputs import bar, corpus
 from support.mcp_calls import with_client
 from support.measuring import memory_at_most
@@ -301,6 +302,91 @@ def test_an_output_may_grow_while_it_is_read(sweep: Path) -> None:
     assert all(run.loss == 2.5 for run in found if run.step)
 
 
+# Runs that are no longer in the table, and documents that changed.
+
+
+def remove_rows(experiment: Path, *runs: str) -> None:
+    file = experiment / "experiment_summary.md"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not any(f"_{run} |" in line for run in runs)))
+
+
+def test_started_runs_that_are_no_longer_in_the_table_are_listed(
+    sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(sweep, FIRST, 2)
+    output(sweep, FIRST, trained())
+    output(sweep, SECOND, OOM)
+    remove_rows(sweep, FIRST, SECOND, THIRD)
+    assert scaffold(sweep, sbatch=False).ok
+    result = status(Request(sweep))
+    assert [run.directory for run in result.runs] == [FOURTH]
+    assert [(run.directory, run.state, run.epochs_done) for run in result.former] == [
+        (FIRST, "finished", 2),
+        (SECOND, "failed", 0),
+    ], "a run that was not started is not listed"
+    assert result.counts == {"scaffolded": 1}
+    assert result.all_findings() == [], "nobody has to fix a run that was given up"
+    done, text = shown(sweep, capsys)
+    assert done == 0
+    lines = [line.split() for line in text.splitlines()]
+    title = next(number for number, line in enumerate(lines) if line[:2] == ["2", "runs"])
+    assert [line[:2] for line in lines[title + 1 : title + 3]] == [[FIRST, "finished"], [SECOND, "failed"]]
+    assert lines[title - 1][:2] == [FOURTH, "scaffolded"]
+    _, text = shown(sweep, capsys, "--json", "--only", f"{SECOND}*")
+    content = json.loads(text)
+    assert (content["runs"], [run["directory"] for run in content["former"]]) == ([], [SECOND])
+    assert refused(sweep, "--only", THIRD) == 2, "it was not started"
+    shutil.rmtree(sweep / SECOND)
+    assert [run.directory for run in status(Request(sweep)).former] == [FIRST], "its directory was removed"
+
+
+def test_a_former_run_that_still_trains_shows_its_problem(sweep: Path) -> None:
+    remove_rows(sweep, FIRST)
+    assert scaffold(sweep, sbatch=False).ok
+    output(sweep, FIRST, START + bar(1, 1, float("nan")) + bar(1, 2, float("nan")))
+    slurm_says(sweep, f"4711|RUNNING|10:00|59:00|None|{sweep / FIRST}")
+    (run,) = status(Request(sweep)).former
+    assert (run.state, run.cause and run.cause.code) == ("running", "job-nan-loss")
+    shutil.rmtree(sweep / FIRST)
+    assert [run.state for run in status(Request(sweep)).former] == ["running"], "its job uses a GPU all the same"
+
+
+def test_documents_that_changed_since_the_scaffold_are_named(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary, local = sweep / "experiment_summary.md", sweep / "claude.local.md"
+    assert status(Request(sweep)).changed_documents == ()
+    before = summary.read_text()
+    summary.write_text(before.replace("- **Epochs:** 2", "- **Epochs:** 3"))
+    result = status(Request(sweep))
+    assert result.changed_documents == (summary.name,)
+    _, text = shown(sweep, capsys)
+    (line,) = [line for line in text.splitlines() if summary.name in line]
+    assert absent(line, f"`scaffold-torchtune plan {sweep}`") == []
+    summary.write_text(before)
+    assert status(Request(sweep)).changed_documents == ()
+    local.write_text(local.read_text() + "\n- **Mail user:** ada@lab.org\n")
+    (sweep / "experiment_summary.yaml").write_text("experiment: {}\n")
+    assert status(Request(sweep)).changed_documents == (local.name, "experiment_summary.yaml")
+    summary.unlink()
+    local.unlink()
+    (sweep / "experiment_summary.yaml").unlink()
+    assert status(Request(sweep)).changed_documents == (summary.name,), "another claude.local.md may have been named"
+    assert status(Request(sweep)).counts == {"scaffolded": 4}, "the state of runs needs no documents"
+
+
+def test_a_summary_with_another_name_and_a_template_are_compared_too(tmp_path: Path) -> None:
+    experiment = make_experiment(tmp_path / "sweep")
+    summary = experiment / "experiment_summary.md"
+    other, template = experiment / "second.md", tmp_path / "own.yaml"
+    summary.rename(other)
+    template.write_text("seed: 3\n")
+    assert steps.scaffold(Request(other, template=template, sbatch=False)).ok
+    assert status(Request(experiment)).changed_documents == ()
+    template.write_text("seed: 4\n")
+    other.write_text(other.read_text() + "\n")
+    assert {*status(Request(experiment)).changed_documents} == {other.name, template.name}
+
+
 # The command and the resource.
 
 
@@ -335,6 +421,10 @@ def test_the_command_prints_json_and_lists_the_runs_that_are_asked_for(
     assert content["counts"] == {"scaffolded": 1, "failed": 1}
     assert content["runs"][0]["cause"]["code"] == "job-gpu-memory"
     assert "losses" not in content["runs"][0]
+    _, text = shown(sweep, capsys, "--json", "--only", "Llama-*_rank16*")
+    assert [run["directory"] for run in json.loads(text)["runs"]] == [THIRD, FOURTH], "a Run Name is a name too"
+    _, text = shown(sweep, capsys, "--start", "2", "--only", "Llama-*_rank16*")
+    assert {*RUNS} & {*text.split()} == {FOURTH}
     assert refused(sweep, "--only", "nothing*") == 2
     assert refused(sweep, "--watch") == 2
 

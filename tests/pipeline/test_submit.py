@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Refused, refuse
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, escape, refuse, shown
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.diagnosis import doctor
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
@@ -27,6 +29,7 @@ from support.sampling import spread
 from support.scaffolding import refusal, scaffold, validated
 from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.waiting import wait_until
+from support.wording import absent
 
 OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 
@@ -298,6 +301,31 @@ def test_a_directory_in_whose_name_slurm_fills_something_in_is_refused(
     assert slurm.submitted() == []
 
 
+@pytest.mark.parametrize("name", ["50%", "back\\slash"])
+def test_the_plan_and_the_verdict_warn_of_such_a_directory_once_with_the_same_fix(
+    name: str, tmp_path: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = tmp_path / name
+    experiment = make_experiment(parent / "sweep")
+    (warning,) = of_path(steps.plan(Request(experiment)).warnings)
+    assert (warning.severity, warning.file) == (Severity.WARNING, escape(str(experiment)))
+    assert absent(warning.fix, shown(name)) == []
+    assert main(["scaffold", str(experiment)]) == 0
+    assert capsys.readouterr().out.count("[unsafe-path]") == 1
+    assert of_path(steps.validate(Request(experiment)).findings) == [warning]
+    (refusal,) = refused(experiment).problems
+    assert (refusal.message, refusal.fix) == (warning.message, warning.fix)
+    (check,) = [check for check in doctor(Request(experiment), with_experiment=True).checks if check.fix == warning.fix]
+    assert check.state == "warning"
+    moved = parent.rename(tmp_path / "plain") / "sweep"
+    assert of_path(steps.validate(Request(moved)).findings) == [], "the fix works"
+    assert slurm.jobs() == []
+
+
+def of_path(found: Iterable[Finding]) -> list[Finding]:
+    return [each for each in found if each.code == "unsafe-path"]
+
+
 # SLURM that says no, says something else, or says nothing.
 
 
@@ -536,6 +564,91 @@ def test_what_cannot_be_seen_to_have_failed_is_submitted_again_only_by_name(
     result = submitted(experiment, failed=True)
     assert (result.outcome, [each.code for each in result.warnings]) == ("nothing", ["outcome-unseen"])
     assert submitted(experiment, failed=True, only=RUNS[0]).batches[0].runs == RUNS[:1]
+
+
+# The files of arrays that have ended.
+
+
+def accounting(slurm: StandInSlurm, experiment: Path, job: str, *states: str) -> None:
+    """Make sacct report the states of an array's tasks."""
+    lines = [f"{job}_{task}|{state}|1:00|59:00|1:0|{experiment}" for task, state in enumerate(states)]
+    slurm.hook("sacct", "cat <<'END'\n{}\nEND\nexit 0".format("\n".join(lines)))
+
+
+def arrays(experiment: Path) -> list[str]:
+    return sorted(path.name for path in (experiment / ".scaffold" / "arrays").iterdir())
+
+
+@pytest.fixture
+def ended(sweep: Path, slurm: StandInSlurm) -> tuple[Path, str]:
+    """An experiment and the token of its array, which has ended in the accounting and has left the queue."""
+    submitted(sweep)
+    accounting(slurm, sweep, "4711", "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED by 1000")
+    (slurm.folder / "jobs").write_text("")
+    return sweep, records(sweep)[0]["token"]
+
+
+def test_the_next_submission_removes_the_files_of_arrays_that_have_ended(
+    ended: tuple[Path, str], slurm: StandInSlurm
+) -> None:
+    sweep, token = ended
+    (sweep / ".scaffold" / "arrays" / token / "0.started").symlink_to("4711")
+    (sweep / ".scaffold" / "arrays" / token / "slurm-4800_0.out").write_text("was started by job 4711\n")
+    assert submitted(sweep).outcome == "nothing"
+    assert arrays(sweep) == [token], "a call that submits nothing writes nothing"
+    before = {run: everything(sweep / run) for run in RUNS}
+    result = submitted(sweep, failed=True)
+    assert [each.runs for each in result.batches] == [RUNS[1:]]
+    kept = records(sweep)
+    assert kept[0]["token"] == token, "the record of the jobs stays"
+    assert arrays(sweep) == [kept[1]["token"]]
+    assert {run: everything(sweep / run) for run in RUNS} == before
+    slurm.hook("sacct", "")
+
+
+def test_a_script_that_no_longer_belongs_to_an_array_is_removed_and_an_edited_one_stays(
+    ended: tuple[Path, str], slurm: StandInSlurm
+) -> None:
+    sweep, _ = ended
+    submitted(sweep, failed=True, only=RUNS[1])
+    assert not (sweep / "finetune_array.slurm").exists(), "its links are gone, so it could not even fail aloud"
+    assert arrays(sweep) == []
+    submitted(sweep, failed=True, only="rank16*")
+    accounting(slurm, sweep, "4713", "FAILED", "FAILED")
+    (slurm.folder / "jobs").write_text("")
+    script = sweep / "finetune_array.slurm"
+    script.write_text(script.read_text() + "# mine\n")
+    submitted(sweep, failed=True, only=RUNS[2])
+    assert (arrays(sweep), script.read_text().endswith("# mine\n")) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "case", ["running", "in the queue", "submitted by the user", "no accounting", "a file", "killed"]
+)
+def test_files_of_arrays_are_kept_while_they_may_be_needed(
+    case: str, ended: tuple[Path, str], slurm: StandInSlurm
+) -> None:
+    sweep, token = ended
+    (name,) = {one["name"] for one in records(sweep)}
+    jobs = slurm.folder / "jobs"
+    if case == "running":
+        accounting(slurm, sweep, "4711", "COMPLETED", "FAILED", "RUNNING", "FAILED")
+        jobs.write_text(f"{name}|4711_2|RUNNING|{sweep}\n")
+    elif case == "in the queue":  # SLURM may still requeue them
+        jobs.write_text("".join(f"{name}|4711_{task}|FAILED|{sweep}\n" for task in range(4)))
+    elif case == "submitted by the user":
+        jobs.write_text(f"{name}|4800_3|PENDING|{sweep}\n")
+    elif case == "no accounting":
+        slurm.hook("sacct", "exit 1")
+        (sweep / RUNS[1] / "slurm-4711_1.out").write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
+    elif case == "a file":
+        (sweep / ".scaffold" / "arrays" / token / "notes.txt").write_text("mine\n")
+    else:
+        accounting(slurm, sweep, "4711", "COMPLETED", "FAILED")  # the other tasks are not reported
+    before = everything(sweep / ".scaffold" / "arrays" / token)
+    result = submitted(sweep, failed=True, only=RUNS[1])
+    assert result.outcome == "submitted"
+    assert everything(sweep / ".scaffold" / "arrays" / token) == before
 
 
 # On a terminal.

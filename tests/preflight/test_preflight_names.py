@@ -1,13 +1,13 @@
-"""Names of runs that say another value than is planned."""
+"""Names of runs with a value that differs from the plan, and paths that SLURM cannot use."""
 
 from typing import Any
 
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.findings import Finding, escape
 from scaffold_torchtune.models import DiskState, PlannedRun
-from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight import check_plan, log_path_problem
 from support.documents import MODEL, planned, summary, table
 from support.plans import LINES, SUMMARY, plan_of, run_of
 from support.wording import absent
@@ -131,3 +131,27 @@ def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:
     (found,) = [each for each in check_plan(plan, DiskState(), {}) if each.code == "name-mismatch"]
     assert (found.field, found.expected, found.actual) == ("lora_rank", 8, 64)
     assert absent(found.message, "'rank8'", 64, "default") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "characters", "renamed"),
+    [
+        ("/lab/50%/sweep", ["'%'"], ["'50%'"]),
+        ("/lab/a%j/b\\c/sweep", ["'%'", "'\\\\'"], ["'a%j'", "'b\\\\c'"]),
+        ("/lab/a\tb", ["'\\t'"], ["'a\\tb'"]),
+    ],
+)
+def test_the_path_of_logs_has_no_character_that_slurm_interprets(
+    path: str, characters: list[str], renamed: list[str]
+) -> None:
+    found = log_path_problem(path)
+    assert found is not None
+    assert (found.code, found.severity, found.file) == ("unsafe-path", Severity.ERROR, escape(path))
+    assert absent(found.message, *characters) == []
+    assert absent(found.fix, *renamed) == []
+    assert "sweep" not in found.fix
+
+
+@pytest.mark.parametrize("path", ["/", "/lab/it's (a) sweep-1_é", "/lab/$HOME/~/{a}#b"])
+def test_other_paths_are_no_problem_for_logs(path: str) -> None:
+    assert log_path_problem(path) is None

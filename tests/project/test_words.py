@@ -44,6 +44,16 @@ def test_the_check_accepts_plain_texts_and_the_term_base(tmp_path: Path, capsys:
     assert found(tmp_path, capsys) == []
 
 
+def test_strings_of_tests_are_input_and_their_docstrings_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "support.py"
+    file.write_text('\n"""Return what came of it."""\nx = "the user is told it"\n')
+    assert found(file, capsys) == ["2", "3"]
+    monkeypatch.setitem(CHECK["texts"].__globals__, "_TESTS", tmp_path)
+    assert found(file, capsys) == ["2"]
+
+
 def test_the_check_fails_if_it_reads_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found(tmp_path, capsys) == []
     assert CHECK["main"]([str(tmp_path)]) == 1

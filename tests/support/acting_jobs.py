@@ -1,4 +1,4 @@
-"""Stand-ins for what a job of a run calls on a compute node: conda, module, and a `tune` that does as it is told."""
+"""Stand-ins for the programs that a job calls on a compute node: conda, module, and a `tune` that acts on request."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ echo "training $run as $SLURM_JOB_NAME"
 
 
 class ActingJobs:
-    """A folder of programs, and of what runs are to do: `acts` writes a piece of shell for a run."""
+    """A directory of programs, and of the actions of runs: `acts` writes a piece of shell for a run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,19 +32,19 @@ class ActingJobs:
         (folder / "calls").write_text("")
 
     def variables(self, path: str) -> dict[str, str]:
-        """What jobs need in their environment, before those programs that are on a path."""
+        """Return the variables that jobs need in their environment, before the programs that are on PATH."""
         return {"PATH": f"{self.programs}{os.pathsep}{path}", "ACTS": str(self.folder)}
 
     def acts(self, run: str, text: str) -> None:
-        """Let a run do something."""
+        """Define the action of a run, as a piece of shell."""
         (self.folder / run).write_text(text)
 
     def began(self) -> list[str]:
-        """The runs whose training has begun, in order, each as often as it has."""
+        """Return the runs that have started training, in order, once for each time."""
         return [line.split()[2] for line in self._lines() if line.startswith("begins")]
 
     def most_at_once(self) -> int:
-        """How many trainings ran at once, of those whose end was written down: who is killed writes nothing."""
+        """Return the maximum number of simultaneous trainings, of those that recorded their end: killed ones do not."""
         lines = [line.split() for line in self._lines()]
         ended = {run for what, _, run in lines if what == "ends"}
         changes = sorted((float(time), 1 if what == "begins" else -1) for what, time, run in lines if run in ended)

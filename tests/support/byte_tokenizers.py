@@ -1,6 +1,7 @@
-"""Files of tokenizers in which each byte is a token, so that tokens can be counted by hand.
+"""Files of tokenizers in which each byte is a token, so that the expected counts are easy to compute.
 
-Those of sentencepiece have one token more, a space: Mistral's and Phi-3's put one before each text, as real ones do.
+Those of sentencepiece have one additional token, a space: Mistral's and Phi-3's put one before each text, as real ones
+do.
 """
 
 import base64
@@ -15,7 +16,7 @@ MODELS = {
     "gemma": "gemma-2-2b-it",
     "phi3": "Phi-3-mini-4k-instruct",
 }
-"""A model of each tokenizer."""
+"""A model for each tokenizer."""
 
 
 def write_tokenizers(folder: Path) -> Path:
@@ -32,13 +33,13 @@ def write_tokenizers(folder: Path) -> Path:
 
 
 def tiktoken_file(*more: bytes) -> bytes:
-    """Return a file of tiktoken with the single bytes and more tokens."""
+    """Return a file of tiktoken with the single bytes and some additional tokens."""
     tokens = [*(bytes([byte]) for byte in range(256)), *more]
     return b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
 
 
 def sentencepiece_file(*, prefix: bool) -> bytes:
-    """Return a model of sentencepiece (its sentencepiece_model.proto): BPE that falls back to bytes, without merges."""
+    """Return a model of sentencepiece: BPE that falls back to bytes, without merges (sentencepiece_model.proto)."""
     unknown, control, normal, byte = 2, 3, 1, 6
     kinds = [("<unk>", unknown), ("<s>", control), ("</s>", control), *((f"<0x{n:02X}>", byte) for n in range(256))]
     pieces = b"".join(

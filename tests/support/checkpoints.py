@@ -1,4 +1,4 @@
-"""Makes the directory of a base model: true headers of safetensors files over holes, and what lies beside them."""
+"""Create the directory of a base model: real headers of safetensors files over holes, and the other files."""
 
 import json
 import math
@@ -18,9 +18,9 @@ def facts_of(model: str) -> ModelFacts:
 
 
 def make_checkpoint(directory: Path, model: str, files: int = 1, changes: Shapes | None = None) -> Path:
-    """The directory as Hugging Face publishes the model, in bf16, with its tensors dealt out to some files.
+    """Create the directory as Hugging Face publishes the model, in bf16, with its tensors spread over some files.
 
-    `changes` gives tensors another shape, or adds them. The weights are holes: they take no room on disk.
+    `changes` gives tensors another shape, or adds them. The weights are holes, which use no disk space.
     """
     directory.mkdir(parents=True)
     shapes = dict(facts_of(model).tensors()) | dict(changes or {})

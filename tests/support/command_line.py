@@ -1,4 +1,4 @@
-"""Runs the command, and reads its answer."""
+"""Run the command, and read its answer."""
 
 import json
 import os
@@ -16,20 +16,20 @@ from support.waiting import PATIENCE
 
 
 def command(*arguments: str | Path, **given: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+    """Run the command in a separate process."""
     line = [sys.executable, "-m", "scaffold_torchtune", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE, **given)
 
 
 def _heed_signals() -> None:
-    """Undo what a child inherits of tests that run in the background: interrupts and hang-ups may be ignored there."""
+    """Restore default signal handlers: children of tests that run in the background ignore interrupts and hang-ups."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @contextmanager
 def started(*arguments: str | Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-    """Start the command in a process of its own, which heeds signals and is killed at the latest in the end."""
+    """Start the command in a separate process, which handles signals; it is killed at the end if it still runs."""
     with subprocess.Popen(
         [sys.executable, "-m", "scaffold_torchtune", *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ def started(*arguments: str | Path, **variables: str) -> Iterator["subprocess.Po
 
 
 def answer(capsys: pytest.CaptureFixture[str]) -> Any:
-    """The one JSON document on stdout; nothing on stderr."""
+    """Return the one JSON document on stdout; stderr must be empty."""
     out, error = capsys.readouterr()
     assert error == ""
     return json.loads(out)

@@ -1,4 +1,4 @@
-"""Files that were damaged, or written by somebody who means no good."""
+"""Files that are damaged, or written with bad intent."""
 
 import math
 import random
@@ -13,7 +13,7 @@ HOSTILE: list[Any] = [
 
 
 def mutated(of: Any, choose: random.Random) -> Any:
-    """JSON data with a value put in the place of one, taken away or added somewhere."""
+    """Return JSON data with one value replaced, removed or added."""
     if choose.random() < 0.25 or not isinstance(of, dict | list) or not of:
         return choose.choice(HOSTILE)
     key: Any = choose.choice(list(of) if isinstance(of, dict) else range(len(of)))
@@ -31,7 +31,7 @@ def mutated(of: Any, choose: random.Random) -> Any:
 
 
 def flipped(data: bytes, choose: random.Random) -> bytes:
-    """Bytes of which some are others, cut off, or doubled."""
+    """Return bytes with some of them changed, cut off, or doubled."""
     changed = bytearray(data)
     for _ in range(choose.randint(1, 4)):
         changed[choose.randrange(len(changed))] = choose.randrange(256)

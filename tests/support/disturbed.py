@@ -1,4 +1,4 @@
-"""Scaffolds that may be disturbed: where they begin, what must hold whatever happens, and how the next one ends."""
+"""Scaffolds that may be disturbed: their start, conditions that must always hold, and the result of the next one."""
 
 import json
 import os
@@ -26,22 +26,22 @@ TRIO: Final = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")
 """The files of a run; with the last one it looks ready."""
 
 _ENTRY: Final = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] [A-Z_]+\n(?:(?:Details|Result|Duration): [^\n]+\n)*\n")
-_NO_PATHS: Final = ("pipe:", "anon_inode:", "/proc/self/fd/")  # the last is what a descriptor was opened for
+_NO_PATHS: Final = ("pipe:", "anon_inode:", "/proc/self/fd/")  # the last one is the purpose of a descriptor
 _READERS: Final[dict[str, Callable[[bytes], object]]] = {
     "plan.json": read_plan,
     "progress.json": LogState.model_validate_json,
     "jobs.json": Submissions.model_validate_json,
     "runs/*.json": Record.model_validate_json,
 }
-"""The reader of each file of the state: none of them is ever half-written."""
+"""The reader of each state file: no state file is ever half-written."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command that may be disturbed, and what is done before it; EXPERIMENT and SCRIPT stand for paths.
+    """A command that may be disturbed, and the actions before it; EXPERIMENT and SCRIPT are placeholders for paths.
 
-    `in_worker`: the faults come in the thread in which scripts run, not in the first. `frozen` are runs that were
-    started: no file of theirs may become another one. `submits`: it hands the runs to a stand-in for SLURM.
+    `in_worker`: the faults occur in the thread in which scripts run, not in the first. `frozen` are started runs:
+    their files must not be replaced. `submits`: the command submits the runs to a stand-in for SLURM.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Scenario:
 
 
 class Ground:
-    """The experiment of a scenario, amid what is not its own; `restore` puts it back to where the command begins."""
+    """The experiment of a scenario, surrounded by other files; `restore` resets it to its state before the command."""
 
     def __init__(self, directory: Path, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -86,13 +86,13 @@ class Ground:
 
     @property
     def line(self) -> list[str]:
-        """The command's arguments."""
+        """Return the arguments of the command."""
         names = {"EXPERIMENT": str(self.experiment), "SCRIPT": str(self.script)}
         return [names.get(word, word) for word in self.scenario.line]
 
     @property
     def others(self) -> list[list[str]]:
-        """Commands that read beside it: what would become of the runs, whether all is well, and the verdict."""
+        """Return commands that read at the same time: `plan`, a dry run of `scaffold`, `doctor` and `validate`."""
         line, options = self.line, [word for word in self.line if word in {"--started", "--setup-script"}]
         given = [part for option in options for part in (option, line[line.index(option) + 1])]
         name = str(self.experiment)
@@ -103,7 +103,7 @@ class Ground:
         return self.directory / "streams"
 
     def work(self, *arguments: str) -> Callable[[], int]:
-        """Return the command, or another one, as work for a fork: where the scenario submits, SLURM is there."""
+        """Return the command, or another one, as work for a fork; SLURM is present if the scenario submits."""
         do, variables = command(*(arguments or self.line)), self.slurm.variables if self.slurm else {}
 
         def work() -> int:
@@ -114,11 +114,11 @@ class Ground:
         return work
 
     def run(self, *arguments: str) -> Ended:
-        """Run the command undisturbed, or another one."""
+        """Run the command, or another one, undisturbed."""
         return in_fork(self.work(*arguments), self.streams)
 
     def restore(self) -> None:
-        """Put the experiment back to where the command begins."""
+        """Reset the experiment to its state before the command."""
         shutil.rmtree(self.experiment)
         shutil.copytree(self._kept, self.experiment)
         if self.slurm:
@@ -126,21 +126,24 @@ class Ground:
         self._started = self._of_started()
 
     def is_inside(self, path: str) -> bool:
-        """Whether a call may change a path: below the experiment, a temporary file, a stream, or by a descriptor."""
+        """Return whether a call may change a path: in the experiment, a temporary file, a stream, a descriptor."""
         places = (self.experiment, self.directory / "tmp", f"{self.streams}.out", f"{self.streams}.err", "/dev/null")
         return any(path == str(place) or path.startswith((f"{place}/", *_NO_PATHS)) for place in places)
 
     def _around(self) -> dict[str, Kept]:
-        """All that is not the experiment's own."""
+        """Return everything that does not belong to the experiment."""
         found = everything(self.place)
         return {path: kept for path, kept in found.items() if path != "." and not path.startswith("sweep")}
 
     def _of_started(self) -> dict[str, object]:
-        """Each file of the runs that were started, with its inode and times."""
+        """Return each file of the started runs, with its inode and times."""
         return {run: everything(self.experiment / run) for run in self.scenario.frozen}
 
     def wrong(self, ended: Ended, *, is_alone: bool = True) -> Iterator[str]:
-        """What must never be, however the command ended. Of several at once one may be refused after another's end."""
+        """Yield violated conditions after any end of the command.
+
+        Of several commands at once, one may be refused later.
+        """
         yield from self.unsafe(ended)
         yield from self.torn()
         yield from self.lost()
@@ -154,9 +157,9 @@ class Ground:
             yield f"status 0, and the log is not closed: {found}"
 
     def _wrong_jobs(self, slurm: StandInSlurm, *, is_whole: bool, is_alone: bool) -> Iterator[str]:
-        """What is wrong with the jobs: each run has one that may start, at most, and one that is recorded and logged.
+        """Yield problems of the jobs: each run has at most one that may start, and one that is recorded and logged.
 
-        Who is killed while sbatch is at work may leave one that is held besides, and never starts.
+        A process that is killed while sbatch works may leave an additional held job, which never starts.
         """
         file = self.experiment / ".scaffold" / "jobs.json"
         kept = Submissions.model_validate_json(file.read_bytes()).submissions if file.exists() else ()
@@ -176,11 +179,11 @@ class Ground:
 
     @property
     def runs(self) -> list[str]:
-        """The run directories."""
+        """Return the run directories."""
         return sorted({path.partition("/")[0] for path in self.wanted})
 
     def wrong_of(self, ended: Ended, line: list[str]) -> Iterator[str]:
-        """What must never be, however one of several commands at once ended; who only looks has made nothing."""
+        """Yield violated conditions after any end of one of several commands at once; readers create nothing."""
         if line == self.line:
             yield from self.wrong(ended, is_alone=False)
         else:
@@ -189,7 +192,7 @@ class Ground:
             yield from self.lost()
 
     def unsafe(self, ended: Ended) -> Iterator[str]:
-        """What no command may do, whatever it was given and wherever it was stopped."""
+        """Yield actions that no command may do, for any input and any stop."""
         if "Traceback" in ended.out + ended.err:
             yield f"a traceback: {(ended.out + ended.err)[-2000:]}"
         if ended.status not in {0, 1, 2, -9}:
@@ -208,12 +211,12 @@ class Ground:
             yield f"the log is torn: {_ENTRY.sub('', log(self.experiment))[:200]!r}"
 
     def changed_though_refused(self, ended: Ended) -> Iterator[str]:
-        """What a refusal, which says that nothing was changed, has changed all the same."""
+        """Yield changes by a refused command, which reports that nothing was changed."""
         if ended.status == _REFUSED and outputs(self.experiment) != self.began:
             yield "refused, and something was changed"
 
     def torn(self) -> Iterator[str]:
-        """What is half-written, or mixed of two generations."""
+        """Yield files that are half-written, or of two generations."""
         there = outputs(self.experiment)
         for path, data in there.items():
             if data not in {self.began.get(path), self.wanted.get(path)}:
@@ -233,7 +236,7 @@ class Ground:
                     yield f"{file.name} cannot be read: {error}"
 
     def lost(self) -> Iterator[str]:
-        """What lay in a run, and now lies neither there nor in the history; what is in the history and should not."""
+        """Yield files of a run that are now neither there nor in the history, and wrong files in the history."""
         there, told = outputs(self.experiment), versions(self.experiment)
         known = {(version.run, name, data) for version in told for name, data in version.files}
         for path, data in self.began.items():
@@ -248,7 +251,7 @@ class Ground:
                 yield f"the history of {version.run} has what it should not: {version}"
 
     def unlike(self) -> Iterator[str]:
-        """What is not as an undisturbed command leaves it, where it came to its end."""
+        """Yield differences from the result of an undisturbed command that ended by itself."""
         told = versions(self.experiment)
         if told != self._versions:
             yield f"the history is another: {told - self._versions} more, {self._versions - told} less"
@@ -256,9 +259,9 @@ class Ground:
             yield "the plan is another"
 
     def wrong_again(self, *, thrice: bool = True, is_alone: bool = True) -> Iterator[str]:
-        """What is wrong when the command is run again, and once more after that: that changes nothing."""
+        """Yield problems of a repeated command, and of one more repetition, which must change nothing."""
         again = self.run()
-        # where nothing was left to do, what another was refused after the verdict stands last
+        # if nothing was left to do, the refusal of another command may be the last entry after the verdict
         yield from self.wrong(again, is_alone=is_alone)
         if again.status != 0:
             yield f"run again: status {again.status}: {again.err[-500:]}"
@@ -278,7 +281,7 @@ class Ground:
 
 
 class Version(NamedTuple):
-    """A version in the history of a run: its reason with what changed, and its files; when it was made is left out."""
+    """A version in the history of a run: its reason with the changes, and its files, without its time."""
 
     run: str
     reason: str
@@ -286,7 +289,7 @@ class Version(NamedTuple):
 
 
 def versions(experiment: Path) -> Counter[Version]:
-    """The versions in the history; one without a reason, or that is no version, has none."""
+    """Return the versions in the history; an incomplete version has no reason."""
     found: Counter[Version] = Counter()
     for folder in (experiment / ".scaffold" / "history").glob("*/*"):
         files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())} if folder.is_dir() else {}
@@ -297,17 +300,17 @@ def versions(experiment: Path) -> Counter[Version]:
 
 
 def frozen_plan(experiment: Path) -> str:
-    """The id of the plan that was frozen."""
+    """Return the id of the frozen plan."""
     return read_plan((experiment / ".scaffold" / "plan.json").read_bytes()).id
 
 
 def scaffolded(ground: Ground) -> None:
-    """Scaffold as the scenario's own command does."""
+    """Scaffold with the options of the scenario's command."""
     assert ground.run().status == 0
 
 
 def ready(ground: Ground) -> None:
-    """Scaffold what is to be submitted."""
+    """Scaffold the runs that are to be submitted."""
     assert ground.run("scaffold", str(ground.experiment), "--no-sbatch").status == 0
 
 
@@ -317,7 +320,7 @@ def with_other_documents(ground: Ground) -> None:
 
 
 def reported(ground: Ground) -> None:
-    """Ask for the page, which scaffolds renew from then on."""
+    """Write the page, which later scaffolds update."""
     assert ground.run("report", str(ground.experiment)).status == 0
 
 
@@ -331,7 +334,7 @@ _FIRST, _SECOND = "lr1e-5", "lr5e-5"
 
 
 def trained(ground: Ground) -> None:
-    """Leave what two jobs of the first run leave: what they printed, and their results."""
+    """Create the files that two jobs of the first run leave: their output and their results."""
     for job in (4711, 4712):
         (ground.experiment / _FIRST / f"slurm-{job}.out").write_text(f"training {job}\n")
     results = ground.place / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{_FIRST}"
@@ -340,7 +343,7 @@ def trained(ground: Ground) -> None:
 
 
 def moved(ground: Ground) -> None:
-    """Move the results away, as a refusal says it."""
+    """Move the results away, as the fix of a refusal says."""
     folder = ground.place / "outputs" / "cap_4L_lora_lr_sweep"
     (folder / f"ck-out-{_FIRST}").rename(folder / f"ck-out-{_FIRST}.old")
 
@@ -365,7 +368,7 @@ def wider(ground: Ground) -> None:
 
 
 def shrunk(ground: Ground) -> None:
-    """Remove the rows of the run that was trained and of the second one, and scaffold: both are dropped."""
+    """Remove the rows of the trained run and of the second one, and scaffold."""
     grown(ground)
     scaffolded(ground)
     trained(ground)
@@ -409,4 +412,4 @@ SCENARIOS: Final = (
     Scenario("submitted", ("submit", "EXPERIMENT", "--yes"), (ready,), submits=True),
     Scenario("submitted, each", ("submit", "EXPERIMENT", "--yes", "--no-array"), (ready,), submits=True),
 )
-"""A command is a row here."""
+"""The scenarios; a new command is a new row."""

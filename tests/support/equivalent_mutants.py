@@ -1,8 +1,8 @@
-"""What looks like sabotage and is none: mutants that do the same as the code, each with the reason."""
+"""Mutants that are equivalent to the code, each with the reason."""
 
 from typing import Final
 
-# ruff: noqa: E501 - changes stand as they are told
+# ruff: noqa: E501 - changes are listed as the campaign prints them
 
 EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
     (
@@ -156,4 +156,4 @@ EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
         "name in _LONG or len(matches) != 1 -> len(matches) != 1",
     ): "one match is the name itself",
 }
-"""The reason, by file, the function or class in which it is, and change."""
+"""The reason, by file, function or class, and change."""

@@ -1,7 +1,7 @@
-"""The two documents of the example, with a line less or more where a test asks for it."""
+"""The two documents of the example, with lines removed or added on request."""
 
 EXAMPLE_DIRECTORY = "/scratch/gpfs/LAB/ada/cap_4L_lora_lr_sweep"
-"""Where the summary says that the example lies."""
+"""The directory of the example, as its summary gives it."""
 
 EXAMPLE_SUMMARY = """\
 # cap_4L_lora_lr_sweep
@@ -108,12 +108,12 @@ module load anaconda3/2025.6
 
 
 def without(*starts: str, text: str = EXAMPLE_SUMMARY) -> str:
-    """The text without the lines that start so."""
+    """Return the text without the lines with a prefix."""
     kept = [line for line in text.splitlines(keepends=True) if not line.startswith(starts)]
     assert len(kept) < len(text.splitlines())
     return "".join(kept)
 
 
 def with_training(line: str) -> str:
-    """The summary with a further line in Configuration."""
+    """Return the summary with an additional line in Configuration."""
     return EXAMPLE_SUMMARY.replace("- **Epochs:** 2\n", f"- **Epochs:** 2\n{line}\n")

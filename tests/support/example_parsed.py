@@ -1,4 +1,4 @@
-"""The example as parse must read it, written out by hand."""
+"""The expected result of parsing the example, independent of the parser."""
 
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.models import Dataset, Experiment, ModelPath, Run, Setting, Source, SourceKind

@@ -1,4 +1,4 @@
-"""Makes a small experiment on disk, and looks at what a scaffold left there."""
+"""Create a small experiment on disk, and read the files that a scaffold left in it."""
 
 import json
 import stat
@@ -9,16 +9,16 @@ from pathlib import Path
 from support.example import EXAMPLE_DIRECTORY, EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 
 SUMMARY = EXAMPLE_SUMMARY.replace(EXAMPLE_DIRECTORY, "EXPERIMENT")
-"""The example's summary; `EXPERIMENT` stands for the directory that the experiment is made in."""
+"""The example's summary; `EXPERIMENT` is a placeholder for the directory of the experiment."""
 
 DATA = {
     split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}] * rows
     for split, rows in {"train": 120, "validation": 15, "test": 15}.items()
 }
-"""As many samples as the example's summary says."""
+"""As many samples as the example's summary gives."""
 
 RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
-"""The run directories of the experiment as it is made without arguments, in the plan's order."""
+"""The run directories of the experiment if it is made without arguments, in the plan's order."""
 
 ACTIONS = [
     "SCAFFOLD_TORCHTUNE_START",
@@ -29,17 +29,17 @@ ACTIONS = [
     "VALIDATE_PARAMETERS",
     "SCAFFOLD_TORCHTUNE_COMPLETE",
 ]
-"""The actions that the log of one whole scaffold tells, in order."""
+"""The actions in the log after one complete scaffold, in order."""
 
 AGAIN = [*ACTIONS[:2], "CHANGES", *ACTIONS[2:]]
-"""Those of a scaffold after the documents have changed."""
+"""The actions of a scaffold after the documents have changed."""
 
 FILES = ("finetune.slurm", "finetune.yaml", "setup_finetune.yaml")
 
 Kept = tuple[int, int, int, bytes | str]
 
 TO_RECIPES = {"| LoRA Rank |": "| Recipe |", " | 8 | ": " | LoRA | ", " | 16 | ": " | full | "}
-"""Replaces the ranks of the example by LoRA and full fine-tuning."""
+"""Replacements of the ranks of the example by LoRA and full fine-tuning."""
 
 
 def make_experiment(
@@ -52,8 +52,9 @@ def make_experiment(
 ) -> Path:
     """Write experiment_summary.md, claude.local.md and data/words.json into a new directory, and return it.
 
-    A document that is None is not written. `replace` changes texts in both documents; lines that hold one of the
-    texts of `without` are left out of both. Each of them must occur. `EXPERIMENT` stands for the directory.
+    A document that is None is not written. `replace` changes texts in both documents; lines with one of the texts
+    of `without` are removed from both. Each of these texts must occur. `EXPERIMENT` is a placeholder for the
+    directory.
     """
     directory.mkdir(parents=True)
     texts = {"experiment_summary.md": summary, "claude.local.md": local}
@@ -75,7 +76,7 @@ def make_experiment(
 
 
 def many_runs(folder: Path, runs: int) -> Path:
-    """The example with so many runs."""
+    """Return the example with a number of runs."""
     experiment = make_experiment(folder / "many", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
     summary = experiment / "experiment_summary.md"
     (line,) = [line for line in summary.read_text().splitlines(keepends=True) if "_rank8_lr1e-5" in line]
@@ -92,20 +93,20 @@ def change(file: Path, old: str, new: str) -> None:
 
 
 def run_directories(experiment: Path) -> list[str]:
-    """The directories of an experiment that are not its data or our state."""
+    """Return the directories of an experiment except for its data and the state."""
     return sorted(
         path.name for path in experiment.iterdir() if path.is_dir() and path.name not in {"data", ".scaffold"}
     )
 
 
 def outputs(experiment: Path) -> dict[str, bytes]:
-    """The bytes of every file in the run directories, by relative path."""
+    """Return the bytes of every file in the run directories, by relative path."""
     found = (path for name in run_directories(experiment) for path in (experiment / name).rglob("*") if path.is_file())
     return {str(path.relative_to(experiment)): path.read_bytes() for path in found}
 
 
 def everything(directory: Path) -> dict[str, Kept]:
-    """What lies below a directory, itself included: inode, mtime, mode, and bytes or the target of a link."""
+    """Return inode, mtime, mode, and bytes or link target of everything in a directory, and of the directory itself."""
     found: dict[str, Kept] = {}
     for path in [directory, *sorted(directory.rglob("*"))]:
         status = path.lstat()
@@ -119,19 +120,19 @@ def everything(directory: Path) -> dict[str, Kept]:
 
 
 def log(experiment: Path) -> str:
-    """The text of scaffold.log; empty where it is not there."""
+    """Return the text of scaffold.log; empty if it is missing."""
     file = experiment / "scaffold.log"
     return file.read_text() if file.exists() else ""
 
 
 def actions(experiment: Path) -> list[str]:
-    """The actions of the log's entries, in order; remarks, which can stand anywhere among them, are left out."""
+    """Return the actions of the log's entries in order, without remarks, which may be anywhere among them."""
     found = [line.partition("] ")[2] for line in log(experiment).splitlines() if line.startswith("[")]
     return [action for action in found if action not in {"INFO", "WARNING"}]
 
 
 class Clock:
-    """A clock that starts at one instant and goes on by a second and a quarter each time that it is read."""
+    """A clock that starts at one instant and advances by a second and a quarter at each reading."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -142,7 +143,7 @@ class Clock:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and only waits to be reaped does not."""
+    """Return whether a process runs; one that has ended and is not reaped yet does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

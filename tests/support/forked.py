@@ -1,4 +1,4 @@
-"""Runs code of a test in a child of this process, which the test may let be killed."""
+"""Run code of a test in a child of this process, which the test may cause to be killed."""
 
 import os
 import warnings
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Do something in a process of its own, whose status is 0 where nothing was raised, and return its number."""
+    """Run a function in a separate process, which ends with 0 if it raises nothing; return the process's number."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child of a process with threads only runs our code
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child of a process with threads only runs this code
         pid = os.fork()
     if pid == 0:
         status = 1
@@ -21,5 +21,5 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def was_killed(work: Callable[[], object]) -> bool:
-    """Do something in a process of its own, and return whether a signal ended it."""
+    """Run a function in a separate process, and return whether a signal ended it."""
     return os.WIFSIGNALED(os.waitpid(forked(work), 0)[1])

@@ -1,6 +1,6 @@
-"""The command in a fork of this process, which has imported all that it needs: many trials in little time.
+"""The command in a fork of this process, which has imported everything that it needs: many trials in little time.
 
-What it prints goes to files, and how it ends is seen as a shell would see it.
+Its output goes to files, and its end is observed as a shell observes it.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from scaffold_torchtune.cli import main
 from support.measuring import megabytes_of
 
 _KILOBYTE: Final = 1024
-_FRESH: Final = 60.0  # MB that a process has which has imported the command: what pytest has beyond is not its own
-_UNCAUGHT: Final = 1  # as Python's own status
+_FRESH: Final = 60.0  # MB of a process that has imported the command: pytest's additional memory is not its own
+_UNCAUGHT: Final = 1  # as Python itself does
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How it ended: the status (negative: the signal), what it printed, and the most memory that it had, in MB."""
+    """The end of the command: status (negative: a signal), output, and peak memory in MB."""
 
     status: int
     out: str
@@ -33,9 +33,10 @@ class Ended:
 
 
 class Forked:
-    """A fork that does its work as soon as it may: `release` lets it begin.
+    """A fork that waits with its work until `release`.
 
-    `thread` is the thread that may be traced: the first, or where `in_worker` the first that the work starts.
+    `thread` is the thread that may be traced: the first one, or with `in_worker` the first one that the work
+    starts.
     """
 
     def __init__(self, work: Callable[[], int], streams: Path, *, in_worker: bool = False) -> None:
@@ -53,11 +54,11 @@ class Forked:
         os.close(tell)
         os.close(waits)
         self._go, self._told = go, told
-        # the one that ends before it starts a thread has none
+        # a fork that ends before it starts a thread has none
         self.thread = int(os.read(told, 32) or b"0")
 
     def release(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._go, b"x")
 
@@ -72,19 +73,19 @@ class Forked:
 
 
 def in_fork(work: Callable[[], int], streams: Path) -> Ended:
-    """Do some work in a fork, and return how it ended."""
+    """Do some work in a fork, and return its end."""
     process = Forked(work, streams)
     process.release()
     return process.wait()
 
 
 def command(*arguments: str | Path) -> Callable[[], int]:
-    """The command as work."""
+    """Return the command as work."""
     return lambda: main([str(argument) for argument in arguments])
 
 
 def _become(work: Callable[[], int], streams: Path, tell: int, waits: int, *, in_worker: bool) -> None:
-    """Do the work in place of this process, and end with its status as Python would."""
+    """Do the work instead of this process, and end with its status as Python would."""
     status = _UNCAUGHT
     try:
         for heeded in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -124,7 +125,7 @@ def _become(work: Callable[[], int], streams: Path, tell: int, waits: int, *, in
 
 
 def _before_the_first_thread(wait: Callable[[], None]) -> None:
-    """Let the first thread that is started wait before it runs."""
+    """Make the first thread that is started wait before it runs."""
     run: Callable[..., Any] = threading.Thread.run
     is_first = [True]
 
@@ -139,7 +140,7 @@ def _before_the_first_thread(wait: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def variables(**given: str) -> Iterator[None]:
-    """Set variables of the environment for a while."""
+    """Set variables of the environment temporarily."""
     before = dict(os.environ)
     os.environ.update(given)
     try:

@@ -1,6 +1,6 @@
-"""Holds what was made to the files below golden/.
+"""Compare results with the files in golden/.
 
-`make golden` writes them anew: look at the difference before you commit it.
+`make golden` generates them again: review the diff before you commit it.
 """
 
 import os
@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def golden(folder: str, made: Mapping[str, str]) -> dict[str, str]:
-    """The golden files of a folder by name. Where `UPDATE_GOLDEN` is set, what was made becomes them first."""
+    """Return the golden files of a folder by name; if `UPDATE_GOLDEN` is set, the results replace them first."""
     if os.environ.get("UPDATE_GOLDEN"):
         (GOLDEN / folder).mkdir(parents=True, exist_ok=True)
         for name, text in made.items():

@@ -1,4 +1,4 @@
-"""A planned run and good files of it: finetune.yaml and finetune.slurm are written by hand, by no code of ours."""
+"""A planned run and its correct files: finetune.yaml and finetune.slurm, independent of the code of the project."""
 
 from collections.abc import Mapping
 
@@ -131,7 +131,7 @@ tune run lora_finetune_single_device \\
     --config finetune.yaml
 """
 
-# What a script of another kind writes: more keys, its own lines, a long way to say the same.
+# The files of another script: more keys, its own lines, a longer notation of the same values.
 EXTERNAL_CONFIG = (
     GOOD_CONFIG.replace("  train_on_input: false\n", "  train_on_input: false\n  split: train\n")
     .replace("  packed: false\n", "")

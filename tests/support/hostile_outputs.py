@@ -1,4 +1,4 @@
-"""What may lie in an output directory and beside a run's files that no training of ours left there."""
+"""Files in an output directory and in a run directory that no training of this project left there."""
 
 import os
 import random
@@ -28,7 +28,7 @@ JOB_OUTPUTS: Final[tuple[bytes, ...]] = (
     b"slurm-$(touch x).out",
     b"slurm-1;scancel 2.out", b"SLURM-1.out", b"slurm-00000000000000001.out",
 )  # fmt: skip
-"""Names of what jobs print."""
+"""Names of the output files of jobs."""
 
 VALUES: Final = (
     "${oc.env:HOME}", "${epochs}", "${a}", "${a.b}${a.b}", "1" + ":1" * 3_000, "9" * 5_000, "0x" + "f" * 5_000, "1e999",
@@ -46,7 +46,7 @@ _KINDS: Final[tuple[tuple[str, int], ...]] = (
 
 
 def make(path: bytes, kind: str, data: bytes = b"x\n") -> None:
-    """Make something of a kind."""
+    """Create a file or a directory of a kind."""
     if kind == "directory":
         os.mkdir(path)  # noqa: PTH102 - bytes
     elif kind == "FIFO":
@@ -65,7 +65,7 @@ def make(path: bytes, kind: str, data: bytes = b"x\n") -> None:
 
 
 def config(whole: bytes, choose: random.Random) -> bytes:
-    """A torchtune_config.yaml with a value in the place of one, edited without care, or with other bytes."""
+    """Return a torchtune_config.yaml with one value replaced, with careless edits, or with other bytes."""
     act = choose.random()
     if act < 0.2:
         return flipped(whole, choose)
@@ -81,19 +81,19 @@ def config(whole: bytes, choose: random.Random) -> bytes:
 
 
 def kind_of(choose: random.Random) -> str:
-    """A kind of thing, files and directories more often than others."""
+    """Return a kind of entry; files and directories are more frequent than others."""
     kinds, weights = zip(*_KINDS, strict=True)
     return str(choose.choices(kinds, weights)[0])
 
 
 def fill(folder: Path, names: tuple[bytes, ...], choose: random.Random) -> None:
-    """Put things of some of the names into a directory."""
+    """Create entries with some of the names in a directory."""
     for name in sorted({choose.choice(names) for _ in range(choose.randint(0, 6))}):
         make(os.fsencode(folder) + b"/" + name, kind_of(choose))
 
 
 def output_directory(folder: Path, whole: bytes, choose: random.Random) -> None:
-    """Make an output directory anew, in which a training may have left something, or what looks like it."""
+    """Create an output directory again, with the results of a training, or with similar files."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

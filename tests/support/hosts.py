@@ -1,4 +1,4 @@
-"""Starts the product as hosts do: from an installed copy, by the command that they were given, over real pipes."""
+"""Start the product as hosts do: from an installed copy, by the configured command, over real pipes."""
 
 import json
 import os
@@ -26,30 +26,30 @@ QUIET = {
     "UV_PYTHON_DOWNLOADS": "never",
 }
 _KEPT = re.compile(r"LANG|TERM|TMPDIR|(UV|PIP|SSL|npm_config)_.*|.*_proxy", re.IGNORECASE)
-"""How the variables are called that say how a registry is reached here."""
+"""The names of the variables that configure access to registries."""
 
 CONFINED = ("--bounding-set", "-dac_override,-dac_read_search")
-"""What setpriv takes from root, so that the modes of files hold for it and for whatever it starts."""
+"""The capabilities that setpriv removes from root, so that file modes apply to it and to its children."""
 
 Run = subprocess.CompletedProcess[str]
 
 
 def environment(home: Path, **given: str) -> dict[str, str]:
-    """What a user has who has installed the package and the hosts and has configured nothing; the home is theirs."""
+    """Return the environment of a user who has installed the package and the hosts, and configured nothing."""
     kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
     path = os.pathsep.join([str(TOOLS), str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**kept, **QUIET, "PATH": path, "HOME": str(home), **given}
 
 
 def run(line: Sequence[object], env: dict[str, str], cwd: Path) -> Run:
-    """Run a command, whose words may be paths, to its end, and keep what it says."""
+    """Run a command, whose words may be paths, to its end, and capture its output."""
     return subprocess.run(
         list(map(str, line)), env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=2 * PATIENCE
     )
 
 
 def checkout(to: Path) -> Path:
-    """A copy of what git has or would take, as a clone or the copy of a host has it."""
+    """Create a copy of the files that git has or would add, as a clone or a host's copy has them."""
     listed = subprocess.run(
         [shutil.which("git") or "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -65,26 +65,26 @@ def checkout(to: Path) -> Path:
 
 
 def lock(directory: Path) -> None:
-    """Take away the right to write from everything in a directory."""
+    """Remove the write permission of everything in a directory."""
     for path in (*directory.rglob("*"), directory):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
 
 
 def state(directory: Path) -> dict[Path, tuple[int, int]]:
-    """What any change of a file or a directory below would change."""
+    """Return a state that any change of a file or directory below would change."""
     return {path: (path.lstat().st_ctime_ns, path.lstat().st_size) for path in (directory, *directory.rglob("*"))}
 
 
 def confined(*, offline: bool = True) -> list[str]:
-    """What to put before a command so that it may write nothing that the modes forbid, and reaches no network."""
+    """Return the prefix of a command that may write only what file modes allow, and reach no network."""
     if os.geteuid() != 0:
-        return []  # modes hold; the network stays, but for what is told to be offline
+        return []  # file modes apply; the network stays, except for programs that are configured to be offline
     return [*(["unshare", "--net"] if offline else []), "setpriv", *CONFINED]
 
 
 def calls(line: Sequence[object], env: dict[str, str], cwd: Path, *given: Call, era: Era = "auto") -> list[Any]:
-    """The structured results of some calls of a server that is started by a command; the first is the tools' names."""
+    """Return the structured results of some calls of a server that a command starts; the first is the tools' names."""
 
     async def main() -> list[Any]:
         command, *arguments = map(str, line)
@@ -100,7 +100,7 @@ def calls(line: Sequence[object], env: dict[str, str], cwd: Path, *given: Call, 
 
 
 def scaffolds(line: Sequence[object], env: dict[str, str], experiment: Path) -> None:
-    """Hold a server to a whole scaffold of the example."""
+    """Check that a server completes a scaffold of the example."""
     steps = [(name, {"experiment": str(experiment)}) for name in STEPS]
     names, *results = calls(line, env, experiment.parent, *steps)
     assert names == list(STEPS)

@@ -9,7 +9,7 @@ CORPUS = Path(__file__).parents[1] / "data" / "job_outputs"
 
 
 class CorpusOutput(NamedTuple):
-    """An output: the code of its cause or `none`, where its text is from, the state of the job, values to be shown."""
+    """An output: the code of its cause or `none`, the source of its text, the state of the job, values to be shown."""
 
     name: str
     cause: str
@@ -20,7 +20,7 @@ class CorpusOutput(NamedTuple):
 
 
 def corpus() -> list[CorpusOutput]:
-    """Every output of the corpus; what is known of it stands in comments before its text."""
+    """Return every output of the corpus; comments before its text describe it."""
     return [_read(path) for path in sorted(CORPUS.glob("*.out"))]
 
 
@@ -34,7 +34,7 @@ def _read(path: Path) -> CorpusOutput:
 
 
 def bar(epoch: int, step: int, loss: float | str, *, per_epoch: int = 100, seconds: int = 10) -> str:
-    """The line of a step as tqdm draws it for torchtune 0.6.1."""
+    """Return the line of a step as tqdm prints it for torchtune 0.6.1."""
     done = (step - 1) % per_epoch + 1
     clock = f"{seconds // 60:02}:{seconds % 60:02}"
     share = 100 * done // per_epoch
@@ -56,7 +56,7 @@ _PIECES = (
 
 
 def hostile_output(texts: list[bytes], choose: random.Random) -> bytes:
-    """An output that is put together of others, with lines repeated, cut, shuffled, and bytes changed."""
+    """Return an output made of others, with lines repeated, cut or shuffled, and bytes changed."""
     data = bytearray(choose.choice(texts))
     for _ in range(choose.randint(1, 6)):
         act, at = choose.random(), choose.randrange(len(data) + 1)

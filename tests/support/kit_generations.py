@@ -1,4 +1,4 @@
-"""Three generations of cruijff_kit's setup_finetune.py as stand-ins, written from what is known of their interface.
+"""Three generations of cruijff_kit's setup_finetune.py as stand-ins, written from their known interface.
 
 Options and defaults are those of November 2025, December 2025 and August 2026 (v0.3.4).
 """
@@ -54,7 +54,7 @@ GENERATIONS: Final[dict[str, dict[str, Any]]] = {
 
 
 def kit(folder: Path, generation: str) -> Path:
-    """Lay the stand-in of a generation into a new folder, and return the path of its setup_finetune.py."""
+    """Write the stand-in of a generation into a new folder, and return the path of its setup_finetune.py."""
     (folder / "templates").mkdir(parents=True)
     shutil.copy(KIT / "finetune_template.slurm", folder / "templates")
     (folder / "generation.json").write_text(json.dumps(GENERATIONS[generation]))

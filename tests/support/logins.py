@@ -1,4 +1,4 @@
-"""Homes with a login shell of their own, in which modules are a stand-in where they must be."""
+"""Home directories with their own login shell; modules are a stand-in if they must be."""
 
 import os
 from pathlib import Path
@@ -36,20 +36,20 @@ function . { case $1 in */init/bash | /etc/profile.d/*) return 1 ;; *) builtin .
 
 
 def home(folder: Path, profile: str = "") -> dict[str, str]:
-    """The environment of a login with a home of its own, whose ~/.bash_profile is `profile`."""
+    """Return the environment of a login with a separate home directory, whose ~/.bash_profile is `profile`."""
     folder.mkdir(parents=True)
     (folder / ".bash_profile").write_text(profile)
     return {"HOME": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin", "USER": "ada"}
 
 
 def loaded(login: dict[str, str]) -> list[str]:
-    """Every module that the stand-in was to load, in order."""
+    """Return every module that the stand-in was asked to load, in order."""
     file = Path(login["HOME"], "loaded")
     return file.read_text().splitlines() if file.exists() else []
 
 
 class Login:
-    """Where a test logs in: modules and conda are stand-ins, and conda has environments of these names."""
+    """The login of a test: modules and conda are stand-ins, and conda has environments with these names."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         self.conda = StandIn(folder / "conda", *names)
@@ -63,7 +63,7 @@ class Login:
 
     @property
     def loaded(self) -> list[str]:
-        """Every module that was to be loaded, in order."""
+        """Return every module that was to be loaded, in order."""
         return loaded(self.variables)
 
     def adds(self, line: str) -> None:

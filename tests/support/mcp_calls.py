@@ -1,4 +1,4 @@
-"""Calls the tools of a server in the same process, and holds every answer to its schema."""
+"""Call the tools of a server in the same process, and check every answer against its schema."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ STEPS = {
 
 
 def snapshot(directory: Path) -> dict[str, bytes | None]:
-    """Every path below a directory, with the bytes of regular files."""
+    """Return every path in a directory, with the bytes of regular files."""
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
         for path in directory.rglob("*")
@@ -50,7 +50,7 @@ def listed(root: Path, era: Era = "auto") -> list[Tool]:
 
 
 def call(root: Path, *calls: Call, era: Era = "auto") -> list[CallToolResult]:
-    """The results of some calls of one client. Each is held to the published schema, its text to its structure."""
+    """Return the results of some calls of one client. Each matches the published schema, and its text the structure."""
 
     async def use(client: Client) -> list[CallToolResult]:
         schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
@@ -70,7 +70,7 @@ def call(root: Path, *calls: Call, era: Era = "auto") -> list[CallToolResult]:
 
 
 def refusal(root: Path, name: str, arguments: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """The message and the problems of a refused call, after which the same server still serves."""
+    """Return the message and the problems of a refused call, after which the same server still works."""
     bad, after = call(root, (name, arguments), ("validate", {}))
     assert bad.is_error
     assert after.is_error

@@ -1,4 +1,4 @@
-"""Measures what code takes, and not what watches it takes."""
+"""Measure the resources of code without those of the tools that observe it."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Without the tracing by which branch coverage is measured, which makes code several times slower."""
+    """Disable the tracing for branch coverage, which makes code several times slower."""
     trace = sys.gettrace()
     sys.settrace(None)
     try:
@@ -19,7 +19,7 @@ def untraced() -> Iterator[None]:
 
 
 def megabytes_of(name: str) -> float:
-    """What /proc says of this process's memory: `VmRSS` now, `VmHWM` the most."""
+    """Return this process's memory from /proc: `VmRSS` now, `VmHWM` the peak."""
     found = re.search(rf"{name}:\s*([0-9]+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024
@@ -27,8 +27,8 @@ def megabytes_of(name: str) -> float:
 
 @contextmanager
 def memory_at_most(megabytes: float) -> Iterator[None]:
-    """Hold what a piece of work takes to a bound: its peak, beyond what this process had before."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew (proc(5))
+    """Check that the peak memory of some work, in addition to that of this process before, is below a bound."""
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak (proc(5))
     before = megabytes_of("VmRSS")
     yield
     assert megabytes_of("VmHWM") - before < megabytes

@@ -1,4 +1,4 @@
-"""What the command takes of memory where there is much to do: very many runs, very large data sets."""
+"""The memory of the command under a large load: very many runs, very large data sets."""
 
 import json
 import random
@@ -18,7 +18,7 @@ from support.forked_command import Ended
 
 RUNS: Final = 1_000
 LARGE: Final = 200_000_000
-"""Bytes of a large data set."""
+"""The number of bytes of a large data set."""
 
 _PATH: Final = re.compile(r"`[^`]*\.json`")
 _PEAK: Final = """\
@@ -30,14 +30,14 @@ with open("/proc/self/status") as file, open(sys.argv[1], "w") as peak:
     peak.write(re.search(r"VmHWM:\\s*([0-9]+)", file.read())[1])
 sys.exit(status)
 """
-"""The command, which notes the most memory that it had: what wait4 tells counts its parent's, too (getrusage(2))."""
+"""A program that runs the command and records its peak memory: wait4 includes that of the parent (getrusage(2))."""
 
 _KILOBYTE: Final = 1024
 
 
 @dataclass(frozen=True)
 class Load:
-    """Commands, in order, on an experiment of so many runs, with a data set that is `written`."""
+    """Commands, in order, on an experiment with a number of runs and with a data set that is `written`."""
 
     name: str
     commands: tuple[str, ...]
@@ -47,7 +47,7 @@ class Load:
 
 
 def _rows(size: int) -> Iterator[dict[str, str]]:
-    """Samples of so many bytes in all; no two are alike, as texts that are coded take no room."""
+    """Yield samples with a total number of bytes; no two are equal, because equal texts would be encoded compactly."""
     chance = random.Random(1)  # noqa: S311 - it must be the same each time
     while size > 0:
         row = {"input": chance.randbytes(400).hex(" ", 4), "output": chance.randbytes(40).hex(" ", 4)}
@@ -70,7 +70,7 @@ def _json_lines(file: Path, size: int) -> None:
 
 
 def _parquet(file: Path, size: int) -> None:
-    rows = [*_rows(size)]  # in one group, as writers make it
+    rows = [*_rows(size)]  # in one group, as writers do by default
     table = pa.table({name: [row[name] for row in rows] for name in ("input", "output")})
     pyarrow.parquet.write_table(table, file, compression="none")
 
@@ -84,7 +84,7 @@ LOADS: Final = (
 
 
 def loaded(load: Load, directory: Path) -> Iterator[tuple[str, Ended]]:
-    """Do the commands in processes of their own; yield how each ended."""
+    """Run the commands in separate processes; yield the end of each."""
     experiment = many_runs(directory, load.runs)
     if load.written:
         (experiment / "data" / "words.json").unlink()

@@ -1,4 +1,4 @@
-"""Marks of tests that need more than Python: each says what is missing, and the command that installs it."""
+"""Marks of tests that need more than Python, with the missing program and the command that installs it."""
 
 import shutil
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from support import one_node_slurm
 TORCHTUNE: Final = [
     pytest.mark.torchtune,
     pytest.mark.skipif(find_spec("torchtune") is None, reason="torchtune is not installed: run `make contract`"),
-    pytest.mark.filterwarnings("default"),  # torch and torchtune have warnings of their own
+    pytest.mark.filterwarnings("default"),  # torch and torchtune emit warnings of their own
 ]
 
 _MISSING: Final = one_node_slurm.missing()

@@ -1,4 +1,4 @@
-"""Makes the documents of new experiments, and looks at what becomes of them."""
+"""Create the documents of new experiments, and read their results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ Wish = str | Sequence[str] | None
 
 
 def wishes(changes: Mapping[str, Wish]) -> dict[str, list[str]]:
-    """The usual options with some changed, or left out where they are None, as the command line hands them on."""
+    """Return the usual options with some changed, or omitted if None, as the command line passes them."""
     given = {flag: wish for flag, wish in {**USUAL, **changes}.items() if wish is not None}
     return {PARAMETER[flag]: [wish] if isinstance(wish, str) else list(wish) for flag, wish in given.items()}
 
@@ -47,7 +47,7 @@ def scaffolded(directory: Path) -> ScaffoldResult:
 
 
 def refused(directory: Path, changes: Mapping[str, Wish], **more: Any) -> list[tuple[str, str | None]]:
-    """Code and field of every problem; nothing was written."""
+    """Return code and field of every problem; nothing was written."""
     return [(p.code, p.field) for p in problems(directory, changes, **more)]
 
 

@@ -1,7 +1,7 @@
 """A real Slurm of one node on the loopback interface, with its own munge, configuration and ports.
 
-The node claims CPUs, memory and GPUs that this machine need not have; two more nodes are down, and only there to be
-excluded. Nothing of a Slurm that runs here already is used or disturbed.
+The node claims CPUs, memory and GPUs that this machine may not have; two more nodes are down, and only exist to be
+excluded. A Slurm that already runs here is not used or disturbed.
 """
 
 import os
@@ -60,12 +60,12 @@ GPUS = "NodeName=gpu01 Name=gpu Type=a100 File={folder}/gpu[0-7]\n"
 
 @dataclass(frozen=True)
 class Slurm:
-    """A running Slurm: `environment` is what its commands need."""
+    """A running Slurm; `environment` has the variables that its commands need."""
 
     environment: Mapping[str, str]
 
     def call(self, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user of this Slurm, with more variables in its environment."""
+        """Run a command as a user of this Slurm, with additional variables in its environment."""
         return subprocess.run(
             command,
             env={**self.environment, **more},
@@ -77,7 +77,7 @@ class Slurm:
         )
 
     def state(self, job: str) -> str:
-        """The state of a job, once it has ended."""
+        """Return the state of a job once it has ended."""
         for _ in _patience():
             shown = self.call("scontrol", "show", "job", job)
             state = _word("JobState", shown.stdout)
@@ -87,7 +87,7 @@ class Slurm:
 
 
 def missing() -> list[str]:
-    """The programs of Slurm and munge that are not on this machine."""
+    """Return the programs of Slurm and munge that are missing on this machine."""
     return [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]
 
 
@@ -111,7 +111,7 @@ def running() -> Iterator[Slurm]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The environment without what a job or an administrator of another Slurm has set in it."""
+    """Return the environment without the variables of jobs or administrators of another Slurm."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     return own | {"PATH": _PATH, "SLURM_CONF": str(folder / "slurm.conf")}
 
@@ -121,7 +121,7 @@ def _user() -> str:
 
 
 def _write(folder: Path) -> None:
-    """The configuration, munge's key and the folders that Slurm wants to find."""
+    """Write the configuration, munge's key and the directories that Slurm needs."""
     for name in ("state", "spool"):
         (folder / name).mkdir()
     with socket.socket() as one, socket.socket() as other:
@@ -142,13 +142,13 @@ def _write(folder: Path) -> None:
 def _munged(folder: Path) -> Sequence[str]:
     places = {"socket": "socket", "key-file": "key", "log-file": "log", "pid-file": "pid", "seed-file": "seed"}
     options = [f"--{option}={folder}/munge.{name}" for option, name in places.items()]
-    # its folder is closed to other users, which munged takes only when told to
+    # its directory is closed to other users, which munged accepts only with this option
     return ["munged", "--foreground", "--force", *options]
 
 
 @contextmanager
 def _daemon(folder: Path, name: str, *arguments: str) -> Iterator[None]:
-    """One daemon in the foreground of a process that is ours to end."""
+    """Start a daemon in the foreground of a process that can be ended."""
     program = shutil.which(name, path=_PATH)
     assert program, name
     with (folder / f"{name}.out").open("wb") as output:
@@ -177,7 +177,7 @@ def _node_is_idle(slurm: Slurm) -> bool:
 
 
 def _word(name: str, text: str) -> str:
-    """The value of a `name=value` that scontrol shows, or nothing."""
+    """Return the value of a `name=value` in the output of scontrol, or an empty text."""
     found = re.search(rf"\b{name}=(\S+)", text)
     return found[1] if found else ""
 
@@ -191,7 +191,7 @@ def _wait_for(folder: Path, what: str, ready: Callable[[], bool]) -> None:
 
 
 def _patience() -> Iterator[None]:
-    """Try again and again, with a pause in between, for as long as a busy machine may take."""
+    """Try repeatedly, with pauses, for as long as a busy machine may take."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         yield

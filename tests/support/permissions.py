@@ -1,4 +1,4 @@
-"""Holds root to the modes of files, as every other user is held to them."""
+"""Apply file modes to root as to every other user."""
 
 import ctypes
 import os
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import pytest
 
 VERSION = 0x20080522
-"""Of the layout in which Linux takes and gives the capabilities of a thread."""
+"""The version of the structure in which Linux reads and sets the capabilities of a thread."""
 
 DAC_OVERRIDE, DAC_READ_SEARCH = 1 << 1, 1 << 2
-"""The capabilities by which root reads and writes, and lists directories, whatever the modes say."""
+"""The capabilities with which root reads and writes files, and lists directories, of any mode."""
 
 
 @contextmanager
 def held_to_modes() -> Iterator[None]:
-    """Within, this thread and those that it starts may do what the modes of files and directories say, and no more."""
+    """Restrict this thread, and those that it starts, to the permissions of file modes."""
     if os.geteuid() != 0:
         yield
         return
@@ -24,7 +24,7 @@ def held_to_modes() -> Iterator[None]:
     if not hasattr(libc, "capset"):
         pytest.skip("root may write everywhere, and only Linux can take that from it: run the tests as another user")
     this_thread = (ctypes.c_uint32 * 2)(VERSION, 0)
-    rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable ones, each as a set of bits, twice
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable capabilities, each a set of bits, twice
     assert libc.capget(this_thread, rights) == 0
     before = rights[0]
     rights[0] = before & ~(DAC_OVERRIDE | DAC_READ_SEARCH)

@@ -1,4 +1,4 @@
-"""Frames that no client in its right mind sends, to a real server over a pipe."""
+"""Malformed and unusual frames, sent to a real server over a pipe."""
 
 import json
 import os
@@ -35,7 +35,7 @@ _KILOBYTES: Final = 1024
 
 
 class Server:
-    """A server over a pipe, and what it has answered."""
+    """A server over a pipe, and its answers."""
 
     def __init__(self, experiment: Path, errors: Path) -> None:
         self._errors = errors
@@ -57,14 +57,14 @@ class Server:
         self._last = 10_000
 
     def request(self, method: str, params: Any) -> bool:
-        """Send a request, and wait until it is answered; false where it is not."""
+        """Send a request, and wait for its answer; return false if there is none."""
         self._last += 1
         self._answered[self._last] = False
         self.send(json.dumps({"jsonrpc": "2.0", "id": self._last, "method": method, "params": params}).encode())
         return self._wait(self._last)
 
     def send(self, line: bytes) -> None:
-        """Send a line. What the server answers meanwhile is read, so that neither waits for the other."""
+        """Send a line. Answers of the server are read meanwhile, so that neither waits for the other."""
         try:
             self._in.write(line.replace(b"\n", b" ") + b"\n")
             self._in.flush()
@@ -93,7 +93,7 @@ class Server:
                 self.wrong.append(f"an error of ours: {line[:1000]!r}")
 
     def end(self) -> float:
-        """Close its input, and wait for its end; the most memory that it had, in MB."""
+        """Close its input, wait for its end, and return its peak memory in MB."""
         peak = _peak(self._process.pid)
         self._in.close()
         os.set_blocking(self._out.fileno(), True)
@@ -110,13 +110,13 @@ class Server:
 
 
 def _peak(pid: int) -> float:
-    """The most memory that a process had, in MB (proc(5): VmHWM)."""
+    """Return the peak memory of a process in MB (proc(5): VmHWM)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next((int(line.split()[1]) / _KILOBYTES for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def frames(experiment: Path, seed: int, count: int) -> Iterator[tuple[str, Any] | bytes]:
-    """So many frames: a request that must be answered, or a line that need not be."""
+    """Yield a number of frames: requests that must be answered, or lines that need not be."""
     chance = random.Random(seed)  # noqa: S311 - it must be the same each time
     for _ in range(count):
         draw = chance.random()
@@ -127,7 +127,7 @@ def frames(experiment: Path, seed: int, count: int) -> Iterator[tuple[str, Any] 
         else:
             method, params = chance.choice(METHODS), _params(experiment, chance)
             frame = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-            # parameters that are no object are none that a request has: the SDK answers nothing to them
+            # the SDK does not answer requests with parameters that are not an object
             yield json.dumps(frame).encode() if not isinstance(params, dict) else (method, params)
 
 
@@ -136,7 +136,7 @@ def _cut(line: bytes, chance: random.Random) -> bytes:
 
 
 def _params(experiment: Path, chance: random.Random) -> Any:
-    """Parameters that may be anything."""
+    """Return parameters of any type."""
     value = chance.choice((*HOSTILE, *OTHER_TYPES))
     tool = chance.choice((*ARGUMENTS, "no_such_tool"))
     arguments = {"experiment": chance.choice((str(experiment), value))}
@@ -153,7 +153,7 @@ def _params(experiment: Path, chance: random.Random) -> Any:
 
 
 def sent(experiment: Path, errors: Path, seed: int, count: int) -> tuple[list[str], float, dict[str, int]]:
-    """Send frames to a server; what is wrong, the most memory that it had, and how many there were of each kind."""
+    """Send frames to a server; return the problems, its peak memory, and the number of frames of each kind."""
     server = Server(experiment, errors)
     info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     counts = {"answered": 0, "no requests": 0}

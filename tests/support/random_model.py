@@ -1,7 +1,7 @@
-"""A Qwen2.5-0.5B with random weights, laid out on disk as Hugging Face publishes it.
+"""A Qwen2.5-0.5B with random weights, on disk as Hugging Face publishes it.
 
-Its size is that of the real one, because the builder that finetune.yaml names fixes it. Tests that import this need
-torch and torchtune.
+It has the size of the real model, because the builder that finetune.yaml names determines it. Tests that import this
+need torch and torchtune.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY = 151_936
-"""How many tokens the model knows; untrained, its loss is near the logarithm of that."""
+"""The number of tokens of the model; without training, its loss is close to the logarithm of that."""
 
 
 def make_qwen(directory: Path) -> None:
@@ -22,7 +22,7 @@ def make_qwen(directory: Path) -> None:
 
 
 def _write_weights(file: Path) -> None:
-    """Random weights in bf16 under the names that torchtune's own conversion gives them."""
+    """Write random weights in bf16 with the names that torchtune's own conversion gives them."""
     import torch
     from safetensors.torch import save_file
     from torchtune.models.qwen2._convert_weights import qwen2_tune_to_hf
@@ -36,7 +36,7 @@ def _write_weights(file: Path) -> None:
 
 
 def _weight(name: str, shape: Any) -> Any:
-    """One tensor: scales of norms are 1, all else is small and random, as before training."""
+    """Return one tensor: scales of norms are 1, all other values are small and random, as before training."""
     import torch
 
     if name.endswith("scale"):

@@ -1,4 +1,4 @@
-"""Makes experiments with runs in any state, and reports of them; reads what a page says."""
+"""Create experiments with runs in any state, and reports of them; read the content of a page."""
 
 import math
 from collections import Counter
@@ -19,11 +19,11 @@ from scaffold_torchtune.system.files import Tree
 from support.experiments import make_experiment
 
 EVIL: Final = """</script><script>document.title="pwned"</script><img src=//evil.test/x onerror=alert(1)>"""
-"""A text that a browser must show, and never obey."""
+"""A text that a browser must show, and never interpret."""
 
 
 def losses(count: int, last: float, *, nan_from: int | None = None) -> tuple[LossPoint, ...]:
-    """A loss that falls to about `last`; it is no number from some point on."""
+    """Return losses that fall to about `last`, and are not finite from some point on."""
     return tuple(
         LossPoint(
             step=5 * n + 1, loss=None if nan_from is not None and n >= nan_from else last + 2 * math.exp(-n / count * 4)
@@ -57,7 +57,7 @@ _MADE: Final[Sequence[Callable[[str], dict[str, Any]]]] = (
 
 
 def in_all_states(run: PlannedRun, number: int) -> RunStatus:
-    """Return the status of a run, of which each has another state than the one before."""
+    """Return the status of a run; successive numbers have different states."""
     own = _MADE[number % len(_MADE)](run.directory)
     return RunStatus(directory=run.directory, epochs=2, output_dir=f"/out/ck-out-{run.directory}", **own)
 
@@ -69,7 +69,7 @@ def scaffolded_only(run: PlannedRun, _number: int) -> RunStatus:
 def report_on(
     experiment: Path, status_of: Callable[[PlannedRun, int], RunStatus] = in_all_states, **given: Any
 ) -> ExperimentReport:
-    """The report of a scaffolded experiment whose runs are in such states."""
+    """Return the report of a scaffolded experiment with runs in these states."""
     with Tree(experiment) as tree:
         plan = state.existing_plan(tree)
         verdict = validation.validate_plan(tree, plan, Request(experiment))
@@ -83,7 +83,7 @@ log_entries: Callable[[Tree], Sequence[LogEntry]] = reporting._log  # noqa: SLF0
 
 
 def design(folder: Path, ranks: Sequence[int], rates: Sequence[str], seeds: Sequence[int] = ()) -> Path:
-    """The example with a run for each combination of levels."""
+    """Create the example with a run for each combination of levels."""
     experiment = make_experiment(folder / "design", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
     summary = experiment / "experiment_summary.md"
     made: list[str] = []
@@ -147,5 +147,5 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """The text that is shown, with single spaces."""
+        """Return the visible text, with single spaces."""
         return " ".join(" ".join(self.shown).split())

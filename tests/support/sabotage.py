@@ -1,8 +1,8 @@
-"""What can be broken in code that checks, one place at a time: a mutant for each.
+"""Mutants of code that checks: one for each place that can be broken.
 
-A mutant drops a statement that emits a finding, forces a condition, turns a comparison round, leaves out an operand, an
-entry of a table or an expectation, or changes how severe a finding is. mutmut leaves the tables of a module alone, and
-cosmic-ray drops no statement and no entry, so neither serves.
+A mutant removes a statement that emits a finding, forces a condition, inverts a comparison, removes an operand, an
+entry of a table or an expectation, or changes the severity of a finding. mutmut does not change the tables of a module,
+and cosmic-ray removes no statement or entry, so neither is suitable.
 """
 
 import ast
@@ -20,20 +20,20 @@ _TURNED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
 _SEVERITY: Final = {"ERROR": "INFO", "WARNING": "ERROR", "INFO": "ERROR"}
 _NOT_RUN: Final = frozenset({"annotation", "returns", "decorator_list"})
 _WORDS: Final = frozenset({"fix", "hint", "message", "note"})
-"""Names of what only words a finding: neither whether there is one nor where depends on it."""
+"""Names that only affect the wording of a finding, not its existence or place."""
 
 _ASSERTED: Final = frozenset({"strict"})
-"""Names of what only makes sure of something: `zip` of what is equally long."""
+"""Names that only assert something: `zip` of sequences with the same length."""
 
 Place = tuple[ast.AST, str, int | None, ast.AST]
-"""The parent of a node, the field that holds it, the index where that is a list, and the node."""
+"""The parent of a node, the field that holds it, the index if that is a list, and the node."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one place broken: where, how, and the how manieth mutant of the module it is.
+    """A module with one broken place: its position, the change, and the number of the mutant within the module.
 
-    `within` names the function or class in which the place is, `_Commands._add`; it is empty outside of all.
+    `within` names the function or class with the place, `_Commands._add`; it is empty outside of all.
     """
 
     module: str
@@ -49,13 +49,13 @@ class Mutant:
 
     @property
     def code(self) -> CodeType:
-        """The code of the whole module; compiled when asked for, as a sample asks for few."""
+        """Return the code of the whole module; it is compiled on request, because a sample needs few."""
         tree, _, _ = next(itertools.islice(_broken(self.path), self.number, None))
         return compile(ast.fix_missing_locations(tree), str(self.path), "exec")
 
 
 def mutants(module: str, path: Path) -> Iterator[Mutant]:
-    """Every mutant of a module, always in the same order."""
+    """Return every mutant of a module, always in the same order."""
     named = list(_named(ast.parse(path.read_text(encoding="utf-8"))))
     for number, (_, node, changed) in enumerate(_broken(path)):
         lines = _lines(node)
@@ -64,7 +64,7 @@ def mutants(module: str, path: Path) -> Iterator[Mutant]:
 
 
 def _named(parent: ast.AST, above: str = "") -> Iterator[tuple[str, range]]:
-    """Every function and class with its lines, one within another after it."""
+    """Return every function and class with its lines, inner ones after outer ones."""
     for node in ast.iter_child_nodes(parent):
         name = above
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -74,7 +74,7 @@ def _named(parent: ast.AST, above: str = "") -> Iterator[tuple[str, range]]:
 
 
 def _broken(path: Path) -> Iterator[tuple[ast.Module, ast.AST, ast.AST]]:
-    """The module with each place broken in turn, what stood there, and what stands there until the next."""
+    """Yield the module with each place broken in turn, with the old and the new text; the next step restores it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for parent, field, index, node in list(_places(tree)):
         for changed in _alternatives(parent, field, node):
@@ -108,7 +108,7 @@ def _put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
 
 
 def _places(parent: ast.AST) -> Iterator[Place]:
-    """Every node that runs and decides about a finding, with the place that holds it."""
+    """Yield every executed node that affects a finding, with the place that holds it."""
     for field, value in ast.iter_fields(parent):
         if field in _NOT_RUN or (field == "value" and _is_left(parent)):
             continue
@@ -119,7 +119,7 @@ def _places(parent: ast.AST) -> Iterator[Place]:
 
 
 def _is_left(parent: ast.AST) -> bool:
-    """Whether a node gives a value to what only words a finding, or only makes sure of something."""
+    """Return whether a node gives a value that only affects the wording of a finding, or only asserts something."""
     match parent:
         case ast.keyword(arg=str(name)) | ast.Assign(targets=[ast.Name(id=name)]):
             return name in _WORDS | _ASSERTED or name == "__all__"
@@ -127,7 +127,7 @@ def _is_left(parent: ast.AST) -> bool:
 
 
 def _alternatives(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AST]:
-    """What may stand in the place of a node so that the code is broken there."""
+    """Yield replacements of a node that break the code."""
     if field in {"test", "ifs"}:
         forced = (False,) if isinstance(parent, ast.While) else (True, False)
         yield from (ast.Constant(value) for value in forced)
@@ -149,7 +149,7 @@ def _alternatives(parent: ast.AST, field: str, node: ast.AST) -> Iterator[ast.AS
 
 
 def _without_one(field: str, node: ast.AST) -> Iterator[ast.AST]:
-    """A node of several without one of them: operands, entries of a table, members of a set or list."""
+    """Yield a node without one of its parts: operands, entries of a table, members of a set or list."""
     match node:
         case ast.BoolOp(op=op, values=values):
             yield from (rest[0] if len(rest) == 1 else ast.BoolOp(op, rest) for rest in _shorter(values))
@@ -164,5 +164,5 @@ def _without_one(field: str, node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _shorter(items: list[Any]) -> Iterator[list[Any]]:
-    """A list with one of its items left out, for each of them."""
+    """Yield a list without one of its items, for each of them."""
     return ([*items[:index], *items[index + 1 :]] for index in range(len(items)))

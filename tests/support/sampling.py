@@ -1,4 +1,4 @@
-"""Chooses which of many parameters `make test` tries; `make test-long` tries the others."""
+"""Choose the parameters that `make test` tries; `make test-long` tries the others."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 
 def mostly_long(values: Iterable[Any], *kept: Any) -> list[Any]:
-    """The parameters, marked as long but for those that are kept, each of which must be there."""
+    """Return the parameters, marked as long except for the kept ones, each of which must be among them."""
     values = list(values)
     assert kept
     assert all(value in values for value in kept)
@@ -15,7 +15,7 @@ def mostly_long(values: Iterable[Any], *kept: Any) -> list[Any]:
 
 
 def spread(values: Iterable[Any], every: int) -> list[Any]:
-    """The parameters, marked as long but for the first one and each at that distance."""
+    """Return the parameters, marked as long except for the first one and each one at that distance."""
     return _marked(values, lambda number, _: number % every == 0)
 
 

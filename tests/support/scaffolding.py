@@ -1,4 +1,4 @@
-"""Scaffolds an experiment on disk, and looks at how a step is refused."""
+"""Scaffold an experiment on disk, and inspect the refusal of a step."""
 
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ def validated(experiment: Path, **given: Any) -> ValidateResult:
 
 
 def answers(result: ValidateResult) -> list[Finding]:
-    """What sbatch and torchtune say of the whole experiment; data and models that cannot be seen are told besides."""
+    """Return the findings of sbatch and torchtune about the whole experiment, without those about data and models."""
     return [found for found in result.findings if found.code.startswith(("sbatch-", "torchtune-"))]
 
 
 def only(result: ValidateResult) -> Finding:
-    """The one answer about the whole experiment, where the runs have no finding."""
+    """Return the one answer about the whole experiment, if the runs have no finding."""
     assert not any(run.findings for run in result.runs)
     (found,) = answers(result)
     return found
 
 
 def refusal(step: Any, experiment: Path, **given: Any) -> Refused:
-    """The refusal of a step."""
+    """Return the refusal of a step."""
     with pytest.raises(Refused) as caught:
         step(Request(experiment, **given))
     return caught.value

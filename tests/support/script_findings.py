@@ -1,4 +1,4 @@
-"""What validate finds in a script, all else being good."""
+"""The findings of validate in a script, if all other files are correct."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ Found = list[tuple[str, str, str | None]]
 
 
 def found(changes: Mapping[str, Scalar], slurm: str, *, bundled: bool) -> Found:
-    """Code, severity and field of each finding; a planned value of None is no setting at all."""
+    """Return code, severity and field of each finding; a planned value of None means no setting."""
     run = planned(changes)
     settings = {name: setting for name, setting in run.settings.items() if changes.get(name, "") is not None}
     run = run.model_copy(update={"settings": settings})

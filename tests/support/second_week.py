@@ -1,7 +1,7 @@
-"""An experiment that is lived with: rows and values that change, runs that are trained in between.
+"""An experiment that changes over time: rows and values change, and runs are trained in between.
 
-Each scaffold is watched: no file of a started run differs, the plan says what the scaffold then does, a second one
-finds nothing to do, and the line that submits names exactly the runs that are scaffolded and not started.
+Each scaffold is checked: no file of a started run differs, the plan announces the changes of the scaffold, a second
+scaffold has nothing to do, and the submit line names exactly the runs that are scaffolded and not started.
 """
 
 import json
@@ -33,7 +33,7 @@ LABELS = {
 
 @dataclass
 class Week:
-    """The experiment as its author has it: `rows` by Run Name, `shared` values, and what claude.local.md says."""
+    """The documents of an experiment: `rows` by Run Name, `shared` values, and values of claude.local.md."""
 
     directory: Path
     base: Path
@@ -58,7 +58,7 @@ class Week:
             (self.directory / name).write_text(text)
 
     def texts(self) -> dict[str, str]:
-        """The documents by name."""
+        """Return the documents by name."""
         local = {"conda_env": "torchtune", "my_wandb_project": "words", "output_dir_base": str(self.base), **self.local}
         texts = {"claude.local.md": "".join(f"{name}: {value}\n" for name, value in local.items())}
         if self.form in {"yaml", "both"}:
@@ -96,10 +96,10 @@ class Week:
             "runs": runs,
         }
 
-    # What a person does.
+    # Actions of a person.
 
     def train(self, *runs: str, epochs: int = 1) -> None:
-        """Leave what a training of some runs leaves: their output, checkpoints, the config."""
+        """Create the files that a training of some runs leaves: their output, checkpoints, the config."""
         for run in runs:
             self.jobs += 1
             (self.directory / run / f"slurm-{self.jobs}.out").write_text("training\n")
@@ -110,17 +110,17 @@ class Week:
         self.freeze()
 
     def outputs(self, run: str) -> Path:
-        """The output directory of a run as it was planned last."""
+        """Return the output directory of a run as it was planned last."""
         with Tree(self.directory) as tree:
             planned = known_runs(tree, existing_plan(tree))[run]
         return Path(arrivals.output_dir(planned) or "")
 
     def freeze(self) -> None:
-        """Note the started runs as they are: nothing of them may change from now on."""
+        """Record the files of the started runs: they must not change from now on."""
         self.freeze_files(*self.started())
 
     def started(self) -> list[str]:
-        """The runs that are started, by what lies there and what was kept."""
+        """Return the started runs, from their files and the kept runs."""
         with Tree(self.directory) as tree:
             plan = existing_plan(tree)
             states = states_of(tree, [*plan.runs, *plan.former], Request(self.directory))
@@ -128,16 +128,16 @@ class Week:
         return [name for name, each in states.items() if each.started or name in kept]
 
     def freeze_files(self, *runs: str) -> None:
-        """Note some runs as they are, where no plan tells of them."""
+        """Record the files of some runs that no plan contains."""
         self.frozen = {run: everything(self.directory / run) for run in runs}
 
     def request(self, **given: Any) -> Request:
         return Request(self.directory, **{**self.given, **given})
 
-    # What is seen of it.
+    # Observations.
 
     def changes(self, **given: Any) -> dict[str, RunChange]:
-        """What a plan says that would become of each run."""
+        """Return the changes of the runs that a plan announces."""
         self.write()
         before = everything(self.directory)
         found = prepare.prepare(self.request(**given)).changes
@@ -145,11 +145,11 @@ class Week:
         return {each.directory: each for each in found}
 
     def kinds(self, **given: Any) -> dict[str, str]:
-        """The same in a word each."""
+        """Return the kind of each change."""
         return {name: each.kind for name, each in self.changes(**given).items()}
 
     def scaffold(self, *, told: bool = True, **given: Any) -> ScaffoldResult:
-        """Write the documents, scaffold, and hold what is promised of every scaffold."""
+        """Write the documents, scaffold, and check the guarantees of every scaffold."""
         self.write()
         planned = self.changes(**given) if told else {}
         before = self.runs()
@@ -174,7 +174,7 @@ class Week:
         return result
 
     def refused(self, **given: Any) -> Refused:
-        """How a scaffold is refused, which changes nothing but the log."""
+        """Return the refusal of a scaffold, which changes nothing except the log."""
         self.write()
         before = self.runs()
         try:
@@ -186,30 +186,30 @@ class Week:
         raise AssertionError("it was not refused")
 
     def hold(self) -> None:
-        """Assert that nothing of a started run differs in bytes, inode or mtime."""
+        """Assert that no file of a started run differs in bytes, inode or mtime."""
         for run, was in self.frozen.items():
             assert everything(self.directory / run) == was, f"{run} was touched"
 
     def waiting(self) -> list[str]:
-        """The planned runs that are scaffolded and not started."""
+        """Return the planned runs that are scaffolded and not started."""
         started = self.started()
         with Tree(self.directory) as tree:
             names = [run.directory for run in existing_plan(tree).runs]
         return [name for name in names if name not in started and (self.directory / name / "finetune.slurm").exists()]
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        """All that lies in the run directories."""
+        """Return everything in the run directories."""
         names = [name for name in run_directories(self.directory) if name != "original"]
         return {name: everything(self.directory / name) for name in names}
 
 
 def submitted(result: ScaffoldResult) -> list[str]:
-    """The runs that the line submits."""
+    """Return the runs in the submit line."""
     return result.submit.partition("for run in ")[2].partition(";")[0].split()
 
 
 def grid(**levels: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Rows of all combinations of some levels, by Run Names that hold them."""
+    """Return rows of all combinations of some levels, with Run Names that contain them."""
     rows: list[dict[str, Any]] = [{}]
     for name, values in levels.items():
         rows = [{**row, name: value} for row in rows for value in values]

@@ -1,4 +1,4 @@
-"""Scripts in the place of setup_finetune, and scaffolds that run them."""
+"""Scripts that replace setup_finetune, and scaffolds that run them."""
 
 import atexit
 import shutil
@@ -17,8 +17,8 @@ THREE = RUNS[:3]
 _KEPT = tempfile.mkdtemp(prefix="setup-scripts-")
 atexit.register(shutil.rmtree, _KEPT, ignore_errors=True)
 
-# Does what the bundled one does, as another program would: in its working directory. What the bundled one made of a
-# setup_finetune.yaml is kept, wherever the experiment lies: its imports take longer than all else that a test does.
+# Does the same as the bundled one, as another program would: in its working directory. The result for a
+# setup_finetune.yaml is cached for all experiments: its imports take longer than the rest of a test.
 GOOD = f"""\
 import hashlib, os, sys, time, pathlib
 def main(arguments):
@@ -47,7 +47,7 @@ MAKE = "sys.exit(main([]))\n"
 
 
 def script(tmp_path: Path, body: str, start: str = GOOD, name: str = "setup_finetune.py") -> Path:
-    """A setup_finetune.py."""
+    """Write a setup_finetune.py."""
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(start + textwrap.dedent(body))

@@ -1,4 +1,4 @@
-"""Texts of setup_finetune.yaml, and what the bundled setup_finetune makes of them."""
+"""Texts of setup_finetune.yaml, and the results of the bundled setup_finetune."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ MINIMAL: dict[str, Any] = {
 
 
 def text_of(**changes: Any) -> str:
-    """A setup_finetune.yaml; a key whose change is `...` is left out."""
+    """Return a setup_finetune.yaml; a key that is changed to `...` is omitted."""
     keys = {name: value for name, value in {**MINIMAL, **changes}.items() if value is not ...}
     return "".join(f"{name}: {yaml_scalar(value)}\n" for name, value in keys.items())
 

@@ -1,6 +1,6 @@
-"""A stand-in for conda: as conda in a shell that is not interactive, `conda activate` works only after its hook.
+"""A stand-in for conda: as conda in a non-interactive shell, `conda activate` works only after its hook.
 
-It knows what activation asks of conda, and no more: `shell.bash hook`, `activate`, `env list`.
+It supports only the calls of an activation: `shell.bash hook`, `activate`, `env list`.
 """
 
 import shlex
@@ -65,11 +65,11 @@ class StandIn:
             tool.chmod(0o755)
 
     def answers(self, answer: str) -> None:
-        """Run this piece of shell whenever an environment is to be activated."""
+        """Run this piece of shell at each activation of an environment."""
         (self.root / "answer").write_text(answer)
 
     @property
     def activated(self) -> list[str]:
-        """Every environment that was to be activated, in order."""
+        """Return every environment that was to be activated, in order."""
         file = self.root / "activated"
         return file.read_text().splitlines() if file.exists() else []

@@ -1,4 +1,4 @@
-"""A stand-in for the Python that has torchtune: a program that answers as a test has it, without torchtune."""
+"""A stand-in for the Python that has torchtune: a program with answers that a test defines, without torchtune."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def agree(model=None, **others):
 
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Make the stand-in and name it to scaffold-torchtune; it notes its calls, and what it was asked, in `folder`."""
+    """Create the stand-in and name it to scaffold-torchtune; it records its calls and its input in `folder`."""
     folder.mkdir(exist_ok=True)
     file = folder / "python-stand-in"
     file.write_text(START.format(python=sys.executable, folder=str(folder)) + body + "\n")

@@ -1,4 +1,4 @@
-"""A stand-in for sbatch on PATH: it writes down how it is called, and answers as it is told."""
+"""A stand-in for sbatch on PATH, which records its calls and gives the answers that a test defines."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ import pytest
 
 
 class StandIn:
-    """A folder with an `sbatch`, first on PATH; `answer` is a piece of shell that has the script in `$script`."""
+    """A directory with an `sbatch`, first on PATH; `answer` is a piece of shell that has the script in `$script`."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -18,7 +18,7 @@ class StandIn:
         self.answers("exit 0")
 
     def answers(self, answer: str) -> None:
-        """Let it answer so."""
+        """Define its answer as a piece of shell."""
         file = self.folder / "sbatch"
         calls = shlex.quote(str(self.folder / "calls"))
         told = 'echo "$* in $PWD with $(env | grep ^SBATCH_ | sort | tr "\\n" " ")"'
@@ -26,12 +26,12 @@ class StandIn:
         file.chmod(0o755)
 
     def says(self, status: int, *lines: str) -> None:
-        """Let it print lines to stderr and end with a status."""
+        """Make it print lines to stderr and end with a status."""
         printed = "\n".join(f"printf '%s\\n' {shlex.quote(line)} >&2" for line in lines)
         self.answers(f"{printed}\nexit {status}")
 
     @property
     def calls(self) -> list[str]:
-        """How it was called: arguments, working directory, and the variables of its own."""
+        """Return its calls: arguments, working directory, and its own variables."""
         file = self.folder / "calls"
         return file.read_text().splitlines() if file.exists() else []

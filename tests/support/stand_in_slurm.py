@@ -1,7 +1,7 @@
 """A stand-in for SLURM's commands on PATH: a table of jobs that sbatch adds to, squeue shows and scontrol releases.
 
-What is submitted with `--hold` waits until it is released; nothing runs. A hook is a piece of shell that a command runs
-first, with its own arguments in `$*`: it may answer in the command's place, and end it.
+A job that is submitted with `--hold` is pending until it is released; nothing runs. A hook is a piece of shell that a
+command runs first, with its own arguments in `$*`: it may answer instead of the command, and end it.
 """
 
 import os
@@ -73,7 +73,7 @@ class StandInJob(NamedTuple):
 
 
 class StandInSlurm:
-    """The commands, in a folder that is to be the first on PATH."""
+    """The commands, in a folder that must be the first on PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,21 +89,21 @@ class StandInSlurm:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What lets the commands be found."""
+        """Return the variables with which the commands are found."""
         return {"PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}", "SCAFFOLD_TORCHTUNE_SBATCH": ""}
 
     def reset(self) -> None:
-        """Forget all jobs."""
+        """Remove all jobs."""
         (self.folder / "last").write_text("4710\n")
         (self.folder / "jobs").write_text("")
         (self.folder / "calls").write_text("")
 
     def largest(self, tasks: int) -> None:
-        """Say how many tasks an array can have."""
+        """Set the maximum number of tasks of an array."""
         (self.folder / "largest").write_text(f"{tasks}\n")
 
     def hook(self, name: str, text: str) -> None:
-        """Let a command do something first; nothing takes it away."""
+        """Make a command run a piece of shell first; an empty one removes it."""
         file = self.folder / f"{name}.hook"
         if text:
             file.write_text(f"{text}\n")
@@ -111,31 +111,31 @@ class StandInSlurm:
             file.unlink(missing_ok=True)
 
     def ends(self, job: str, state: str) -> None:
-        """Let a job, or a task of an array, be in another state."""
+        """Set the state of a job, or of a task of an array."""
         lines = [one._replace(state=state) if one.id == job else one for one in self.jobs()]
         (self.folder / "jobs").write_text("".join(f"{'|'.join(one)}\n" for one in lines))
 
     def jobs(self) -> list[StandInJob]:
-        """The jobs that were submitted."""
+        """Return the submitted jobs."""
         return [StandInJob(*line.split("|", 3)) for line in (self.folder / "jobs").read_text().splitlines()]
 
     def calls(self, name: str) -> list[str]:
-        """The arguments of each call of a command."""
+        """Return the arguments of each call of a command."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
 
     def submitted(self) -> list[str]:
-        """The arguments of each call of sbatch that submits."""
+        """Return the arguments of each call of sbatch that submits."""
         return [call for call in self.calls("sbatch") if "--test-only" not in call]
 
     def environment(self, name: str) -> dict[str, str]:
-        """The variables that a command had when it was called last."""
+        """Return the variables of the last call of a command."""
         lines = (self.folder / f"environment.{name}").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def slurm_on_path(directory: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
-    """Return a stand-in that is on PATH, without what a job of the machine's own SLURM would have set."""
+    """Return a stand-in that is on PATH, without the variables of a job of the machine's own SLURM."""
     made = StandInSlurm(directory)
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         monkeypatch.delenv(name)
@@ -145,7 +145,7 @@ def slurm_on_path(directory: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSl
 
 
 def scaffold_with_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a scaffold whose outputs can be seen, with a directory on PATH for a squeue and a sacct of the test."""
+    """Return a scaffold with visible outputs, and a directory on PATH for the squeue and sacct of the test."""
     outputs = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
     experiment = make_experiment(tmp_path / "sweep", replace=outputs)
     assert scaffold(experiment, sbatch=False).ok
@@ -156,7 +156,7 @@ def scaffold_with_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def answers(experiment: Path, **scripts: str) -> None:
-    """Let programs of SLURM, each by its name, do what a shell script says."""
+    """Replace programs of SLURM, each by its name, with shell scripts."""
     for name, text in scripts.items():
         file = experiment.parent / "bin" / name
         file.write_text(f"#!/bin/sh\n{text}\n")

@@ -1,4 +1,4 @@
-"""Real faults of the system: a kill right before a call that changes the disk, or an error in its place, by strace.
+"""Real faults of the system, by strace: a kill right before a call that changes the disk, or an error instead of it.
 
 A thread is traced alone, and strace counts its calls of each kind, so that a point is a call and its number.
 """
@@ -17,7 +17,7 @@ CHANGING: Final = (
     "symlink", "symlinkat", "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "chmod", "fchmod", "fchmodat",
     "utimensat", "close",
 )  # fmt: skip
-"""The calls that change what lies on a disk: of opening those that write or make a file, of closing those after."""
+"""The calls that change a disk; of `open` those that write or create a file, of `close` those after these."""
 
 ERRORS: Final = ("ENOSPC", "EIO", "EROFS", "EACCES", "EDQUOT")
 
@@ -29,7 +29,7 @@ _PLACE: Final = re.compile(r'(?:AT_FDCWD|\d+)<(?P<at>[^>]*)>(?:, "(?P<below>[^"]
 
 @dataclass(frozen=True)
 class Point:
-    """A call that changes the disk: which one of its kind it is in its thread, from 1."""
+    """A call that changes the disk: its number among the calls of its kind in its thread, from 1."""
 
     name: str
     number: int
@@ -40,14 +40,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Call:
-    """A call that changes the disk, where it stands, and the paths that it names."""
+    """A call that changes the disk, its point, and the paths that it names."""
 
     point: Point
     paths: tuple[str, ...]
 
 
 def lacks() -> str:
-    """What is missing for all this; empty where nothing is."""
+    """Return the programs and rights that are missing for these faults; empty if none is."""
     if shutil.which("strace") is None:
         return "strace is not on this machine: `scripts/install_packages strace` as root"
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)  # noqa: S607
@@ -55,8 +55,8 @@ def lacks() -> str:
 
 
 def attached(thread: int, trace: Path, fault: tuple[Point, str] | None = None) -> "subprocess.Popen[str]":
-    """Trace a thread, which waits; returns when it is traced. `fault` is `signal=KILL` or `error=ENOSPC` at a point."""
-    # kinds are counted apart, and one that a system does not have is left out
+    """Trace a waiting thread; return once it is traced. `fault` is `signal=KILL` or `error=ENOSPC` at a point."""
+    # kinds are counted separately, and one that a system does not have is skipped
     command = ["strace", "-y", "-s", "1", "-o", str(trace), "-e", f"trace=?{',?'.join(CHANGING)}", "-e", "signal=none"]
     if fault is not None:
         point, what = fault
@@ -71,7 +71,7 @@ def attached(thread: int, trace: Path, fault: tuple[Point, str] | None = None) -
 
 
 def calls(trace: Path) -> Iterator[Call]:
-    """The calls of a trace that change the disk."""
+    """Return the calls of a trace that change the disk."""
     numbers: Counter[str] = Counter()
     written: set[str] = set()
     for line in trace.read_text(errors="replace").splitlines():
@@ -91,7 +91,7 @@ def calls(trace: Path) -> Iterator[Call]:
 
 
 def _paths(arguments: str) -> tuple[str, ...]:
-    """The paths that the arguments of a call name: files that are open, and names below directories."""
+    """Return the paths that the arguments of a call name: open files, and names in directories."""
     found: list[str] = []
     for match in _PLACE.finditer(arguments):
         at, below = match["at"] or "", match["below"]
@@ -105,5 +105,5 @@ def _paths(arguments: str) -> tuple[str, ...]:
 
 
 def was_injected(trace: Path) -> bool:
-    """Whether an error came in the place of a call."""
+    """Return whether an error was injected instead of a call."""
     return "(INJECTED)" in trace.read_text(errors="replace")

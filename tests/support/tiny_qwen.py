@@ -1,6 +1,6 @@
 """A Qwen2.5 of one small layer with random weights, which torchtune trains on the CPU in seconds.
 
-Its finetune.yaml is that of Qwen2.5-0.5B but for the model's dimensions, which the command line gives. Tests that
+Its finetune.yaml is that of Qwen2.5-0.5B except for the model's dimensions, which the command line gives. Tests that
 import this need torch and torchtune.
 """
 
@@ -39,7 +39,7 @@ def make_tiny_qwen(directory: Path) -> None:
 
 
 def train_tiny(run: Path, *overrides: str, steps: int = 2) -> str:
-    """Train a run with the command of its finetune.slurm, on the CPU, and return what was printed."""
+    """Train a run with the command of its finetune.slurm, on the CPU, and return the output."""
     command = next(line for line in reversed((run / "finetune.slurm").read_text().splitlines()) if "tune run" in line)
     words = command.split()
     recipe = words[words.index("run") + 1]

@@ -1,7 +1,7 @@
-"""Trains a run's finetune.yaml by torchtune's own recipe in this process, with a tiny random model in place of its own.
+"""Train a run's finetune.yaml with torchtune's own recipe in this process, with a tiny random model instead of its own.
 
 The model is built as Qwen2.5 is, with one layer and a width of 16; data set, tokenizer, batches, steps, optimizer and
-loss are those of the config. A training takes about half a second. Who imports this needs torch and torchtune.
+loss are those of the config. A training takes about half a second. Tests that import this need torch and torchtune.
 """
 
 import math
@@ -17,7 +17,7 @@ from support.tiny_qwen import SIZES
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training: its optimizer steps, its losses, how many of the trained values are NaN, its error."""
+    """The result of a training: optimizer steps, losses, the number of trained values that are NaN, and the error."""
 
     steps: int
     losses: tuple[float, ...]
@@ -27,13 +27,13 @@ class Trained:
 
     @property
     def ruined(self) -> bool:
-        """Whether no trained value is a number."""
+        """Return whether no trained value is a number."""
         return self.values > 0 and self.nan == self.values
 
 
 @cache
 def _recipe(name: str) -> Any:
-    """The class of a recipe; their folder is no package."""
+    """Return the class of a recipe; the directory of recipes is not a package."""
     import torchtune
 
     names = runpy.run_path(str(Path(torchtune.__file__).parents[1] / "recipes" / f"{name}.py"))
@@ -41,7 +41,7 @@ def _recipe(name: str) -> Any:
 
 
 def train(run: Path, tiny: Path, output: Path, cache_dir: Path, recipe: str = "lora_finetune_single_device") -> Trained:
-    """Train the finetune.yaml of a run directory, and return what came of it; an error is what torchtune raised."""
+    """Train the finetune.yaml of a run directory, and return the result; an error is the exception of torchtune."""
     from omegaconf import OmegaConf
 
     config: Any = OmegaConf.load(run / "finetune.yaml")
@@ -77,5 +77,5 @@ def train(run: Path, tiny: Path, output: Path, cache_dir: Path, recipe: str = "l
 
 
 def is_number(losses: tuple[float, ...]) -> bool:
-    """Whether there are losses and each is a number."""
+    """Return whether there are losses and each is a number."""
     return bool(losses) and all(math.isfinite(loss) for loss in losses)

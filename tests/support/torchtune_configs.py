@@ -1,4 +1,4 @@
-"""Makes the configs that torchtune is asked about."""
+"""Create configs for checks by torchtune."""
 
 from scaffold_torchtune.external_checks.ask_torchtune import Config
 from scaffold_torchtune.system.serialization import read_yaml
@@ -7,6 +7,6 @@ from support.good_files import GOOD_CONFIG, replaced
 
 
 def config(*changes: str, directory: str = "rank8") -> Config:
-    """A run's good finetune.yaml with some texts replaced."""
+    """Return a run's correct finetune.yaml with some texts replaced."""
     document = read_yaml(replaced(GOOD_CONFIG, *changes))
     return Config(directory, ResolvedConfig(document, *resolve(document.data)))

@@ -1,6 +1,6 @@
-"""Experiments that are unlike the example, and what becomes of each with three generations of cruijff_kit's script.
+"""Experiments that differ from the example, and their results with three generations of cruijff_kit's script.
 
-What is expected is the same of the real scripts and of the stand-ins.
+The expected results are the same for the real scripts and for the stand-ins.
 """
 
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ from support.templates import JSON, NAME, OWN_RECIPE
 _1B, _3B, _70B = "Llama-3.2-1B-Instruct", "Llama-3.2-3B-Instruct", "Llama-3.3-70B-Instruct"
 _ALL: Final = ("november", "december", "august")
 PASSES: Final = ("", "")
-"""In the place of a problem's code and field."""
+"""The value for a result without a problem, instead of the problem's code and field."""
 
 Problem = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Unlike:
-    """What the experiment has of its own, and, by generation, the first problem for which it is refused.
+    """The differences of an experiment, and, by generation, the first problem for which it is refused.
 
-    `runs` is the summary in the YAML form, in the place of Markdown.
+    `runs` is the summary in the YAML form, instead of Markdown.
     """
 
     ends: tuple[Problem, Problem, Problem]
@@ -45,7 +45,7 @@ def _gpus(number: int) -> dict[str, str]:
 
 
 def _other(model: str) -> dict[str, str]:
-    """The last two runs with another model."""
+    """Return the last two runs with another model."""
     return {f"| {_1B} | 16 |": f"| {model} | 16 |"}
 
 
@@ -114,7 +114,7 @@ UNLIKE: Final = {
 
 
 def ends(folder: Path, unlike: Unlike, generation: str, script: Path) -> tuple[set[Problem], ScaffoldResult | None]:
-    """Scaffold in a new directory; what it is refused for, or the result, with nothing written where it is refused."""
+    """Scaffold in a new directory; return the problem of the refusal, which wrote nothing, or the result."""
     chat = _configured("**Dataset type:** chat_completion") if generation == "august" and not unlike.runs else {}
     replace = {old: new + chat[old].removeprefix(old) if old in chat else new for old, new in unlike.replace.items()}
     directory = make_experiment(folder / "sweep", replace={**chat, **replace})
@@ -136,7 +136,7 @@ def ends(folder: Path, unlike: Unlike, generation: str, script: Path) -> tuple[s
 
 
 def holds(folder: Path, name: str, generation: str, script: Path) -> None:
-    """That an experiment ends with the script of a generation as it is expected."""
+    """Assert that an experiment ends as expected with the script of a generation."""
     expected = UNLIKE[name].ends[_ALL.index(generation)]
     problems, result = ends(folder, UNLIKE[name], generation, script)
     if expected != PASSES:

@@ -1,4 +1,4 @@
-"""Waiting for what must happen, however long a busy machine takes, instead of for seconds."""
+"""Wait for an event, no matter how long a busy machine takes, instead of for seconds."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import pytest
 from scaffold_torchtune.system import processes
 
 PATIENCE: Final = 240.0
-"""Seconds until a test gives up; what it waits for comes at once, unless the machine is busy or the code is wrong."""
+"""Seconds until a test gives up; the event is immediate unless the machine is busy or the code is wrong."""
 
 _AFTER_ALL_DEADLINES: Final = 1e6
 
 
 def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until a condition holds, and fail where it does not in time."""
+    """Wait until a condition holds; fail if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -25,14 +25,15 @@ def wait_until(condition: Callable[[], object], seconds: float = PATIENCE) -> No
 
 
 def written(file: Path) -> bool:
-    """Whether a file is there and has a content."""
+    """Return whether a file exists and is not empty."""
     return file.exists() and file.stat().st_size > 0
 
 
 def pass_deadlines_once(condition: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the deadlines of all programs pass as soon as a condition holds.
+    """Make the deadlines of all programs pass as soon as a condition holds.
 
-    A program that hangs is ended when it has come as far as the test needs, not after a time that may be too short.
+    A program that hangs is ended when it has reached the point that the test needs, not after a time that may be
+    too short.
     """
 
     def monotonic() -> float:

@@ -1,4 +1,4 @@
-"""Checks that a text for people contains whole values, in any wording and order."""
+"""Check that a text for people contains whole values, in any wording and order."""
 
 import re
 

@@ -351,11 +351,12 @@ _TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
 """The commands that only print a text."""
 
 _OF_ITS_OWN: Final = frozenset({"new", "demo", "skill"})  # they do not need an experiment, or name it themselves
+_SELECTING: Final = frozenset({"submit", "status"})  # their results only have the runs that --only selects
 _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
 
 def _find_experiment(options: argparse.Namespace) -> None:
-    """Complete the options: if no experiment is given, it is the current directory.
+    """Complete the options: if no experiment is given, it is the current directory; `new` asks for it.
 
     The first argument of `explain` and `history` is an experiment if one with that name exists, else a run.
 
@@ -371,6 +372,8 @@ def _find_experiment(options: argparse.Namespace) -> None:
         given = words if is_given and (len(words) > 1 or options.command == "history") else [None, *words]
         experiment, options.run, options.field = [*given, None, None, None][:3]
         options.experiment = None if experiment is None else Path(experiment)
+    if options.command == "new" and options.experiment is None:
+        options.experiment = run_screens.ask_directory(options)
     if options.experiment is not None or options.command in _OF_ITS_OWN:
         return
     if locate.is_experiment(Path(), with_state=options.command in _WITHOUT_DOCUMENTS):
@@ -409,7 +412,7 @@ def _view(options: argparse.Namespace) -> printing.View:
         whole=options.whole or False,
         notes=options.notes or False,
         quiet=options.quiet or False,
-        only=options.only if options.command != "submit" else None,
+        only=options.only if options.command not in _SELECTING else None,
         start=options.start,
         words=tuple(options.words),
         documents=documents,
@@ -434,7 +437,8 @@ def _call(options: argparse.Namespace) -> Call:
         arguments["started"] = " ".join(options.started)
     arguments["answers"] = dict(options.answers)
     tool = TOOLS.get(options.command, options.command)
-    return Call(tool, arguments, options.start, options.only, options.whole)
+    only = options.only if options.command not in _SELECTING else None
+    return Call(tool, arguments, options.start, only, options.whole)
 
 
 def _print_json(data: dict[str, Any]) -> None:

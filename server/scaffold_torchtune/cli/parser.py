@@ -337,7 +337,8 @@ def _add_add(command: argparse.ArgumentParser) -> None:
 def _add_new(command: argparse.ArgumentParser) -> None:
     from scaffold_torchtune.new import OPTIONS
 
-    command.add_argument("experiment", type=Path, metavar="DIR", help="experiment directory to create")
+    text = "experiment directory to create; prompted for on a terminal"
+    command.add_argument("experiment", type=Path, nargs="?", metavar="DIR", help=text)
     for name, option in OPTIONS.items():
         flag, metavar = option.flag, option.metavar
         command.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=option.help)

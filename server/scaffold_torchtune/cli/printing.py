@@ -39,6 +39,9 @@ from scaffold_torchtune.results.reply import Call
 from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+FIX: Final = "cyan"
+"""The style of the label of a fix."""
+
 MANY: Final = 40
 """The number of runs, or of groups of findings, that are printed without `--all`."""
 
@@ -46,7 +49,9 @@ _NAMES: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.
 _NAMED: Final = 3  # similar findings of which the differing words are printed
 _GAP: Final = 3  # characters between the columns of a table
 _WIDE: Final = 500  # width without a terminal, so that nothing is wrapped or cut
-_GRID: Final = 120  # maximum width of a grid of names
+WIDE: Final = 120
+"""The maximum width of a grid of names, and of a list that could have several lines, if the output is wider."""
+
 _FIRST: Final = "reading"
 _UNBROKEN: Final = re.compile(r"\(?`[^`]*`\S*|- \*\*[^*]{1,80}\*\*[^\n]{0,80}$|\S+")
 
@@ -130,17 +135,30 @@ def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> Non
         out.print(Text(" " * hang) + each if number else each, soft_wrap=True)
 
 
+def listing(out: Console, head: str, items: Sequence[str], *, hang: int) -> None:
+    """Print a list after its head in one line. On a terminal it is wrapped between items, unless one is too long."""
+    line = head
+    for number, item in enumerate(items, start=1):
+        text = f" {one_line(item)}{',' if number < len(items) else ''}"
+        is_too_long = hang - 1 + cell_len(text) > out.width
+        if out.is_terminal and line.strip() and not is_too_long and cell_len(line) + cell_len(text) > out.width:
+            say(out, line, hang=hang)
+            line = " " * (hang - 1)
+        line += text
+    say(out, line, hang=hang)
+
+
 def command(out: Console, label: str, line: str) -> None:
     """Print a command to copy, which only the terminal wraps."""
     out.print(Text(one_line(f"{label}{line}")), soft_wrap=True)
 
 
-def fix(out: Console, text: str, *, style: str = "", hang: int) -> None:
+def fix(out: Console, text: str, *, label: str = "", hang: int) -> None:
     """Print a fix. A line with a long path may be a command to copy, so only the terminal wraps it."""
-    if max(map(cell_len, text.split()), default=0) > out.width // 2:
-        out.print(Text(one_line(text), style=style), soft_wrap=True)
+    if any("/" in word and cell_len(word) > out.width // 2 for word in text.split()):
+        out.print(Text().append(label, style=FIX).append(one_line(text)), soft_wrap=True)
     else:
-        say(out, text, style=style, hang=hang)
+        say(out, Text(label, style=FIX), text, hang=hang)
 
 
 def _breaks(text: str, width: int, hang: int) -> list[int]:
@@ -190,14 +208,14 @@ def _block(out: Console, group: Alike, *, whole: bool) -> None:
     one = group.first
     head = Text(f"  {_NAMES[one.severity]}: ", style=STYLES[one.severity])
     place = f"{one.location()}: " if one.location() else ""
-    say(out, head, place, f"{one.message} [{one.code}]", hang=4)
+    say(out, head, place, one.message, Text(f" [{one.code}]", style="dim"), hang=4)
     if len(group.members) > 1:
         say(out, f"    {_others(group, whole=whole)}", hang=6)
     if one.fix:
         first, *pasted = one.fix.split("\n")
         if not all(line.startswith("|") for line in pasted):
             first, pasted = one.fix, []
-        fix(out, f"    fix: {first}", style="dim", hang=6)
+        fix(out, first, label="    fix: ", hang=6)
         for line in pasted:
             out.print(Text(one_line(line)), soft_wrap=True)
 
@@ -214,7 +232,7 @@ def _others(group: Alike, *, whole: bool) -> str:
         spans = few(list(_spans(sorted(set(lines)))), most)
         own = [" ".join(words) for _, _, words in others]
         texts = few([f"{text} (line {line})" for text, line in zip(own, lines, strict=True)], most)
-        is_short = has_words and sum(map(len, own[:most])) <= _NAMED * _GRID // 4
+        is_short = has_words and sum(map(len, own[:most])) <= _NAMED * WIDE // 4
         return f"{len(others)} more like it: {texts if is_short else f'{_line_word(lines)} {spans}'}"
     texts = few([_other(run, each, words) for run, each, words in others], most)
     return f"{len(others)} more like it: {texts}"
@@ -258,7 +276,7 @@ def table(out: Console, columns: Sequence[str], rows: Iterable[Iterable[str | Te
 def grid(out: Console, names: Sequence[str]) -> None:
     """Print names in columns, as `ls` does."""
     width = max(map(cell_len, names), default=0) + 2
-    columns = max(1, (min(out.width, _GRID) - 2) // width)
+    columns = max(1, (min(out.width, WIDE) - 2) // width)
     height = -(-len(names) // columns)
     for row in range(height):
         cells = names[row::height]

@@ -50,38 +50,42 @@ _STYLES: Final = {"failed": "bold red", "running": "green", "finished": "dim"}
 _GOES_ON: Final = frozenset({"submitted", "running"})
 
 
-def show_status(out: Console, of: StatusResult, view: View = View()) -> None:  # noqa: B008 - frozen
-    """Print the status of runs; if they are more than 40, only running runs and runs with a problem, and a count."""
+def show_status(out: Console, of: StatusResult, view: View = View(), *, brief: bool = False) -> None:  # noqa: B008 - frozen
+    """Print the status of runs; if they are more than 40, or `brief`, only those that run or have a problem."""
     whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
-    _status_line(out, f"{of.experiment}: {counted(len(of.runs), 'run')}: {counts}", "bold")
+    _say(out, f"{of.experiment}: {counted(len(of.runs), 'run')}{f': {counts}' if counts else ''}", style="bold")
+    causes = _causes((*of.runs, *of.former))
     if view.quiet:
-        printing.findings(out, _causes(of.runs))
-        _status_line(out, of.verdict)
+        printing.findings(out, causes)
+        _say(out, of.verdict)
         return
-    _status_line(out, of.verdict, "dim")
-    shown = [run for run in of.runs if whole or len(of.runs) <= _MANY or run.cause or run.state == "running"]
+    _say(out, of.verdict, style="dim")
+    if of.changed_told:
+        _say(out, of.changed_told, style="yellow")
+    is_whole = whole or (len(of.runs) + len(of.former) <= _MANY and not brief)
+    shown, former = ([run for run in runs if is_whole or _matters(run)] for runs in (of.runs, of.former))
     if view.start is not None:
-        shown = view.page(out, of.runs)
-    _run_rows(out, shown)
-    if view.start is None and (rest := len(of.runs) - len(shown)):
-        _status_line(out, f"{counted(rest, 'run')} more; --all shows every run")
-    printing.findings(out, _causes(of.runs))
+        shown, former = view.page(out, of.runs), []
+    rest = len(of.runs) - len(shown) if view.start is None else 0
+    more = f"{counted(rest, 'more run')}; --all shows every run" if rest else ""
+    _run_rows(out, [("", shown), (more, []), (of.former_told, former)])
+    printing.findings(out, causes)
     for reason in of.not_asked:
-        _status_line(out, f"not asked: {reason}", "yellow")
+        _say(out, f"not asked: {reason}", style="yellow")
     unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}
     for reason, run in list(unseen.items())[:_NAMED]:
-        _status_line(out, f"not found: {reason}, for {run}", "yellow")
+        _say(out, f"not found: {reason}, for {run}", style="yellow")
 
 
 def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
     """Show the status on a terminal repeatedly, until every run has ended or Ctrl-C; return the last status.
 
     Raises:
-        Refused: the output is not a terminal.
+        Refused: the output is not a terminal, or the terminal cannot move its cursor.
     """
-    if not out.is_terminal:
-        message = "--watch needs a terminal"
+    if not out.is_terminal or out.is_dumb_terminal:
+        message = "--watch needs a terminal that can move its cursor"
         raise refuse("invalid-value", message, field="watch", fix="repeat the command without --watch")
     result = ask()
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False, transient=True) as live:
@@ -97,53 +101,74 @@ def _going_on(of: StatusResult) -> bool:
 
 
 def _drawn(out: Console, of: StatusResult, seconds: float, view: View) -> Text:
-    """Return the screen as one text, which is written to the terminal at once."""
+    """Return the screen as one text, which is written to the terminal at once; brief if the terminal is too low."""
+    whole, brief = (_text_of(out, of, seconds, view, brief=brief) for brief in (False, True))
+    return whole if whole.plain.count("\n") < out.height else brief
+
+
+def _text_of(out: Console, of: StatusResult, seconds: float, view: View, *, brief: bool) -> Text:
     drawn = Console(
         file=io.StringIO(), width=out.width, force_terminal=True, highlight=False, markup=False, emoji=False,
         color_system=out.color_system, no_color=out.no_color,  # type: ignore[arg-type]
     )  # fmt: skip
-    show_status(drawn, of, view)
-    _status_line(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", "dim")
+    _say(drawn, f"updated every {seconds:g} s until all runs have ended; Ctrl-C to stop", style="dim")
+    show_status(drawn, of, view, brief=brief)
     assert isinstance(drawn.file, io.StringIO)  # noqa: S101 - see above
     return Text.from_ansi(drawn.file.getvalue())
 
 
-def _status_line(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(one_line(text), style=style), soft_wrap=not out.is_terminal)
+def _matters(run: RunStatus) -> bool:
+    """Return whether a run is shown even if the runs are many."""
+    return run.cause is not None or run.state == "running"
 
 
-def _run_rows(out: Console, runs: Sequence[RunStatus]) -> None:
-    """Print a line for each run, or two lines if the terminal is too narrow: names are never broken."""
-    cells = [_COLUMNS, *(_cells(run) for run in runs)]
-    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in cells[1:])]
-    widths = {index: max(cell_len(row[index]) for row in cells) for index in used}
+def _run_rows(out: Console, blocks: Iterable[tuple[str, Sequence[RunStatus]]]) -> None:
+    """Print blocks of runs in the same columns, each below its title, if it has one.
+
+    A run has one line, or two lines if the terminal is too narrow: names are never broken.
+    """
+    blocks = list(blocks)
+    cells = {run.directory: _cells(run) for _, runs in blocks for run in runs}
+    table = [_COLUMNS, *cells.values()]
+    used = [index for index in range(len(_COLUMNS)) if any(row[index] for row in table[1:])]
+    widths = {index: max(cell_len(row[index]) for row in table) for index in used}
     wide = sum(widths.values()) + len(_GAP) * len(used)
     fits = not out.is_terminal or wide <= out.width
-    for number, row in enumerate(cells if runs else []):
-        style = "dim" if number == 0 else _STYLES.get(runs[number - 1].state, "")
-        first, *others = (row[index] + " " * (widths[index] - cell_len(row[index])) for index in used)
-        if fits:
-            out.print(Text(f" {_GAP.join((first, *others))}".rstrip(), style=style), soft_wrap=True)
-        elif number:
-            out.print(Text(f" {first.rstrip()}", style=style), soft_wrap=True)
-            out.print(Text(f"   {', '.join(_labelled(row))}", style=style))
+
+    def line(row: Sequence[str], style: str) -> None:
+        padded = (row[index] + " " * (widths[index] - cell_len(row[index])) for index in used)
+        out.print(Text(f" {_GAP.join(padded)}".rstrip(), style=style), soft_wrap=True)
+
+    if fits and cells:
+        line(_COLUMNS, "dim")
+    for title, runs in blocks:
+        if title:
+            _say(out, title)
+        for run in runs:
+            row, style = cells[run.directory], _STYLES.get(run.state, "")
+            if fits:
+                line(row, style)
+            else:
+                printing.say(out, f" {row[0]}", style=style)
+                printing.say(out, f"   {', '.join(_labelled(row))}", style=style, hang=3)
 
 
 def _labelled(row: Sequence[str]) -> Iterable[str]:
-    state, *rest = row[1:]
-    yield state
-    yield from (f"{name} {cell}" for name, cell in zip(_COLUMNS[2:], rest, strict=True) if cell)
+    """Yield the cells of a run without its name; the state and the time need no label."""
+    _, state, *rest, time = row
+    yield f"{state} {time}" if time.startswith("(") else state
+    yield from (f"{name} {cell}" for name, cell in zip(_COLUMNS[2:], rest, strict=False) if cell)
+    if time and not time.startswith("("):
+        yield time
 
 
 def _cells(run: RunStatus) -> tuple[str, ...]:
-    waits = run.job_state.partition(" ")[2]
-    state = f"{run.state} {waits}" if waits and run.state == "submitted" else run.state
-    is_ended = run.state in {"planned", "scaffolded"}
+    has_begun = run.state in {"running", "finished", "failed"} or bool(run.epochs_done) or run.step is not None
     return (
         one_line(run.directory),
-        one_line(state),
+        one_line(run.state),
         one_line(run.job),
-        "" if run.epochs_done is None or is_ended else f"{run.epochs_done}/{run.epochs}",
+        f"{run.epochs_done}/{run.epochs}" if has_begun and run.epochs_done is not None else "",
         "" if run.step is None else f"{run.step}/{run.steps}" if run.steps else str(run.step),
         _loss(run),
         _time(run),
@@ -157,6 +182,10 @@ def _loss(run: RunStatus) -> str:
 
 
 def _time(run: RunStatus) -> str:
+    """Return the run time of a job and its limit, or the reason why it is pending: `(Resources)`."""
+    waits = run.job_state.partition(" ")[2]
+    if waits and run.state == "submitted":
+        return one_line(waits)
     if run.elapsed is None:
         return ""
     return slurm_time(run.elapsed) + (f" of {slurm_time(run.limit)}" if run.limit else "")
@@ -262,10 +291,7 @@ def _runs(names: Iterable[str]) -> str:
 
 
 def _say(out: Console, *parts: str | Text, style: str = "") -> None:
-    line = Text(style=style)
-    for part in parts:
-        line.append(part if isinstance(part, Text) else one_line(part))
-    out.print(line, soft_wrap=not out.is_terminal)
+    printing.say(out, *parts, style=style, hang=4)
 
 
 _CONTEXT: Final = 2  # lines around each difference
@@ -465,7 +491,7 @@ def create_asking(request: Request, options: argparse.Namespace) -> NewResult:
     real = real_path(expanded(request.experiment))
     for name in _PATH_OPTIONS:
         given[name] = [_from_experiment(text, real) for text in given[name]]
-    is_terminal = not options.json and sys.stdin.isatty() and sys.stdout.isatty()
+    is_terminal = _is_asking(options)
     asked: set[str] = set()
     for _ in range(_MOST_ROUNDS):
         try:
@@ -482,19 +508,44 @@ def create_asking(request: Request, options: argparse.Namespace) -> NewResult:
     return create(request, given, control=options.control)
 
 
-def _ask_option(name: str, experiment: Path, wrong: Iterable[str]) -> str:
-    """Ask for the value of an option, and return what was typed.
+def ask_directory(options: argparse.Namespace) -> Path:
+    """Ask for the directory of a new experiment; the default is its name, if `--name` gives it.
 
     Raises:
-        Refused: the input ended.
+        Refused: there is no terminal to ask on.
     """
+    name = options.experiment_name[-1] if options.experiment_name else ""
+    if not _is_asking(options):
+        fix = f"add the directory to create: scaffold-torchtune new {shlex.quote(name) if name else 'DIR'}"
+        raise refuse("missing-field", "DIR is missing", field="experiment", fix=fix)
+    default = f", default: {one_line(name)}" if name else ""
+    while not (text := _typed(f"experiment directory to create (DIR{default}): ") or name):
+        pass
+    return expanded(Path(text))
+
+
+def _is_asking(options: argparse.Namespace) -> bool:
+    return not options.json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _typed(prompt: str) -> str:
+    """Return the answer to a prompt.
+
+    Raises:
+        KeyboardInterrupt: the input ended.
+    """
+    try:
+        return input(prompt).strip()
+    except EOFError as error:
+        raise KeyboardInterrupt from error
+
+
+def _ask_option(name: str, experiment: Path, wrong: Iterable[str]) -> str:
+    """Ask for the value of an option, and return the answer."""
     option = OPTIONS[name]
     for message in wrong:
         sys.stdout.write(one_line(message) + "\n")
-    try:
-        text = input(f"{option.help} ({option.metavar}): ").strip()
-    except EOFError as error:
-        raise KeyboardInterrupt from error
+    text = _typed(f"{option.help} ({option.metavar}): ")
     return _from_experiment(text, experiment) if name in _PATH_OPTIONS else text
 
 

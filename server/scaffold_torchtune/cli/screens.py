@@ -4,24 +4,29 @@ Runs are printed with the varying values that their names do not contain, many r
 the rest, `--notes` the findings that are only information.
 """
 
+import posixpath
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from scaffold_torchtune.cli.printing import (
+    FIX,
     MANY,
     STYLES,
+    WIDE,
     View,
     command,
     cut,
     fix,
     grid,
     groups,
+    listing,
     names_in,
     say,
     table,
@@ -39,10 +44,12 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     finding,
+    one_line,
 )
 from scaffold_torchtune.models import Answer, Check, Readiness, Run, Setting, SourceKind
 from scaffold_torchtune.plan.naming import names_by_varying
 from scaffold_torchtune.results import step_results as results
+from scaffold_torchtune.settings.parameters import PARAMETERS, SUBJECTS
 
 _MOST_GROUPS: Final = 4
 _FEW: Final = 4
@@ -91,7 +98,12 @@ def _questions(out: Console, asked: Iterable[Question]) -> None:
     if asked:
         say(out, "Values can also be given on the command line:")
     for each in asked[:_ASKED]:
-        say(out, f"  --answer {shlex.quote(each.field)}=VALUE  {each.question}", style="dim", hang=4)
+        say(
+            out,
+            f"  --answer {shlex.quote(each.field)}=VALUE",
+            Text(f"  {one_line(each.question)}", style="dim"),
+            hang=4,
+        )
     if len(asked) > _ASKED:
         say(out, f"  and {len(asked) - _ASKED} more")
 
@@ -191,7 +203,7 @@ def _parse(out: Console, of: results.ParseResult, view: View) -> None:
     tuned = [own for run, own in zip(of.runs, values, strict=True) if run.type == "fine-tuned"]
     same = {name: tuned[0].get(name) for name in names if tuned and _is_same(name, tuned)}
     if same:
-        say(out, f"same in all {len(tuned)} fine-tuned runs: ", _pairs(same), hang=2)
+        listing(out, f"same in all {len(tuned)} fine-tuned runs:", _pairs(same), hang=2)
     own = [name for name in names if name not in same]
     in_name = {name for name in own if all(_is_in(run.name, name, each.get(name), {}) for run, each in _both(of))}
     columns = [name for name in own if name not in in_name]
@@ -228,8 +240,42 @@ def _is_in(directory: str, name: str, of: Scalar, legend: Mapping[str, str]) -> 
     return f"_{part}_" in f"_{directory}_"
 
 
-def _pairs(values: Mapping[str, Scalar]) -> str:
-    return ", ".join(f"{name} {value(of) or 'nothing'}" for name, of in values.items())
+def _pairs(values: Mapping[str, Scalar]) -> list[str]:
+    return [f"{name} {value(of) or 'nothing'}" for name, of in values.items()]
+
+
+_PATHS: Final = {
+    "dataset": ("input_dir_base", "dataset_label", "dataset_ext"),
+    "model_checkpoint": ("models_dir", "model_checkpoint"),
+}
+"""The settings that together are a path."""
+
+
+def _with_paths(values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return values with a path as one value instead of its parts, if all runs have these."""
+    found = dict(values)
+    for name, parts in _PATHS.items():
+        if {*parts} <= {*found}:
+            folder, file, *ending = (str(found.pop(part)) for part in parts)
+            found[name] = posixpath.join(folder, "".join((file, *ending)))
+    return found
+
+
+def _by_subject(out: Console, title: str, values: Mapping[str, Scalar]) -> None:
+    """Print values in one line, or a line for each subject of the table of parameters if they are too many for one."""
+    if not values:
+        return
+    if cell_len(f"{title}: {', '.join(_pairs(values))}") <= min(out.width, WIDE):
+        listing(out, f"{title}:", _pairs(values), hang=2)
+        return
+    say(out, f"{title}:")
+    subject, groups = "", dict[str, dict[str, Scalar]]()
+    for name in dict.fromkeys([*PARAMETERS, *values]):
+        subject = SUBJECTS.get(name, subject) if name in PARAMETERS else "other"
+        if name in values:
+            groups.setdefault(subject, {})[name] = values[name]
+    for subject, own in groups.items():
+        listing(out, f"  {subject}:", _pairs(own), hang=4)
 
 
 def _settings(out: Console, title: str, settings: Iterable[tuple[str, Setting]]) -> None:
@@ -309,9 +355,9 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
             _sourced(out, of)
         else:
             chosen = {name: each.value for name, each in of.common.items() if name not in of.defaults}
-            say(out, "all runs: ", _pairs({n: v for n, v in chosen.items() if v not in {None, ""}}), hang=2)
-        if of.defaults:
-            say(out, "defaults that nobody chose: ", _pairs(of.defaults), hang=2)
+            _by_subject(out, "all runs", _with_paths({n: v for n, v in chosen.items() if v not in {None, ""}}))
+        _by_subject(out, "defaults that nobody chose", of.defaults)
+        out.print()
         _answers(out, of.answers)
         _details(out, (("", each) for each in of.warnings), view)
     else:
@@ -382,7 +428,7 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     names = list(dict.fromkeys(name for _, values in by_run for name in values))
     same = {n: by_run[0][1].get(n) for n in names if len(runs) > 1 and _is_same(n, [each for _, each in by_run])}
     if same and with_same:
-        say(out, f"same in all {len(runs)} runs: ", _pairs(same), hang=2)
+        listing(out, f"same in all {len(runs)} runs:", _pairs(same), hang=2)
     if len(runs) > MANY and not view.lists:
         say(out, f"directories: {of.pattern}, such as {runs[0].directory}; --all lists all {len(runs)}", hang=2)
         return
@@ -393,7 +439,6 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
     listed = view.page(out, runs)
     ids = {*map(id, listed)}
     by_run = [(run, own) for run, own in by_run if id(run) in ids]
-    out.print()
     if columns or view.whole:
         rows = (
             [run.directory, *(value(own.get(name)) for name in columns), *([str(run.line)] if view.whole else [])]
@@ -401,8 +446,9 @@ def _runs(out: Console, of: results.PlanResult, follows: frozenset[str], view: V
         )
         table(out, ("directory", *columns, *(["line"] if view.whole else [])), rows)
     else:
+        out.print()
         grid(out, [run.directory for run in listed])
-    out.print()
+        out.print()
 
 
 def _all_named(
@@ -518,7 +564,7 @@ def _checks(out: Console, checks: Iterable[Check]) -> None:
     for check in sorted(checks, key=lambda each: [*_STATES].index(each.state)):
         found = Text(check.found)
         if check.fix:
-            found.append(f"\nfix: {check.fix}", style="dim")
+            found.append("\nfix:", style=FIX).append(f" {check.fix}")
         rows.append((Text(check.state, style=_STATES[check.state]), check.name, found))
     if rows:
         table(out, ("", "check", "found"), rows)

@@ -33,6 +33,7 @@ from scaffold_torchtune.pipeline.locate import (
     summary_path,
 )
 from scaffold_torchtune.pipeline.prepare import default_script, parse
+from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.system import layout, locking, processes
@@ -173,7 +174,7 @@ def doctor(request: Request, *, with_experiment: bool) -> Readiness:
     directory = experiment_directory(request) if with_experiment else real_path(expanded(request.experiment))
     found = f"scaffold-torchtune {__version__} on Python {platform.python_version()}"
     checks = [Check(name="Python", state="ok", found=found), *_roots(request)]
-    checks += [*_experiment(request, directory), *_lock(directory)] if with_experiment else []
+    checks += [*_experiment(request, directory), *_logs(directory), *_lock(directory)] if with_experiment else []
     local, document = _local(request, directory)
     checks.append(local)
     settings: Mapping[str, Setting] = {}
@@ -228,6 +229,12 @@ def _writable(directory: Path) -> Check:
     elif free is not None:
         found, fix = f"{found}, {free / 1e9:.1f} GB free", "free some space there" if free < _ENOUGH else ""
     return Check(name="experiment", state="problem" if fix else "ok", found=found, fix=fix)
+
+
+def _logs(directory: Path) -> list[Check]:
+    """Check whether SLURM can write logs in the directory."""
+    found = log_path_problem(str(directory))
+    return _as_checks("experiment", [found], "warning") if found else []
 
 
 def _lock(directory: Path) -> Iterator[Check]:

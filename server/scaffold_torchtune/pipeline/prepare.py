@@ -46,7 +46,7 @@ from scaffold_torchtune.pipeline.state import known_runs, load_plan
 from scaffold_torchtune.plan import Difference, differences, make_plan, with_id
 from scaffold_torchtune.plan.naming import TIES
 from scaffold_torchtune.plan.run_settings import PlanContext
-from scaffold_torchtune.preflight import check_plan
+from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results
 from scaffold_torchtune.preflight.samples import forms_by_data
@@ -316,6 +316,7 @@ def preflight_findings(
     plan = plan.model_copy(update={"runs": tuple(run for run in plan.runs if run.directory not in kept)})
     if not plan.runs:
         return []
+    logs = log_path_problem(plan.experiment_dir)
     data, seen = {run.data_path: run.text("dataset_ext") for run in plan.runs}, data_sets or DataSets()
     checkpoints = {directory for run in plan.runs if (directory := run.checkpoint_dir)}
     outputs, forms = {directory for run in plan.runs if (directory := output_dir(run))}, forms_by_data(plan.runs)
@@ -333,7 +334,9 @@ def preflight_findings(
     found = {directory: checkpoint_files(each) for directory, each in first.items() if directory and each}
     listed = {directory: names for directory, names in found.items() if names}
     saved = {run: RunFiles({layout.FINETUNE_YAML: state.text}) for run, state in disk.states.items()}
-    return check_plan(plan, disk, listed, (_configs(files, disk.states), _configs(saved, disk.states)), whole=whole)
+    own = [logs.model_copy(update={"severity": Severity.WARNING})] if logs else []
+    configs = _configs(files, disk.states), _configs(saved, disk.states)
+    return [*own, *check_plan(plan, disk, listed, configs, whole=whole)]
 
 
 def _resumable(path: str) -> Results | None:

@@ -63,7 +63,7 @@ _SETTINGS: Final = ("batch_size", "mem", "time", "lr")
 
 
 def status(request: Request, only: str | None = None) -> StatusResult:
-    """Return the status of each planned run, in the plan's order.
+    """Return the status of each planned run, in the plan's order, and of started runs that are no longer in the table.
 
     Args:
         request: names the experiment; may forbid asking SLURM.
@@ -75,28 +75,50 @@ def status(request: Request, only: str | None = None) -> StatusResult:
     directory = experiment_directory(request)
     with Tree(directory) as tree:
         plan, log = state.existing_plan(tree), state.load_log_state(tree)
-        runs = _matching(plan, only)
+        planned = {run.directory for run in plan.runs}
+        former = [run for name, run in state.known_runs(tree, plan).items() if name not in planned]
+        runs = _matching((*plan.runs, *former), only)
         states = states_of(tree, runs, request)
-        found = tuple(_of_run(tree, run, states[run.directory]) for run in runs)
+        found = tuple(_of_run(tree, run, states[run.directory]) for run in runs if run.directory in planned)
+        removed = [run for run in runs if run.directory not in planned and _is_left(tree, states[run.directory], run)]
+        left = tuple(_of_former(tree, run, states[run.directory]) for run in removed)
+        if not found and not left:
+            raise _unknown_run(str(only), [run.directory for run in plan.runs])
     reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
     return StatusResult(
         experiment=plan.experiment,
         experiment_dir=str(directory),
         verdict=_VERDICTS[log.status if log else "open"],
         runs=found,
+        former=left,
+        changed_documents=validation.changed_documents(plan, directory, request),
         not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
     )
 
 
-def _matching(plan: Plan, only: str | None) -> Sequence[PlannedRun]:
+def _is_left(tree: Tree, found: RunState, run: PlannedRun) -> bool:
+    """Return whether a run that is no longer in the table was started, and has its directory or a job."""
+    return found.started and (tree.kind(run.directory) == "directory" or bool(found.jobs))
+
+
+def _of_former(tree: Tree, run: PlannedRun, found: RunState) -> RunStatus:
+    """Return the status of a run that is no longer in the table; its problem only while its job exists."""
+    status = _of_run(tree, run, found)
+    return status if found.state in {"submitted", "running"} else status.model_copy(update={"cause": None})
+
+
+def _matching(runs: Sequence[PlannedRun], only: str | None) -> Sequence[PlannedRun]:
     if only is None:
-        return plan.runs
-    found = [run for run in plan.runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
+        return runs
+    found = [run for run in runs if any(fnmatch.fnmatchcase(name, only) for name in (run.directory, run.name))]
     if not found:
-        names = [run.directory for run in plan.runs]
-        message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
-        raise refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
+        raise _unknown_run(only, [run.directory for run in runs])
     return found
+
+
+def _unknown_run(only: str, names: Sequence[str]) -> Refused:
+    message = did_you_mean(only, names, f"no run has the name {shown(only)}.")
+    return refuse("unknown-name", message, field="run", actual=escape(only), fix=f"name one of {few(names, _NAMED)}")
 
 
 class _Look(NamedTuple):

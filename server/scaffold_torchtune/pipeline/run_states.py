@@ -132,6 +132,26 @@ def save_jobs(tree: Tree, submissions: Submissions) -> None:
     state.save(tree, layout.JOBS, submissions)
 
 
+def ended_arrays(tree: Tree, records: Submissions, request: Request) -> list[Submission]:
+    """Return the arrays that cannot run again: no job needs their links, and their script would start no run.
+
+    sacct must report the end of each task, and squeue must answer and list no job with their name: it lists an ended
+    job as long as SLURM may requeue it, and jobs of a script that the user submitted. Without accounting, none has.
+    """
+    arrays = [one for one in records.submissions if one.is_array and one.progress == "released" and one.logged]
+    arrays = [one for one in arrays if tree.kind(one.folder) == "directory"]
+    found: list[Submission] = []
+    for clusters in {one.clusters for one in arrays}:
+        some = [one for one in arrays if one.clusters == clusters]
+        ended = slurm_jobs.ended(tree.root, [one.job for one in some], request, clusters)
+        listed, unknown = slurm_jobs.named(tree.root, [one.name for one in some], request, clusters)
+        if ended.unknown or unknown:
+            continue
+        past = {job_id for job_id, job in ended.by_id().items() if job.has_ended}
+        found += [one for one in some if not listed.get(one.name) and {job_id for _, job_id in one.ids()} <= past]
+    return found
+
+
 _ASKED: Final = 20
 """The number of a run's last jobs that sacct is asked about."""
 

@@ -21,8 +21,16 @@ from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_i
 from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.pipeline.run_states import Submission, Submissions, load_jobs, save_jobs, states_of
+from scaffold_torchtune.pipeline.run_states import (
+    Submission,
+    Submissions,
+    ended_arrays,
+    load_jobs,
+    save_jobs,
+    states_of,
+)
 from scaffold_torchtune.plan import states_told
+from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.request import Request, midway
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
@@ -32,6 +40,9 @@ from scaffold_torchtune.system.layout import FINETUNE_SLURM, RUN_FILES
 _LISTED: Final = 4
 _LONGEST_NAME: Final = 60  # characters of an experiment's name in a job's name
 _TOKEN: Final = 4  # bytes
+_OF_ARRAY: Final = re.compile(r"[0-9]{1,9}(?:[.]started)?|slurm-[0-9]{1,18}_[0-9]{1,9}[.]out", re.ASCII)
+"""The names of an array's links, and of the logs of its script's jobs that started nothing."""
+
 _END: Final = 1_000_000  # bytes at the end of the log that are searched for an entry
 
 
@@ -120,6 +131,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
                 raise refuse("runs-changed", message, fix="submit again")
             _refuse_foreign(tree, found.result.batches)
             with midway():
+                _clear_ended(tree, request)
                 return _Submitting(tree, found, request, wanted).all()
 
 
@@ -174,15 +186,8 @@ def _refuse_unknown(unknown: str) -> None:
 
 
 def _refuse_expanded(root: str) -> None:
-    """Refuse a directory if SLURM would replace a part of its name, so that a job's log has no place (Slurm 22.05).
-
-    It replaces `%j` and similar patterns in the working directory too, and with a backslash in it, it replaces none
-    (src/slurmd/common/fname.c, fname_create).
-    """
-    if found := sorted({character for character in root if character in "%\\" or not character.isprintable()}):
-        named = " and ".join(map(shown, found))
-        message = f"the path of the experiment, {shown(root)}, contains {named}, so SLURM cannot write logs"
-        raise refuse("unsafe-path", message, file=escape(root), fix="rename the directory, then scaffold again")
+    if found := log_path_problem(root):
+        raise Refused(found.message, [found])
 
 
 def _meant(plan: Plan, only: str | None) -> list[PlannedRun]:
@@ -424,14 +429,30 @@ def _make_folder(tree: Tree, run: str, folder: str) -> None:
         ) from error
 
 
+def _clear_ended(tree: Tree, request: Request) -> None:
+    """Remove the scripts and links of ended arrays, so that only the links of the last arrays remain.
+
+    Logs of a script that the user submitted again are removed too: they only contain that nothing was started.
+    """
+    for one in ended_arrays(tree, load_jobs(tree), request):
+        with suppress(Refused):
+            if all(_OF_ARRAY.fullmatch(name) for name in tree.names(one.folder)):
+                _remove_files(tree, one)
+
+
+def _remove_files(tree: Tree, one: Submission) -> None:
+    """Remove the script of an array, unless it was edited or replaced, then its links, without which it cannot run."""
+    with suppress(Refused):  # a directory instead of the script
+        if one.script and state.hash_of(tree, one.script) == one.digest:
+            tree.remove(one.script)
+    if tree.kind(one.folder):
+        tree.clear(one.folder)
+
+
 def _drop(tree: Tree, records: Submissions, one: Submission) -> Submissions:
     """Remove a submission that created no job, with its files; return the others."""
     if one.is_array:
-        with suppress(Refused):  # an edited script, or a directory instead of it
-            if one.script and state.hash_of(tree, one.script) == one.digest:
-                tree.remove(one.script)
-        if tree.kind(one.folder):
-            tree.clear(one.folder)
+        _remove_files(tree, one)
     records = records.without(one)
     save_jobs(tree, records)
     return records

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.external_checks import WHOLE, ask_torchtune, sbatch
@@ -12,7 +13,14 @@ from scaffold_torchtune.models import Kept, Plan, PlannedRun, RunChange
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.apply import left_over
 from scaffold_torchtune.pipeline.changes import fields_between, kept_findings
-from scaffold_torchtune.pipeline.locate import copied, experiment_directory, named_script, read_documents
+from scaffold_torchtune.pipeline.locate import (
+    copied,
+    experiment_directory,
+    local_document,
+    named_script,
+    read_document,
+    read_documents,
+)
 from scaffold_torchtune.pipeline.prepare import preflight_findings
 from scaffold_torchtune.pipeline.state import Record, files_there, hashes_of, identity
 from scaffold_torchtune.plan import changed_fields
@@ -20,7 +28,7 @@ from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
 from scaffold_torchtune.results.step_results import ValidateResult
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.files import Tree, is_taken
 from scaffold_torchtune.validate import deduplicated, unchosen, validate_run, verdict
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -155,7 +163,7 @@ def validate_plan(tree: Tree, plan: Plan, request: Request) -> ValidateResult:
         for directory, each in ask(tree.root, judged, files, request):
             external.setdefault(directory, []).append(each)
     joined = {name: tuple(sort_findings([*_causes(found), *external.get(name, ())])) for name, found in own.items()}
-    ahead = serious(preflight_findings(plan, files))
+    ahead = serious(preflight_findings(plan.model_copy(update={"experiment_dir": str(tree.root)}), files))
     whole = [
         *outdated(plan, request),
         *left_over(tree, plan),
@@ -231,6 +239,26 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
     if changes := _differences(plan.runs, now.runs):
         return [_outdated(f"the documents have changed since the plan was made: {few(changes, _LISTED, between='; ')}")]
     return []
+
+
+def changed_documents(plan: Plan, directory: Path, request: Request) -> tuple[str, ...]:
+    """Return the names of the documents that were edited, added or removed since the plan was frozen.
+
+    Nothing is planned. A claude.local.md or template that is not found is skipped: an option may have named it.
+    """
+    forms = {layout.SUMMARY, layout.SUMMARY_YAML}
+    added = [name for name in sorted(forms) if forms & {*plan.inputs} and is_taken(directory / name)]
+    local, template = local_document(request, directory), plan.options.template
+    elsewhere = {path.name: path for path in (local, Path(template) if template else None) if path}
+    found: list[str] = []
+    for name in dict.fromkeys([*plan.inputs, *added]):
+        path = directory / name if is_taken(directory / name) else elsewhere.get(name)
+        digest: str | None = None
+        with suppress(Refused):
+            digest = read_document(path, name, follow=path != directory / name).sha256 if path else None
+        if digest != plan.inputs.get(name) and (path or name in forms):
+            found.append(name)
+    return tuple(found)
 
 
 def _differences(before: Sequence[PlannedRun], now: Sequence[PlannedRun]) -> list[str]:

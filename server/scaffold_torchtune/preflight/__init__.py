@@ -286,6 +286,21 @@ def _text(value: Any) -> str:
     return "not set" if value is None else shown(_scalar(value))
 
 
+def log_path_problem(root: str) -> Finding | None:
+    """Return a finding if SLURM would replace a part of the experiment's path, so that no job can write its log.
+
+    It replaces `%j` and similar patterns in the working directory too, and with a backslash in it, it replaces none
+    (Slurm 22.05, src/slurmd/common/fname.c, fname_create).
+    """
+    found = sorted({character for character in root if character in "%\\" or not character.isprintable()})
+    if not found:
+        return None
+    names = [name for name in root.split("/") if {*name} & {*found}]
+    message = f"the path of the experiment contains {' and '.join(map(shown, found))}, so SLURM cannot write logs"
+    fix = f"rename {' and '.join(map(shown, names))}, then scaffold again"
+    return finding("unsafe-path", message, file=escape(root), fix=fix)
+
+
 def check_plan(
     plan: Plan,
     disk: DiskState,

@@ -13,7 +13,13 @@ from pydantic import Field
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, one_line
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, SourceKind
-from scaffold_torchtune.results.step_results import SETTINGS_OF, RunStatus, StatusResult, ValidateResult
+from scaffold_torchtune.results.step_results import (
+    SETTINGS_OF,
+    RunStatus,
+    StatusResult,
+    ValidateResult,
+    submit_command,
+)
 from scaffold_torchtune.settings import kinds
 
 _SEVERITIES: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
@@ -150,6 +156,9 @@ class ExperimentReport(Model):
     excluded: tuple[tuple[str, str], ...] = Field(default=(), description="skipped rows, with the reason")
     legend: Mapping[str, str] = Field(default={}, description="texts that directory names abbreviate")
     not_asked: tuple[str, ...] = ()
+    submit: str = Field(default="", description="the command that submits the ready runs; empty if there are none")
+    former: tuple[RunStatus, ...] = Field(default=(), description="started runs that are no longer in the table")
+    former_told: str = Field(default="", description="the number of these runs by state")
     tracking: str = ""
     log: tuple[LogEntry, ...] = ()
     log_before: int = Field(default=0, description="entries before those of `log`")
@@ -276,10 +285,19 @@ def report_of(
         excluded=tuple((each.name, each.reason) for each in plan.excluded),
         legend=plan.legend,
         not_asked=status.not_asked,
+        submit=submit_command(status.experiment_dir) if _has_ready(validated, status) else "",
+        former=status.former,
+        former_told=status.former_told,
         tracking=validated.tracking,
         log=tuple(log[-MOST_ENTRIES:]),
         log_before=max(0, len(log) - MOST_ENTRIES),
     )
+
+
+def _has_ready(validated: ValidateResult, status: StatusResult) -> bool:
+    """Return whether `submit` would submit runs."""
+    is_possible = validated.passed and all(each.code != "unsafe-path" for each in validated.findings)
+    return is_possible and any(run.state == "scaffolded" for run in status.runs)
 
 
 def _verdict_text(of: ValidateResult) -> str:
@@ -449,11 +467,15 @@ def markdown(report: ExperimentReport) -> str:
         f"# {_plain(report.experiment)}",
         f"**Validation {report.verdict}**: {_plain(report.verdict_text)}.",
         f"{counted(len(report.runs), 'run')}: {states}.{_hours(report)}",
+        *([f"Submit the runs that are ready with {_code(report.submit)}."] if report.submit else []),
     ]
     if report.refused:
         parts.insert(1, f"**The last scaffold was refused**: {_plain(few(report.refused, _NAMED, between='; '))}")
     grid = report.grid
     parts.append(_matrix(grid) if grid and len(grid.across.labels) <= _MOST_COLUMNS else _run_table(report))
+    if report.former:
+        names = few([f"{_code(run.directory)} ({run.state})" for run in report.former], _MOST_ROWS)
+        parts.append(f"{report.former_told}: {names}.")
     if report.unwell:
         parts += ["## Needs attention", "\n".join(_item(each) for each in report.unwell)]
     serious = [each for each in report.findings if each.finding.severity is not Severity.INFO]

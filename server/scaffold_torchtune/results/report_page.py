@@ -117,6 +117,8 @@ def _values(report: ExperimentReport) -> dict[str, Any]:
         "columns": _columns(report),
         "rows": [_row(number, run, report, scale) for number, run in enumerate(report.runs[:_MOST_LISTED])],
         "unlisted": max(0, len(report.runs) - _MOST_LISTED),
+        "former": [(run.directory, run.state) for run in report.former[:_MOST_CHARTS]],
+        "unlisted_former": max(0, len(report.former) - _MOST_CHARTS),
         "choices": [
             (number + 1, each.name, [value_text(level) for level in each.levels])
             for number, each in enumerate(report.factors)

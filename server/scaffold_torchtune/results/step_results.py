@@ -480,28 +480,54 @@ class StatusResult(StepResult):
 
     LISTED = ()
     FIRST = (
-        "report the number of runs in each state, then each cause with its fix, and not_asked; do not submit, cancel or"
-        " change anything without being asked"
+        "report the number of runs in each state, then each cause with its fix, former, changed_documents and"
+        " not_asked; do not submit, cancel or change anything without being asked"
     )
 
     experiment: str
     experiment_dir: str
     verdict: str = Field(description="the last verdict of validation, in one line")
     runs: Annotated[tuple[RunStatus, ...], Cut.RUNS]
+    former: Annotated[OmitEmpty[tuple[RunStatus, ...]], Cut.RUNS] = Field(
+        default=(), description="started runs that are no longer in the table"
+    )
+    changed_documents: OmitEmpty[tuple[str, ...]] = Field(
+        default=(), description="documents that changed since the scaffold; `plan` shows the effect"
+    )
     not_asked: OmitEmpty[tuple[str, ...]] = Field(default=(), description="programs that could not be asked, and why")
 
     @property
     def counts(self) -> dict[str, int]:
         """Return the number of runs in each state, in the order of progress; states without a run are omitted."""
-        found = Counter(run.state for run in self.runs)
-        return {state: found[state] for state in _STATES if found[state]}
+        return _numbers_of_states(self.runs)
+
+    @property
+    def former_told(self) -> str:
+        """Return the started runs that are no longer in the table by state; an empty text if there are none."""
+        counts = ", ".join(f"{number} {state}" for state, number in _numbers_of_states(self.former).items())
+        return f"{counted(len(self.former), 'run')} no longer in the table: {counts}" if self.former else ""
+
+    @property
+    def changed_told(self) -> str:
+        """Return the documents that changed, and the command that shows the effect; an empty text if none changed."""
+        if not self.changed_documents:
+            return ""
+        line = f"scaffold-torchtune plan {shlex.quote(self.experiment_dir)}"
+        return f"{' and '.join(self.changed_documents)} changed since the scaffold; `{line}` shows the effect"
 
     def all_findings(self) -> Sequence[Finding]:
         """Return the causes of failures and problems."""
-        return [run.cause for run in self.runs if run.cause]
+        return [run.cause for run in (*self.runs, *self.former) if run.cause]
 
     def _outcome(self) -> str:
         counts = ", ".join(f"{number} {state}" for state, number in self.counts.items())
         unwell = sum(run.cause is not None and run.state != "failed" for run in self.runs)
         more = f"; {counted(unwell, 'run')} with a problem but not failed" if unwell else ""
-        return f"{counted(len(self.runs), 'run')}: {counts}{more}. Nothing was written."
+        more += f"; {self.former_told}" if self.former else ""
+        more += f"; {self.changed_told}" if self.changed_documents else ""
+        return f"{counted(len(self.runs), 'run')}: {counts or 'none'}{more}. Nothing was written."
+
+
+def _numbers_of_states(runs: Iterable[RunStatus]) -> dict[str, int]:
+    found = Counter(run.state for run in runs)
+    return {state: found[state] for state in _STATES if found[state]}

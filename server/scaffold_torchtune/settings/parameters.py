@@ -499,6 +499,12 @@ _ALL: Final = (
 PARAMETERS: Final = {p.name: p for p in _ALL}
 """Every parameter by name."""
 
+SUBJECTS: Final = {
+    "experiment_name": "experiment", "input_dir_base": "data", "model": "model", "lora_rank": "adapter and optimizer",
+    "batch_size": "training", "conda_env": "job", "recipe": "recipe",
+}  # fmt: skip
+"""The subjects of the table, by the parameter with which each begins."""
+
 KEYS: Final = {name: p for name, p in PARAMETERS.items() if p.key}
 """Every key of setup_finetune.yaml, in the order in which it is written."""
 

@@ -1,7 +1,7 @@
 """A stand-in for cruijff_kit's setup_finetune.py: the interface of three of its generations, none of its code.
 
-`generation.json` beside it says which: its options with their defaults, and what it writes without being told. Faults
-that scaffolds must live with are as in the real ones: unknown keys are dropped, modules delete the lines with conda.
+`generation.json` in the same directory defines the generation: its options with their defaults, and the values that it
+writes by itself. Known faults are as in the real ones: unknown keys are dropped, modules delete the lines with conda.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def script(given: argparse.Namespace, output: str) -> str:
     text = (HERE / "templates" / "finetune_template.slurm").read_text()
     chosen = GENERATION["slurm"]
     gpus = given.gpus
-    if gpus == 1:  # the default cannot be told from what was asked for
+    if gpus == 1:  # the default and a given value are indistinguishable
         gpus = MODELS[getattr(given, "torchtune_model_name", "Llama-3.2-1B-Instruct")][-1]
     recipe = given.custom_recipe or chosen["recipe"]
     own = given.custom_recipe or "." in recipe
