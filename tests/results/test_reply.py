@@ -320,6 +320,14 @@ def test_a_pattern_chooses_runs(many: Path) -> None:
     assert data["counts"]["runs"] == 120
 
 
+@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
+def test_a_pattern_may_be_of_names_in_the_table(step: str, done: Path) -> None:
+    data = replied(step, done, only="*_rank16_lr5e-5")
+    assert [run.get("directory") or run["name"] for run in data["runs"]] in (
+        [["rank16_lr5e-5"], ["Llama-3.2-1B-Instruct_rank16_lr5e-5"]]
+    )
+
+
 @settings(deadline=60_000)
 @given(st.lists(st.text(max_size=2000), max_size=60), st.dictionaries(st.text(max_size=9), st.text(max_size=3000)))
 def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str, str]) -> None:

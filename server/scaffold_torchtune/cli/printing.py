@@ -325,7 +325,6 @@ def cut(text: str, width: int) -> str:
 
 
 _ONLY_SHOWN: Final = frozenset({"--dry-run", "--all", "--notes"})
-_NAMES_OF_RUN: Final = ("directory", "name")
 _Run = TypeVar("_Run")
 
 
@@ -354,9 +353,7 @@ class View:
     def listed(self, runs: Iterable[_Run]) -> list[_Run]:
         """Return the listed runs: the runs that match, beginning with the first to list."""
         call = Call("", start=self.start, only=self.only)
-        return [run for run in runs if call.wants({k: getattr(run, k) for k in _NAMES_OF_RUN if hasattr(run, k)})][
-            (self.start or 1) - 1 :
-        ]
+        return [run for run in runs if call.wants(run)][(self.start or 1) - 1 :]
 
     def page(self, out: Console, runs: Sequence[_Run]) -> list[_Run]:
         """Return the listed runs of one page; print whether no run matches, or the option that shows the next page."""

@@ -282,7 +282,7 @@ def render_result(
         history=history,
         created=len(changed),
         unchanged=len(plan.runs) - len(changed),
-        runs=tuple(RenderedRun(directory=r.directory, created=r.directory in changed) for r in plan.runs),
+        runs=tuple(RenderedRun(directory=r.directory, name=r.name, created=r.directory in changed) for r in plan.runs),
         plan_warnings=plan.warnings,
         warnings=tuple(kept),
     )

@@ -336,7 +336,7 @@ class Publisher:
             message = f"{few(names, _LISTED, more=' and {} more')} changed while the setup script was running"
             fix = "no action if you made the change; otherwise check the setup script, which should not change it"
             found.append(finding("changed-meanwhile", message, file=names[0], fix=fix))
-        runs = tuple(self._run(run.directory, pending=run.directory in self._pending) for run in self._plan.runs)
+        runs = tuple(self._run(run, pending=run.directory in self._pending) for run in self._plan.runs)
         failed = sum(not run.ok for run in runs)
         return SetupResult(
             environment=self._backend.script.environment.how if self._backend.script else "",
@@ -348,11 +348,13 @@ class Publisher:
             history=self._history.trimmed(),
         )
 
-    def _run(self, directory: str, *, pending: bool) -> SetupRun:
+    def _run(self, run: PlannedRun, *, pending: bool) -> SetupRun:
+        directory = run.directory
         outcome, reason = self.outcomes.get(directory, Outcome()), self.reasons.get(directory, "")
         ran, output = outcome.ran, layout.output(directory)
         return SetupRun(
             directory=directory,
+            name=run.name,
             ok=not reason,
             unchanged=not pending,
             reason=reason,

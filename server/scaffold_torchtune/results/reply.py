@@ -125,9 +125,9 @@ class Call:
         """Return whether runs are listed with all their details."""
         return self.whole or self.only is not None or self.start is not None
 
-    def wants(self, run: Mapping[str, Any]) -> bool:
+    def wants(self, run: object) -> bool:
         """Return whether `only` matches a run, by its directory or its name in the table."""
-        names = [str(run[key]) for key in ("directory", "name") if key in run]
+        names = [str(getattr(run, each)) for each in ("directory", "name") if hasattr(run, each)]
         return self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in names)
 
 
@@ -167,15 +167,14 @@ def bounded(data: dict[str, Any], call: Call, of: type[BaseModel] = BaseModel) -
         if cut is Cut.NEVER:
             out[name] = value
         elif isinstance(value, list):
-            items = [run for run in value if call.wants(run)] if cut is Cut.RUNS else value
-            budget = _SERIOUS if len(items) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
-            hidden = [] if cut is not Cut.RUNS or call.lists_all else _hidden(items)
-            if items and len(hidden) == len(items):
+            budget = _SERIOUS if len(value) <= _FEW and cut is not Cut.NAMES else _BUDGETS.get(cut, _ORDINARY)
+            hidden = [] if cut is not Cut.RUNS or call.lists_all else _hidden(value)
+            if value and len(hidden) == len(value):
                 out[name] = []  # no problems, and `counts` has their number
                 continue
-            fits = len(_fitted(items, budget)) == len(items) and not hidden
+            fits = len(_fitted(value, budget)) == len(value) and not hidden
             start = 1 if fits else call.start or 1  # a list that fits is on each page
-            items = items if fits else sorted(items, key=_badness)
+            items = value if fits else sorted(value, key=_badness)
             first = items[: len(items) - len(hidden)] if start == 1 else items  # the first page omits hidden runs
             out[name] = shown = _fitted(first[start - 1 :], budget)
             left_out |= _missing(name, items, shown)
@@ -464,6 +463,7 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
 
 def _body(result: StepResult, call: Call) -> dict[str, Any]:
     listed = result.without_told() if isinstance(result, results.PlanResult) and not call.whole else result
+    listed = _selected(listed, call)
     dumped = _with_notes(listed.model_dump(mode="json", exclude={"logged"}))
     if not call.lists_all:
         dumped = _without_repetition(result, dumped)
@@ -471,6 +471,14 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
     for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
         group["runs"] = _fitted(group["runs"], _NAMES)  # `count` has their number
     return {"counts": result.counts | _left_to_the_plan(result, call), **data}
+
+
+def _selected(result: StepResult, call: Call) -> StepResult:
+    """Return a result with the runs that `only` matches."""
+    runs = getattr(result, "runs", None)
+    if runs is None or call.only is None:
+        return result
+    return result.model_copy(update={"runs": tuple(run for run in runs if call.wants(run))})
 
 
 _ELSEWHERE: Final = frozenset({"defaults-unchosen", "sbatch-unavailable"})

@@ -209,10 +209,14 @@ class PlanResult(StepResult):
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
+RunName = Annotated[str, Field(exclude=True, description="the run's name in the table, by which it can be selected")]
+
+
 class RenderedRun(Model):
     """A run with its setup_finetune.yaml."""
 
     directory: str
+    name: RunName = ""
     created: bool = Field(description="false if it was already up to date")
 
 
@@ -243,6 +247,7 @@ class SetupRun(Model):
     """The result of setup_finetune for one run."""
 
     directory: str
+    name: RunName = ""
     ok: bool
     unchanged: OmitEmpty[bool] = Field(description="true if it was up to date and nothing was run")
     reason: str = Field(default="", description="reason of the failure, with the relevant line of the output")
@@ -279,6 +284,7 @@ class ValidatedRun(Model):
     """One run's verdict."""
 
     directory: str
+    name: RunName = ""
     passed: bool
     findings: tuple[Finding, ...]
 

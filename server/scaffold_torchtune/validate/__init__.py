@@ -222,11 +222,11 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
         The result, `passed` only if the plan has runs, all of them were checked, and no finding is an error. Runs are
         in the order of the plan. Directories that are not planned do not count as checked.
     """
-    directories = list(dict.fromkeys(run.directory for run in plan.runs))
+    names = {run.directory: run.name for run in plan.runs}
     runs = tuple(
-        ValidatedRun(directory=name, passed=not errors_in(checked[name]), findings=checked[name])
-        for name in directories
-        if name in checked
+        ValidatedRun(directory=each, name=name, passed=not errors_in(checked[each]), findings=checked[each])
+        for each, name in names.items()
+        if each in checked
     )
     findings, planned = list(extra), len(plan.runs)
     if planned == 0 or len(runs) != planned:
