@@ -192,7 +192,7 @@ def test_a_run_that_resumes_only_needs_to_be_submitted_again() -> None:
     asked = Requested("/e", "rank8", epochs=3, resumes=True)
     found = found_in(START + steps + TIMED_OUT, asked=asked)
     assert found is not None
-    assert found.fix.startswith("submit it again: scaffold-torchtune submit /e --failed --only rank8")
+    assert found.fix.endswith(": scaffold-torchtune submit /e --failed --only rank8")
 
 
 def test_a_job_of_which_nothing_is_known_shows_state_status_and_last_lines() -> None:

@@ -237,12 +237,12 @@ class Requested:
     def again(self) -> str:
         """Return the fix if the run can be submitted unchanged."""
         where = shlex.quote(self.experiment)
-        return f"submit it again: scaffold-torchtune submit {where} --failed --only {self.run}"
+        return f"submit the run again: scaffold-torchtune submit {where} --failed --only {self.run}"
 
     @property
     def after(self) -> str:
         """Return the end of a fix that changes the documents."""
-        return f"; then scaffold with --started replace={self.run}, and submit it again"
+        return f"; then scaffold with --started replace={self.run}, and submit the run again"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
@@ -270,8 +270,9 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
         fix = f"lower Batch size{asked.place('batch_size')} or Gradient accumulation, or add data{asked.after}"
         return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
-        message = f"SLURM reports that the job completed, but {saved} of {counted(asked.epochs, 'epoch')} were saved"
-        last = f": {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
+        were = "was" if saved == 1 else "were"
+        message = f"SLURM reports that the job completed, but {saved} of {counted(asked.epochs, 'epoch')} {were} saved"
+        last = f"; the last line: {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
         fix = f"check {asked.output or 'the output of the job'}; {asked.again}"
         return finding("epochs-missing", message + last, expected=asked.epochs, actual=saved, fix=fix)
     return None
@@ -279,10 +280,11 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
 
 def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return the finding for a job that ended for an unknown reason."""
-    state = f"the job ended as {job.state}" if job.state else "the run has no pending or running job and is not trained"
+    unknown = "the run has no pending or running job, but its training is not complete"
+    state = f"the job ended in the state {job.state}" if job.state else unknown
     status = _exit(job.exit_code)
     lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
-    last = f"; the last lines: {lines}" if lines else "; its output gives no reason" if output else ""
+    last = f"; the last lines: {lines}" if lines else "; its output contains no reason" if output else ""
     fix = f"check {asked.output}; {asked.again}" if asked.output else asked.again
     return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
 
@@ -325,9 +327,10 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
     if not asked.checkpointing:
         ways.append("add '- **Activation checkpointing:** yes' to Configuration")
     if not ways:
-        shorter = f"lower Max sequence length from {asked.max_seq_len}, or " if asked.max_seq_len else ""
-        ways.append(f"{shorter}request GPUs with more memory, or more GPUs")
-    return f"GPU memory{size} is too small for {how}", "; or ".join(ways) + asked.after
+        shorter = f"lower Max sequence length (now {asked.max_seq_len}), or " if asked.max_seq_len else ""
+        ways.append(f"{shorter}request more GPUs or GPUs with more memory")
+    either = "either " if len(ways) > 1 else ""
+    return f"GPU memory{size} is too small for {how}", either + ", or ".join(ways) + asked.after
 
 
 _MEMORY: Final = re.compile(r"([0-9]{1,9})([KMGTkmgt]?)[Bb]?")
@@ -337,8 +340,15 @@ def _node_memory(of: _Case) -> tuple[str, str]:
     match = _MEMORY.fullmatch(of.asked.memory)
     wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
     asked = f"the {of.asked.memory} of memory that it requested" if of.asked.memory else "its node's memory"
-    how = f"add '- **Memory:** {wanted}' to Configuration" if wanted else "request more memory (Memory)"
-    return f"the job needed more than {asked}", f"{how}{of.asked.place('mem')}{of.asked.after}"
+    how = _set(of.asked, "mem", "Memory", wanted) if wanted else f"raise Memory{of.asked.place('mem')}"
+    return f"the job needed more than {asked}", f"{how}{of.asked.after}"
+
+
+def _set(asked: Requested, setting: str, label: str, value: str) -> str:
+    """Return the fix that sets a value, with the line to write and the line that sets it now, if any."""
+    line = (asked.places or {}).get(setting)
+    now = f" (now set in {line})" if line else ""
+    return f"{'write' if line else 'add'} '- **{label}:** {value}' {'in' if line else 'to'} Configuration{now}"
 
 
 _MEASURED: Final = 20  # minimum of seconds on a bar for a reliable rate
@@ -350,18 +360,21 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     told = f"the time limit{f' of {slurm_time(limit)}' if limit else ''} was reached"
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
-        fix = f"find the cause of the delay at the end of {asked.output or 'its output'}, or raise Time limit"
-        return f"{told} before a step was trained", f"{fix}{asked.place('time')}{asked.after}"
+        fix = f"look for the cause of the delay at the end of {asked.output or 'the output'}, or raise Time limit"
+        return f"{told} before the first step was completed", f"{fix}{asked.place('time')}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
     spent = of.job.elapsed or limit or round(trained * shown_rate)
     rate = min(shown_rate or spent / trained, spent / trained)
     need = spent + rate * (total - last.number)  # includes loading the model and similar work
-    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), at {rate:.1f} s per step"
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), with {rate:.1f} s per step"
     if asked.resumes and output and output.saved:
-        return told, f"{asked.again}; it resumes after epoch {first.epoch - 1 + output.saved}"
+        return (
+            told,
+            f"change nothing, because the run resumes after epoch {first.epoch - 1 + output.saved}; {asked.again}",
+        )
     enough = slurm_time(_rounded(1.1 * need))
-    fix = f"add '- **Time limit:** {enough}' to Configuration{asked.place('time')}"
+    fix = _set(asked, "time", "Time limit", enough)
     return f"{told}; all steps need about {slurm_time(round(need))}", f"{fix}{asked.after}"
 
 
@@ -383,15 +396,15 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     at = f"from step {since} on" if last and since != last.number else f"at step {since}"
     is_first = output.first is not None and since == output.first.number
     lr = f" from {asked.lr:g}{asked.place('lr')}" if asked.lr else ""
-    rows = "remove samples without an answer (`scaffold-torchtune plan` lists them: no-labels)"
-    lower = f"lower Learning rate{lr}, or lengthen the warm-up"
-    fix = f"{rows}; otherwise {lower}" if is_first else f"{lower}; otherwise {rows}"
+    rows = "remove samples without an answer (`scaffold-torchtune plan` reports them as no-labels)"
+    lower = f"lower Learning rate{lr} or lengthen the warm-up"
+    fix = f"{rows}; if there are none, {lower}" if is_first else f"{lower}; if that does not help, {rows}"
     job = (
-        "cancel its job if it is still running"
+        "cancel the job if it is still running"
         if last and not _is_over(last.epoch, last.done, last.per_epoch, asked)
         else ""
     )
-    message = f"the loss is not finite {at}, so the training from there on is unusable"
+    message = f"the loss is not finite {at}, so the training is unusable from that step on"
     fix = f"{job}; {fix}" if job else fix
     return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
 
@@ -418,54 +431,56 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-time-limit": _time_limit,
     "job-no-space": _simply(
         "the job cannot write because the disk is full or the quota is used up",
-        "free space in {output_dir}, or choose a different output directory; save less with '- **Adapter weights only:**"
-        " yes'; then {again}",
+        "free disk space in {output_dir}; if that is not possible, choose a different output directory or save less with"
+        " '- **Adapter weights only:** yes', and scaffold with --started replace={run}; then {again}",
     ),
     "job-not-writable": _simply(
         "the job cannot write to its output directory", "grant write permission for {output_dir}; then {again}"
     ),
     "job-environment": _simply(
         "the environment of the job lacks a module, command or package",
-        "run the first lines of {run}/finetune.slurm in a login shell, and correct modules and environment"
+        "run the first commands of {run}/finetune.slurm in a login shell, and correct the modules or the environment"
         " ({environment}); then {again}",
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
-        "compare torch's CUDA version with the driver of the nodes (nvidia-smi), and request different GPUs (Constraint,"
-        " GPU type) if the node is the cause; then {again}",
+        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi); if the node is the cause, request"
+        " different GPUs (Constraint, GPU type); then {again}",
     ),
     "job-nccl": _simply(
         "the processes of the job lost their connection",
-        "find the process that ended first in {output}; if none did, {again} (export NCCL_DEBUG=INFO for more details)",
+        "look in {output} for the process that ended first; if there is none, export NCCL_DEBUG=INFO to log more details,"
+        " and {again}",
     ),
     "job-data": _simply(
         "the data set cannot be read with the settings of the run",
-        "correct {data}, or Dataset and its columns in the summary; scaffold-torchtune plan checks them if it can read"
-        " the file; then {again}",
+        "correct {data}, or the data set and its columns in the summary (scaffold-torchtune plan checks them if it can"
+        " read the file); then {again}",
     ),
     "job-checkpoint": _simply(
         "the base model cannot be loaded",
-        "compare {model} with the model that the summary names; download it again if files are missing or truncated;"
-        " then {again}",
+        "make sure that {model} contains the model that the summary names; if files are missing or truncated, download"
+        " the model again; then {again}",
     ),
     "job-config": _simply(
         "torchtune rejects a setting of finetune.yaml",
-        "run scaffold-torchtune validate with --with-torchtune, and correct the setting in the summary{after}",
+        "find the setting with scaffold-torchtune validate --with-torchtune, and correct it in the summary{after}",
     ),
     "job-network": _simply(
-        "the job needs a network that its node cannot reach",
-        "copy data set and model to a disk that the nodes mount, and give their paths in the summary{after}",
+        "the job needs network access, which its node does not have",
+        "copy the data set and the model to a disk that the nodes mount, and use the new paths in the summary{after}",
     ),
     "job-wandb": _simply(
         "Weights & Biases rejected the run or could not be reached",
-        "run wandb login once on the cluster and {again}; or add '- **W&B mode:** offline' to Configuration{after}",
+        "either run `wandb login` once on the cluster, or add '- **W&B mode:** offline' to Configuration and scaffold with"
+        " --started replace={run}; then {again}",
     ),
     "job-preempted": _simply(
         "SLURM preempted the job for a job of higher priority",
-        "{again}; '- **Resume from checkpoint:** yes' lets long runs continue",
+        "if long runs should continue after a preemption, add '- **Resume from checkpoint:** yes' to Configuration; {again}",
     ),
-    "job-node-failure": _simply("the node failed", "{again}"),
-    "job-cancelled": _simply("the job was cancelled", "{again}; no action if intended"),
+    "job-node-failure": _simply("the node of the job failed", "{again}"),
+    "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),
 }
 """The message and the fix of each cause."""
 

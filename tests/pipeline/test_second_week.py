@@ -411,7 +411,7 @@ def test_slurm_is_asked_once_for_the_states_of_all_runs(
 def test_what_cannot_be_seen_from_here_is_said(sweep: Path, tmp_path: Path) -> None:
     for states in (steps.plan(Request(sweep)).changes.states, steps.validate(Request(sweep)).states):
         assert states.startswith("4 scaffolded; ")
-        assert "squeue not found on this machine" in states
+        assert "squeue was not found on this machine" in states
         assert "outputs" not in states
     away = make_experiment(tmp_path / "away", replace={"/scratch/gpfs/LAB/ada/ck-outputs": "/no/such/mount"})
     assert scaffold(away).ok

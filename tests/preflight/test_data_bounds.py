@@ -37,7 +37,7 @@ def rows(folder: Path, *cells: Any) -> DataPart:
 def test_so_many_parts_are_looked_at_and_no_more(tmp_path: Path) -> None:
     parts: dict[str, Any] = {f"part{number}": [PAIR] for number in range(100)}
     assert looked_at(tmp_path, parts).parts.keys() == parts.keys()
-    assert absent(looked_at(tmp_path, {**parts, "more": 1}).unread, "100 parts") == []
+    assert absent(looked_at(tmp_path, {**parts, "more": 1}).unread, "100 splits") == []
 
 
 def test_so_many_rows_are_looked_at_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,9 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "whole safetensors file"),
-        (b"\xff" * 8, "whole safetensors file"),
-        (b"\x40" + bytes(7) + b"{}", "whole safetensors file"),
+        (b"", "complete safetensors file"),
+        (b"\xff" * 8, "complete safetensors file"),
+        (b"\x40" + bytes(7) + b"{}", "complete safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"\x02" + bytes(7) + b"[]", "a safetensors file"),
         (b"\x02" + bytes(7) + b"xx", "a safetensors file"),

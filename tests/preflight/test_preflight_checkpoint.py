@@ -35,7 +35,7 @@ def fault(directory: Path, model: str = LLAMA, listed: list[str] | None = None) 
     assert (finding.code, finding.severity) == ("checkpoint-mismatch", Severity.ERROR)
     assert (finding.file, finding.line) == (SUMMARY, LINES["model_checkpoint"])
     assert finding.fix
-    return finding.message.split(f"{str(directory)!r}: ")[1]
+    return finding.message.split(f"{str(directory)!r} for the run: ")[1]
 
 
 @pytest.mark.parametrize("model", load().models)

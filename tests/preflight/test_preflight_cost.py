@@ -155,17 +155,17 @@ def test_more_than_the_gpu_has_is_a_warning() -> None:
     assert (finding.file, finding.line) == (SUMMARY, LINES["gpus"])
     assert (finding.expected, finding.actual) == ("at most 80 GiB", "132.9 GiB")
     assert absent(finding.message, "132.9 GiB", "constraint gpu80", "80 GiB") == []
-    assert "gpu type" not in finding.message
+    assert "GPU type" not in finding.message
 
 
 def test_the_type_of_the_gpus_says_what_they_are() -> None:
     (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100"})
     assert finding.expected == "at most 80 GiB"
-    assert absent(finding.message, "gpu type a100", "80 GiB") == []
+    assert absent(finding.message, "GPU type a100", "80 GiB") == []
     assert "constraint" not in finding.message
     (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100", "constraint": "gpu40"})
     assert finding.expected == "at most 40 GiB"
-    assert absent(finding.message, "gpu type a100", "constraint gpu40", "40 GiB") == []
+    assert absent(finding.message, "GPU type a100", "constraint gpu40", "40 GiB") == []
 
 
 @pytest.mark.parametrize("constraint", [None, "fast"])

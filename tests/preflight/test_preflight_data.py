@@ -69,21 +69,21 @@ def test_a_part_that_is_missing_names_those_that_are_there() -> None:
     assert absent(finding.fix, "train") == []
     assert '"train"' not in finding.fix
     (finding,) = found(DataFile())
-    assert finding.actual == "no part"
+    assert finding.actual == "no split"
     assert absent(finding.fix, '{"train": [...]}') == []
 
 
 def test_validation_needs_a_part_of_its_own() -> None:
-    assert absent(mismatch(GOOD, {"run_val_every_n_steps": 5}), "part validation") == []
+    assert absent(mismatch(GOOD, {"run_val_every_n_steps": 5}), "split 'validation'") == []
     both = DataFile(parts={"train": GOOD, "validation": columns(input="text")})
-    assert absent(mismatch(both, {"run_val_every_n_steps": 5}), "part validation", "column 'output'") == []
+    assert absent(mismatch(both, {"run_val_every_n_steps": 5}), "split 'validation'", "column 'output'") == []
     assert not found(both)
 
 
 def test_a_part_without_rows() -> None:
     both = DataFile(parts={"train": GOOD, "validation": DataPart(rows=0, columns={})})
     message = mismatch(both, {"run_val_every_n_steps": 5})
-    assert absent(message, "part validation", "rows") == []
+    assert absent(message, "split 'validation'", "rows") == []
     assert "column" not in message
 
 
@@ -136,7 +136,7 @@ def test_a_faulty_conversation_names_its_row() -> None:
 
 def test_runs_that_read_other_columns_are_each_told() -> None:
     findings = found(GOOD, {"input_key": "q"}, {"input_key": "r"}, {})
-    assert [each.expected for each in findings] == ["a column q", "a column r"]
+    assert [each.expected for each in findings] == ["a column 'q'", "a column 'r'"]
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_a_part_without_rows_that_the_summary_counts_is_told() -> None:
 
 def test_the_columns_that_are_there_are_named() -> None:
     (finding,) = found(columns(input="text", more="text"))
-    assert (finding.expected, finding.actual) == ("a column output", "'input', 'more'")
+    assert (finding.expected, finding.actual) == ("a column 'output'", "'input', 'more'")
     findings = found(columns())
     assert [each.actual for each in findings] == ["no columns", "no columns"]
 
@@ -252,7 +252,7 @@ def test_empty_texts_are_counted() -> None:
     part = filled().model_copy(update={"samples": (counts,)})
     (finding,) = told(part, {}, {"lr": 1.0}, code="empty-texts")
     assert (finding.severity, finding.field, finding.actual) == (Severity.WARNING, "input", 4)
-    assert absent(finding.message, 4, 9, 3, "all 2 runs") == []
+    assert absent(finding.message, 4, 9, 3, "both runs") == []
 
 
 def test_a_column_of_more_than_one_type_is_refused_also_where_nobody_reads_it() -> None:

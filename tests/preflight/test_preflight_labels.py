@@ -279,7 +279,7 @@ def test_chats_that_raise_name_their_row_and_how_many_there_are() -> None:
         ("data-mismatch", Severity.ERROR, "it has a fault"),
         ("data-mismatch", Severity.ERROR, "another"),
     ]
-    assert absent(findings[0].message, "row 12", "2 more rows", "all 2 runs") == []
+    assert absent(findings[0].message, "row 12", "2 more rows", "both runs") == []
     assert absent(findings[1].message, "row 5") == []
     assert findings[0].line == LINES["dataset_label"]
 
@@ -306,7 +306,7 @@ def test_for_a_script_of_the_users_own_a_fault_of_a_chat_is_a_warning() -> None:
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.WARNING)
     (more,) = found(CHAT, faults={"it has a fault": RowCount(count=2, first=12)})
     assert finding.fix != more.fix
-    assert absent(more.message, "1 more rows") == []
+    assert absent(more.message, "1 more row") == []
     assert "more" not in finding.message
 
 

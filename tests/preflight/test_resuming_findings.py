@@ -73,7 +73,7 @@ def test_what_differs_is_refused(there: dict[str, Any], field: str, expected: An
     assert (finding.field, finding.expected, finding.actual) == (field, expected, actual)
     assert "; so would" not in finding.message
     is_none = None in {expected, actual}
-    assert absent(finding.message, "nothing", "None") == (["None"] if is_none else ["nothing", "None"])
+    assert absent(finding.message, "not set", "None") == (["None"] if is_none else ["not set", "None"])
     assert absent(finding.fix, field, "Resume from checkpoint") == []
 
 

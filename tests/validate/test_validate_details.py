@@ -215,7 +215,7 @@ def test_text_alone_is_always_trained_on() -> None:
     ("changes", "pairs", "code", "expected", "actual", "values"),
     [
         ({}, ("seed: 14\n", ""), "missing-value", 14, None, ["seed", 14]),
-        ({}, ("seed: 14", "seed: '14'"), "wrong-type", 14, "14", ["seed", "'14'", "str", 14]),
+        ({}, ("seed: 14", "seed: '14'"), "wrong-type", 14, "14", ["seed", "'14'", "text", 14]),
         ({}, ("seed: 14", "seed: 15"), "value-mismatch", 14, 15, ["seed", 15, 14]),
         (
             {},
@@ -261,10 +261,10 @@ def test_the_values_of_a_difference(
     ("expected", "actual", "code", "values", "others"),
     [
         (14, None, "missing-value", [14], ["None", "NoneType"]),
-        (None, 15, "value-mismatch", [15], ["None", "int"]),
-        (14, 15, "value-mismatch", [14, 15], ["int"]),
-        ("a", "b", "value-mismatch", ["'a'", "'b'"], ["str"]),
-        (14, "14", "wrong-type", [14, "'14'", "str"], ["int"]),
+        (None, 15, "value-mismatch", [15], ["None", "integer"]),
+        (14, 15, "value-mismatch", [14, 15], ["integer"]),
+        ("a", "b", "value-mismatch", ["'a'", "'b'"], ["text"]),
+        (14, "14", "wrong-type", [14, "'14'", "text"], ["integer"]),
     ],
 )
 def test_a_difference_names_values_and_a_type_only_where_it_is_the_type(

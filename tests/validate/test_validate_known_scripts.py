@@ -149,7 +149,7 @@ def test_where_the_files_of_one_run_alone_are_there_what_is_found_in_all_is_repo
     lost = finding("r2", "gone", "error", "missing-file")
     own, whole = deduplicated({"r1": (finding("r1", "a"),), "r2": (finding("r2", "a"), lost)})
     assert own == {"r1": (), "r2": (lost,)}
-    assert [absent(f.message, "all 2 runs", "a") for f in whole] == [[]]
+    assert [absent(f.message, "both runs", "a") for f in whole] == [[]]
 
 
 def test_what_one_run_lacks_or_has_otherwise_stays_in_the_others() -> None:
@@ -172,7 +172,7 @@ def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
     }
     own, (whole,) = deduplicated(shared)
     assert own == {"r1": (), "r2": ()}
-    assert (absent(whole.message, "all 2 runs"), whole.message.partition(": ")[2]) == ([], "a")
+    assert (absent(whole.message, "both runs"), whole.message.partition(": ")[2]) == ([], "a")
     assert (whole.actual, whole.file) == ("out/RUN", None)
 
 
@@ -189,7 +189,7 @@ def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_shared
     checked: Checked = {name: (finding(name, "a"), finding(name, f"own {name[1:]}")) for name in ("r2", "r3")}
     gone: Checked = {"r1": (finding("r1", "gone", "error", "missing-file"),)}
     own, (whole,) = deduplicated(gone | checked)
-    assert (absent(whole.message, "all 2 runs"), whole.message.partition(": ")[2]) == ([], "a")
+    assert (absent(whole.message, "both runs"), whole.message.partition(": ")[2]) == ([], "a")
     assert whole.file == "r2/finetune.slurm"
     assert whole.message != deduplicated(checked)[1][0].message, "these two are not all runs"
     assert {name: [each.message for each in found] for name, found in own.items()} == {

@@ -38,7 +38,7 @@ DEADLINE: Final = 300.0
 _KEPT: Final = 10_000_000
 _LISTED: Final = 5
 _LONGEST: Final = 500
-_FIX: Final = "correct the value at its source, or setup_finetune and its template, then scaffold again"
+_FIX: Final = "correct the value where it is set, or correct setup_finetune and its template; then scaffold again"
 # no GPU, one thread, and no network
 _SPARING: Final = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
@@ -136,7 +136,7 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Checked:
     mark = secrets.token_hex(16)
     program = shutil.which(python.path)
     if program is None:
-        return _without_torchtune(python, f"the program does not exist ({PYTHON_VARIABLE})")
+        return _without_torchtune(python, f"{PYTHON_VARIABLE} is not the path of a program")
     # not resolved: a virtual environment is identified by the link to its Python
     command = [os.path.abspath(program), str(PROGRAM)]  # noqa: PTH100
     env, given = processes.environment() | _SPARING, request_text(asked, mark)
@@ -144,12 +144,12 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Checked:
         with temporary_directory() as empty:
             done = processes.run(command, empty, DEADLINE, given=given, env=env, tail=_KEPT)
     except OSError as error:
-        return _without_torchtune(python, f"it cannot be started: {error.strerror}")
+        return _without_torchtune(python, f"the program cannot be started: {error.strerror}")
     answers = read_answers(done.output, mark, len(asked))
     if answers.missing:
         return _without_torchtune(python, answers.missing)
     if not answers.done:
-        how = f"ran longer than {DEADLINE:g} s" if done.ended else f"ended with status {done.status}"
+        how = f"ran longer than {DEADLINE:g} s" if done.ended else f"exited with status {done.status}"
         reason = f"the program {how}; its last output: {answers.noise or 'none'}"
         return _check("no answer"), [untested("torchtune-unanswered", python, reason)]
     configs = {config.directory for question in asked for config in question.configs}
@@ -202,8 +202,8 @@ def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
 def untested(code: str, python: Python, reason: str) -> RunFinding:
     """Return the finding that the configs were not tested with torchtune; a warning if not requested."""
     message = f"the configs were not tested with torchtune in {shown(python.path)}: {escape(reason)}"
-    named = f"set {PYTHON_VARIABLE}=PATH to the Python of an environment that has torchtune {load().torchtune}"
-    fix = f"{named}, then validate again; or skip this check (--no-with-torchtune)"
+    named = f"set {PYTHON_VARIABLE} to the path of a Python that has torchtune {load().torchtune}"
+    fix = f"{named}, then run validate again; or skip this check with --no-with-torchtune"
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
 
@@ -230,7 +230,8 @@ def _refused(config: Config, line: Line, version: str) -> Iterator[Finding]:
     if line.refused:
         value = at(config.file.data, line.path)
         actual = escape(str(value)) if isinstance(value, str | int | float) else None
-        message = f"torchtune {version} rejects it: {escape(line.refused, _LONGEST)}"
+        rejected = escape(".".join(line.path))
+        message = f"torchtune {version} rejects {rejected}: {escape(line.refused, _LONGEST)}"
         yield _at(config, "torchtune-refused", message, line.path, actual=actual)
 
 
@@ -242,13 +243,15 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
     wanted = [str(module) for module in modules] if isinstance(modules, list) else []
     whole = {module for module, count in line.attention.items() if count == line.layers}
     if line.layers and (set(wanted) != whole or line.attention.keys() != whole):
-        has = ", ".join(sorted(line.attention)) or "none"
-        message = f"the attention that torchtune builds has LoRA only in {escape(has)}, not in all requested modules"
+        has = ", ".join(sorted(line.attention))
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
-        yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has))
+        message = (
+            f"in the model that torchtune builds, attention has LoRA in {escape(has) or 'no module'} (expected {names})"
+        )
+        yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")
     expected = _expected(node)
     if expected not in {None, line.lora}:
-        message = f"the LoRA that torchtune builds has {line.lora:,} parameters, not {expected:,}"
+        message = f"the LoRA adapter that torchtune builds has {line.lora:,} parameters (expected {expected:,})"
         yield _at(config, "lora-differs", message, ("model", "lora_rank"), expected=expected, actual=line.lora)
 
 
@@ -274,9 +277,7 @@ def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterat
     }
     if named:
         message = f"some components were not checked with torchtune: {few(list(named), _LISTED, between='; ')}"
-        yield finding(
-            "torchtune-unasked", message, fix="check these components yourself; no other action if they are intended"
-        )
+        yield finding("torchtune-unasked", message, fix="check these components yourself")
 
 
 def _built(node: dict[str, Any], line: Line) -> str:
@@ -293,13 +294,13 @@ def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: st
     lines = [(question.node, answers.nodes[number]) for number, question in enumerate(asked)]
     built = [_built(node, line) for node, line in lines if line.parameters]
     models = few(list(dict.fromkeys(built)), _LISTED, between="; ", more="; ...")
+    made = f" and built {counted(len(built), 'distinct model')}: {models}" if built else ""
     own = load().torchtune
     same = answers.torchtune.partition("+")[0] == own
-    other = "" if same else f" validate compares all other settings with {own}."
+    other = "" if same else f". validate compares all other settings with torchtune {own}"
     message = (
-        f"torchtune {escape(answers.torchtune)} with torch {escape(answers.torch)} ({shown(python)}) accepts"
-        f" {counted(len(configs), 'config')}, and built"
-        f" {counted(len(built), 'distinct model')}{': ' if models else ''}{models}.{other}"
+        f"torchtune {escape(answers.torchtune)} with torch {escape(answers.torch)} ({shown(python)}) accepted"
+        f" {counted(len(configs), 'config')}{made}{other}"
     )
     fix = "" if same else f"train with torchtune {own}, or compare the two versions"
     return finding("torchtune-agrees", message, fix=fix)

@@ -151,7 +151,7 @@ def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: 
     env = dict(_environment((*asked, *options)))
     configuration = env.get("SLURM_CONF")
     if configuration and not is_there(configuration):  # sbatch would wait a minute for it
-        return SbatchAnswer("unavailable", f"SLURM_CONF names {shown(configuration)}, which does not exist")
+        return SbatchAnswer("unavailable", f"SLURM_CONF is {shown(configuration)}, which does not exist")
     try:
         command = [sbatch, "--test-only", *words(options)]
         done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)
@@ -198,10 +198,13 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     command = _COMMANDS.get(first.name, _NODES)
     later = of.verdict == "not-now"
     if later:
-        fix = f"no action if the cluster can run it later; `{command}` shows its current state"
+        fix = f"no action if the cluster can run the job later; `{command}` shows the current state of the cluster"
     elif likely:
-        found = "; ".join(_with_origin(run, directive) for directive in likely)
-        fix = f"likely: {found}. Correct it at its source, then scaffold again; `{command}` shows the available values"
+        found = " or ".join(_with_origin(run, directive) for directive in likely)
+        fix = (
+            f"correct the likely cause where it is set: {found}; then scaffold again; `{command}` shows the available"
+            " values"
+        )
     else:
         fix = f"add the missing value to claude.local.md, then scaffold again; `{command}` shows the available values"
     return finding(
@@ -235,10 +238,11 @@ def _with_origin(run: PlannedRun, directive: Directive) -> str:
 
 def unavailable(reason: str, untested: int, kinds: int) -> Finding:
     """Return the finding that SLURM does not work here, with `untested` of `kinds` distinct scripts."""
-    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} distinct scripts were"
+    were = "was" if untested == 1 else "were"
+    what = "the scripts were" if untested == kinds else f"{untested} of {kinds} distinct scripts {were}"
     message = f"{what} not tested with sbatch --test-only: {reason}"
     fix = (
-        "no action if this machine has no SLURM; otherwise validate again on a machine where sbatch reaches its"
+        "no action if this machine has no SLURM; otherwise run validate again on a machine where sbatch can reach the"
         " controller"
     )
     return finding("sbatch-unavailable", message, fix=fix)

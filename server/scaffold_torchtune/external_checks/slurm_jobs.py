@@ -177,7 +177,8 @@ def submit(call: SbatchCall, request: Request) -> Submitted:
     if done.status == 0 and len(found) == 1:
         return Submitted(job=found[0][1], cluster=found[0][2] or "")
     answer = sbatch.answer(done.status, done.output)
-    said = answer.messages if done.status else f"it returned no job id: {shown(answer.messages)}"
+    printed = f", but {shown(answer.messages)}" if done.output.strip() else ""
+    said = answer.messages if done.status else f"sbatch printed no job ID{printed}"
     return Submitted(said=said, is_refused=done.status > 0 and answer.verdict != "unavailable")
 
 
@@ -197,7 +198,7 @@ def release(job: str, clusters: str, root: Path, request: Request) -> str:
     if isinstance(done, str):
         return done
     lines = done.output.strip().splitlines()
-    return "" if done.status == 0 else escape(lines[-1] if lines else f"it ended with status {done.status}")
+    return "" if done.status == 0 else escape(lines[-1] if lines else f"scontrol exited with status {done.status}")
 
 
 def largest_array(clusters: str, root: Path, request: Request) -> int:
@@ -222,7 +223,7 @@ def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Requ
     env: Mapping[str, str] = environment(call.variables)
     configuration = env.get("SLURM_CONF")
     if configuration and not is_there(configuration):  # the program would wait for it
-        return f"SLURM_CONF names {shown(configuration)}, which does not exist"
+        return f"SLURM_CONF is {shown(configuration)}, which does not exist"
     own = os.path.abspath(shutil.which(program) or program)  # noqa: PTH100 - a link is called by its own name
     command = ["/usr/bin/env", "-u", processes.VARIABLE, own, *arguments]
     given = call.text.encode()
@@ -368,7 +369,7 @@ def _answer(program: str, arguments: Sequence[str], root: Path, request: Request
 def _asked(program: str, arguments: Sequence[str], root: Path, request: Request) -> tuple[str, str]:
     path = shutil.which(program) if request.sbatch and os.environ.get(sbatch.SWITCH) != "off" else None
     if path is None:
-        return "", f"{program} not found on this machine" if request.sbatch else "asking SLURM is switched off"
+        return "", f"{program} was not found on this machine" if request.sbatch else "queries to SLURM are switched off"
     try:
         done = processes.run([os.path.abspath(path), *arguments], root, sbatch.DEADLINE, request.stop, tail=_MOST)  # noqa: PTH100 - a link is called by its own name
     except OSError as error:
@@ -377,7 +378,7 @@ def _asked(program: str, arguments: Sequence[str], root: Path, request: Request)
         return "", f"{program} did not answer within {sbatch.DEADLINE:g} s"
     if done.status != 0:
         lines = done.output.strip().splitlines() or [f"exit status {done.status}"]
-        return "", f"{program} did not answer: {shown(escape(lines[-1]))}"
+        return "", f"{program} failed: {shown(escape(lines[-1]))}"
     return done.output, ""
 
 

@@ -54,14 +54,14 @@ def located(dotpath: Any) -> Any:
     from torchtune.config._utils import _get_component_from_path
 
     if not isinstance(dotpath, str) or dotpath.partition(".")[0] not in ROOTS:
-        raise Unasked("it is not a name of torchtune or torch, so it is not imported")
+        raise Unasked("the name is not one of torchtune or torch, so it was not imported")
     component: Any = _get_component_from_path(dotpath)
     if not callable(component):
         raise TypeError(f"{dotpath} is a {type(component).__name__}, which cannot be called")
     definition = component.func if isinstance(component, functools.partial) else component
     # a path may lead through a module to its imports, such as os
     if (getattr(definition, "__module__", None) or "").partition(".")[0] not in ROOTS:
-        raise Unasked("it is not defined by torchtune or torch")
+        raise Unasked("not defined by torchtune or torch")
     return component
 
 
@@ -72,9 +72,9 @@ def model(component: Any, given: Node) -> Node:
 
     made = inspect.signature(component).return_annotation
     if not (inspect.isclass(made) and issubclass(made, torch.nn.Module)):
-        raise Unasked("it is not declared to return a model")
+        raise Unasked("not declared to return a model")
     if given.get("quantize_base") or isinstance(component, functools.partial):
-        raise Unasked("a quantized model is not built here")
+        raise Unasked("quantized models are not built for this check")
     with torch.device("meta"):
         built = component(**given)
     set_trainable_params(built, get_adapter_params(built))
@@ -96,7 +96,7 @@ def loss(component: Any, given: Node) -> Node:
     import torch
 
     if not (inspect.isclass(component) and issubclass(component, torch.nn.Module)):
-        raise Unasked("it is not a loss of torchtune or torch")
+        raise Unasked("not a loss of torchtune or torch")
     component(**given)
     return {}
 
@@ -106,7 +106,7 @@ def optimizer(component: Any, given: Node) -> Node:
     import torch
 
     if not (inspect.isclass(component) and issubclass(component, torch.optim.Optimizer)):
-        raise Unasked("it is not an optimizer of torch")
+        raise Unasked("not an optimizer of torch")
     made: Callable[..., Any] = component
     made([torch.nn.Parameter(torch.zeros(1))], **given)
     return {}
@@ -117,7 +117,7 @@ def lr_scheduler(component: Any, given: Node) -> Node:
     import torch
 
     if not component.__module__.startswith(("torchtune.training.lr_schedulers", "torch.optim.lr_scheduler")):
-        raise Unasked("it is not a learning rate schedule of torchtune or torch")
+        raise Unasked("not a learning rate schedule of torchtune or torch")
     stepped = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     component(stepped, num_training_steps=100, last_epoch=-1, **given)
     return {}

@@ -19,7 +19,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown, sort_findings
 from scaffold_torchtune.models import CheckpointState, DiskState, Plan, PlannedRun, Results
 from scaffold_torchtune.preflight import data_findings, design, training
-from scaffold_torchtune.preflight.training import Subject, at, concerning, grouped
+from scaffold_torchtune.preflight.training import Subject, at, concerning, grouped, verb
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load
 
 _FEW_NAMES = 3  # files or tensors
@@ -34,18 +34,18 @@ def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequen
         if found is None:
             continue
         who = concerning(runs, plan)
-        failure = f"torchtune cannot load {model} for {who} from {shown(directory)}"
+        failure = f"torchtune cannot load {model} from {shown(directory)} for {who}"
         place = at(runs[0], "model_checkpoint", "models_dir")
         about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
         if found.absent:
             what = f"the model directory {shown(directory)} of {who} was not found on this machine"
             yield about.not_seen(what, unchecked="files", near=found.near)
         elif found.problem:
-            yield about.mismatch(f"it {found.problem}", fix="correct the model's path in the summary")
+            yield about.mismatch(f"the path {found.problem}", fix="correct the model's path in the summary")
         elif found.snapshots:
             what = (
-                "it is an entry of Hugging Face's cache, which keeps each version of the model in a directory"
-                " of snapshots/"
+                "the directory is an entry of the Hugging Face cache, which keeps each version of the model in a"
+                " subdirectory of snapshots/"
             )
             fix = f"use the path of one version: {escape(directory)}/snapshots/{found.snapshots[0]}"
             yield about.mismatch(what, expected=found.snapshots[0], fix=fix)
@@ -99,50 +99,55 @@ def _weights(
 
 def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missing: Sequence[str]) -> Finding:
     """Report missing weights: the directory is the wrong one, or does not hold a model."""
-    message, actual = f"it lacks {_few(missing)}", _few(list(found.tensors)) or "no .safetensors file"
+    message, actual = f"the directory lacks {_few(missing)}", _few(list(found.tensors)) or "no .safetensors file"
     fix = "download the whole model repository again, or correct the model's name or path in the summary"
     if found.weights:
-        message = f"{message}, but the model's weights are in {_few(found.weights)}"
+        message = f"{message}, but has the model's weights in {_few(found.weights)}"
         fix = "plan the runs again to use the existing files"
     elif any(name.startswith("adapter_model.") for name in found.files):
-        message = f"{message}; it holds an adapter without its base model"
+        message = f"{message}, and contains only an adapter without its base model"
         fix = (
-            "train its run without `Adapter weights only`, or merge the adapter into the model and name the merged"
-            " directory"
+            "train the adapter's run again without `Adapter weights only`, or merge the adapter into its base model and"
+            " use the path of the merged model"
         )
     return about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
 
 
 def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
     needed = dict(facts.tensors())
-    fix = "correct the model's name or its path in the summary, or download the model again"
+    correct = "correct the model's name or its path in the summary"
+    fix = f"{correct}, or download the model again"
     missing = [name for name in needed if name not in shapes]
     if missing:
-        message = f"{len(missing)} of the {len(needed)} tensors of {about.name} are missing: {_few(missing)}"
+        message = (
+            f"{len(missing)} of the {len(needed)} tensors of {about.name} {verb(len(missing), 'are')} missing:"
+            f" {_few(missing)}"
+        )
         yield about.mismatch(message, expected=_few(missing), fix=fix)
     for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
-        message = f"{name} has the shape {_shape(shapes[name])}, but in {about.name} it has {_shape(needed[name])}"
+        message = f"the shape of {name} is {_shape(shapes[name])}, but in {about.name} it is {_shape(needed[name])}"
         yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
     spare = sorted(shapes.keys() - needed.keys() - set(facts.skipped_tensors()))
     if spare:
         what = (
-            f"its files hold {counted(len(spare), 'tensor')} that torchtune does not expect in {about.name}:"
+            f"the files contain {counted(len(spare), 'tensor')} that torchtune does not expect in {about.name}:"
             f" {_few(spare)}"
         )
-        yield about.mismatch(what, actual=_few(spare), fix=f"{fix}, or remove these tensors from the files")
+        fix = f"{correct}, download the model again, or remove unexpected tensors from the files"
+        yield about.mismatch(what, actual=_few(spare), fix=fix)
 
 
 def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
     """Check that the files of the index exist and hold the tensors that the index lists."""
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
-        what = f"the directory lacks {_few(absent)}, listed in model.safetensors.index.json"
+        what = f"the directory lacks {_few(absent)}, which model.safetensors.index.json lists"
         yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
         return
     for tensor, file in (found.index or {}).items():
         seen = found.tensors.get(file)
         if seen is not None and not seen.problem and tensor not in seen.shapes:
-            what = f"model.safetensors.index.json lists {tensor} in {file}, but {file} does not have it"
+            what = f"model.safetensors.index.json lists {tensor} in {file}, but {file} does not contain it"
             yield about.mismatch(what, expected=tensor, fix=f"download {file} and the index again")
             return
 
@@ -152,7 +157,7 @@ def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Ite
         size = found.files.get(name)
         if size is None or size == 0:
             what = f"the tokenizer file {name} is {'missing' if size is None else 'empty'}"
-            fix = f"download {name} from the model repository (some download tools skip original/)"
+            fix = f"download {name} from the model repository (some download tools skip the directory original/)"
             yield about.mismatch(what, expected=name, fix=fix)
 
 
@@ -214,10 +219,10 @@ def resuming_findings(
 
 def _unknown(run: PlannedRun) -> Finding:
     message = (
-        f"the job of {run.directory} would continue from the state in its output directory, but that has no readable"
-        " torchtune_config.yaml, so the plan of the state is unknown"
+        f"the job of {run.directory} would resume from the state in its output directory, but that directory has no"
+        " readable torchtune_config.yaml, so it is unknown which plan the state belongs to"
     )
-    fix = "move the output directory away to start again; ignore if the state belongs to this plan"
+    fix = "no action if the state belongs to this plan; otherwise move the output directory away to start over"
     where = at(run, "resume_from_checkpoint")
     return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
 
@@ -230,13 +235,14 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"the job of {run.directory} would resume from a saved state with {escape(path)} {_text(was)}, but the plan"
-            f" has {_text(now)}; torchtune 0.6.1 uses the state unchanged"
+            f"{escape(path)} is {_text(now)} in the plan, but {_text(was)} in the saved state from which the job of"
+            f" {run.directory} would resume; torchtune 0.6.1 would use that state unchanged"
         )
-        more = f"; also different: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if len(differing) > 1 else ""
+        more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
+        restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
         fix = (
-            f"set {field} back to {_text(was)} to continue that training, or move its output directory away to start"
-            " again, or remove `Resume from checkpoint`"
+            f"to continue that training, {restore}; to start over, move the output directory away, or remove `Resume"
+            " from checkpoint`"
         )
         yield finding(
             _CODE, message + more, field=field, expected=_scalar(now), actual=_scalar(was), fix=fix, at=at(run, field)
@@ -246,17 +252,18 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
     if epochs != before and state.epochs >= epochs:
         message = (
             f"the job of {run.directory} would resume from a saved state with"
-            f" {counted(state.epochs, 'finished epoch')}, but the plan has {epochs}: it would train 0 epochs"
+            f" {counted(state.epochs, 'completed epoch')}, but the plan has {counted(epochs, 'epoch')}, so the job"
+            " would train for 0 epochs"
         )
-        fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory away to start again"
+        fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory away to start over"
         yield finding(_CODE, message, field="epochs", expected=f"more than {state.epochs}", actual=epochs, fix=fix,
             at=at(run, "epochs"))  # fmt: skip
     elif isinstance(before, int) and state.epochs >= before < epochs:
         message = (
-            f"the job of {run.directory} would continue from a complete training, and torchtune 0.6.1 saves no state"
-            f" with the last epoch: it would train epoch {before} again, starting from the final weights"
+            f"the job of {run.directory} would resume a completed training run, but torchtune 0.6.1 saves no state"
+            f" after the last epoch: the job would train epoch {before} again, starting from the final weights"
         )
-        fix = "move the output directory away to start again; ignore if one extra epoch does not matter"
+        fix = "move the output directory away to start over; no action if training the last epoch twice does not matter"
         yield finding(_CODE, message, field="epochs", severity=Severity.WARNING, fix=fix, at=at(run, "epochs"))
 
 
@@ -276,7 +283,7 @@ def _scalar(value: Any) -> Scalar:
 
 
 def _text(value: Any) -> str:
-    return "nothing" if value is None else shown(_scalar(value))
+    return "not set" if value is None else shown(_scalar(value))
 
 
 def log_path_problem(root: str) -> Finding | None:

@@ -29,6 +29,11 @@ _INTEGERS = range(-(2**63), 2**64)  # the integers that ujson and Arrow read
 _KINDS: dict[type, CellKind] = {
     bool: "boolean", str: "text", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
+AS_NOUN: dict[CellKind, str] = {
+    "boolean": "a boolean", "text": "text", "list": "a list", "object": "an object", "null": "null",
+    "number": "a number", "absent": "nothing",
+}  # fmt: skip
+"""The kinds of cells as in messages."""
 
 
 def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) -> DataFile:
@@ -50,7 +55,7 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
             size = file.seek(0, 2)
             if size > MAX_JSON:
                 return DataFile(
-                    unread=(f"has {size / 1024**2:.0f} MiB; files up to {MAX_JSON // 1024**2} MiB are inspected")
+                    unread=f"has {size / 1024**2:.0f} MiB, and only files up to {MAX_JSON // 1024**2} MiB are inspected"
                 )
             file.seek(0)
             return _json(file, forms)
@@ -61,7 +66,7 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
     except OSError as error:
         return DataFile(problem=f"cannot be read: {error.strerror}")
     except MemoryError:
-        return DataFile(unread="needs more memory to inspect than is available")
+        return DataFile(unread="needs more memory for its inspection than is available")
 
 
 class DataSets:
@@ -101,15 +106,16 @@ def _json(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
             return _no_object(stream)
         parts = _json_parts(stream, forms)
         if stream.peek():
-            hint = "; it looks like JSON Lines, which has no parts" if stream.peek() == "{" else ""
+            hint = "; it looks like JSON Lines, which has no splits" if stream.peek() == "{" else ""
             return DataFile(problem=f"{stream.error('Extra data')}{hint}")
     except NotJson as error:
         return DataFile(problem=str(error))
     except TooLarge:
         most = (
-            f"a value of more than {MAX_JSON_VALUE // 1024**2} MiB, more than {_MAX_ROWS} rows, or {_MAX_PARTS} parts"
+            f"a value of more than {MAX_JSON_VALUE // 1024**2} MiB, more than {_MAX_ROWS} rows, or more than"
+            f" {_MAX_PARTS} splits"
         )
-        return DataFile(unread=f"holds {most}")
+        return DataFile(unread=f"contains {most}")
     return DataFile(parts=parts)
 
 
@@ -119,7 +125,9 @@ def _no_object(stream: JsonStream) -> DataFile:
     if kind == "list":
         for _ in stream.items():
             break
-    return DataFile(problem=f'holds a {kind} instead of parts by name: {{"train": [...], "validation": [...]}}')
+    return DataFile(
+        problem=f'contains {AS_NOUN[kind]} instead of named splits: {{"train": [...], "validation": [...]}}'
+    )
 
 
 def _json_parts(stream: JsonStream, forms: Sequence[SampleForm]) -> dict[str, DataPart]:
@@ -240,7 +248,7 @@ class _Types:
             self._kind(place, value, row)
         if isinstance(value, str):
             if _has_surrogate(value):
-                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, which is not a character", row)
+                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, an invalid character", row)
         elif isinstance(value, int):
             if value not in _INTEGERS:
                 self._fault(f"a number in {shown(place[0])} has more than 64 bits", row)
@@ -259,7 +267,9 @@ class _Types:
             if len(self._kinds) < _MAX_PLACES:
                 self._kinds[place] = kind
         elif known != kind:
-            self._fault(f"a value inside {shown(place[0])} is {kind}, but {known} in earlier rows", row)
+            self._fault(
+                f"a value inside {shown(place[0])} is {AS_NOUN[kind]}, but {AS_NOUN[known]} in earlier rows", row
+            )
 
     def _fault(self, fault: str, row: int) -> None:
         if len(self.faults) < _MAX_FAULTS:
@@ -294,7 +304,7 @@ def _parquet(file: BinaryIO, forms: Sequence[SampleForm]) -> DataFile:
         return DataFile(problem=f"is not a Parquet file{pointer}")
     if importlib.util.find_spec("pyarrow") is None:
         return DataFile(
-            unread=("is a Parquet file, and pyarrow, which is needed to inspect it, is not installed on this machine")
+            unread="is a Parquet file, and pyarrow, which is needed to inspect it, is not installed on this machine"
         )
     arrow = importlib.import_module("pyarrow")
     try:

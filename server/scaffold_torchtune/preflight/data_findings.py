@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, close_matches, counted, did_you_mean, few, finding, shown
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, DiskState, Plan, PlannedRun, RowCount, SampleCounts
+from scaffold_torchtune.preflight.data_files import AS_NOUN
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
 from scaffold_torchtune.preflight.training import (
     TRAIN,
@@ -27,6 +28,7 @@ from scaffold_torchtune.preflight.training import (
     grouped,
     part_of,
     row_of,
+    verb,
     who_do,
 )
 from scaffold_torchtune.settings.kinds import to_give
@@ -47,12 +49,12 @@ def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         # the user's own script may read data in its own way
         severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
         name, place = f"the data set {shown(path)} of {who}", at(runs[0], "dataset_label", "input_dir_base")
-        about = Subject(path, "dataset", place, "data-mismatch", f"{name} will not train", severity)
+        about = Subject(path, "dataset", place, "data-mismatch", f"{name} is not suitable for training", severity)
         if found.absent or found.unread:
             what = f"{name} {found.unread or 'was not found on this machine'}"
-            yield about.not_seen(what, unchecked="rows and columns", near=found.near)
+            yield about.not_seen(what, unchecked="rows and columns", near=found.near, exists=not found.absent)
         elif found.problem:
-            yield about.mismatch(f"it {found.problem}", fix="correct the file, or the path in the summary")
+            yield about.mismatch(f"the file {found.problem}", fix="correct the file, or its path in the summary")
         else:
             yield from _parts(about, runs, found, plan.runs)
             yield from _unread(about, plan, runs, found)
@@ -65,7 +67,7 @@ def _parts(
     about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun]
 ) -> Iterator[Finding]:
     for fault, row in found.parts[TRAIN].faults.items() if TRAIN in found.parts else ():
-        yield about.mismatch(f"row {row} of {TRAIN}: {fault}", fix="correct the row, or remove the column")
+        yield about.mismatch(f"in row {row} of {TRAIN}, {fault}", fix="correct the row, or remove the column")
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
     for name, some in ((TRAIN, runs), (VALIDATION, validated)):
         part = found.parts.get(name)
@@ -74,7 +76,9 @@ def _parts(
         if part is None:
             yield _no_part(about, found, name)
         elif part.rows == 0:
-            yield about.mismatch(f"its part {name} has no rows", fix=f"add rows to {name}, or use a different data set")
+            yield about.mismatch(
+                f"its split {name!r} has no rows", fix=f"add rows to {name}, or use a different data set"
+            )
         else:
             yield from _columns(about, some, name, part, all_runs)
             yield from _mixed(about, some, name, part)
@@ -82,9 +86,9 @@ def _parts(
 
 def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
-    message, expected = did_you_mean(name, found.parts, f"it has no part {name}."), f"a list of rows under {name!r}"
-    fix = f"rename the part in the file to {name}" if there else f'put the rows in {{"{name}": [...]}}'
-    return about.mismatch(message, expected=expected, actual=there or "no part", fix=fix)
+    message, expected = did_you_mean(name, found.parts, f"it has no split {name!r}."), f"a list of rows under {name!r}"
+    fix = f"rename the intended split in the file to {name}" if there else f'put the rows in {{"{name}": [...]}}'
+    return about.mismatch(message, expected=expected, actual=there or "no split", fix=fix)
 
 
 def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
@@ -112,23 +116,23 @@ def _columns(
         kinds = part.columns.get(column)
         if kinds is None:
             there = few([shown(each) for each in part.columns], _LISTED) or "no columns"
+            message = f"its split {name!r} has no column {shown(column)}, only {there}."
             message = did_you_mean(
-                column, part.columns, f"its part {name} has no column {shown(column)}; it has {there}."
+                column, part.columns, message if part.columns else f"its split {name!r} has no columns."
             )
             fix = _other_column(runs, all_runs, column, part)
-            yield about.mismatch(message, expected=f"a column {column}", actual=there, fix=fix, at=place)
+            yield about.mismatch(message, expected=f"a column {shown(column)}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():
             if other != kind:
                 where = f"row {row} of {name}"
-                is_what = (
-                    f"has no {shown(column)}" if other == "absent" else f"has {other} in {shown(column)}, not {kind}"
-                )
-                fix = f"use {kind} in {shown(column)} of every row"
+                wrong = f"has {AS_NOUN[other]} instead of {AS_NOUN[kind]} in {shown(column)}"
+                is_what = f"has no {shown(column)}" if other == "absent" else wrong
+                fix = f"use {AS_NOUN[kind]} in {shown(column)} of every row"
                 yield about.mismatch(f"{where} {is_what}", expected=kind, actual=other, fix=fix)
     if any(column == _MESSAGES for column, _ in places):
         for fault, row in part.messages.items():
-            yield about.mismatch(f"row {row} of {name}: {fault}", fix="correct the row")
+            yield about.mismatch(f"in row {row} of {name}, {fault}", fix="correct the row")
 
 
 def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart) -> str:
@@ -141,9 +145,10 @@ def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column
     first = texts[missing.index(column) : missing.index(column) + 1] if len(texts) >= len(missing) else texts[:1]
     key = wanted[column][1]
     if not (near or first) or key == "dataset_type":
-        return "give the Dataset type, or rename the column"
-    line = to_give(key, (near or first)[0], some, all_runs)
-    return f"{line}, if the runs should read that column; or give the Dataset type, or rename the column"
+        return "specify the Dataset type, or rename the column"
+    other = (near or first)[0]
+    line = to_give(key, other, some, all_runs)
+    return f"if the runs should read {shown(other)}, {line}; otherwise specify the Dataset type, or rename the column"
 
 
 def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
@@ -153,10 +158,11 @@ def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) ->
         held = [kind for kind in kinds if kind not in {"null", "absent"}]
         if len(held) > 1 and column not in read:
             what = (
-                f"row {kinds[held[1]]} of {name} has {held[1]} in {shown(column)}, but row {kinds[held[0]]} has"
-                f" {held[0]}; the datasets library refuses a column of more than one type, even an unused one"
+                f"row {kinds[held[1]]} of {name} has {AS_NOUN[held[1]]} in {shown(column)}, but row {kinds[held[0]]}"
+                f" has {AS_NOUN[held[0]]}; the datasets library rejects a column with more than one type, even if it is"
+                " not used"
             )
-            fix = f"use {held[0]} in {shown(column)} of every row, or remove the column"
+            fix = f"use {AS_NOUN[held[0]]} in {shown(column)} of every row, or remove the column"
             yield about.mismatch(what, expected=held[0], actual=held[1], fix=fix)
 
 
@@ -189,13 +195,14 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
         if not part or not names or not any(part.columns.get(name) for name in read):
             continue
         listed, columns = few([shown(name) for name in names], _LISTED), few([shown(name) for name in read], _LISTED)
+        filled = f"{shown(names[0])} has a value" if len(names) > 1 else "with a value"
         message = (
-            f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} (filled in"
-            f" {part.filled[names[0]]} of {part.rows} rows) {'are' if len(names) > 1 else 'is'} not read:"
+            f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} ({filled} in"
+            f" {part.filled[names[0]]} of {part.rows} rows) {verb(len(names), 'are')} not read:"
             f" {who_do(some, plan, 'train')} only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
-        fix = _unread_fix(kind, read[0], to_give(field, names[0], some, plan.runs))
+        fix = _unread_fix(kind, names[0], read[0], to_give(field, names[0], some, plan.runs))
         yield finding(
             "unread-column", message, field=field, expected=read[0], actual=names[0], fix=fix,
             at=place,
@@ -207,11 +214,12 @@ def _read(run: PlannedRun) -> tuple[str, ...]:
     return (*_wanted(run), *(name for name in _PLACEHOLDER.findall(run.text("prompt")) if name != "input"))
 
 
-def _unread_fix(kind: str, column: str, other: str) -> str:
+def _unread_fix(kind: str, unread: str, column: str, other: str) -> str:
+    without = f"no action if the runs should train without {shown(unread)}"
     if kind == CHAT:
-        return "put its text into the messages; ignore if the runs should train without it"
-    named = "" if kind == TEXT else f", or {other} to read that column instead"
-    return f"put its text into {shown(column)} in the file{named}; ignore if the runs should train without it"
+        return f"move the text of {shown(unread)} into the messages; {without}"
+    named = "" if kind == TEXT else f", or {other} to read {shown(unread)} instead"
+    return f"move the text of {shown(unread)} into {shown(column)} in the file{named}; {without}"
 
 
 def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
@@ -224,10 +232,10 @@ def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) 
     for (column, rows), some in cases.items():
         total = part.rows if part else 0
         message = (
-            f"{shown(column)} is empty in {rows.count} of {total} rows of {shown(about.name)} (first in row"
-            f" {rows.first}); {who_do(some, plan, 'train')} on these rows anyway"
+            f"{shown(column)} is empty in {rows.count} of {total} rows of {shown(about.name)} (the first is"
+            f" row {rows.first}); {who_do(some, plan, 'train')} on {_these(rows.count)} anyway"
         )
-        fix = f"fill {shown(column)}, or remove these rows; no action if intended"
+        fix = f"fill in {shown(column)}, or remove {_these(rows.count)}; no action if intended"
         yield finding("empty-texts", message, field=column, expected=0, actual=rows.count, fix=fix, at=about.at)
 
 
@@ -237,8 +245,8 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
         part = found.parts.get(name)
         if part is not None and part.rows != declared:
             message = (
-                f"the summary has {counted(declared, 'sample')} for {name}, but {shown(about.name)} has"
-                f" {counted(part.rows, 'row')} there"
+                f"the summary states {counted(declared, 'sample')} for the split {name!r}, but"
+                f" {shown(about.name)} has {counted(part.rows, 'row')} in that split"
             )
             fix = "correct the number in the summary, or use the data set that it describes"
             yield _other_count(message, "dataset", declared, part, fix, about.at)
@@ -250,8 +258,8 @@ def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile
     for asked, some in grouped(runs, lambda run: run.integer(field, 0)).items():
         if part is not None and asked > part.rows > 0:
             message = (
-                f"{concerning(some, plan)}: {asked} training samples are requested, but {shown(about.name)} has only"
-                f" {counted(part.rows, 'row')} in {TRAIN}, so all of them are used"
+                f"{who_do(some, plan, 'request')} {asked} training samples, but {shown(about.name)} has only"
+                f" {counted(part.rows, 'row')} in {TRAIN}, so every row is used"
             )
             fix = f"{to_give(field, part.rows, some, plan.runs)}, or use a larger data set"
             yield _other_count(message, field, asked, part, fix, at(some[0], field))
@@ -309,14 +317,18 @@ def _turns(
             continue
         told[path, fault] = None
         concerned = [run for run in plan.runs if run.data_path == path and run.text("dataset_type") == CHAT]
-        more = f" (and {rows.count - 1} more rows)" if rows.count > 1 else ""
+        more = f" (and {counted(rows.count - 1, 'more row')})" if rows.count > 1 else ""
         message = (
-            f"the data set {shown(path)} of {concerning(concerned, plan)} will not train: row {rows.first} of"
-            f" {TRAIN}{more}: {fault}"
+            f"the data set {shown(path)} of {concerning(concerned, plan)} is not suitable for training: in row"
+            f" {rows.first} of {TRAIN}{more}, {fault}"
         )
-        fix = f"correct {'these rows' if rows.count > 1 else 'the row'}, or remove {'them' if rows.count > 1 else 'it'}"
+        fix = f"correct or remove {_these(rows.count)}"
         place = at(concerned[0], "dataset_label", "input_dir_base")
         yield finding("data-mismatch", message, field="dataset", actual=fault, fix=fix, severity=severity, at=place)
+
+
+def _these(rows: int) -> str:
+    return "this row" if rows == 1 else "these rows"
 
 
 def _amount(certain: int, likely: int) -> str:
@@ -327,18 +339,21 @@ def _amount(certain: int, likely: int) -> str:
 def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
     """Return the fix for truncated samples: the next power of two that holds the longest sample."""
     size = 2 ** math.ceil(math.log2(max(counts.longest, 2)))
-    return f"{to_give('max_seq_len', size, runs, plan.runs)}, shorten these rows, or remove them"
+    rows = _these(counts.likely_cut.count)
+    return f"{to_give('max_seq_len', size, runs, plan.runs)}, or shorten or remove {rows}"
 
 
 def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
     size, likely, empty = counts.form.max_seq_len, counts.likely_cut, counts.likely_empty
     lost = ""
     if empty.count:
-        lost = f"; {_amount(counts.empty.count, empty.count)} of them keep no token of the answer"
+        keep = verb(empty.count, "keep")
+        lost = f"; {_amount(counts.empty.count, empty.count)} of them {keep} no token of the answer"
     where = runs[0].value("dataset_label")
     message = (
-        f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)} are longer than {size}"
-        f" tokens for {concerning(runs, plan)} and will be truncated (first row {likely.first}{lost}){_basis(counts)}"
+        f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)}"
+        f" {verb(likely.count, 'are')} longer than {size} tokens and will be truncated in {concerning(runs, plan)} (the"
+        f" first is row {likely.first}{lost}){_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
     actual, fix = likely.count, _longer(plan, runs, counts)
@@ -350,19 +365,20 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
 def _basis(counts: SampleCounts) -> str:
     if counts.exact:
         return ""
-    return "; lengths are estimated, because the model's tokenizer is not available"
+    return "; the lengths are estimated because the model's tokenizer is not available"
 
 
 def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, severity: Severity | None) -> Finding:
     """Yield samples without a label: an error if a step without any label is certain."""
     certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
     what = (
-        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} have no label within the first"
-        f" {counts.form.max_seq_len} tokens (first row {rows.first})"
+        f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} {verb(rows.count, 'have')} no"
+        f" label within the first {counts.form.max_seq_len} tokens (the first is row {rows.first})"
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
-        what = f"{rows.count} of {counts.rows} texts of {name} are empty (first row {rows.first})"
-    fix = _longer(plan, runs, counts) if counts.likely_cut.count else "remove these rows, or fill them"
+        are = verb(rows.count, "are")
+        what = f"{rows.count} of {counts.rows} texts of {name} {are} empty (the first is row {rows.first})"
+    fix = _longer(plan, runs, counts) if counts.likely_cut.count else f"fill in or remove {_these(rows.count)}"
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
     field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")
@@ -370,23 +386,28 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
 
 
 def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
-    who = concerning(runs, plan)
+    them = "it" if counts.likely_empty.count == 1 else "them"
     if counts.form.dataset_type == TEXT:
-        return f"{who_do(runs, plan, 'learn')} nothing from them"
-    ruined = (
-        f"makes {'every weight' if full(runs[0]) else 'all of the adapter'} NaN, and torchtune exits without an error"
-    )
+        return f"{who_do(runs, plan, 'learn')} nothing from {them}"
+    ruined = f"turns {'every weight' if full(runs[0]) else 'the whole adapter'} into NaN"
     if certain:
-        return f"an optimizer step without any label is certain in {who} and {ruined}"
+        who = who_do(runs, plan, "are")
+        return (
+            f"{who} certain to have an optimizer step without any label, which {ruined}, although torchtune exits"
+            " without an error"
+        )
     taken, packs = _taken(counts), ""
     if counts.form.packed:
         about = "" if _is_counted(counts) else "about "
-        packs = f"{about}{taken.bare} of {about}{taken.all} packs have no label, and "
+        packs = f"{about}{taken.bare} of {about}{taken.all} packs {verb(taken.bare, 'have')} no label, and "
     chance = _chance(taken, how, how.step)
     if chance >= _RARE:
-        return f"{packs}in {who} an optimizer step without any label, with a chance of {chance:.0%}, {ruined}"
-    shows = "; a batch without any label shows the loss NaN in the log"
-    return f"{packs}{who_do(runs, plan, 'learn')} nothing from them" + (
+        return (
+            f"{packs}the chance that {who_do(runs, plan, 'have')} an optimizer step without any label is {chance:.0%};"
+            f" such a step {ruined}, although torchtune exits without an error"
+        )
+    shows = "; the log shows the loss NaN for a batch without any label"
+    return f"{packs}{who_do(runs, plan, 'learn')} nothing from {them}" + (
         shows if _chance(taken, how, how.batch) >= _RARE else ""
     )
 
@@ -448,9 +469,9 @@ def _headers(plan: Plan) -> Iterator[Finding]:
         if entry is None or not entry.untrained_headers or not some:
             continue
         message = (
-            f"{entry.name} of {concerning(some, plan)} is a base model: torchtune puts special tokens around each"
-            " message (such as <|start_header_id|>) whose embeddings are untrained, and LoRA does not train them"
-            " either"
+            f"{entry.name}, which {who_do(some, plan, 'use')}, is a base model: torchtune puts special tokens (such as"
+            " <|start_header_id|>) around each message, but their embeddings are untrained, and LoRA does not train"
+            " them either"
         )
-        fix = f"use {entry.name}-Instruct, or Dataset type {TEXT} with prompt and answer in one text"
+        fix = f"use {entry.name}-Instruct, or the Dataset type {TEXT} with prompt and answer in one text"
         yield finding("untrained-tokens", message, field="model", actual=entry.name, fix=fix, at=row_of(some[0]))

@@ -22,7 +22,16 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, Scalar, counted, few, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
-from scaffold_torchtune.preflight.training import at, concerning, effective_batch, full, grouped, row_of
+from scaffold_torchtune.preflight.training import (
+    at,
+    concerning,
+    effective_batch,
+    full,
+    grouped,
+    row_of,
+    verb,
+    who_do,
+)
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import UNBOUNDED, Bounds, read_float
 from scaffold_torchtune.settings.parameters import PARAMETERS, SURROUNDINGS
@@ -334,17 +343,17 @@ def _odd(plan: Plan, cell: OddCell) -> Finding:
     has = f"{shown(run.name)} has {factor} {actual}" if others else f"only {shown(run.name)} has {factor} {actual}"
     if cell.pair is not None:
         pair = plan.runs[cell.pair]
-        has = f"{has}, and only {shown(pair.name)} (line {pair.line}) {expected}; with one value for both"
-        fix = f"write one value for both runs in the column {factor}; no action if both values are intended"
+        has = f"{has}, and only {shown(pair.name)} (line {pair.line}) has {expected}; with one value for both,"
+        fix = f"use the same {factor} in both rows; no action if both values are intended"
     else:
         has, fix = (
-            f"{has}; with {expected}",
+            f"{has}; with {expected},",
             (f"write {expected} for {factor} in this row; no action if {actual} is intended"),
         )
-    lacks = f"lacks only {counted(cell.gaps, 'combination')}" if cell.gaps else "is complete"
-    message = f"{has} the grid of {sizes} ({names}) {lacks}"
+    lacks = f"lack only {counted(cell.gaps, 'combination')}" if cell.gaps else "be complete"
+    message = f"{has} the grid of {sizes} ({names}) would {lacks}"
     if len(cell.sizes) == 1:
-        message = f"{has} the {sizes} runs differ only by {names}"
+        message = f"{has} the {sizes} runs would differ only in {names}"
     place, wanted, found = _cell(run, factor), cell.expected, cell.actual
     return finding("odd-value", message, field=factor, expected=wanted, actual=found, fix=fix, at=place)
 
@@ -365,8 +374,10 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
     listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
-    message = f"{len(missing)} of the {size} combinations of {' x '.join(levels)} are not planned: {listed}"
-    fix = "add their rows to the runs table if they are intended"
+    count, of = len(missing), " x ".join(levels)
+    message = f"{count} of the {size} combinations of {of} {verb(count, 'are')} not planned: {listed}"
+    rows = "a row for it" if count == 1 else "rows for them"
+    fix = f"no action if intended; otherwise add {rows} to the table of runs"
     yield _incomplete(plan, message, "runs", size, len(planned), fix)
 
 
@@ -393,20 +404,19 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
     for runs in same:
         seeds = few([str(run.value("seed")) for run in runs], _LISTED)
         message = (
-            f"{concerning(runs, plan)} differ only by seed ({seeds}), but torchtune 0.6.1 uses no random numbers of"
-            " that seed in full fine-tuning: all of them end with the same weights"
+            f"{concerning(runs, plan)} differ only in seed ({seeds}), but in full fine-tuning torchtune 0.6.1 does not"
+            " use the seed: all of these runs end with the same weights"
         )
         fix = "keep one of these rows, and use the column Seed only for LoRA runs"
         yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))
     drawn = [run for (is_full, _), runs in seeded.items() if not is_full for run in runs]
     if drawn:
         message = (
-            f"in {concerning(drawn, plan)} the seed affects only the initial adapter and its dropout; torchtune 0.6.1"
-            " shuffles the data with a fixed seed"
+            f"in {concerning(drawn, plan)}, the seed affects only the initial weights and the dropout of the adapter;"
+            " torchtune 0.6.1 shuffles the data with a fixed seed"
         )
-        yield finding(
-            "seed-effect", message, field="seed", severity=Severity.INFO, fix="nothing", at=_cell(drawn[0], "seed")
-        )
+        place, fix = _cell(drawn[0], "seed"), "no action needed"
+        yield finding("seed-effect", message, field="seed", severity=Severity.INFO, fix=fix, at=place)
 
 
 def _but_for_the_seed(run: PlannedRun) -> tuple[tuple[str, Scalar], ...]:
@@ -422,10 +432,12 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
         fewest, most = min(counts.values()), max(counts.values())
         lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
         listed = few(lacking, _LISTED, between="; ", more="; and {} more")
+        have = "has {}" if len(lacking) == 1 else "have {} each"
         message = (
-            f"the combinations have different numbers of seeds: {listed} have {counted(fewest, 'run')}, others {most}"
+            f"the combinations have different numbers of seeds: {listed} {have.format(counted(fewest, 'run'))}, others"
+            f" have {most}"
         )
-        fix = "add the missing rows if every combination should have equally many runs"
+        fix = "no action if intended; otherwise add the missing rows, so that all combinations have equally many runs"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
 
 
@@ -442,8 +454,8 @@ def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]
             yield _confound(plan, message, *names)
 
 
-def _confound(plan: Plan, message: str, *names: str) -> Finding:
-    fix = "no action if intended; otherwise vary one without the other"
+def _confound(plan: Plan, message: str, *names: str, otherwise: str = "vary them independently") -> Finding:
+    fix = f"no action if intended; otherwise {otherwise}"
     return finding("confound", message, field=names[0], fix=fix, at=at(plan.runs[0], *names))
 
 
@@ -462,7 +474,7 @@ def _alpha(plan: Plan) -> Iterator[Finding]:
             f"lora_alpha is {alphas.pop()} in all runs, so alpha / rank, the scale of LoRA's update, falls from"
             f" {max(scales):g} to {min(scales):g} as lora_rank grows"
         )
-        yield _confound(plan, message, "lora_alpha")
+        yield _confound(plan, message, "lora_alpha", otherwise="set lora_alpha in proportion to lora_rank")
 
 
 def _batch(plan: Plan) -> Iterator[Finding]:
@@ -472,11 +484,11 @@ def _batch(plan: Plan) -> Iterator[Finding]:
         names = ("batch_size", "gradient_accumulation_steps", "gpus")
         parts = ", ".join(f"{size} in {counted(count, 'run')}" for size, count in sorted(sizes.items()))
         message = (
-            f"the number of samples in an optimizer step (batch size x accumulation x GPUs) differs: {parts}; so the"
-            " number of steps differs, and the share of warm-up in training"
+            f"the number of samples per optimizer step (batch size x gradient accumulation x GPUs) differs: {parts}; so"
+            " the number of steps and the share of the warm-up differ too"
         )
         differing = [name for name in names if len({run.value(name) for run in plan.runs}) > 1]
-        yield _confound(plan, message, *differing)
+        yield _confound(plan, message, *differing, otherwise="use the same number of samples per step in all runs")
 
 
 def unusual_findings(plan: Plan) -> Iterator[Finding]:
@@ -485,13 +497,14 @@ def unusual_findings(plan: Plan) -> Iterator[Finding]:
         for (value, is_full), runs in _said(plan, name).items() if parameter.usual != UNBOUNDED else ():
             bounds = _USUAL_IN_FULL.get(name, parameter.usual) if is_full else parameter.usual
             if isinstance(value, int | float) and not bounds.hold(value):
-                yield _unusual(plan, runs, name, value, f"usually a number{bounds}")
+                yield _unusual(plan, runs, name, value, bounds)
     for (alpha, _), runs in _said(plan, "lora_alpha").items():
         for rank, some in grouped(runs, lambda run: run.value("lora_rank")).items():
             if _is_usual("lora_rank", rank) and _is_usual("lora_alpha", alpha):
                 scale = float(str(alpha)) / float(str(rank))
-                usual = f"LoRA scales its update by alpha / rank, {scale:g}; usually a number{_USUAL_SCALE}"
-                yield from () if _USUAL_SCALE.hold(scale) else [_unusual(plan, some, "lora_alpha", alpha, usual)]
+                so = f", so alpha / rank, the scale of LoRA's update, is {scale:g}; usual scales are"
+                if not _USUAL_SCALE.hold(scale):
+                    yield _unusual(plan, some, "lora_alpha", alpha, _USUAL_SCALE, so)
 
 
 def _is_usual(name: str, value: Scalar) -> bool:
@@ -505,10 +518,13 @@ def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
     return grouped(chosen, lambda run: (run.value(name), full(run)))
 
 
-def _unusual(plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: str) -> Finding:
-    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}: {usual}"
+def _unusual(
+    plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "; usual values are"
+) -> Finding:
+    limits = str(usual).removeprefix(",").replace(", at most", " and at most")
+    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so}{limits}"
     fix = f"correct {name}; no action if {kinds.written(value)} is intended"
-    expected, place = usual.rpartition("usually ")[2], at(runs[0], name)
+    expected, place = f"a number{usual}", at(runs[0], name)
     return finding("unusual-value", message, field=name, expected=expected, actual=value, fix=fix, at=place)
 
 
@@ -538,11 +554,12 @@ def _models(plan: Plan) -> Iterator[Finding]:
     for (directory, model), runs in models.items():
         named, meant = find_model(_name_of(directory)), find_model(model)
         if named and meant and named != meant:
-            who, place = concerning(runs, plan), at(runs[0], "model_checkpoint", "models_dir")
+            place = at(runs[0], "model_checkpoint", "models_dir")
             message = (
-                f"the model directory {shown(directory)} of {who} has the name of a different model than {shown(model)}"
+                f"{who_do(runs, plan, 'use')} {shown(model)}, but the model directory {shown(directory)} has the name"
+                f" of {named.name}"
             )
-            fix = "correct the model or its path in the summary; no action if the directory holds {model}"
+            fix = f"correct the model or its path in the summary; no action if the directory contains {model}"
             yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
 
 
@@ -576,10 +593,10 @@ def _holds(run: PlannedRun, claim: _Claim) -> bool:
 
 def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     planned = run.settings.get(claim.setting)
-    chosen = ", a default" if planned and planned.source.kind == "default" else ""
+    chosen = " (a default)" if planned and planned.source.kind == "default" else ""
     but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "full fine-tuning trains all weights"
-    more = f"; {counted(count, 'run')} in all have such a name" if count > 1 else ""
-    message = f"the name {shown(run.name)} has {shown(claim.text)}, but {but}{more}"
+    more = f"; the names of {counted(count, 'run')} contradict this setting" if count > 1 else ""
+    message = f"the run name {shown(run.name)} contains {shown(claim.text)}, but {but}{more}"
     fix, actual = "set the intended value, or correct the name", planned.value if planned else None
     return _mismatch(message, claim.setting, claim.number, actual, fix, row_of(run))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold_torchtune.findings import close_matches, escape
+from scaffold_torchtune.findings import close_matches, counted, escape
 from scaffold_torchtune.models import CheckpointState, Results, TensorFile
 from scaffold_torchtune.system.files import NotRegular, is_directory, is_file, is_there, open_regular
 from scaffold_torchtune.system.serialization import read_json
@@ -80,7 +80,7 @@ def in_the_way(directory: str) -> str | None:
 _MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
 _MAX_ENTRIES = 200_000
-_UNLISTED = "a directory without permission to list it"
+_UNLISTED = "files that cannot be listed (permission denied)"
 _EPOCH = re.compile(r"epoch_([0-9]{1,9})", re.ASCII)
 
 
@@ -293,7 +293,7 @@ def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
                 ), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= size - 8:
-                return TensorFile(problem="is not a whole safetensors file"), 0
+                return TensorFile(problem="is not a complete safetensors file"), 0
             if length > most:
                 return TensorFile(problem=f"has a header of {length} bytes, more than a model's tensors need"), 0
             return _header(read_json(file.read(length), most), size - 8 - length), length
@@ -319,9 +319,9 @@ def _header(header: Any, size: int) -> TensorFile:
             return TensorFile(problem=f"has {end - begin} bytes for {escape(name)}, which does not match its shape")
         needed, shapes[name] = max(needed, end), shape
     if needed > size:
-        return TensorFile(problem=f"is truncated: {needed - size} bytes of its tensors are missing")
+        return TensorFile(problem=f"is truncated: its tensors need {counted(needed - size, 'byte')} more")
     if needed < size:
-        return TensorFile(problem=f"has {size - needed} bytes more than its tensors need")
+        return TensorFile(problem=f"has {counted(size - needed, 'byte')} more than its tensors need")
     return TensorFile(shapes=shapes)
 
 

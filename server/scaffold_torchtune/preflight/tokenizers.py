@@ -42,31 +42,31 @@ class Message(NamedTuple):
 def message_faults(messages: Sequence[Any]) -> Iterator[str]:
     """Yield faults of a conversation in any run: values that are not messages, and contents that are not text."""
     if not messages:
-        yield "it has no messages"
+        yield "the conversation has no messages"
     for message in messages:
         if not isinstance(message, dict):
             yield "a message is not an object"
             continue
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            yield f"a message has a role other than {', '.join(ROLES[:-1])} and {ROLES[-1]}"
+            yield f"the role of a message is not one of {', '.join(ROLES)}"
         if isinstance(content, list):
             yield from _content_faults(content)
         elif not isinstance(content, str):
-            yield "a message has no text as its content"
+            yield "the content of a message is not text"
 
 
 def _content_faults(content: Sequence[Any]) -> Iterator[str]:
     """Yield parts of a content that torchtune does not encode: it silently skips parts other than text and images."""
     if not content:
-        yield "a message has no text as its content"
+        yield "the content of a message is not text"
     for part in content:
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            yield "a part of a message's content is not an object with a type"
+            yield "a part of the content of a message is not an object with a type"
         elif part["type"] == "image_url":
-            yield "a message has an image, which these models do not accept"
+            yield "a message contains an image, which these models do not accept"
         elif part["type"] != "text" or not isinstance(part.get("text"), str):
-            yield "a part of a message's content is not text"
+            yield "a part of the content of a message is not text"
 
 
 def messages_of(cell: Any) -> list[Message] | None:
@@ -97,28 +97,27 @@ def turn_faults(messages: Sequence[Message], tokenizer: str, *, train_on_input: 
     """
     roles = [message.role for message in messages]
     if len(roles) < 2:  # noqa: PLR2004 - as validate_messages has it
-        yield "it has fewer than two messages, which torchtune refuses"
+        yield "the conversation has fewer than two messages, which torchtune rejects"
     last = "assistant"
     for number, role in enumerate(roles):
         if role == "assistant" and last != "user":
-            after = f"a message with the role {last}" if number else "nothing"
-            yield f"an assistant's message follows {after}, but torchtune requires a user's message before it"
+            place = f"follows a message with the role {last}" if number else "is the first message"
+            yield f"a message of the assistant {place}, but torchtune requires a message of the user before it"
         if role == last == "user":
-            yield "two messages of the user follow each other, which torchtune refuses"
+            yield "two messages of the user follow each other, which torchtune rejects"
         if role == "system" and number:
-            yield "a system message is not the first, which torchtune refuses"
+            yield "a system message is not the first message, which torchtune rejects"
         last = role
     taken = _TAKEN.get(tokenizer, ROLES)
     for role in dict.fromkeys(roles):
         if role not in taken:
-            yield f"it has a message with the role {role}, for which the model's template in torchtune raises an error"
+            yield f"a message has the role {role}, for which the model's template in torchtune raises an error"
     if tokenizer == _GLUED and "system" in roles:
         yield (
-            "it has a system message, which the model's tokenizer in torchtune joins to the user's text without"
-            " a separator"
+            "the model's tokenizer in torchtune joins the system message to the text of the user without a separator"
         )
     if "assistant" not in roles and not train_on_input:
-        yield "it has no message of the assistant, so none of it is trained on"
+        yield "the conversation has no message of the assistant, so it contains nothing to train on"
 
 
 class Piece(NamedTuple):

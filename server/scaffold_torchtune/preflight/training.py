@@ -47,15 +47,23 @@ def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
     """Return the runs of a finding as text: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
     total = len(plan.runs)
     if len(runs) == total:
-        return "the run" if total == 1 else f"all {total} runs"
+        return {1: "the run", 2: "both runs"}.get(total, f"all {total} runs")
     if len(runs) == 1:
         return f"the run {runs[0].directory}"
     return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more=', ...')})"
 
 
+_SINGULAR: Final = {"are": "is", "have": "has"}
+
+
+def verb(count: int, plural: str) -> str:
+    """Return the form of a verb that agrees with a count: `is` or `are`, `trains` or `train`."""
+    return plural if count != 1 else _SINGULAR.get(plural, f"{plural}s")
+
+
 def who_do(runs: Sequence[PlannedRun], plan: Plan, do: str) -> str:
     """Return the runs of a finding and what they do: `all 4 runs train`, `the run rank8 trains`."""
-    return f"{concerning(runs, plan)} {do}{'s' if len(runs) == 1 else ''}"
+    return f"{concerning(runs, plan)} {verb(len(runs), do)}"
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,12 @@ class Subject:
             self.code, message, field=field, expected=expected, actual=actual, fix=fix, severity=severity, at=at
         )
 
-    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str]) -> Finding:
-        """Return the finding that it was not found on this machine; `near` are similar names in the same directory."""
-        similar = f"; the same directory has {shown(near[0])}: did you mean that?" if near else ""
-        message = f"{what}, so its {unchecked} are not checked{similar}"
-        fix = "correct the path if it is wrong; ignore if it exists on the compute nodes"
+    def not_seen(self, what: str, *, unchecked: str, near: Sequence[str], exists: bool = False) -> Finding:
+        """Return the finding that it was not found, or not inspected if it `exists`; `near` are similar names there."""
+        similar = f"; did you mean {shown(near[0])} in the same directory?" if near else ""
+        message = f"{what}, so its {unchecked} were not checked{similar}"
+        fix = "correct the path if it is wrong; no action if it exists on the compute nodes"
+        fix = f"check its {unchecked} yourself" if exists else fix
         return finding("not-seen", message, field=self.field, actual=near[0] if near else None, fix=fix, at=self.at)
 
 
@@ -109,10 +118,11 @@ def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     for path, several in grouped(plan.runs, lambda run: disk.in_the_way.get(output_dir(run) or "")).items():
         if path is not None:
             message = (
-                f"the outputs of {concerning(several, plan)} would go below {shown(path)}, which is not a directory"
+                f"the outputs of {concerning(several, plan)} would be written below {shown(path)}, which is not a"
+                " directory"
             )
             where = at(several[0], "output_dir_base", "project_dir")
-            fix = "name a different output directory, or move that file"
+            fix = f"choose a different output directory, or move {shown(path)} away"
             yield finding(
                 "output-not-directory",
                 message,
@@ -125,13 +135,13 @@ def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), run.checkpoint_dir)).items():
         if model and f"{outputs}/".startswith(f"{model}/"):
             message = (
-                f"the outputs of {concerning(runs, plan)} would go into the directory of the base model, {model}, which"
-                " torchtune refuses"
+                f"the outputs of {concerning(runs, plan)} would be written to the directory of the base model, {model},"
+                " which torchtune rejects"
             )
             field, expected, fix = (
                 "output_dir_base",
                 f"a directory outside {model}",
-                ("name a different output directory"),
+                ("choose a different output directory"),
             )
             where = at(runs[0], field, "project_dir")
             yield finding(
@@ -164,11 +174,11 @@ def rows_of(run: PlannedRun, plan: Plan, disk: DiskState) -> Rows | None:
         label = f"{run.value('dataset_label')}{run.value('dataset_ext')}"
         rows = Rows(part.rows, f"{label} has {counted(part.rows, 'row')}")
     elif declared is not None:
-        rows = Rows(declared, f"the summary has {counted(declared, 'sample')}")
+        rows = Rows(declared, f"the summary states {counted(declared, 'sample')}")
     else:
         return None
     asked = run.integer("training_samples", rows.count)
-    return Rows(asked, f"{asked} training samples") if asked < rows.count else rows
+    return Rows(asked, f"the plan uses {counted(asked, 'training sample')}") if asked < rows.count else rows
 
 
 def effective_batch(run: PlannedRun) -> int:
@@ -215,14 +225,15 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     rows = rows_of(run, plan, disk)
     if rows is None:
         return None
-    basis, what, most, likely = rows.basis, "samples", rows.count, rows.count
+    basis, what, most, likely = rows.basis, "sample", rows.count, rows.count
     if run.value("packed") and rows.count:
         counts = counts_of(run, part_of(run, disk))
         packs = counts.packs if counts and counts.packs else Packs(least=1, likely=rows.count, most=rows.count)
-        number = f"at most {packs.most}" if packs.least < packs.most else f"{packs.most}"
-        about = f", likely about {packs.likely}" if packs.likely < packs.most else ""
-        basis = f"{rows.basis}, which make {number} packs of {run.value('max_seq_len')} tokens{about}"
-        what, most, likely = "packs", packs.most, packs.likely
+        number = "at most " if packs.least < packs.most else ""
+        number += f"{counted(packs.most, 'pack')} of {run.value('max_seq_len')} tokens"
+        about = f", probably about {packs.likely}" if packs.likely < packs.most else ""
+        basis = f"{rows.basis} ({number}{about})"
+        what, most, likely = "pack", packs.most, packs.likely
     return _Case(
         basis=basis,
         what=what,
@@ -235,14 +246,14 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
 
 
 def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
-    would, severity = ("would", None) if case.steps == 0 else ("would likely", Severity.WARNING)
+    would, severity = ("would", None) if case.steps == 0 else ("would probably", Severity.WARNING)
     message = (
-        f"{concerning(runs, plan)} {would} run 0 optimizer steps: {case.basis}, and a step needs"
-        f" {effective_batch(runs[0])} {case.what} (batch size x gradient accumulation x GPUs); torchtune drops an"
-        " incomplete step and exits without an error"
+        f"{concerning(runs, plan)} {would} train for 0 optimizer steps: {case.basis}, but a step needs"
+        f" {counted(effective_batch(runs[0]), case.what)} (batch size x gradient accumulation x GPUs); torchtune drops"
+        " an incomplete step and exits without an error"
     )
-    expected, place = "at least one step in an epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
-    unpack = ", or remove Packed" if case.what == "packs" else ""
+    expected, place = "at least one step per epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
+    unpack = ", remove Packed" if case.what == "pack" else ""
     fix = f"{_fewer(plan, runs, case)}{unpack}, or add data"
     return finding(
         "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
@@ -257,25 +268,26 @@ def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
         return to_give("batch_size", size, runs, plan.runs)
     if size := case.samples // gpus:
         once = to_give("gradient_accumulation_steps", 1, runs, plan.runs)
-        return f"{once}, and {to_give('batch_size', size, runs, plan.runs)}"
+        return f"{once} and {to_give('batch_size', size, runs, plan.runs)}"
     return "use fewer GPUs"
 
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
-    chosen = "" if at(runs[0], field).line else ", a default,"
+    chosen = "" if at(runs[0], field).line else " (a default)"
     about = "about " if case.steps > case.likely else ""
     long, so_what = (
-        ("is not shorter than", "the planned learning rate is never reached")
+        ("is at least as long as", "the planned learning rate is never reached")
         if warmup >= total
-        else ("takes more than half of", "in most steps the learning rate is below the planned value")
+        else ("covers more than half of", "the learning rate is below the planned value in most steps")
     )
     message = (
-        f"in {concerning(runs, plan)} the warm-up of {warmup} steps{chosen} {long} the training of {about}{total}"
-        f" steps ({case.likely} in each of {counted(case.epochs, 'epoch')}: {case.basis}), so {so_what}"
+        f"in {concerning(runs, plan)}, the warm-up of {counted(warmup, 'step')}{chosen} {long} the training of"
+        f" {about}{counted(total, 'step')} ({case.likely} per epoch for {counted(case.epochs, 'epoch')}; {case.basis}),"
+        f" so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or a different number"
+    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or use a different number"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 
@@ -396,6 +408,11 @@ def _span(first: object, last: object) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
+def _span_of(first: int, last: int, unit: str) -> str:
+    """Return one or two numbers with their unit: `1 step`, `1 to 2 steps`."""
+    return counted(first, unit) if first == last else f"{first} to {last} {unit}s"
+
+
 def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     """Return the requests of the bundled setup_finetune for a node, if not planned."""
     asked = []
@@ -404,8 +421,8 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
         if entry and not (run.value("mem") and run.value("cpus_per_task")):
             made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
             cpus = counted(run.integer("cpus_per_task", made.cpus), "CPU")
-            asked.append(f"{run.value('mem') or made.mem} and {cpus}")
-    return [f"a job requests {' or '.join(dict.fromkeys(asked))} of its node"] if asked else []
+            asked.append(f"{run.value('mem') or made.mem} of memory and {cpus}")
+    return [f"each job requests {' or '.join(dict.fromkeys(asked))} on its node"] if asked else []
 
 
 def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
@@ -413,20 +430,20 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
     logits = max(need.logits for _, need in runs)
     parts = [
         (
-            f"a GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
+            f"each GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
             f" plus activations (including up to {_gib(logits)} of logits, if samples fill max_seq_len)"
         ),
-        f"the checkpoints of all epochs need {_gib(sum(need.saved for _, need in runs))} in all",
+        f"the checkpoints of all epochs need {_gib(sum(need.saved for _, need in runs))} in total",
     ]
     counts = [(run, rows.count) for run, _ in runs if (rows := rows_of(run, plan, disk)) is not None]
     steps = [steps_of(run, count) * run.integer("epochs", 1) for run, count in counts if not run.value("packed")]
     if len(steps) == len(runs):
         samples = sorted(effective_batch(run) for run, _ in runs)
-        each = _span(samples[0], samples[-1])
+        each = _span_of(samples[0], samples[-1], "sample")
         every = sorted(count for _, count in counts)
         parts.append(
-            f"a run has {_span(min(steps), max(steps))} optimizer steps of {each} samples, and"
-            f" {_span(every[0], every[-1])} training samples in an epoch"
+            f"each run has {_span_of(min(steps), max(steps), 'optimizer step')} of {each},"
+            f" and {_span_of(every[0], every[-1], 'training sample')} per epoch"
         )
     parts += _node(plan, [run for run, _ in runs])
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")
@@ -437,8 +454,9 @@ def _gpu(run: PlannedRun) -> Gpu | None:
 
 
 def _names(run: PlannedRun) -> str:
-    """Return the settings that name the run's GPUs, as text: `the gpu type a100 with the constraint gpu40`."""
-    return " with ".join(f"the {n.replace('_', ' ')} {run.value(n)}" for n in _NAMES_GPUS if run.value(n))
+    """Return the settings that select the run's GPUs, as text: `the GPU type a100 and the constraint gpu40`."""
+    labels = {"gpu_type": "GPU type", "constraint": "constraint"}
+    return " and ".join(f"the {labels[name]} {run.value(name)}" for name in _NAMES_GPUS if run.value(name))
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -451,9 +469,9 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
     for (held, memory), some in large.items():
         message = (
             f"weights, gradients and optimizer states alone need {_gib(held)} on each GPU of {concerning(some, plan)},"
-            f" but {_names(some[0])} means GPUs with {memory} GiB"
+            f" but the GPUs selected by {_names(some[0])} have {memory} GiB"
         )
-        fix = "use more GPUs, larger GPUs, or a smaller model; or correct the GPU type or constraint"
+        fix = "use more or larger GPUs or a smaller model; if the GPU type or constraint is wrong, correct it"
         expected, place = f"at most {memory} GiB", at(some[0], "gpus", *_NAMES_GPUS)
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
@@ -464,9 +482,9 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
     for held, some in nameless.items():
         message = (
             f"weights, gradients and optimizer states alone need {_gib(held)} on each GPU of {concerning(some, plan)},"
-            f" more than the {_COMMON} GiB of an A100 or H100, and no GPU type is given"
+            f" more than the {_COMMON} GiB of an A100 or H100, and no GPU type is specified"
         )
-        fix = "use more GPUs or a smaller model; if the cluster's GPUs are larger, give the GPU type or ignore this"
+        fix = "use more GPUs or a smaller model; if the cluster's GPUs have more memory, specify the GPU type"
         expected, place = f"at most {_COMMON} GiB", at(some[0], "gpus", "torchtune_model_name")
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
 
@@ -479,10 +497,10 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
             message = (
-                f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in all, but only"
+                f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in total, but only"
                 f" {math.ceil(free / _GIB)} GiB is free below {outputs}"
             )
-            fix = f"{_less(plan, some, needs, adapters)}free space, or name a different output directory"
+            fix = f"{_less(plan, some, needs, adapters)}free disk space, or choose a different output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
             yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
 
@@ -494,7 +512,7 @@ def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters
         return ""
     saved = sum(min(adapters[run.directory], needs[run.directory]) for run in runs)
     line = to_give("save_adapter_weights_only", "yes", able, plan.runs)
-    return f"{line} ({_gib(sum(needs[run.directory] for run in runs))} -> {_gib(saved)}), "
+    return f"{line} (reduces {_gib(sum(needs[run.directory] for run in runs))} to {_gib(saved)}), "
 
 
 def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -504,12 +522,14 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
     if short:
         run, hours = short[0], max(least[run.directory] for run in short) / 3600
         message = (
-            f"the arithmetic alone takes at least {hours:.1f} hours on the GPUs of {_names(run)} in"
-            f" {concerning(short, plan)}, but the time limit is {run.value('time')}"
+            f"in {concerning(short, plan)}, computation alone takes at least {hours:.1f} hours on the GPUs selected by"
+            f" {_names(run)}, but the time limit is {run.value('time')}"
         )
         enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
         expected = f"more than {hours:.1f} hours"
-        fix = f"{to_give('time', enough, short, plan.runs)} (twice the computed minimum), use more GPUs, or train less"
+        fix = (
+            f"{to_give('time', enough, short, plan.runs)} (twice the computed minimum), use more GPUs, or reduce epochs"
+        )
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

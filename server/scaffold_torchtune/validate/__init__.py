@@ -38,7 +38,7 @@ _UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
 """The codes of runs that could not be checked completely."""
 
 _LISTED: Final = 40
-_FIX_SETUP: Final = "do not edit the file: run render again, then setup"
+_FIX_SETUP: Final = "do not edit the file: run render again, then run setup"
 _Read = TypeVar("_Read")
 
 
@@ -89,7 +89,8 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
         chosen = run.directory == run.name and planned is not None and compare(planned.value, actual) is None
         report.add(
             "name-mismatch",
-            f"the directory's name has {quoted(part)}, but {dotted(path)} is {quoted(actual)}",
+            f"the directory name contains {quoted(part)}, but {dotted(path)} is"
+            f" {'missing' if actual is None else quoted(actual)}",
             field=setting,
             expected=number,
             actual=actual,
@@ -100,7 +101,7 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
     if name is not None and name != run.directory:
         report.add(
             "name-mismatch",
-            f"the directory is named {quoted(run.directory)}, but the run's planned name is {quoted(name)}",
+            f"the directory name is {quoted(run.directory)}, but the planned name of the run is {quoted(name)}",
             field="my_wandb_run_name",
             expected=run.directory,
             actual=name,
@@ -126,9 +127,13 @@ def deduplicated(checked: Mapping[str, Sequence[Finding]]) -> tuple[dict[str, tu
         name: tuple(one for one, key in zip(found, keys[name], strict=True) if key not in shared)
         for name, found in checked.items()
     }
-    runs = f"all {len(checked)} runs" if len(whole) == len(checked) else f"all {len(whole)} runs with files"
+    runs = f"{_all(len(whole))} runs" + ("" if len(whole) == len(checked) else " with files")
     common = dict(zip(keys[whole[0]], checked[whole[0]], strict=True)) if whole else {}
     return own, [_of_all(one, whole[0], runs) for key, one in common.items() if key in shared]
+
+
+def _all(number: int) -> str:
+    return "both" if number == 2 else f"all {number}"  # noqa: PLR2004 - both are two
 
 
 def _key(found: Finding, directory: str) -> object:
@@ -194,8 +199,8 @@ def unchosen(plan: Plan, by_setup: Mapping[str, Scalar] | None = None) -> list[F
     if not values:
         return []
     listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
-    message = f"left at their defaults: {listed}"
-    fix = "no action if intended; otherwise give the setting in the summary"
+    message = f"settings left at their defaults: {listed}"
+    fix = "no action if intended; otherwise set the intended values in the summary"
     return [finding("defaults-unchosen", message, actual=len(values), fix=fix)]
 
 
@@ -225,8 +230,9 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
     )
     findings, planned = list(extra), len(plan.runs)
     if planned == 0 or len(runs) != planned:
-        message = f"{len(runs)} of {planned} planned runs were checked" if planned else "the plan has no runs"
-        fix = "run setup again, then validate"
+        message = f"only {len(runs)} of {planned} planned runs {'was' if len(runs) == 1 else 'were'} checked"
+        message = message if planned else "the plan has no runs"
+        fix = "run setup again, then run validate"
         findings.append(finding("nothing-checked", message, expected=planned, actual=len(runs), fix=fix))
     passed = not errors_in(findings) and all(run.passed for run in runs)
     return ValidateResult(passed=passed, checked=len(runs), planned=planned, runs=runs, findings=tuple(findings))
@@ -280,8 +286,8 @@ def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
         report.add("unreadable-file", f"{report.name} cannot be read: {quoted(error.message)}", line=error.line)
         return None
     if found is None:
-        again = "run render again, then setup"
-        fix = again if report.name == SETUP_YAML else "run setup again; if it fails, its finding gives the reason"
+        again = "run render again, then run setup"
+        fix = again if report.name == SETUP_YAML else "run setup again; if it fails, its finding states the reason"
         report.add("missing-file", f"{report.name} is missing", fix=fix)
     return found
 
@@ -289,7 +295,7 @@ def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
 def _setup(report: Report, document: YamlDocument) -> None:
     """Check that setup_finetune.yaml has exactly the planned values."""
     if not isinstance(document.data, dict):
-        report.add("unreadable-file", "setup_finetune.yaml does not hold a mapping of keys to values", line=1)
+        report.add("unreadable-file", "setup_finetune.yaml does not contain a mapping of keys to values", line=1)
         return
     for name, setting in report.run.settings.items():
         if name in report.run.unwritten:
@@ -310,6 +316,6 @@ def _unproven(report: Report) -> None:
     known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
-            message = f"the place of the setting {quoted(name)} in the files is unknown, so it is not verified"
+            message = f"it is unknown where the setting {quoted(name)} belongs in the files, so it was not verified"
             fix = "check the value in finetune.yaml and finetune.slurm yourself"
             report.add("unproven-setting", message, field=name, expected=setting.value, path=(name,), fix=fix)

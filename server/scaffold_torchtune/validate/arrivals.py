@@ -172,7 +172,7 @@ def _direct(run: PlannedRun) -> list[Expectation]:
     if "lora_alpha" in run.settings:
         found.append(Expectation("lora_alpha", path, run.value("lora_alpha"), Comparison.NUMBER))
     elif type(rank) is int:
-        note = "it must be 2 x lora_rank"
+        note = "lora_alpha must be 2 x lora_rank"
         found.append(Expectation("lora_alpha", path, 2 * rank, Comparison.NUMBER, note=note, source_of="lora_rank"))
     return found
 
@@ -279,7 +279,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         Expectation("dataset_ext", (node, "source"), form),
     ]
     if form == "json" or node == "dataset":
-        note = "a directory alone (data_dir) would be loaded as an empty data set" if form == "parquet" else ""
+        note = "a directory alone (data_dir) is loaded as an empty data set" if form == "parquet" else ""
         path, file = (node, "data_files"), _data_file(run)
         found.append(Expectation("dataset_label", path, file, Comparison.PATH, note=note, parts=_FILE))
     field = split if form == "json" and not shape.own else None
@@ -315,7 +315,10 @@ def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
         before, _, after = str(prompt).partition(PLAIN_PROMPT)
-        path, note = ("tokenizer", "prompt_template", "user"), "torchtune uses a prompt as the tokenizer's template"
+        path, note = (
+            ("tokenizer", "prompt_template", "user"),
+            "torchtune uses the prompt as the template of the tokenizer",
+        )
         found += [Expectation("prompt", (*path, index), part, note=note) for index, part in enumerate((before, after))]
     return found
 

@@ -107,7 +107,7 @@ def _modules(report: Report, commands: list[Command]) -> None:
     order = [name for name in names if name in planned]
     if order != planned and sorted(order) == sorted(planned):
         expected, actual = ", ".join(planned), ", ".join(order)
-        report.differs("modules", "the order of `module load`", expected, actual, line=loads[0].line)
+        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=loads[0].line)
 
 
 def _environment(report: Report, commands: list[Command]) -> None:
@@ -136,9 +136,10 @@ def _activation(
     note = ""
     if actual is None and not report.bundled and report.planned("modules"):
         note = (
-            "a known fault of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line with 'conda',"
-            " including the activation; plan no modules, or name the environment with venv"
+            "this is a known fault of cruijff_kit's setup_finetune.py: if modules are set, the script deletes every"
+            " line that contains 'conda', including the activation; plan no modules, or specify the environment as venv"
         )
+    where = where if actual is None else "the activated environment"
     report.differs(setting, where, planned, actual, line=line, note=note)
 
 
@@ -146,7 +147,7 @@ def _hook(report: Report, commands: list[Command], line: int) -> None:
     """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
     if not any(_HOOK.search(word) for command in commands for word in command.words):
         message = (
-            "`conda activate` comes before conda's shell hook, so the command is not defined yet in the job's shell"
+            "no shell hook of conda precedes `conda activate`, so the command is not defined in the shell of the job"
         )
         expected = 'eval "$(conda shell.bash hook)"'
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
@@ -160,7 +161,8 @@ def _working_directory(report: Report, commands: list[Command]) -> None:
         if command.words[0] not in {"cd", "pushd"} or folder in _SUBMITTED or folder.endswith(f"/{own}"):
             continue
         message = (
-            f"the job changes to {quoted(folder)}, so `tune run` reads a finetune.yaml that does not belong to this run"
+            f"the job changes to the directory {quoted(folder)}, so `tune run` reads a finetune.yaml that does not"
+            " belong to this run"
         )
         report.unplanned(message, Severity.WARNING, field="cd", expected=own, actual=folder, line=command.line)
 
@@ -171,7 +173,7 @@ def _folders(report: Report, commands: list[Command]) -> None:
     made = [(word, c.line) for c in commands if c.words[0] == "mkdir" for word in c.words[1:] if word.startswith("/")]
     for folder, line in made:
         if own is not None and not below(folder, own):
-            message = f"the job makes the directory {quoted(folder)}, which is outside the run's output directory"
+            message = f"the job creates the directory {quoted(folder)}, which is outside the run's output directory"
             field = "output_dir_base"
             report.unplanned(message, Severity.WARNING, field=field, expected=own, actual=folder, line=line)
 
@@ -218,7 +220,8 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
         return expected
     if is_own:
         message = (
-            f"the script starts its own recipe {quoted(name)}; the keys of finetune.yaml that it reads are unknown"
+            f"the script starts its own recipe {quoted(name)}; it is unknown which keys of finetune.yaml that recipe"
+            " reads"
         )
         report.add(
             "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
@@ -248,7 +251,7 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
     if gpus is not None and gpus > 1 and actual != str(gpus):
         report.differs("gpus", where, gpus, actual, code=code, line=line)
     elif gpus == 1 and actual is not None:
-        note = "one GPU requires the single-device recipe"
+        note = "a single GPU requires the single-device recipe"
         report.differs("gpus", where, None, actual, code=code, line=line, note=note)
 
 
@@ -317,7 +320,7 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     has_override, line = _OVERRIDE in commands[-1].words, commands[-1].line
     report.looked(_RESUME, _OVERRIDE, expected=True, actual=has_override or None, arrived=has_override, line=line)
     if not has_override:
-        note = "a first start has no checkpoint to resume from, so torchtune fails"
+        note = "on its first start, the job has no checkpoint to resume from, so torchtune fails"
         report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
         return
     words = [command.words for command in commands[:-1]]
@@ -327,7 +330,7 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     actual = test[2] if len(test) == 4 and (*test[:2], test[3]) == ("[", "-e", "]") else None  # noqa: PLR2004
     expected = join(folder, "recipe_state", "recipe_state.pt")
     if actual is None or normal_path(actual) != expected:
-        where, line = "the file that decides if `tune run` resumes", (between or commands)[-1].line
+        where, line = "the file that decides whether `tune run` resumes", (between or commands)[-1].line
         report.differs(_RESUME, where, expected, actual, line=line)
 
 
@@ -343,7 +346,7 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
         if _bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
             _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
     if commands[start].joined == "&":
-        message = "`tune run` is started in the background, so the job may end before the training ends"
+        message = "`tune run` is started in the background, so the job may end before the training does"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
         _conditions(report, commands, start)
@@ -366,7 +369,7 @@ def _conditions(report: Report, commands: Sequence[Command], start: int) -> None
     command = commands[start]
     before = [word for word in command.words[: command.words.index("tune")] if not _only_exports((word,))]
     if before:
-        message = f"{quoted(' '.join(before))} precedes `tune run`, and is not planned"
+        message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not planned"
         _unplanned(report, "tune run", message, command)
     elif _conditional(commands, start):
         message = "`tune run` is inside a conditional or a function, so it might never run"

@@ -24,10 +24,10 @@ _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
 _USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
 """Unplanned directives that a script may have: none affects the commands or the time limit."""
 
-_MAKE: Final = "create that directory before you submit the run"
-_MADE: Final = "no action if you submit the run with the printed submit line, which creates that directory first"
+_MAKE: Final = "create the directory before you submit the run"
+_MADE: Final = "no action if you submit the run with the printed submit line, which creates the directory first"
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
-_ONE_GPU: Final = "a known fault of this script: it treats gpus: 1 as not given, and uses its own number for the model"
+_ONE_GPU: Final = "this is a known fault of the script: it treats `gpus: 1` as not set, and uses its own number of GPUs"
 
 _MAIL: Final = {"mail-type": r"begin|end", "mail-user": r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"}
 _ALWAYS: Final[dict[str, dict[str, str]]] = {
@@ -73,10 +73,10 @@ def _placement(report: Report, script: SlurmScript) -> dict[str, Directive]:
     for directive in script.directives:
         name, line = directive.name, directive.line
         if directive.late:
-            message = f"--{_shown(name)} follows the first command, where sbatch ignores it"
+            message = f"--{_shown(name)} comes after the first command, where sbatch ignores it"
             report.add("late-directive", message, field=name, actual=directive.value, line=line)
         elif name in active and not (name == "mail-type" and not report.bundled):
-            message = f"--{_shown(name)} is given twice, first in line {active[name].line}"
+            message = f"--{_shown(name)} is set twice, first in line {active[name].line}"
             report.add("duplicate-directive", message, field=name, actual=directive.value, line=line)
             active[name] = directive  # sbatch uses the last one
         else:
@@ -147,7 +147,7 @@ def _requeue(report: Report, active: dict[str, Directive]) -> set[str]:
         actual, line = (f"--{there.name}", there.line) if there else (None, None)
         report.looked("requeue", f"--{names[0]}", planned, actual, arrived=there is not other, line=line)
         if other is not None:
-            report.differs("requeue", f"--{other.name}", planned, f"--{other.name}", line=other.line)
+            report.differs("requeue", "the requeue option", planned, f"--{other.name}", line=other.line)
         elif wanted is None:
             report.differs("requeue", f"--{names[0]}", planned)
     return set(names)
@@ -244,7 +244,7 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
             # the submit line creates a directory with a known name
             made = "%" not in directive.value.rpartition("/")[0]
             report.unplanned(
-                f"--{name} is {quoted(directive.value)}; SLURM creates no directories, so the job may fail",
+                f"--{name} is {quoted(directive.value)}, but SLURM creates no directories, so the job may fail",
                 Severity.INFO if made else Severity.WARNING,
                 field=name,
                 expected="a file name without a directory",
@@ -261,7 +261,7 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
             continue
         severity, fix = Severity.INFO if name in _HARMLESS else Severity.WARNING, None
         if name in always and re.fullmatch(always[name], directive.value):
-            severity, fix = Severity.INFO, "no action needed: this setup_finetune.py always writes it"
+            severity, fix = Severity.INFO, "no action needed: this setup_finetune.py always writes this directive"
         elif name in _ANOTHER_JOB:
             severity = Severity.ERROR
         message = f"--{_shown(name)} is {quoted(directive.value)}, which is not planned"

@@ -74,7 +74,7 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
         _modules(report, node.get(field), path)
     mlp: KeyPath = ("model", "apply_lora_to_mlp")
     if mlp not in report.paths and not isinstance(node.get("apply_lora_to_mlp"), bool):
-        message = "model.apply_lora_to_mlp is not true or false; torchtune's LoRA recipes require it"
+        message = "model.apply_lora_to_mlp is not true or false, but torchtune's LoRA recipes require one of them"
         report.add("missing-value", message, field="apply_lora_to_mlp", path=mlp)
 
 
@@ -84,7 +84,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
     known = load().lora_attn_modules
     expected = ", ".join(known)
     if modules in (None, []):
-        message = "model.lora_attn_modules is missing or empty, so attention gets no LoRA"
+        message = "model.lora_attn_modules is missing or empty, so LoRA is not applied to attention"
         report.add("missing-value", message, field=field, expected=expected, path=path)
     elif not isinstance(modules, list):
         message = f"model.lora_attn_modules is {quoted(modules)}, not a list of modules"
@@ -92,7 +92,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
     else:
         for index, module in enumerate(modules):
             if module not in known:
-                message = f"model.lora_attn_modules names {quoted(module)}, which torchtune ignores."
+                message = f"model.lora_attn_modules contains {quoted(module)}, which torchtune ignores."
                 message = did_you_mean(str(module), known, message)
                 where = (*path, index)
                 report.add("value-mismatch", message, field=field, expected=expected, actual=module, path=where)
@@ -101,7 +101,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
 def _packed(report: Report, data: dict[str, Any]) -> None:
     path = ("tokenizer", "max_seq_len")
     if at(data, ("dataset", "packed")) is True and at(data, path) is None:
-        message = "tokenizer.max_seq_len is missing, and torchtune cannot pack samples without it"
+        message = "tokenizer.max_seq_len is missing, but torchtune cannot pack samples without it"
         report.add("missing-value", message, field="max_seq_len", path=path)
 
 
@@ -138,7 +138,7 @@ def _arguments(report: Report, name: str, node: dict[str, Any], component: Compo
             report.unplanned(message, Severity.WARNING, field=f"{name}.{key}", actual=node[key], path=path)
     for key in sorted(component.required - given - node.keys()):
         if (name, key) not in report.paths:
-            message = f"{dotted((name, key))} is missing, and {node['_component_']} requires it"
+            message = f"{dotted((name, key))} is missing, but {node['_component_']} requires it"
             report.add("missing-value", message, field=f"{name}.{key}", path=(name, key))
 
 
@@ -164,12 +164,15 @@ def _format(report: Report, given: dict[str, Any]) -> None:
     """Check `filename_format`, which has two numbers, and `max_filename`, which must be text to keep its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
     if not _has_two_numbers(form):
-        message = f"checkpoint_files.filename_format is {quoted(form)}; torchtune requires a name with two {{}}"
+        message = (
+            f"checkpoint_files.filename_format is {quoted(form)}, but torchtune requires two placeholders {{}} in it"
+        )
         path, expected = (*_PATH, "filename_format"), "model-{}-of-{}.safetensors"
         report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
         message = (
-            f"checkpoint_files.max_filename is {quoted(last)}; torchtune requires a number in quotes, such as '00004'"
+            f"checkpoint_files.max_filename is {quoted(last)}, but torchtune requires a number in quotes, such as"
+            " '00004'"
         )
         path = (*_PATH, "max_filename")
         report.add("wrong-type", message, field=_FIELD, expected="'00004'", actual=last, path=path)
@@ -182,7 +185,7 @@ def _has_two_numbers(form: object) -> TypeGuard[str]:
 
 def _list(report: Report, names: list[str]) -> None:
     """Check that each file is listed once, that no numbered file (with its weights) is missing, and its name."""
-    files, code = "checkpointer.checkpoint_files names", "value-mismatch"
+    files, code = "checkpointer.checkpoint_files lists", "value-mismatch"
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         report.add(code, f"{files} {quoted(twice[0])} twice", field=_FIELD, actual=twice[0], path=_PATH)
@@ -196,7 +199,7 @@ def _list(report: Report, names: list[str]) -> None:
     is_planned = report.planned(_FIELD) is not None
     odd = [name for name in names if not _PUBLISHED.fullmatch(name) and not is_planned]
     if odd and _PATH not in report.paths:
-        message = f"{files} {quoted(odd[0])}, but no supported model has files of that name"
+        message = f"{files} {quoted(odd[0])}, but no supported model has a file with that name"
         expected = "model.safetensors, or model-00001-of-00002.safetensors"
         severity = None if report.bundled else Severity.WARNING
         report.add(code, message, field=_FIELD, expected=expected, actual=odd[0], path=_PATH, severity=severity)
@@ -233,7 +236,7 @@ _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tok
 """Components that follow from the plan; if the plan does not determine them, that has its own finding."""
 
 _ANOTHER: Final = (
-    "if a different value is intended, give it in the summary; otherwise no action: the setup script chose it"
+    "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary"
 )
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they are below `output_dir`."""
@@ -259,11 +262,11 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
     """
     raw = config.document.data
     if not isinstance(raw, dict):
-        report.add("unreadable-file", "finetune.yaml does not hold a mapping of keys to values", line=1)
+        report.add("unreadable-file", "finetune.yaml does not contain a mapping of keys to values", line=1)
         return
     data, problems = config.data, config.problems
     for path, reason in problems.items():
-        report.add("value-mismatch", f"{dotted(path)}: {reason}", actual=at(raw, path), path=path)
+        report.add("value-mismatch", f"the value of {dotted(path)} {reason}", actual=at(raw, path), path=path)
     _models(report)
     expected = arrivals.expectations(report.run)
     for expectation in expected:
@@ -284,18 +287,18 @@ def _models(report: Report) -> None:
     if name is not None and load().model(str(name)) is None:
         report.add(
             "unknown-model",
-            f"the values that the model {quoted(name)} requires in finetune.yaml are unknown, so they are not verified",
+            f"the values that the model {quoted(name)} requires in finetune.yaml are unknown and were not verified",
             field="torchtune_model_name",
             actual=name,
             path=("model",),
             severity=severity,
-            fix="use a model in the registry, or compare the model, tokenizer and checkpointer nodes yourself",
+            fix="use a model from the registry, or check the model, tokenizer and checkpointer nodes yourself",
         )
     if arrivals.shape_of(report.run) is None:
         report.add(
             "invalid-value",
             (
-                f"the values that the dataset type {quoted(kind)} requires in finetune.yaml are unknown, so they are"
+                f"the values that the dataset type {quoted(kind)} requires in finetune.yaml are unknown, so they were"
                 " not verified"
             ),
             field="dataset_type",
@@ -303,21 +306,21 @@ def _models(report: Report) -> None:
             actual=kind,
             path=("dataset",),
             severity=severity,
-            fix="use one of the named dataset types",
+            fix="use one of the expected dataset types",
         )
     prompt = report.planned("prompt")
     if prompt and arrivals.PLAIN_PROMPT not in str(prompt):
         report.add(
             "invalid-value",
             (
-                f"the planned prompt {quoted(prompt)} has no placeholder for a sample's text, so no run would see its"
-                " input"
+                f"the planned prompt {quoted(prompt)} has no placeholder for the text of a sample, so the run would not"
+                " see its input"
             ),
             field="prompt",
             expected=arrivals.PLAIN_PROMPT,
             actual=prompt,
             path=("tokenizer", "prompt_template"),
-            fix=f"put {arrivals.PLAIN_PROMPT} in the prompt where the sample's text belongs",
+            fix=f"put {arrivals.PLAIN_PROMPT} in the prompt where the text of the sample belongs",
         )
 
 
@@ -333,7 +336,8 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
     if expected.kind is Comparison.PRESENT:
         report.add(code, f"{dotted(path)} is missing or empty", field=setting, path=path)
         return
-    note, source_of = expected.note, expected.source_of
+    is_list = expected.kind is Comparison.PARTS and code == "wrong-type"
+    note, source_of = "a list is required" if is_list else expected.note, expected.source_of
     report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
 
 
@@ -386,7 +390,7 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
     if facts is None:
         return
     for key in sorted(facts.required - data.keys() - {path[0] for path in report.paths}):
-        message = f"{key} is missing, and the recipe {recipe} requires it"
+        message = f"{key} is missing, but the recipe {recipe} requires it"
         report.add("missing-value", message, field=key, path=(key,))
     planned = {str(path[0]) for name, path in arrivals.DIRECT.items() if name in report.run.settings}
     planned |= {"run_val_every_n_steps", "dataset_val"} if report.planned("run_val_every_n_steps") else set()
@@ -405,8 +409,8 @@ def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None
     own = [key for key in keys if key in _UNREAD] if report.run.generation and not report.bundled else []
     if own:
         shown = ", ".join(quoted(key) for key in own)
-        message = f"the recipe {recipe} does not read these top-level keys, which the script always adds: {shown}"
-        report.add("unplanned-value", message, severity=Severity.INFO, fix="no action needed: they have no effect")
+        message = f"the recipe {recipe} does not read some top-level keys that the script always adds: {shown}"
+        report.add("unplanned-value", message, severity=Severity.INFO, fix="no action needed: the keys have no effect")
     reported = {path[0] for path in report.paths}
     for key in [key for key in keys if key not in reported and key not in own]:
         message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, which is not planned"
@@ -442,7 +446,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
         known = (*facts.stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
-        own = f"; torchtune's own is {' or '.join(quoted(each) for each in known)}" if known else ""
+        own = f"; torchtune's own value is {' or '.join(quoted(each) for each in known)}" if known else ""
         expected, fix = known[0] if len(known) == 1 else None, None if report.bundled else _ANOTHER
         _unplanned(report, path, value, f"is not planned{own}", expected, fix)
 

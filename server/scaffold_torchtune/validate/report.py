@@ -11,6 +11,10 @@ from scaffold_torchtune.system.serialization import KeyPath, YamlDocument
 
 _LARGEST = 10**30
 
+_TYPES = {
+    str: "text", int: "an integer", float: "a float", bool: "a boolean", list: "a list", dict: "a mapping",
+}  # fmt: skip
+
 BROKEN = "(not resolved)"
 """The placeholder for a value that could not be resolved; never a planned value."""
 
@@ -33,8 +37,8 @@ def as_scalar(value: Any) -> Scalar:
 
 
 def quoted(value: Any) -> str:
-    """Return a value as in messages: text in quotes, so that its type is clear."""
-    return f"'{as_scalar(value)}'" if isinstance(value, str) else str(as_scalar(value))
+    """Return a value as in messages: text in quotes, so that its type is clear, and None as in YAML."""
+    return f"'{as_scalar(value)}'" if isinstance(value, str) else "null" if value is None else str(as_scalar(value))
 
 
 def dotted(path: KeyPath) -> str:
@@ -229,10 +233,11 @@ class Report(Collector):
             source_of: a different setting whose source decides on leniency.
         """
         code = code or ("missing-value" if actual is None else "value-mismatch")
-        planned = "nothing" if expected is None else quoted(expected)
-        kind = f", of type {type(actual).__name__}" if code == "wrong-type" else ""
-        found = "missing" if code == "missing-value" else quoted(actual) + kind
+        planned = "no value" if expected is None else quoted(expected)
+        kind = f", which is {_TYPES.get(type(actual), type(actual).__name__)}" if code == "wrong-type" else ""
+        found = "missing" if actual is None or code == "missing-value" else quoted(actual) + kind
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
-            code, note = "default-differs", f"the planned value is a default, and the script has its own. {note}"
-        message = f"{where} is {found} (expected {planned})" + (f": {note.strip()}" if note else "")
+            own = "the planned value is only a default, and the script uses its own"
+            code, note = "default-differs", f"{own}; {note}" if note else own
+        message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
         self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line)

@@ -74,17 +74,17 @@ def parse_script(text: str) -> SlurmScript:
     """Read a script. Returns for any text; unreadable parts are problems."""
     script = SlurmScript()
     if text.startswith("\ufeff"):
-        script.problem(1, "the script begins with a byte order mark, so sbatch sees no #! and rejects it")
+        script.problem(1, "the script begins with a byte order mark, so sbatch finds no #! and rejects the script")
         text = text[1:]
     lines = text.split("\n")
     if not re.match(r"#!\s*/\S", lines[0]):
-        script.problem(1, "the first line names no interpreter (#!/bin/bash), so sbatch rejects the script")
+        script.problem(1, "the first line names no interpreter (such as #!/bin/bash), so sbatch rejects the script")
     elif not _SHELL.match(lines[0]):
-        script.problem(1, f"the script is for {quoted(lines[0])}, but its commands need bash")
+        script.problem(1, f"the first line is {quoted(lines[0])}, but the commands of the script need bash")
     for character, why in _NEVER.items():
         number = next((n for n, line in enumerate(lines, 1) if character in line), None)
         if number is not None:
-            script.problem(number, f"{why}, and sbatch rejects such a script")
+            script.problem(number, f"{why}, so sbatch rejects the script")
     begun = False
     for number, line in enumerate(lines, 1):
         if _DIRECTIVE.match(line):
@@ -110,7 +110,7 @@ def _directive(script: SlurmScript, rest: str, line: int, *, late: bool) -> None
         word = words.pop(0)
         name, equals, value = _split_option(word)
         if not name:
-            script.problem(line, f"an #SBATCH line has {quoted(word)}, which is not an option")
+            script.problem(line, f"this #SBATCH line has {quoted(word)}, which is not an option")
             continue
         if not equals and not value and name not in _WITHOUT_VALUE and words and not words[0].startswith("-"):
             value = words.pop(0)
@@ -226,7 +226,7 @@ class _Commands:
                 self.position += len("\n".join(lines[: count + 1]))
                 self.line += count
                 return
-        self.script.problem(self.line, f"the here-document that ends with {match[2]!r} is not closed")
+        self.script.problem(self.line, f"the here-document with the delimiter {match[2]!r} is not closed")
         self.position = len(self.text)
 
     def _end_word(self) -> None:
@@ -285,7 +285,7 @@ def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
         return BROKEN if reason else text
 
     def too_many(_text: str, path: KeyPath) -> str:
-        problems[path] = "this file has too many interpolations to resolve"
+        problems[path] = "is not resolved, because the file has too many interpolations"
         return BROKEN
 
     screened = _replaced(data, broken)
@@ -310,9 +310,9 @@ def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPa
 
 
 def _unresolvable(text: str) -> str:
-    """Return why a text must not be resolved; empty if it may be."""
+    """Return why a text must not be resolved, as a predicate; empty if it may be."""
     if has_resolver(text):
-        return "it calls a resolver, which would read something outside the file"
+        return "calls a resolver, which would read data from outside the file"
     if not _is_plain(text):
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
@@ -320,7 +320,7 @@ def _unresolvable(text: str) -> str:
         try:
             OmegaConf.create([text])
         except (OmegaConfBaseException, RecursionError):
-            return "it is not an interpolation that OmegaConf can parse"
+            return "is not an interpolation that OmegaConf can parse"
     return ""
 
 
@@ -345,7 +345,7 @@ def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: P
             return OmegaConf.to_container(found, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
         reason, _, _ = str(error).partition("\n")
-        problems[path] = f"it cannot be resolved ({reason})"
+        problems[path] = f"cannot be resolved ({reason})"
         return BROKEN
     return found
 
