@@ -464,7 +464,7 @@ def _listed(stated: Setting, plan: Plan) -> Finding | None:
     if None in found or len(names) <= 1 or names == set(plan.varying) or plan.options.names == "table":
         return None
     source, has = stated.source, ", ".join(plan.varying) or "no parameter"
-    message = f"{source.note} gives {shown(stated.text)}, but the names of run directories contain {has}"
+    message = f"{source.note} states {shown(stated.text)}, but the names of run directories contain {has}"
     return finding(
         "naming-differs", message, field="names", expected=plan.pattern, actual=escape(stated.text),
         at=Location(source.file or "", source.line),
@@ -609,10 +609,10 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"{source.note} gives {shown(written)}; the run name in it is the run directory"
+            f"{source.note} states {shown(written)}, in which the run name is the name of the run directory"
             f" ({shown(run.directory)}), not the Run Name ({shown(run.name)})"
         )
-        fix = "no action if intended; else use --names table"
+        fix = "no action if intended; otherwise use --names table"
         return finding(
             "naming-differs", message, field="names", expected=run.directory, actual=run.name, at=at,
             severity=Severity.INFO, fix=fix,
@@ -629,8 +629,10 @@ def _differing(
         planned = run.directory
         follows = all(_follows(_read(plan.pattern), each, plan, outputs, each.directory) for each in plan.runs)
         suggested = planned if not is_open else plan.pattern if follows else "{run_directory}"
-    message = f"{source.note} gives {shown(written)}, but the run {shown(run.name)} is planned as {shown(planned)}"
+    message = (
+        f"{source.note} states {shown(written)}, but the planned name of the run {shown(run.name)} is {shown(planned)}"
+    )
     fix = f"replace {written} with {suggested} in {source.file}:{source.line}"
     if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
-        fix = f"use --names table, which gives these names; or {fix}"
+        fix = f"use --names table, which uses these names, or {fix}"
     return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)
