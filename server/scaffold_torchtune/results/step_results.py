@@ -364,7 +364,7 @@ class ValidateResult(StepResult):
 
     @property
     def kept_told(self) -> str:
-        """Return the kept runs: `, 3 kept as started (epochs 3, the summary says 5)`; an empty text without any."""
+        """Return the kept runs: `, 3 kept as started (epochs 3, but the summary has 5)`; an empty text without any."""
         values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
         return f", {self.kept} kept as started{values}" if self.kept else ""
 
