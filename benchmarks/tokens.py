@@ -60,7 +60,7 @@ async def whole(client: Client, folder: Path, runs: int) -> Texts:
         data = await called(client, tool, experiment)
         results[f"{runs} runs: {tool}"] = compact(data)
         if tool == "validate" and not (data["passed"] and data["checked"] == data["planned"] == runs):
-            raise SystemExit(f"{experiment} did not pass: {data['outcome']}")
+            raise SystemExit(f"{experiment} did not pass: {data['summary']}")
         tool = data["next"].get("tool")
     if len(results) > MOST_CALLS:
         raise SystemExit(f"{len(results)} calls were needed")
@@ -80,7 +80,7 @@ async def changed(client: Client, folder: Path, runs: int) -> Texts:
         data = await called(client, tool, experiment, **given)
         texts[f"{runs} changed, kept: {tool}"] = compact(data)
     if not data["passed"] or data["kept"] != runs // 2:
-        raise SystemExit(f"{experiment} was not kept: {data['outcome']}")
+        raise SystemExit(f"{experiment} was not kept: {data['summary']}")
     return texts
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, finding, refuse, shown
-from scaffold_torchtune.models import Experiment, Model, Run
+from scaffold_torchtune.models import CommandResult, Experiment, Run
 from scaffold_torchtune.new import COLUMNS, OPTIONS, NewExperiment, number_text, type_options
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.apply import writing
@@ -35,13 +35,18 @@ _MARKS: Final = '*_`~"'
 _MOST_RUNS: Final = 2_000
 
 
-class AddResult(Model):
-    """The runs that were added: their lines in the summary."""
+class AddResult(CommandResult):
+    """The runs that were added: their lines in the document."""
 
-    summary: str
+    document: str
     added: tuple[str, ...]
     runs: int
     warnings: tuple[Finding, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Return the number of added runs, and of all runs."""
+        return f"Added {counted(len(self.added), 'run')} to {self.document}, which now has {self.runs}."
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
     directory = experiment_directory(request)
     summary, local, *twin = read_documents(request, directory)
     if summary.name.endswith((".yaml", ".yml")) or twin:
-        message = f"runs can be added to the table of {layout.SUMMARY} only, and the runs are in {layout.SUMMARY_YAML}"
+        message = f"runs can only be added to the table of {layout.SUMMARY}, but they are in {layout.SUMMARY_YAML}"
         raise _not_understood(message, summary.name)
 
     def parsed(text: str) -> Experiment:
@@ -96,12 +101,12 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
     _check(experiment, read_back, table, wanted, summary.name)
     with Tree(directory) as tree, writing(tree):
         if sha256(read_regular(directory / summary.name, MAX_DOCUMENT, follow=False)) != sha256(data):
-            message, fix = f"{summary.name} was changed while runs were added", "repeat the command"
+            message, fix = f"{summary.name} was changed while runs were being added", "repeat the command"
             raise refuse("document-unreadable", message, file=summary.name, fix=fix)
         tree.write(summary.name, text.encode())
     known = {each.message for each in experiment.warnings}
     return AddResult(
-        summary=str(directory / summary.name),
+        document=str(directory / summary.name),
         added=tuple(rows),
         runs=len(table.runs) + len(rows),
         warnings=tuple(each for each in read_back.warnings if each.message not in known),
@@ -109,7 +114,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
 
 
 def _not_understood(message: str, file: str, line: int | None = None) -> Refused:
-    fix = "add the rows to the table in an editor, then `scaffold-torchtune plan`"
+    fix = "add the rows to the table in an editor, then run `scaffold-torchtune plan`"
     return refuse("ambiguous", message, file=file, line=line, field="runs", fix=fix)
 
 
@@ -136,18 +141,19 @@ def _table(experiment: Experiment, lines: Sequence[str], file: str) -> _Table:
     cells = tuple(tuple(_cells(lines[run.line - 1])) for run in runs)
     whole = all(_BAR.search(lines[n]) for n in between)
     if not whole or any(len(row) != len(labels) for row in cells) or len({*labels}) != len(labels):
-        raise _not_understood("the runs are in several tables, or a row has too few or too many cells", file, first)
+        message = "the runs are in several tables, two columns have the same name, or a row has missing or extra cells"
+        raise _not_understood(message, file, first)
     names = [p.name for label in labels if (p := by_label(label)) is not None and p.column]
     found: dict[str, tuple[Scalar, ...]] = {}
     for name in names:
         if any(name not in run.parameters for run in runs):
-            raise _not_understood(f"some runs have no {name}", file, first)
+            raise _not_understood(f"some runs have no value for {name}", file, first)
         found[name] = tuple(dict.fromkeys(run.parameters[name].value for run in runs))
     unread = {name for run in runs for name in run.parameters} - {*names}
     combinations = {tuple(run.parameters[name].value for name in names) for run in runs}
     if unread or len(runs) != len(combinations) or math.prod(len(each) for each in found.values()) != len(runs):
         varying = ", ".join(f"{name} ({len(each)})" for name, each in found.items() if len(each) > 1)
-        message = f"the {counted(len(runs), 'run')} are not a full grid of {varying or 'any column'}"
+        message = f"the runs ({len(runs)}) do not form a full grid of {varying or 'any column'}"
         raise _not_understood(message, file, first)
     return _Table(labels, runs, cells, found)
 
@@ -165,21 +171,21 @@ def _levels(
     problems = asked.problems.findings
     for name in asked.values:
         if name not in table.levels:
-            message = f"the table of runs has no column {ADDED[name].label or 'Model'}"
-            fix = "add the column with the value of each run, then repeat the command"
+            message = f"the table of runs has no column `{ADDED[name].label or 'Model'}`"
+            fix = "add this column with the value of each run, then repeat the command"
             problems.append(finding("ambiguous", message, field=name, file=file, fix=fix))
     if not asked.values and not problems:
         flags = ", ".join(option.flag for option in ADDED.values())
-        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"give one of {flags}"))
+        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"add one of {flags}"))
     if problems:
         raise Refused(f"{counted(len(problems), 'problem')} with the given levels", problems)
     wanted = {name: tuple(dict.fromkeys((*old, *asked.values.get(name, ())))) for name, old in table.levels.items()}
     if wanted == dict(table.levels):
-        message, fix = "the table already has all these runs", "give a level that the table does not have"
+        message, fix = "the table already contains all of these runs", "specify a level that is not in the table yet"
         raise refuse("identical-runs", message, file=file, field="runs", fix=fix)
     if (count := math.prod(len(each) for each in wanted.values())) > _MOST_RUNS:
         message = f"the table would have {count} runs, more than {_MOST_RUNS}"
-        raise refuse("unsupported-setting", message, field="runs", fix="give fewer levels")
+        raise refuse("unsupported-setting", message, field="runs", fix="specify fewer levels")
     return wanted
 
 
@@ -242,7 +248,7 @@ def _name(table: _Table, label: str, index: int, changed: Mapping[str, Scalar], 
     for parameter, value in changed.items():
         places = {*_places(table, label, parameter)}
         if len(places) != 1:
-            message = f"the Run Names do not contain {parameter} in one way, such as {shown(name)}"
+            message = f"the Run Names, such as {shown(name)}, do not contain {parameter} in a consistent form"
             raise _not_understood(message, file, table.runs[index].line)
         ((prefix, style),) = places
         old = table.runs[index].parameters[parameter].value
@@ -298,4 +304,4 @@ def _check(
         or tuned != {*itertools.product(*wanted.values())}
         or len({*names}) != len(names)
     ):
-        raise _not_understood("the new rows would not be read as the new runs", file, table.runs[-1].line)
+        raise _not_understood("the new rows would not be read back as the new runs", file, table.runs[-1].line)

@@ -329,10 +329,14 @@ def close_matches(word: str, known: Iterable[str], limit: int = 3, cutoff: float
 
 
 def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str | None = None) -> str:
-    """Return the message, followed by `Did you mean 'x' or 'y'?` if known words are similar.
+    """Return the message, followed by `Did you mean 'x', 'y' or 'z'?` if known words are similar.
 
     `meant` is the certain meaning of the word, if known; it is used if it is one of the known words.
     """
     known = list(known)
     matches = [meant] if meant in known else close_matches(word, known)
-    return f"{message} Did you mean {' or '.join(map(repr, matches))}?".lstrip() if matches else message
+    if not matches:
+        return message
+    *others, last = map(repr, matches)
+    several = f"{', '.join(others)} or {last}" if others else last
+    return f"{message} Did you mean {several}?".lstrip()

@@ -1,6 +1,8 @@
 """Frozen models that the stages exchange: the experiment, the plan, and the state of the disk."""
 
 import posixpath
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import not_
@@ -8,13 +10,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from scaffold_torchtune.findings import Finding, Scalar
+from scaffold_torchtune.findings import Finding, Scalar, counted, few
 
 
 class Model(BaseModel):
     """A frozen pydantic model that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class CommandResult(Model):
+    """The result of a command. `summary` is a sentence or two that can be read to the user as it is."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """Return the verdict and the counts."""
 
 
 class SourceKind(StrEnum):
@@ -138,7 +149,8 @@ class Experiment(Model):
     `scratch_dir`, `account`, `partition`, `constraint`, `time`, `gpus`, `modules`, `models_dir`, `working_dir`, ...),
     without unset keys. `template` holds the values of the operator's plain YAML template by key of setup_finetune.yaml,
     for settings without a value in the documents; `template_others` has the keys of it that only an external script can
-    know. `answers` are the user's answers for values that no document gives.
+    know. `names` are patterns and examples that the summary gives for the names of run directories and outputs.
+    `answers` are the user's answers for values that no document gives.
     """
 
     name: str
@@ -153,6 +165,7 @@ class Experiment(Model):
     environment: dict[str, Setting]
     template: dict[str, Setting] = Field(default={})
     template_others: dict[str, Setting] = Field(default={})
+    names: tuple[Setting, ...] = ()
     answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
@@ -267,9 +280,9 @@ class JobState(Model):
 
     id: str
     state: str
-    elapsed: int | None = Field(default=None, description="seconds that it has run")
-    limit: int | None = Field(default=None, description="seconds that it may run")
-    reason: str = Field(default="", description="why it waits, from squeue")
+    elapsed: int | None = Field(default=None, description="seconds that the job has run")
+    limit: int | None = Field(default=None, description="time limit of the job in seconds")
+    reason: str = Field(default="", description="reason why the job is waiting, from squeue")
     exit_code: str = Field(default="", description="exit status and signal, from sacct: `1:0`")
 
 
@@ -277,16 +290,22 @@ class RunState(Model):
     """The progress of a run as visible on this machine, and its evidence."""
 
     state: RunProgress
-    evidence: tuple[str, ...] = Field(default=(), description="evidence: `slurm-4711.out`, `job 4711 is PENDING`")
-    jobs: tuple[str, ...] = Field(default=(), description="ids of its jobs in the queue")
-    past: tuple[str, ...] = Field(default=(), description="ids of its ended jobs")
-    results: tuple[str, ...] = Field(default=(), description="names in its output directory that a training left")
-    output_dir: str = Field(default="", description="that directory")
-    unknown: str = Field(default="", description="why SLURM could not be asked")
+    evidence: tuple[str, ...] = Field(
+        default=(), description="evidence, such as `slurm-4711.out` or `job 4711 is PENDING`"
+    )
+    jobs: tuple[str, ...] = Field(default=(), description="IDs of its jobs in the queue")
+    past: tuple[str, ...] = Field(default=(), description="IDs of its ended jobs")
+    results: tuple[str, ...] = Field(
+        default=(), description="names in its output directory that a training run has left"
+    )
+    output_dir: str = Field(default="", description="its output directory")
+    unknown: str = Field(default="", description="reason why SLURM could not be queried")
     unseen: tuple[str, ...] = Field(default=(), description="paths that this machine cannot read, and why")
     job: JobState | None = Field(default=None, exclude=True, description="the last job that SLURM knows")
     epochs: int | None = Field(default=None, exclude=True, description="saved epochs; None if unknown")
-    unasked: str = Field(default="", exclude=True, description="why SLURM was not asked, even for a known state")
+    unasked: str = Field(
+        default="", exclude=True, description="reason why SLURM was not queried, even if the state is known"
+    )
 
     @property
     def started(self) -> bool:
@@ -297,7 +316,7 @@ class RunState(Model):
     def told(self) -> str:
         """Return the state and its evidence: `finished (job 4711 was COMPLETED; slurm-4711.out)`."""
         shows = "; ".join(self.evidence)
-        unknown = f"; it may be running, or have failed: {self.unknown}" if self.unknown else ""
+        unknown = f"; it may be running or may have failed: {self.unknown}" if self.unknown else ""
         return f"{self.state} ({shows}{unknown})" if shows else self.state
 
 
@@ -423,8 +442,12 @@ CellKind = Literal["text", "number", "boolean", "null", "list", "object", "absen
 class SampleForm(Model):
     """Settings that determine the length and the labels of a run's samples."""
 
-    dataset_type: str = Field(description="of torchtune: instruct_dataset, chat_dataset, text_completion_dataset")
-    columns: tuple[str, ...] = Field(description="input and output; for other types the only column that is read")
+    dataset_type: str = Field(
+        description="dataset builder of torchtune: instruct_dataset, chat_dataset, text_completion_dataset"
+    )
+    columns: tuple[str, ...] = Field(
+        description="input and output column; for other types, the only column that is read"
+    )
     tokenizer: str = Field(description="torchtune's builder of the tokenizer; empty if the model is unknown")
     tokenizer_files: tuple[str, ...] = Field(default=(), description="absolute paths, in the order of the registry")
     max_seq_len: int
@@ -450,7 +473,7 @@ class Packs(Model):
     least: int
     likely: int
     most: int
-    bare: int = Field(default=0, description="of the likely packs, those in which no sample has a label")
+    bare: int = Field(default=0, description="number of likely packs in which no sample has a label")
 
 
 class SampleCounts(Model):
@@ -461,11 +484,11 @@ class SampleCounts(Model):
     exact: bool = Field(
         default=False, description=("whether the model's tokenizer counted all samples whose exact length matters")
     )
-    cut: RowCount = Field(default=RowCount(), description="samples certainly longer than max_seq_len")
+    cut: RowCount = Field(default=RowCount(), description="samples that are certainly longer than max_seq_len")
     likely_cut: RowCount = RowCount()
-    empty: RowCount = Field(default=RowCount(), description="samples certainly without a remaining label")
+    empty: RowCount = Field(default=RowCount(), description="samples that certainly have no remaining label")
     likely_empty: RowCount = RowCount()
-    filling: int = Field(default=0, description="of `empty`, those that fill a pack alone")
+    filling: int = Field(default=0, description="number of the samples in `empty` that fill a pack alone")
     longest: int = Field(default=0, description="likely tokens of the longest truncated sample")
     packs: Packs | None = Field(default=None, description="if samples are packed")
     blank: dict[str, RowCount] = Field(default={}, description="by column, rows whose text is empty")
@@ -555,6 +578,7 @@ class DiskState(Model):
     )
 
 
+_NAMED_CHECKS = 4
 State = Literal["ok", "warning", "problem"]
 
 
@@ -567,11 +591,24 @@ class Check(Model):
     fix: str = Field(default="", description="the next step; empty if none is needed")
 
 
-class Readiness(Model):
+class Readiness(CommandResult):
     """The readiness of this machine."""
 
     ready: bool = Field(description="true if no check is a problem")
     checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict with the number of problems and warnings: `not ready: 1 problem, 2 warnings`."""
+        counts = Counter(check.state for check in self.checks)
+        found = [counted(counts[state], state) for state in ("problem", "warning") if counts[state]]
+        return ": ".join(["ready" if self.ready else "not ready", *([", ".join(found)] if found else [])])
+
+    @property
+    def summary(self) -> str:
+        """Return the verdict, and the checks that are problems."""
+        problems = [check.name for check in self.checks if check.state == "problem"]
+        return f"This machine is {self.verdict}{f' ({few(problems, _NAMED_CHECKS)})' if problems else ''}."
 
 
 def shared_fields(of: Model, result: type[Model]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from scaffold_torchtune.findings import (
     refuse,
     shown,
 )
-from scaffold_torchtune.models import Experiment, Model, Options, Plan, Setting, Source, SourceKind
+from scaffold_torchtune.models import CommandResult, Experiment, Options, Plan, Setting, Source, SourceKind
 from scaffold_torchtune.parse import local, parse_experiment, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.pipeline.locate import (
@@ -200,18 +200,19 @@ def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> No
         if option.many:
             texts = [part.strip() for text in texts for part in text.split(",")]
         elif len(texts) > 1:
-            add("ambiguous", f"{option.flag} is given twice", field=name, fix="give it once")
+            add("ambiguous", f"{option.flag} is given more than once", field=name, fix=f"give {option.flag} only once")
             continue
         for text in texts:
             try:
                 value = _typed(name, text)
             except NotTyped as problem:
-                message, fix = f"{option.flag}: {shown(text)} is not {problem.allowed}", f"give {problem.allowed}"
+                message, fix = f"{option.flag}: {shown(text)} is not {problem.allowed}", f"use {problem.allowed}"
                 add("invalid-value", message, field=name, fix=fix, actual=escape(text), expected=problem.allowed)
                 continue
             values = asked.values.setdefault(name, [])
             if value in values:
-                add("ambiguous", f"{option.flag} gives {shown(value)} twice", field=name, fix="give each value once")
+                message = f"{option.flag} has the value {shown(value)} more than once"
+                add("ambiguous", message, field=name, fix="give each value only once")
             values.append(value)
 
 
@@ -225,12 +226,12 @@ def _typed(name: str, text: str) -> Scalar:
     if parameter.name == "system_prompt":
         value = values.typed(parameter, SourceText(quoted(text), 1, flag)).value
         if value != text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise NotTyped("text that a document can contain, without white space or quotes around it")
+            raise NotTyped("text that a document can contain, without surrounding white space or quotes")
         return value
     if values.is_unset(text):
         raise NotTyped("a value (omit the option if there is none)")
     if values.unquoted(values.without_remark(text)) != text:
-        raise NotTyped("a value alone, without quotes, white space or a remark around it")
+        raise NotTyped("only a value, without quotes, white space or a remark")
     return values.typed(parameter, SourceText(text, 1, flag)).value
 
 
@@ -258,7 +259,7 @@ def complete_options(asked: NewExperiment) -> None:
             asked.values["experiment_name"] = [_typed("experiment_name", name)]
         except NotTyped as problem:
             message = f"the directory name {shown(name)} cannot be the experiment's name: it is not {problem.allowed}"
-            fix = "add --name NAME"
+            fix = "specify a different name with --name NAME"
             asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
     needed, defaults = ["model", "batch_size", "epochs", "dataset"], {}
     if asked.local is None:
@@ -283,14 +284,14 @@ def check_options(asked: NewExperiment) -> None:
     for model in asked.values.get("model", ()):
         if find_model(str(model)) is None:
             message = f"{shown(model)} is not a known model. {did_you_mean(str(model), known_models())}".strip()
-            add("unknown-model", message, field="model", fix=f"give one of {', '.join(known_models())}", actual=model)
+            add("unknown-model", message, field="model", fix=f"use one of {', '.join(known_models())}", actual=model)
     runs = math.prod(len(values) for name, values in asked.values.items() if name in {"model", *COLUMNS})
     if runs > _MOST_RUNS:
-        message = f"the options give {runs} runs, more than {_MOST_RUNS}"
-        fix = "give fewer values, or create several experiments"
+        message = f"the options result in {runs} runs, more than {_MOST_RUNS}"
+        fix = "specify fewer values, or create several experiments"
         add("unsupported-setting", message, field="runs", fix=fix)
     for lora in [name for name in OF_LORA if asked.is_full() and name in asked.values]:
-        message = f"{OPTIONS[lora].flag} is only for LoRA, but --recipe is full fine-tuning"
+        message = f"{OPTIONS[lora].flag} applies only to LoRA, but --recipe selects full fine-tuning"
         add("unsupported-setting", message, field=lora, fix=f"omit {OPTIONS[lora].flag} or --recipe")
     if "dataset" in asked.values:
         data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
@@ -300,7 +301,7 @@ def check_options(asked: NewExperiment) -> None:
     for name in (layout.SUMMARY, layout.SUMMARY_YAML, *([] if asked.local else [layout.LOCAL])):
         if os.path.lexists(asked.directory / name):
             message = f"{escape(str(asked.directory))} already has {name}, which is never overwritten"
-            add("edited-output", message, file=name, fix="give another directory, or move the file away")
+            add("edited-output", message, file=name, fix=f"use a different directory, or move {name} away")
 
 
 def _against_local(asked: NewExperiment, found: Document) -> None:
@@ -318,14 +319,14 @@ def _against_local(asked: NewExperiment, found: Document) -> None:
             value = asked.below(name)
             there = posixpath.normpath(posixpath.join(str(found.path.parent), str(there)))
         if value != there:
-            says = f"has {shown(there)} (line {text.line})" if text else "does not give it"
+            says = f"has {shown(there)} (line {text.line})" if text else "does not set it"
             flag = OPTIONS[name].flag
             message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used, {says}"
-            fix = f"omit {flag}, or correct that file, or put a separate {layout.LOCAL} into the directory"
+            fix = f"omit {flag}, correct that file, or create a separate {layout.LOCAL} in the new directory"
             asked.problems.add("ambiguous", message, field=name, fix=fix)
 
 
-class NewResult(Model):
+class NewResult(CommandResult):
     """The created files, the experiment's name, its number of fine-tuned runs, and the claude.local.md that it uses."""
 
     created: tuple[str, ...]
@@ -333,6 +334,12 @@ class NewResult(Model):
     runs: int
     local: str
     warnings: tuple[Finding, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Return the number of runs and files."""
+        written = f"{counted(len(self.created), 'file')} written"
+        return f"{self.experiment}: {counted(self.runs, 'run')}, {written}; {counted(len(self.warnings), 'warning')}."
 
 
 def create(request: Request, given: Mapping[str, Sequence[str]], *, control: bool = False) -> NewResult:
@@ -369,16 +376,18 @@ def create(request: Request, given: Mapping[str, Sequence[str]], *, control: boo
 def _directory(request: Request) -> Path:
     """Return the real path of the directory, which may not exist yet."""
     given = expanded(request.experiment)
-    fix = "give another directory"
+    fix = "use a different directory"
     check_can_be_seen(given)
     real = real_path(given)
     taken = is_taken(real) and not is_directory(real)
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} contains a character that cannot be printed"
+        message = f"the path {shown(str(real))} contains a non-printable character"
         raise refuse("unsafe-path", message, field="experiment", fix=fix)
     check_roots(real, request)
     if taken or real.name.lower() in layout.RESERVED:
-        message = f"{shown(str(given))} cannot be the directory of an experiment"
+        message = f"{shown(str(given))} is not a directory"
+        if not taken:
+            message = f"{shown(real.name)} cannot be the name of an experiment directory: a file in it has this name"
         raise refuse("not-a-directory", message, field="experiment", fix=fix)
     return real
 
@@ -391,7 +400,7 @@ def _write(directory: Path, documents: Mapping[str, str]) -> list[Path]:
         publish(files)
     except OSError as error:
         message = f"cannot write into {escape(str(directory))}: {error.strerror}"
-        fix = "free some space, or give yourself write permission, or name another directory"
+        fix = "free disk space, get write permission, or use a different directory"
         raise refuse("write-failed", message, file=escape(str(directory)), fix=fix) from error
     return list(files)
 
@@ -415,7 +424,7 @@ def _read_back(asked: NewExperiment, documents: Mapping[str, str]) -> list[Findi
     if problems:
         raise Refused("setup_finetune would refuse the experiment", [_unplaced(p, found) for p in problems])
     if differing := _differences(asked, plan, experiment):
-        raise Refused("the options cannot be written as a summary", differing)
+        raise Refused("the options cannot be represented in a summary", differing)
     warnings = {p.message: p for p in (*plan.warnings, *(w for outcome in outcomes for w in outcome.warnings))}
     return [_unplaced(p, found) for p in warnings.values()]
 
@@ -453,8 +462,8 @@ def _differences(asked: NewExperiment, plan: Plan, experiment: Experiment) -> li
 
 
 def _mismatch(key: str, wanted: Scalar, found: Scalar) -> Finding:
-    message = f"{key}: {shown(wanted)} would be read back as {shown(found)}"
-    fix = "report this fault of `new`; until it is fixed, write the summary yourself, like the bundled example"
+    message = f"{key} would be read back as {shown(found)} (expected {shown(wanted)})"
+    fix = "report this bug in `new`; until it is fixed, write the summary yourself, using the bundled example"
     expected, actual = (escape(v) if isinstance(v, str) else v for v in (wanted, found))
     return finding("render-mismatch", message, field=key, expected=expected, actual=actual, fix=fix)
 
@@ -494,5 +503,5 @@ def _absent_data(asked: NewExperiment) -> list[Finding]:
     if is_file(path):
         return []
     message = f"the data set {escape(path)} does not exist yet"
-    fix = "put it there before you submit the runs, or correct the path in the summary"
+    fix = "create it before you submit the runs, or correct the path in the summary"
     return [finding("missing-file", message, field="dataset", fix=fix, severity=Severity.WARNING)]

@@ -48,15 +48,17 @@ def _read(name: str) -> str:
     try:
         return read_regular(name, MAX_YAML_BYTES).decode("utf-8")
     except NotRegular as error:
-        raise refuse("document-unreadable", str(error.strerror), file=name, fix="name a regular file") from error
+        fix = "specify a regular file with --config_file"
+        raise refuse("document-unreadable", "the file is not a regular file", file=name, fix=fix) from error
     except FileNotFoundError as error:
-        fix = "run this in a run directory, or name the file with --config_file"
+        fix = "run this in a run directory, or specify the file with --config_file"
         raise refuse("document-missing", "the file does not exist", file=name, fix=fix) from error
     except UnicodeDecodeError as error:
-        raise refuse("document-unreadable", "it is not UTF-8 text", file=name, fix="save it as UTF-8") from error
+        message, fix = "the file is not UTF-8 text", "save the file as UTF-8"
+        raise refuse("document-unreadable", message, file=name, fix=fix) from error
     except OSError as error:
-        message = f"it cannot be read: {error.strerror}"
-        raise refuse("document-unreadable", message, file=name, fix="make it readable") from error
+        message, fix = f"the file cannot be read: {error.strerror}", "make the file readable"
+        raise refuse("document-unreadable", message, file=name, fix=fix) from error
 
 
 def _write(outputs: Outputs) -> None:
@@ -68,13 +70,15 @@ def _write(outputs: Outputs) -> None:
     texts = {layout.FINETUNE_YAML: outputs.finetune_yaml, layout.FINETUNE_SLURM: outputs.finetune_slurm}
     for name in texts:
         if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
-            message = "it is a link or not a regular file"
-            raise refuse("unsafe-path", message, file=name, fix="move it away and run this again")
+            message = f"{name} is a link, or not a regular file, and would be overwritten"
+            raise refuse("unsafe-path", message, file=name, fix=f"move {name} away, then run this again")
     try:
         publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
         name = str(error.filename or "")
-        raise refuse("write-failed", str(error.strerror), file=name, fix="free some space on the disk") from error
+        message = f"the file cannot be written: {error.strerror}"
+        fix = "free disk space or get write permission, then run this again"
+        raise refuse("write-failed", message, file=name, fix=fix) from error
 
 
 if __name__ == "__main__":

@@ -69,5 +69,5 @@ def test_a_demo_that_is_refused_after_it_wrote_says_that_it_was_stopped(
     demo.mkdir()
     (demo / "claude.local.md").write_text("# nothing\n")
     assert main(["demo", str(demo), "--json"]) == 1
-    assert answer(capsys)["outcome"].startswith("STOPPED MIDWAY")
+    assert answer(capsys)["summary"].startswith("Stopped midway")
     assert (demo / "experiment_summary.md").exists()

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,42 @@ def test_a_directory_without_a_summary_is_refused_unless_it_is_named(
         return
     (problem,) = answer(capsys)["error"]["problems"]
     assert (problem["code"], problem["field"]) == ("not-a-directory", "experiment")
-    assert problem["fix"].split()[:2] == ["give", ".."] or problem["fix"].startswith("give ..,")
+    assert problem["fix"].split()[:2] == ["specify", ".."] or problem["fix"].startswith("specify ..,")
+
+
+def keys(data: object) -> Iterator[str]:
+    """Yield the key of each mapping in a JSON value, also below others."""
+    if isinstance(data, list):
+        for each in data:
+            yield from keys(each)
+    elif isinstance(data, dict):
+        for key, each in data.items():
+            yield key
+            yield from keys(each)
+
+
+@pytest.mark.usefixtures("here")
+def test_each_answer_has_one_summary_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    new = ["new", str(tmp_path / "new"), "--model", "Llama-3.2-1B-Instruct", "--data", "/data/words.json"]
+    new += ["--model-dir", "/models", "--rank", "8", "--lr", "1e-5", "--epochs", "1", "--batch-size", "4"]
+    new += ["--conda-env", "e", "--output-dir", "/out"]
+    commands = [
+        ["validate"], ["parse"], ["plan"], ["render"], ["setup"], ["validate"], ["scaffold"], ["status"], ["history"],
+        ["explain", DIRECTORIES[0], "lr"], ["doctor"], ["submit", "--dry-run"],
+        ["add", "--rank", "64"], ["plan"], ["skill"], new, ["parse", "--answer", "nothing=1"],
+    ]  # fmt: skip
+    for command in commands:
+        main([*command, "--json"])
+        told = answer(capsys)
+        summary = told["summary"]
+        assert next(iter(told)) == "summary"
+        assert [*keys(told)].count("summary") == 1, command
+        assert summary.isprintable()
+        assert summary.endswith(".")
+        assert summary[0].isupper() or summary[0].isdigit() or summary.startswith(told.get("experiment", " ")), summary
 
 
 def test_doctor_needs_no_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

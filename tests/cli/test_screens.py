@@ -462,7 +462,7 @@ def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path
         assert max(map(len, lines)) <= width
         words = " ".join(lines).split()
         assert " ".join(words).startswith(
-            "40 runs: 4 new, 33 unchanged, 3 would change and are trained, 2 no longer in the table"
+            "40 runs: 4 new, 33 unchanged, 3 would change though already trained, 2 no longer in the table"
         )
         for told in (
             "lr1e-6",

@@ -119,6 +119,37 @@ def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
     assert len(sbatch.calls) == 2 + 1  # after the first such answer nobody is asked any more
 
 
+def told(result: ValidateResult) -> dict[str, tuple[str, str]]:
+    return {each.program: (each.state, each.told) for each in result.asked}
+
+
+def test_the_verdict_states_whether_sbatch_checked_the_scripts(
+    done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(validated(done)) == {"sbatch": ("ran", "4 scripts tested"), "torchtune": ("off", "switched off")}
+    sbatch.says(127, "no slurm here")
+    assert told(validated(done))["sbatch"] == ("not run", "no answer: no slurm here")
+    main(["validate", str(done)])
+    assert absent(capsys.readouterr().out, "sbatch (no answer)") == []
+    main(["validate", str(done), "--json"])
+    shown = answer(capsys)
+    assert shown["asked"] == {"sbatch": "no answer: no slurm here", "torchtune": "switched off"}
+    assert "sbatch-unavailable" not in {each["code"] for each in shown["findings"]}, "asked has the reason"
+    assert shown["counts"]["infos"] == 0
+    main(["validate", str(done), "--json", "--no-sbatch"])
+    assert answer(capsys)["asked"]["sbatch"] == "switched off"
+    (sbatch.folder / "sbatch").unlink()
+    monkeypatch.setenv("PATH", str(sbatch.folder))
+    assert told(validated(done))["sbatch"] == ("not run", "not on PATH")
+
+
+def test_a_broken_script_is_not_tested(done: Path, sbatch: StandIn) -> None:
+    for run in RUNS:
+        (done / run / "finetune.slurm").unlink()
+    assert told(validated(done))["sbatch"] == ("not run", "no readable script")
+    assert sbatch.calls == []
+
+
 def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
     change(done / RUNS[3] / "finetune.slurm", "--mem=", "--mem=1")
     sbatch.answers(
@@ -127,6 +158,7 @@ def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: Stan
     result = validated(done)
     (found,) = answers(result)
     assert absent(found.message, "1 of 2") == []
+    assert told(result)["sbatch"][1].startswith("1 of 2 distinct scripts tested, then no answer")
     assert [run for run, all_found in of_runs(result).items() if "sbatch-refused" in {f.code for f in all_found}] == [
         *RUNS[:3]
     ]

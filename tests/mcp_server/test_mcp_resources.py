@@ -10,8 +10,8 @@ from mcp import Client, MCPError
 from mcp.types import TextContent, TextResourceContents
 
 from scaffold_torchtune import request
-from scaffold_torchtune.models import Readiness
 from scaffold_torchtune.pipeline import state
+from support.command_line import readiness
 from support.experiments import FILES, RUNS, everything
 from support.mcp_calls import ERAS, STEPS, Era, listed, with_client
 from support.sampling import spread
@@ -59,7 +59,7 @@ def test_a_client_finds_what_there_is_to_read(root: Path, era: Era) -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_doctor_of_an_experiment(root: Path, sweep: Path, era: Era) -> None:
     before = everything(sweep)
-    found = Readiness.model_validate(read(root, f"torchtune://doctor{sweep}", era))
+    found = readiness(read(root, f"torchtune://doctor{sweep}", era))
     assert found.ready
     assert [check.state for check in found.checks if check.name == "documents"] == ["ok"]
     assert everything(sweep) == before
@@ -67,12 +67,12 @@ def test_doctor_of_an_experiment(root: Path, sweep: Path, era: Era) -> None:
 
 def test_doctor_of_the_project(root: Path, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_PROJECT_DIR", str(sweep))
-    found = Readiness.model_validate(read(root, "torchtune://doctor"))
+    found = readiness(read(root, "torchtune://doctor"))
     local = [check.found for check in found.checks if check.name == "claude.local.md"]
     assert (found.ready, local) == (True, [str(sweep / "claude.local.md")])
     monkeypatch.delenv("CLAUDE_PROJECT_DIR")
     monkeypatch.chdir(root.parent)
-    assert Readiness.model_validate(read(root, "torchtune://doctor")).ready is False
+    assert readiness(read(root, "torchtune://doctor")).ready is False
 
 
 @pytest.mark.parametrize("path", ["/etc", "{sweep}/../../..", "/nowhere", "sweep"])
@@ -95,7 +95,7 @@ def test_the_log_the_plan_and_the_files_of_a_scaffold(root: Path, scaffolded: Pa
     assert text_of(root, f"torchtune://log{scaffolded}", era) == (scaffolded / "scaffold.log").read_text()
     plan = read(root, f"torchtune://plan{scaffolded}", era)
     assert [run["directory"] for run in plan["runs"]] == list(RUNS)
-    assert absent(plan["outcome"], 4) == []
+    assert absent(plan["summary"], 4) == []
     for name in FILES:
         path = scaffolded / RUNS[1] / name
         assert text_of(root, f"torchtune://run{path}", era) == path.read_text()

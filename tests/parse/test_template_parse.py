@@ -146,7 +146,7 @@ def test_a_key_of_the_scripts_own_has_one_plain_value(line: str, allowed: list[s
     (problem,) = refusal(parsed_with, line)
     assert told([problem]) == [("invalid-value", "extra", NAME, 1)]
     assert absent(str(problem.expected), *allowed) == []
-    assert str(problem.expected) in problem.message
+    assert str(problem.expected) in problem.fix
 
 
 def test_keys_that_are_not_ours_are_kept_as_yaml_has_them() -> None:

@@ -9,7 +9,7 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.models import Check, Readiness
 from scaffold_torchtune.pipeline import diagnosis
 from scaffold_torchtune.request import Interrupted, Request
-from support.command_line import answer
+from support.command_line import answer, readiness
 from support.experiments import change, everything, make_experiment
 from support.kit_generations import GENERATIONS, kit
 from support.logins import Login
@@ -43,7 +43,7 @@ def test_a_machine_that_is_ready(
     file = kit(tmp_path / "kit", "december")
     line = ["doctor", str(experiment), "--setup-script", str(file), "--root", str(tmp_path)]
     assert main([*line, "--json"]) == 0
-    found = Readiness.model_validate(answer(capsys))
+    found = readiness(answer(capsys))
     assert found.ready
     assert checks(found, "roots") == [("ok", str(tmp_path))]
     assert one(found, "experiment").found.startswith(f"{experiment}, ")
@@ -75,7 +75,7 @@ def test_without_an_experiment_the_documents_of_the_working_directory_are_looked
     capsys.readouterr()
     local.write_text("- conda_env: a/b\n- my_wandb_project: words\n- output_dir_base: /out\n")
     assert main(["doctor", "--json"]) == 1
-    found = Readiness.model_validate(answer(capsys))
+    found = readiness(answer(capsys))
     assert [state for state, _ in checks(found, "claude.local.md")] == ["ok", "problem"]
     assert "claude.local.md:1: " in checks(found, "claude.local.md")[1][1]
     assert not [check for check in found.checks if check.name in {"documents", "experiment"}]
@@ -84,7 +84,7 @@ def test_without_an_experiment_the_documents_of_the_working_directory_are_looked
     capsys.readouterr()
     local.write_bytes(b"\xff")
     assert main(["doctor", "--json"]) == 1
-    assert absent(one(Readiness.model_validate(answer(capsys)), "claude.local.md").found, "UTF-8") == []
+    assert absent(one(readiness(answer(capsys)), "claude.local.md").found, "UTF-8") == []
 
 
 def test_an_experiment_that_is_not_there_or_outside_the_roots_is_refused(

@@ -321,6 +321,21 @@ def duplicate_column(place: Path) -> Case:
     return plan_of(place, summary=text)
 
 
+PATTERN = "`ck-out-{run_name}/epoch_{N}`"
+
+
+def naming_of_outputs(place: Path) -> Case:
+    return plan_of(place, {PATTERN: "`{model}-r{rank}-lr{lr}/epoch_{N}`"})
+
+
+def naming_of_directories(place: Path) -> Case:
+    return plan_of(place, {f"- **Naming pattern:** {PATTERN}": "- **Run directories:** r[rank]_lr[lr]"})
+
+
+def naming_by_run_name(place: Path) -> Case:
+    return plan_of(place)
+
+
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (ambiguous,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
@@ -328,7 +343,9 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
     "overridden": (overridden,), "default-used": (default_used,), "identical-runs": (identical_runs,),
-    "name-collision": (name_collision,), "unsupported-setting": (unsupported_setting,),
+    "name-collision": (name_collision,),
+    "naming-differs": (naming_of_outputs, naming_of_directories, naming_by_run_name),
+    "unsupported-setting": (unsupported_setting,),
     "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
     "data-mismatch": (data_mismatch,), "unread-column": (unread_column,), "samples-cut": (samples_cut,),
     "split-differs": (split_differs,), "no-steps": (no_steps,), "long-warmup": (long_warmup, long_warmup_of_some),
@@ -536,30 +553,30 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = (
-    r"give the table of runs a column '(?P<column>[^']+)' with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
+    r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
     r" for the others"
 )
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^,]+), lines? (?P<lines>[\d, ]+)", replace_in_column),
+    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),
     (r"omit the answer", leave_answer_out),
     (r"keep one of the two columns", keep_one_column),
-    (r"keep one of the two lines|remove one of the rows|remove (?:it|the line)", take_out),
-    (r"take it out|correct or remove the key", take_out),
+    (r"keep one of the two lines|remove one of the rows|remove (?:it|the line|this setting|epochs_to_save)", take_out),
+    (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
     (r"write (?P<new>\S+) for \w+ in this row", write_cell),
-    (r"write (?P<new>\S+) in these rows", write_cell),
+    (r"write (?P<new>\S+) in (?:these rows|this row)", write_cell),
     (r"write '(?P<name>[^']+)'", write_name),
     (r"--names table", option("names", lambda _: "table")),
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),
     (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
     (r"--overwrite", overwrite),
-    (r"name one of (?P<run>[^,\s]+)", named_run),
+    (r"(?:name|specify) one of (?P<run>[^,\s]+)", named_run),
     (r"[Rr]un setup again", again(steps.setup)),
     (r"run render", again(steps.render)),
     (r"scaffold again", again(steps.scaffold)),

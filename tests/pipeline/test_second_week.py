@@ -382,7 +382,7 @@ def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: p
     remove_row(sweep, RUNS[3])
     assert main(["plan", str(sweep)]) == 0
     first, second, *lines = capsys.readouterr().out.splitlines()
-    assert first == "3 runs: 1 would change, 2 would change and are submitted, 1 no longer in the table"
+    assert first == "3 runs: 1 would change, 2 would change though already submitted, 1 no longer in the table"
     assert second.startswith(f"states: 1 scaffolded, 2 submitted ({', '.join(TRAINED)})")
     assert [line.split()[0] for line in lines if line.startswith("  ") and line[2].isdigit()] == ["2", "1", "1"]
     assert lines[-1].endswith(f"scaffold-torchtune scaffold {sweep}")
@@ -479,7 +479,7 @@ def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path
         text = text.replace(changed, changed.replace(f"| 4 | {number} |", f"| 4 | {number + 500} |"))
     file.write_text(text)
     found = steps.plan(Request(experiment)).changes
-    assert found.summary.startswith("30 runs: ")
+    assert found.told.startswith("30 runs: ")
     assert len(found.groups) <= 2
 
 

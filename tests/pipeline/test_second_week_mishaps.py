@@ -453,7 +453,7 @@ def test_what_another_person_scaffolds_meanwhile_is_compared_with(week: Week, mo
     week.write()
     program(week, monkeypatch, "squeue", f"[ -e {mark} ] || {{ touch {mark}; {meanwhile}; }}")
     result = steps.scaffold(week.request(started="keep"))
-    assert result.ok, result.validation.outcome
+    assert result.ok, result.validation.summary
     assert "validation passed" in Path(f"{mark}.out").read_text(), Path(f"{mark}.out").read_text()
     week.hold()
     assert "epochs: 5" in (week.directory / FOUR[1] / "finetune.yaml").read_text()

@@ -161,8 +161,8 @@ def test_a_shared_value_that_changes_before_a_start_changes_all_and_after_it_is_
     assert (mixed.field, mixed.actual, mixed.expected) == ("epochs", 5, 7)
     assert "mixed-runs" in {each.code for each in result.plan.warnings}
     assert "kept" in {group.what for group in result.plan.changes.groups}
-    assert result.validation.kept_values == ("epochs 5, the summary says 7",)
-    assert "epochs 5, the summary says 7" in result.validation.outcome
+    assert result.validation.kept_values == ("epochs 5, but the summary has 7",)
+    assert "epochs 5, but the summary has 7" in result.validation.summary
     week.rows |= grid(lora_rank=[32], lr=["1e-5"])
     week.scaffold()  # what was kept is not asked about again
     week.shared = {"epochs": 5, "batch_size": 4}  # as it was when they started: nothing is kept any more

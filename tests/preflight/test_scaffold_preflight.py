@@ -32,12 +32,13 @@ def here(tmp_path: Path) -> Path:
 
 def test_where_all_is_seen_and_right_there_is_information_alone(here: Path) -> None:
     change(here / "experiment_summary.md", "**Batch size:** 4", "**Batch size:** 4\n- **Warmup steps:** 10")
+    change(here / "experiment_summary.md", "ck-out-{run_name}", "ck-out-{run_directory}")
     result = scaffold(here)
     assert result.ok
     assert {f.code: f.severity.value for f in result.plan.warnings} == {"estimate": "info", "confound": "info"}
     assert [f.code for f in result.validation.findings] == ["defaults-unchosen"]
     (estimate,) = [f.message for f in result.plan.warnings if f.code == "estimate"]
-    assert absent(estimate, 120) == []
+    assert absent(estimate, 120, 240) == []
     assert estimate in log(here)
     assert "WARNING" not in log(here)
 

@@ -1,4 +1,4 @@
-"""What agents get of a step: an outcome in one line, what is next, what was logged; lists cut with right counts."""
+"""What agents get of a step: a summary in one line, what is next, what was logged; lists cut with right counts."""
 
 import json
 import re
@@ -7,16 +7,18 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import Refused, finding
 from scaffold_torchtune.mcp_server import output
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import ARGUMENTS, bounded
-from support.experiments import actions, change, make_experiment, many_runs
+from support.experiments import RUNS, actions, change, make_experiment, many_runs
 from support.mcp_calls import STEPS, call, listed
 from support.wording import absent
 
@@ -57,12 +59,12 @@ def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep
         made.append(follow["tool"])
         (result,) = call(root, (follow["tool"], follow["arguments"]))
         data = result.structured_content or {}
-        assert list(data)[:2] == ["outcome", "next"]
-        assert "\n" not in data["outcome"]
+        assert list(data)[:2] == ["summary", "next"]
+        assert "\n" not in data["summary"]
         follow = data["next"]
     assert made == list(STEPS.values())
-    assert data["outcome"].startswith("PASSED: ")
-    assert absent(data["outcome"], "4 of 4") == []
+    assert data["summary"].startswith("Validation passed: ")
+    assert absent(data["summary"], "4 of 4") == []
     assert "scaffold.log" in follow["first"]
     assert data["submit"] in (sweep / "scaffold.log").read_text()
 
@@ -97,8 +99,8 @@ def all_actions(log: list[str]) -> list[str]:
 def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
     data = replied("render", experiment)
-    assert data["outcome"].startswith("REFUSED: ")
-    assert absent(data["outcome"], 1) == []
+    assert data["summary"].startswith("Refused: ")
+    assert absent(data["summary"], 1) == []
     assert data["next"]["tool"] == "render_yaml"
     assert data["counts"] == {"problems": 1}
     (head,) = data["logged"]
@@ -116,8 +118,8 @@ def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: P
     for run in ("rank8_lr1e-5", "rank16_lr1e-5"):
         change(experiment / run / "finetune.yaml", "seed: 14", "seed: 15")
     data = replied("validate", experiment)
-    assert data["outcome"].startswith("FAILED: ")
-    assert absent(data["outcome"], "2 of 4", "value-mismatch (2)") == []
+    assert data["summary"].startswith("Validation failed: ")
+    assert absent(data["summary"], "2 of 4", "value-mismatch (2)") == []
     assert data["counts"]["failed"] == 2
     assert "tool" not in data["next"]
     assert data["submit"] == ""
@@ -131,10 +133,90 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     ]
     failed = result.model_copy(update={"runs": tuple(runs), "failed": 1, "succeeded": 119})
     data = reply.of_result(failed, reply.Call("run_setup"))
-    assert re.findall(r"\d+", data["outcome"])[:3] == ["120", "119", "1"]
+    assert re.findall(r"\d+", data["summary"])[:3] == ["120", "119", "1"]
     assert (data["runs"][0]["directory"], data["runs"][0]["reason"]) == (runs[99].directory, "boom")
     assert data["next"]["tool"] == "validate"
     assert "run_setup again" in data["next"]["first"]
+
+
+# --- values that nobody chose ---
+
+
+def test_the_defaults_of_a_plan_have_the_values_of_finetune_yaml_that_nobody_chose(tmp_path: Path) -> None:
+    chosen = {"- **GPUs:** 1": "- **GPUs:** 1\n- **LoRA dropout:** 0.1\n- **Gradient clipping:** 1"}
+    for replace, clipping in ((None, "none"), (chosen, None)):
+        experiment = make_experiment(tmp_path / str(clipping), replace=replace)
+        data = replied("plan", experiment)
+        defaults = data["defaults"]
+        assert defaults["lora_attn_modules"] == "q_proj,v_proj,output_proj"
+        assert (defaults["wandb_mode"], defaults["seed"], defaults["apply_lora_to_mlp"]) == ("offline", 14, True)
+        assert (defaults["optimizer"], defaults["dtype"], defaults["shuffle"]) == ("AdamW", "bf16", True)
+        assert defaults.get("clip_grad_norm") == clipping
+        assert data["common"].get("clip_grad_norm") == (None if clipping else 1)
+        assert ("lora_dropout" in defaults) == (replace is None)
+        steps.scaffold(Request(experiment))
+        written = yaml.safe_load((experiment / RUNS[0] / "finetune.yaml").read_text())
+        told = {name: each for name, each in defaults.items() if name in written}
+        assert {"clip_grad_norm"} - told.keys() == ({"clip_grad_norm"} if replace else set())
+        for name, each in told.items():
+            found = (
+                written[name]["_component_"].rpartition(".")[2] if isinstance(written[name], dict) else written[name]
+            )
+            assert each in ({None: "none"}.get(found, found), "get_cosine_schedule_with_warmup")
+
+
+def test_values_of_finetune_yaml_that_differ_by_model_are_both_listed(tmp_path: Path) -> None:
+    rows = {"| Llama-3.2-1B-Instruct | 16 |": "| Llama-3.3-70B-Instruct | 16 |"}
+    path = "- **Llama-3.2-1B-Instruct**:"
+    more = {
+        path: f"- **Llama-3.3-70B-Instruct**: `/models/Llama-3.3-70B-Instruct`\n{path}",
+        "- **GPUs:** 1": "- **GPUs:** 8",
+    }
+    recipe = {"- **Recipe:** lora_finetune_single_device\n": ""}
+    data = replied("plan", make_experiment(tmp_path / "sweep", replace={**rows, **more, **recipe}))
+    assert data["defaults"]["enable_activation_checkpointing"] == "false or true"
+
+
+def test_samples_are_counted_in_the_plan(experiment: Path) -> None:
+    (estimate,) = [each for each in replied("plan", experiment)["notes"] if each["code"] == "estimate"]
+    assert absent(estimate["message"], "240 training samples") == []
+    assert {None, ""}.isdisjoint(estimate.values()), "a note has no empty keys"
+
+
+# --- numbers ---
+
+
+@pytest.mark.parametrize(("number", "text"), [
+    (1e-05, "1e-5"), (0.00005, "5e-5"), (2.5e-05, "2.5e-5"), (0.0001, "1e-4"), (0.05, "0.05"), (0.0, "0.0"),
+    (14.0, "14.0"), (-1e-07, "-1e-7"), (1e300, "1e300"), (1e16, "1e16"), (8, "8"), (True, "true"), (None, "null"),
+])  # fmt: skip
+def test_a_number_is_written_in_its_shortest_form(number: object, text: str) -> None:
+    assert reply.written({"lr": number}) == f'{{"lr":{text}}}'
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+def test_what_is_written_reads_back_as_the_same_values_and_types(data: Any) -> None:
+    for text in (reply.written(data), reply.written(data, indent=2, ascii_only=True)):
+        assert repr(json.loads(text)) == repr(data)
+
+
+def test_a_text_that_looks_like_a_number_is_unchanged() -> None:
+    data = {"1e-05": '0.00001 "1e-05" \\ 1e-05', "b": ["\\", 1e-05]}
+    assert reply.written(data) == json.dumps(data, separators=(",", ":")).replace(",1e-05", ",1e-5")
+
+
+def test_a_learning_rate_in_answers_is_written_as_in_the_names_of_directories(
+    experiment: Path, capsys: pytest.CaptureFixture[str], root: Path, sweep: Path
+) -> None:
+    assert main(["plan", str(experiment), "--json"]) == 0
+    (replied_,) = call(root, ("plan_runs", {"experiment": str(sweep)}))
+    (content,) = replied_.content
+    for text in (capsys.readouterr().out, getattr(content, "text", "")):
+        assert re.search(r'"lr": ?1e-5\b', text)
+        assert not re.search(r"e-0[0-9]", text)
 
 
 # --- bounds ---------------------------------------------------------------------------------------------------------
@@ -162,7 +244,7 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
         pages += 1
     assert len(seen) == len(set(seen)) == total
     assert pages > 0
-    assert "120" in page()["outcome"]
+    assert "120" in page()["summary"]
     whole = page(whole=True)
     assert len(whole["runs"]) == total
     assert "left_out" not in whole
@@ -274,12 +356,12 @@ def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(ro
 # --- what trials of agents stumbled over ------------------------------------------------------------------------------
 
 
-def test_renders_outcome_and_counts_tell_the_same(tmp_path: Path) -> None:
+def test_renders_summary_and_counts_tell_the_same(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = replied("plan", experiment)["counts"]["warnings"]
     data = replied("render", experiment)
     assert planned > 0
-    assert re.findall(r"\d+", data["outcome"])[-2:] == ["0", str(planned)]
+    assert re.findall(r"\d+", data["summary"])[-2:] == ["0", str(planned)]
     assert data["counts"] == {"warnings": 0}
 
 

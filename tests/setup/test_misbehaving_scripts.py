@@ -40,7 +40,7 @@ MISBEHAVIOURS = {
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})\n{NOTE}\nsys.exit('no luck')",
         "status 1. Its output: no luck",
     ),
-    "prints without end": ("while True:\n    print('x' * 10_000)", "printed without end and was ended"),
+    "prints without end": ("while True:\n    print('x' * 10_000)", "printed endlessly and was ended"),
     "reads its stdin": ("sys.exit(f'read {sys.stdin.read()!r}')", "Its output: read ''"),
     "makes nothing": ("sys.exit(0)", "exited with status 0 but wrote no finetune.yaml"),
     "makes one of two": ("main([])\nos.unlink('finetune.slurm')\nsys.exit(0)", "wrote no finetune.slurm"),

@@ -63,7 +63,7 @@ def test_one_of_three_fails_and_the_others_do_not(
     ]
     assert f"SETUP_RUN_FAILED\nDetails: rank8_lr5e-5\nResult: {reason} | Ran for: " in log(three)
     output = ".scaffold/output/rank8_lr5e-5.txt"
-    assert f"| Exit status: 1 | Whole output: {output}\n" in log(three)
+    assert f"| Exit status: 1 | Full output: {output}\n" in log(three)
     assert (three / output).read_text() == "this run has\\tno luck\n"
     assert [result["setup"]["runs"][1][key] for key in ("status", "output")] == [1, output]
     counted = log(three).rpartition("RUN_SETUP_SCRIPTS")[2].partition("\n\n")[0].rpartition("Result: ")[2]

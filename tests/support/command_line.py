@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scaffold_torchtune.models import Readiness
 from support.waiting import PATIENCE
 
 
@@ -43,6 +44,13 @@ def started(*arguments: str | Path, **variables: str) -> Iterator["subprocess.Po
             yield process
         finally:
             process.kill()
+
+
+def readiness(told: dict[str, Any]) -> Readiness:
+    """Return the answer of doctor without its summary, which is derived from the rest."""
+    found = Readiness.model_validate({name: each for name, each in told.items() if name != "summary"})
+    assert told["summary"] == found.summary
+    return found
 
 
 def answer(capsys: pytest.CaptureFixture[str]) -> Any:

@@ -73,6 +73,7 @@ def example_experiment() -> Experiment:
             "batch_size": from_summary(SourceKind.CONFIGURATION, 4, 48, training),
             "system_prompt": from_summary(SourceKind.CONFIGURATION, "Capitalize the given word", 49, training),
         },
+        names=(from_summary(SourceKind.SUMMARY, "ck-out-{run_name}/epoch_{N}", 53, "Output > Naming pattern"),),
         environment={
             "scratch_dir": from_local("/scratch/gpfs/LAB/ada", 8, "HPC Environment > Scratch directory"),
             "working_dir": from_local("/home/ada/cruijff_kit", 9, "HPC Environment > Working directory"),

@@ -154,7 +154,7 @@ class Week:
         planned = self.changes(**given) if told else {}
         before = self.runs()
         result = steps.scaffold(self.request(**given))
-        assert result.ok, result.validation.outcome
+        assert result.ok, result.validation.summary
         self.hold()
         after = self.runs()
         for name, change in planned.items():

@@ -15,6 +15,7 @@ from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.system import files
 from scaffold_torchtune.system.files import Tree, sha256
 from support.experiments import everything
+from support.wording import absent
 
 
 def code(action: Callable[..., Any], *args: Any) -> str:
@@ -26,11 +27,33 @@ def code(action: Callable[..., Any], *args: Any) -> str:
     return problem.code
 
 
+def fix(action: Callable[..., Any], *args: Any) -> str:
+    """The fix of a refusal."""
+    with pytest.raises(Refused) as caught:
+        action(*args)
+    return caught.value.problems[0].fix
+
+
 def failing(error: int) -> Callable[..., Any]:
     def fail(*_args: Any, **_given: Any) -> Any:
         raise OSError(error, os.strerror(error))
 
     return fail
+
+
+def test_the_fix_of_an_error_fits_its_reason(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.write("a", b"one")
+    fixes: dict[tuple[str, int], str] = {}
+    for error in (errno.EACCES, errno.ENOENT, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.EIO):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", failing(error))
+            patch.setattr(os, "mkdir", failing(error))
+            fixes["list", error] = fix(tree.names)
+            fixes["write", error] = fix(tree.make_directory, "run")
+    permission = {what for what, each in fixes.items() if not absent(each, "permission")}
+    assert permission == {("list", errno.EACCES), ("write", errno.EACCES)}
+    for action in ("list", "write"):
+        assert len({each for (name, _), each in fixes.items() if name == action}) == 6
 
 
 def test_what_is_written_is_read_back(tree: Tree) -> None:

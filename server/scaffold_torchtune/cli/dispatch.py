@@ -28,8 +28,8 @@ from scaffold_torchtune import __version__
 from scaffold_torchtune.cli import printing, run_screens, screens
 from scaffold_torchtune.cli.parser import completion_of, help_of, read
 from scaffold_torchtune.extend import ADDED, AddResult, add_runs
-from scaffold_torchtune.findings import Refused, errors_in, escape, finding, one_line, refuse
-from scaffold_torchtune.models import Model, Readiness
+from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
+from scaffold_torchtune.models import CommandResult, Readiness
 from scaffold_torchtune.new import NewResult
 from scaffold_torchtune.pipeline import diagnosis, locate, steps
 from scaffold_torchtune.pipeline.apply import writing
@@ -53,13 +53,21 @@ RECORD: Final = ".scaffold-torchtune.json"
 """The record in the folder: the version and the SHA-256 of each written file."""
 
 
-class SkillResult(Model):
+class SkillResult(CommandResult):
     """The skill's folder and files, and whether they were unchanged or replaced."""
 
     directory: str
     files: tuple[str, ...]
     unchanged: bool
     replaced: bool
+
+    @property
+    def summary(self) -> str:
+        """Return the number of files and their directory."""
+        files = counted(len(self.files), "file")
+        if self.unchanged:
+            return f"Nothing was changed: {self.directory} is up to date."
+        return f"{files} {'replaced' if self.replaced else 'written'} in {self.directory}."
 
 
 def install_skill(directory: Path | None = None) -> SkillResult:
@@ -443,7 +451,7 @@ def _call(options: argparse.Namespace) -> Call:
 
 def _print_json(data: dict[str, Any]) -> None:
     """Print one JSON document in ASCII, which every terminal and pipe accepts."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    sys.stdout.write(reply.written(data, indent=2, ascii_only=True) + "\n")
 
 
 def _all_well(result: BaseModel) -> bool:

@@ -578,7 +578,7 @@ def show_added(of: AddResult, options: argparse.Namespace) -> None:
             sys.stdout.write(one_line(row) + "\n")
     sys.stdout.flush()
     printing.findings(printing.console(), () if options.quiet else of.warnings)
-    sys.stdout.write(one_line(f"added {counted(len(of.added), 'run')} to {of.summary}: {of.runs} runs") + "\n")
+    sys.stdout.write(one_line(f"added {counted(len(of.added), 'run')} to {of.document}: {of.runs} runs") + "\n")
     if not options.quiet:
         given = ["--local", str(options.local)] if options.local else []
         line = shlex.join(["scaffold-torchtune", "plan", str(options.experiment), *given])

@@ -152,7 +152,7 @@ def _quiet(out: Console, of: BaseModel, view: View) -> None:
         case results.SetupResult():
             _setup_verdict(out, of)
         case results.StepResult():
-            say(out, of.outcome, style="bold", hang=2)
+            say(out, of.summary, style="bold", hang=2)
 
 
 def _details(out: Console, found: RunFindings, view: View) -> None:
@@ -297,7 +297,7 @@ def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str],
     """Print the changes of runs that were scaffolded before: numbers, then the groups of changed runs."""
     if of is None or of.is_first:
         return
-    say(out, of.summary, style="bold", hang=2)
+    say(out, of.told, style="bold", hang=2)
     if words is _WOULD:
         say(out, f"states: {of.states}", hang=2)
     told = ""
@@ -346,7 +346,7 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
     """Print a plan; if runs were scaffolded before, their changes, and the rest of the plan only with `--all`."""
     unsettled = any(each.code == "started-run" for each in of.warnings)
     if of.changes.is_first:
-        say(out, of.changes.summary, style="bold", hang=2)
+        say(out, of.changes.told, style="bold", hang=2)
     else:
         _changes(out, of.changes, _WOULD, whole=view.whole)
     if of.changes.is_first or view.lists:
@@ -542,11 +542,18 @@ def _verdicts(out: Console, of: results.ValidateResult, view: View) -> None:
 def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
     _verdicts(out, of, view)
     _details(out, [*(("", each) for each in of.findings), *_verdict_on_runs(of, view)], view)
+    _not_asked(out, of)
     style = "bold green" if of.passed else "bold red"
     say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
     _submission(out, of, of.submit, view)
     if not of.passed:
         _next(out, view.other("scaffold"), ", once that is fixed")
+
+
+def _not_asked(out: Console, of: results.ValidateResult) -> None:
+    """Print the programs that did not check the files."""
+    if of.not_asked:
+        say(out, f"not asked: {of.not_asked}", style="dim", hang=2)
 
 
 _STATES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -571,11 +578,7 @@ def _checks(out: Console, checks: Iterable[Check]) -> None:
 
 
 def _ready(out: Console, of: Readiness) -> None:
-    counts = Counter(check.state for check in of.checks)
-    warned = f", {counted(counts['warning'], 'warning')}" if counts["warning"] else ""
-    verdict = "ready" if of.ready else "not ready"
-    problems = f": {counted(counts['problem'], 'problem')}{warned}" if not of.ready else warned.replace(", ", ": ", 1)
-    say(out, f"{verdict}{problems}", style="bold green" if of.ready else "bold red")
+    say(out, of.verdict, style="bold green" if of.ready else "bold red")
 
 
 def _is_known(found: Finding, plan: results.PlanResult) -> bool:
@@ -593,6 +596,7 @@ def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
     _verdicts(out, of.validation, view)
     _answers(out, of.plan.answers)
     _details(out, _of_all_steps(out, of, view), view)
+    _not_asked(out, of.validation)
     for history in (of.render.history, of.setup.history):
         _earlier(out, history)
     say(out, Text(of.verdict, style="bold green" if of.ok else "bold red"), of.validation.kept_told, hang=2)

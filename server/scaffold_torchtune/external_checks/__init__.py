@@ -9,6 +9,7 @@ torchtune_program.py  the program that the operator's Python runs for it
 from collections.abc import Mapping
 
 from scaffold_torchtune.findings import Finding
+from scaffold_torchtune.results.step_results import ExternalCheck
 from scaffold_torchtune.validate.run_files import RunFiles
 
 FilesByRun = Mapping[str, RunFiles]
@@ -16,6 +17,9 @@ FilesByRun = Mapping[str, RunFiles]
 
 WHOLE = ""
 """The key for findings about the whole experiment, instead of a run's directory."""
+
+Checked = tuple[ExternalCheck, list["RunFinding"]]
+"""The extent of a check, and its findings."""
 
 RunFinding = tuple[str, Finding]
 """The directory of a run, and a finding about it."""

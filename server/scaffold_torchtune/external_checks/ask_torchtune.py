@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
+from scaffold_torchtune.external_checks import WHOLE, Checked, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, counted, escape, few, finding, shown
 from scaffold_torchtune.models import Model, Plan
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ExternalCheck
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import temporary_directory
 from scaffold_torchtune.system.layout import FINETUNE_YAML
@@ -93,27 +94,36 @@ class TorchtuneAnswers:
     noise: str = ""
 
 
-def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) -> Iterator[RunFinding]:
-    """Yield torchtune's findings for every readable config; a node that several configs share is checked once.
-
-    Yields nothing if not requested and torchtune is not installed, or if no config can be read.
-    """
+def ask_torchtune(_root: Path, plan: Plan, files: FilesByRun, request: Request) -> Checked:
+    """Return torchtune's findings for every readable config; a node that several configs share is checked once."""
     python = python_to_ask(request)
     if python is None:
-        return
+        return _check("switched off", "off") if _is_off(request) else _check("not installed"), []
     # validate itself reports unreadable ones
     configs = ((run.directory, files[run.directory].readable_config) for run in plan.runs)
     asked = questions(Config(directory, config) for directory, config in configs if config)
-    if asked:
-        request.report("torchtune", 0, len(asked))
-        yield from _ask(python, asked)
-        request.report("torchtune", len(asked), len(asked))
+    if not asked:
+        return _check("no readable config"), []
+    request.report("torchtune", 0, len(asked))
+    found = _ask(python, asked)
+    request.report("torchtune", len(asked), len(asked))
+    return found
+
+
+def _check(told: str, state: Literal["ran", "off", "not run"] = "not run") -> ExternalCheck:
+    return ExternalCheck(program="torchtune", state=state, told=told)
+
+
+def _is_off(request: Request) -> bool:
+    return request.with_torchtune is False or (
+        request.with_torchtune is None and os.environ.get(PYTHON_VARIABLE) == "off"
+    )
 
 
 def python_to_ask(request: Request) -> Python | None:
     """Return the operator's Python, else the running one; None if torchtune is not to be used."""
     wanted, named = request.with_torchtune, os.environ.get(PYTHON_VARIABLE, "")
-    if wanted is False or (wanted is None and named == "off"):
+    if _is_off(request):
         return None
     if named not in {"", "off"}:
         return Python(os.path.expanduser(named), asked_for=True)  # noqa: PTH111 - no home is no error here
@@ -122,11 +132,11 @@ def python_to_ask(request: Request) -> Python | None:
     return Python(sys.executable, asked_for=bool(wanted))
 
 
-def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
+def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Checked:
     mark = secrets.token_hex(16)
     program = shutil.which(python.path)
     if program is None:
-        return [untested("torchtune-missing", python, f"{PYTHON_VARIABLE} is not the path of a program")]
+        return _without_torchtune(python, f"{PYTHON_VARIABLE} is not the path of a program")
     # not resolved: a virtual environment is identified by the link to its Python
     command = [os.path.abspath(program), str(PROGRAM)]  # noqa: PTH100
     env, given = processes.environment() | _SPARING, request_text(asked, mark)
@@ -134,15 +144,21 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Iterable[RunFinding]:
         with temporary_directory() as empty:
             done = processes.run(command, empty, DEADLINE, given=given, env=env, tail=_KEPT)
     except OSError as error:
-        return [untested("torchtune-missing", python, f"the program cannot be started: {error.strerror}")]
+        return _without_torchtune(python, f"the program cannot be started: {error.strerror}")
     answers = read_answers(done.output, mark, len(asked))
     if answers.missing:
-        return [untested("torchtune-missing", python, answers.missing)]
+        return _without_torchtune(python, answers.missing)
     if not answers.done:
         how = f"ran longer than {DEADLINE:g} s" if done.ended else f"exited with status {done.status}"
         reason = f"the program {how}; its last output: {answers.noise or 'none'}"
-        return [untested("torchtune-unanswered", python, reason)]
-    return findings(asked, answers, python.path)
+        return _check("no answer"), [untested("torchtune-unanswered", python, reason)]
+    configs = {config.directory for question in asked for config in question.configs}
+    told = f"{escape(answers.torchtune)}, {counted(len(configs), 'config')} checked"
+    return _check(told, "ran"), findings(asked, answers, python.path)
+
+
+def _without_torchtune(python: Python, reason: str) -> Checked:
+    return _check("not installed"), [untested("torchtune-missing", python, reason)]
 
 
 def questions(configs: Iterable[Config]) -> list[NodeQuestion]:

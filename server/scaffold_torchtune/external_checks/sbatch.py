@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.external_checks import WHOLE, FilesByRun, RunFinding
+from scaffold_torchtune.external_checks import WHOLE, Checked, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, escape, finding, shown
+from scaffold_torchtune.findings import Finding, Refused, counted, escape, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import ExternalCheck
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import Tree, is_there
@@ -89,28 +90,42 @@ class SbatchAnswer(NamedTuple):
     messages: str = ""
 
 
-def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Iterator[RunFinding]:
-    """Yield sbatch's findings for every readable script; scripts with the same requests are tested once.
+def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> Checked:
+    """Return sbatch's findings for every readable script; scripts with the same requests are tested once.
 
-    Yields nothing without sbatch, or if the operator switched it off. After the first answer that SLURM does not work,
-    sbatch is not called again.
+    After the first answer that SLURM does not work, sbatch is not called again.
     """
     sbatch = sbatch_program(request)
-    groups = _groups(plan, files) if sbatch else {}
+    if sbatch is None:
+        return _check("switched off", "off") if _is_off(request) else _check("not on PATH"), []
+    found: list[RunFinding] = []
+    groups = _groups(plan, files)
     for done, (asked, runs) in enumerate(groups.items()):
-        answer = _answer(str(sbatch), root, str(files[runs[0].directory].texts[FINETUNE_SLURM]), *asked)
+        answer = _answer(sbatch, root, str(files[runs[0].directory].texts[FINETUNE_SLURM]), *asked)
         if answer.verdict == "unavailable":
-            yield WHOLE, unavailable(answer.message, len(groups) - done, len(groups))
-            return
-        for run in runs if answer.verdict != "taken" else ():
-            if script := files[run.directory].script:
-                yield run.directory, refusal(run, script, answer, options(run))
+            found.append((WHOLE, unavailable(answer.message, len(groups) - done, len(groups))))
+            tested = f"{done} of {len(groups)} distinct scripts tested, then " if done else ""
+            return _check(f"{tested}no answer: {answer.message}"), found
+        if answer.verdict != "taken":
+            scripts = [(run, script) for run in runs if (script := files[run.directory].script)]
+            found += [(run.directory, refusal(run, script, answer, options(run))) for run, script in scripts]
         request.report("sbatch", done + 1, len(groups))
+    if not groups:
+        return _check("no readable script"), found
+    return _check(f"{counted(sum(map(len, groups.values())), 'script')} tested", "ran"), found
+
+
+def _check(told: str, state: Literal["ran", "off", "not run"] = "not run") -> ExternalCheck:
+    return ExternalCheck(program="sbatch", state=state, told=told)
+
+
+def _is_off(request: Request) -> bool:
+    return not request.sbatch or os.environ.get(SWITCH) == "off"
 
 
 def sbatch_program(request: Request) -> str | None:
     """Return the sbatch of PATH, unless the operator switched it off."""
-    found = shutil.which("sbatch") if request.sbatch and os.environ.get(SWITCH) != "off" else None
+    found = None if _is_off(request) else shutil.which("sbatch")
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 

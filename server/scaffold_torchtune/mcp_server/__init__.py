@@ -42,7 +42,8 @@ Reads experiment_summary.md and claude.local.md, creates one directory per fine-
 finetune.yaml and finetune.slurm, and checks that every planned value arrived. Use it to generate fine-tuning configs,
 create run directories, or check, finish or repair an existing scaffold.
 Call in this order, with the same `experiment`: parse_summary, plan_runs (show the plan to the user before anything is
-written), render_yaml, run_setup, validate. Each result has `outcome` and `next` (first, tool, arguments).
+written), render_yaml, run_setup, validate. Each result has `summary`, which can be read to the
+user as it is, and `next` (first, tool, arguments).
 An experiment is scaffolded only if validate returns passed: true.
 If a field is missing, ask the user (error.ask) and pass the reply as `answers`; never invent a value.
 Never edit finetune.yaml or finetune.slurm and never copy them from another experiment: have the summary corrected and
@@ -151,7 +152,7 @@ class _Server(MCPServer[None]):
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
     """Return the refusal of a call that reached no step: its tool's name or its arguments are wrong."""
     if name not in known:
-        message = f"there is no tool {shown(name)}"
+        message = f"the tool {shown(name)} does not exist"
         fix = did_you_mean(name, known) or f"call one of {', '.join(known)}"
         return refuse("invalid-value", message, field="name", actual=escape(name), fix=fix)
     assert isinstance(error.__cause__, ValidationError), "no tool raises ToolError itself"  # noqa: S101
@@ -166,13 +167,13 @@ def _argument_problem(error: ErrorDetails, known: Mapping[str, dict[str, Any]]) 
     field = escape(name)
     if kind == "extra_forbidden":
         fix = did_you_mean(name, known) or f"the arguments are {', '.join(known)}"
-        return finding("unknown-key", f"there is no argument {shown(name)}", field=field, fix=fix)
+        return finding("unknown-key", f"the argument {shown(name)} does not exist", field=field, fix=fix)
     meaning = known[name]["description"]
     if kind == "missing":
-        return finding("missing-field", f"the argument {field} is missing", field=field, fix=f"give it: {meaning}")
+        return finding("missing-field", f"the argument {field} is missing", field=field, fix=f"add {field}: {meaning}")
     actual = escape(value if isinstance(value, str) else reprlib.repr(value))
     return finding(
-        "invalid-value", f"{field}: {error['msg']}", field=field, actual=actual, fix=f"correct it: {meaning}"
+        "invalid-value", f"{field}: {error['msg']}", field=field, actual=actual, fix=f"correct {field}: {meaning}"
     )
 
 
@@ -231,7 +232,7 @@ def _shortened(schema: dict[str, Any]) -> dict[str, Any]:
 def output(result: type[StepResult]) -> dict[str, Any]:
     """Return the output schema of a tool: the important keys of its replies, with their types."""
     known = result.model_json_schema(mode="serialization")["properties"] | {"counts": {"type": "object"}}
-    types = {"outcome": "string", "next": "object", "error": "object"}
+    types = {"summary": "string", "next": "object", "error": "object"}
     types |= {name: known[name].get("type", "object") for name in result.LISTED}
     return {"type": "object", "properties": {name: {"type": kind} for name, kind in types.items()}}
 
@@ -241,17 +242,17 @@ async def _answer(step: Step, given: Mapping[str, Any], context: Context[None, A
 
     async def once(answers: calls.GivenAnswers, *, will_ask: bool, declined: bool = False) -> calls.Reply:
         call, own = _chosen(given, answers)
-        first = reply.DECLINED if declined else reply.OWN_SCRIPT if own else ""
+        action = reply.DECLINED if declined else reply.OWN_SCRIPT if own else None
         asks = will_ask and not own
 
         def asked(work: calls.StepCall) -> "Request":
             return _request(call, work, roots(), asks)
 
         nowhere = calls.StepCall(context)
-        refused = await calls.beside(lambda: _misplaced(step, call, lambda: asked(nowhere), first), at_once=True)
+        refused = await calls.beside(lambda: _misplaced(step, call, lambda: asked(nowhere), action), at_once=True)
         if refused is not None:
             return refused
-        return await calls.run(lambda work: _do(step, call, lambda: asked(work), first), context)
+        return await calls.run(lambda work: _do(step, call, lambda: asked(work), action), context)
 
     if "answers" not in given:
         return _reply((await once({}, will_ask=False)).data)
@@ -274,7 +275,9 @@ def _chosen(given: Mapping[str, Any], answers: calls.GivenAnswers) -> tuple[dict
     return {**given, "answers": answers, **chosen}, choice == "own"
 
 
-def _do(step: Step, given: Mapping[str, Any], asked: "Callable[[], Request]", first: str) -> calls.Reply:
+def _do(
+    step: Step, given: Mapping[str, Any], asked: "Callable[[], Request]", action: reply.Action | None
+) -> calls.Reply:
     """Return the reply to a call: its step's result, or its refusal with what the user may be asked."""
     from scaffold_torchtune.pipeline import steps
 
@@ -285,7 +288,7 @@ def _do(step: Step, given: Mapping[str, Any], asked: "Callable[[], Request]", fi
         ended = True
         return calls.Reply(reply.of_result(result, _call(step, given)))
     except Refused as refused:
-        return _refused(refused, _call(step, given), first)
+        return _refused(refused, _call(step, given), action)
     except Exception as error:  # noqa: BLE001 - the last resort
         return calls.Reply(_unexpected(error, step.command, request, ended=ended))
 
@@ -296,14 +299,16 @@ def _explained(request: "Request", only: str | None) -> StepResult:
     return explain(request, only)
 
 
-def _misplaced(step: Step, given: Mapping[str, Any], asked: "Callable[[], Request]", first: str) -> calls.Reply | None:
+def _misplaced(
+    step: Step, given: Mapping[str, Any], asked: "Callable[[], Request]", action: reply.Action | None
+) -> calls.Reply | None:
     """Return the refusal of a call for an experiment outside the roots, which needs no work to determine."""
     from scaffold_torchtune.pipeline.locate import experiment_directory
 
     try:
         experiment_directory(asked())
     except Refused as refused:
-        return _refused(refused, _call(step, given), first)
+        return _refused(refused, _call(step, given), action)
     except Exception:  # noqa: BLE001 - the step reports it
         return None
     return None
@@ -313,12 +318,12 @@ def _call(step: Step, given: Mapping[str, Any]) -> Call:
     return Call(step.tool, given, given["start"], given["only"])
 
 
-def _refused(refused: Refused, call: Call, first: str) -> calls.Reply:
+def _refused(refused: Refused, call: Call, action: reply.Action | None) -> calls.Reply:
     from scaffold_torchtune.request import Stopped
 
-    if first == reply.OWN_SCRIPT:
+    if action == reply.OWN_SCRIPT:
         refused.ask = ()
-    data = reply.of_refusal(refused, call, midway=isinstance(refused, Stopped), first=first)
+    data = reply.of_refusal(refused, call, midway=isinstance(refused, Stopped), action=action)
     return calls.Reply(data, refused.message, refused.ask[: len(data["error"].get("ask", ()))])
 
 
@@ -344,7 +349,7 @@ def _request(given: Mapping[str, Any], work: calls.StepCall, roots: tuple[Path, 
 
 def _reply(data: dict[str, Any]) -> CallToolResult:
     """Return the same JSON as text and as structure; a refusal is an error."""
-    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    written = reply.written(data)
     if (plain := written.encode(errors="replace").decode()) != written:
         written, data = plain, json.loads(plain)  # a name that is not UTF-8, in any field
     text = TextContent(type="text", text=written)

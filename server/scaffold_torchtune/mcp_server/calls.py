@@ -247,7 +247,7 @@ async def answered(
             return reply.data
         rounds += 1
         again = "An answer was rejected. " if any(each.field in answers for each in reply.questions) else ""
-        message = f"{again}{reply.message}. Nothing was written yet; the plan uses your answers."
+        message = f"{again}{reply.message}. Nothing has been written yet; the plan uses your answers."
         params = ElicitRequestFormParams(message=message, requested_schema=_schema(reply.questions))
         if (context.protocol_version or "") >= _RETURNED:
             state = {"answers": answers, "rounds": rounds}
@@ -354,8 +354,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
         def read(request: "Request") -> str:
             from scaffold_torchtune.pipeline import state
 
-            found = reply.of_result(state.frozen_plan(request), Call("plan_runs"))
-            return json.dumps(found, ensure_ascii=False)
+            return reply.written(reply.of_result(state.frozen_plan(request), Call("plan_runs")))
 
         return await _read(read, experiment, roots)
 
@@ -379,7 +378,7 @@ def add_resources(server: MCPServer[Any], roots: Roots) -> None:
 def _status(request: "Request") -> str:
     from scaffold_torchtune.pipeline.reporting import status
 
-    return json.dumps(reply.of_result(status(request), reply.Call("status")), ensure_ascii=False)
+    return reply.written(reply.of_result(status(request), reply.Call("status")))
 
 
 async def _read(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
@@ -396,9 +395,9 @@ def _text(read: "Callable[[Request], str]", path: str, roots: Roots) -> str:
         request = Request(Path(path), roots=roots())
         return read(request)
     except Refused as refused:
-        return json.dumps(reply.of_refusal(refused, Call("resource")), ensure_ascii=False)
+        return reply.written(reply.of_refusal(refused, Call("resource")))
     except Exception as error:  # noqa: BLE001 - the last resort
-        return json.dumps(reply.of_internal_error(internal_error(error, "reading a resource", request)))
+        return reply.written(reply.of_internal_error(internal_error(error, "reading a resource", request)))
 
 
 async def _readiness(roots: Roots, experiment: str | None) -> str:
@@ -407,7 +406,8 @@ async def _readiness(roots: Roots, experiment: str | None) -> str:
     def read(request: "Request") -> str:
         from scaffold_torchtune.pipeline import diagnosis
 
-        return diagnosis.doctor(request, with_experiment=experiment is not None).model_dump_json()
+        readiness = diagnosis.doctor(request, with_experiment=experiment is not None)
+        return reply.written(reply.of_result(readiness, Call("doctor")))
 
     return await _read(read, experiment or _project(), roots)
 
@@ -420,7 +420,7 @@ _PROMPT = """\
 Scaffold torchtune for the experiment {where}.
 
 Use the tools of the server torchtune, in this order, each with `experiment`: parse_summary, plan_runs, render_yaml,
-run_setup, validate. Every result has `outcome` and `next`: do what `first` says, then call `tool` with `arguments`.
+run_setup, validate. Every result has `summary` and `next`: do what `first` says, then call `tool` with `arguments`.
 
 - After plan_runs, before anything is written, show me the run directories, what varies and what is derived from it, the
   skipped rows, every warning, GPUs and time limit, and the defaults that nobody chose. Continue when I agree, or if no

@@ -44,6 +44,7 @@ from scaffold_torchtune.models import (
     ModelPath,
     Run,
     Setting,
+    Source,
     SourceKind,
     SummaryFormat,
     lines_of,
@@ -189,8 +190,14 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         environment=environment,
         template=reading.template.settings,
         template_others=reading.template.others,
+        names=tuple(_stated_name(reading, text) for text in reading.summary.names),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
+
+
+def _stated_name(reading: Reading, text: SourceText) -> Setting:
+    source = Source(kind=SourceKind.SUMMARY, file=reading.summary.file, line=text.line, note=text.note)
+    return Setting(value=text.text, source=source)
 
 
 def _name(reading: Reading) -> str:
@@ -204,8 +211,10 @@ def _name(reading: Reading) -> str:
     slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)
     if slug is not None:
         title = replace(title, text=slug, full=None, source=None)
-        message = f"the experiment's name is {shown(slug)}: the title has several words, and outputs go below this name"
-        fix = "no action, or use a title of one word as the name"
+        message = (
+            f"the experiment's name, and that of its output directory, is {shown(slug)}: the title has several words"
+        )
+        fix = "no action if the name is fine; for a different name, use a title of one word"
         reading.add("name-from-title", message, field="experiment_name", actual=slug, line=title.line, fix=fix)
     setting = reading.value(known, title, SourceKind.SUMMARY)
     return setting.text if setting else ""
@@ -214,8 +223,10 @@ def _name(reading: Reading) -> str:
 def _experiment_dir(reading: Reading) -> None:
     for text in reading.summary.directories:
         if not reading.is_experiment_dir(text.text):
-            message = f"{text.note} is {shown(text.text)}, which is not the directory of {reading.summary.file}"
-            fix = "correct the path, or move the summary to the directory that it names"
+            message = (
+                f"{text.note} is {shown(text.text)}, which is not the directory that contains {reading.summary.file}"
+            )
+            fix = "correct the path, or move the summary to that directory"
             field, actual = "experiment directory", escape(text.text)
             reading.add("wrong-experiment-dir", message, field=field, actual=actual, line=text.line, fix=fix)
 
@@ -255,11 +266,11 @@ def _checkpoints(reading: Reading, base: Setting) -> None:
         if path not in {folder, posixpath.join(folder, name)}:
             message = (
                 f"{text.note} is {shown(path)}, but the output base directory is {shown(folder)} in {file}"
-                f" (line {base.source.line}); {file} overrides it"
+                f" (line {base.source.line}), which overrides the summary"
             )
             reading.add(
                 "overridden", message, field="output_dir_base", expected=folder, actual=escape(path), line=text.line,
-                fix=f"no action if {file} is correct; else remove its output base directory",
+                fix=f"no action if {file} is correct; otherwise remove the output base directory from {file}",
             )  # fmt: skip
 
 
@@ -273,8 +284,8 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
     environment[project.name] = setting
     if default.value != setting.value:
         message = (
-            f"the project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
-            f" (line {default.source.line}); the summary overrides it"
+            f"the W&B project is {shown(setting.value)} here, but {shown(default.value)} in {reading.local.file}"
+            f" (line {default.source.line}), which the summary overrides"
         )
         reading.add(
             "overridden", message, field=project.name, expected=default.value, actual=setting.value,
@@ -302,7 +313,7 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     if others and _each_has_own_data(runs):
         return None, named
     for other in others:
-        fix = "name one data set; if it differs by run, add a column Dataset to the table of runs"
+        fix = "keep one data set; if the runs use different ones, add a column `Dataset` to the table of runs"
         reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(found[0].text)
     for what, claim in reading.summary.data_claims:
@@ -335,7 +346,7 @@ def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, exte
     is_known = what == "label" or reading.form == "yaml" or {written, extension.lower()} <= _FORMATS
     if written != expected.lower() and is_known:
         message = f"{claim.note} is {shown(claim.text)}, but the path has {shown(expected)}"
-        fix = "correct whichever is wrong"
+        fix = f"correct {claim.note} or the path, whichever is wrong"
         reading.add("ambiguous", message, field="dataset", line=claim.line, fix=fix)
         reading.unasked.append(reading.findings[-1])
 
@@ -385,7 +396,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
         near = [] if name in known_models() else _similar(name, listed)
         if near:
             message = f"{shown(name)} is not one of the listed models; did you mean {near[0]!r}?"
-            fix = f"write {near[0]!r}, or list the path of {escape(name)} too"
+            fix = f"write {near[0]!r}, or add the path of {escape(name)} to the list"
             reading.add("misspelt-field", message, field="model", actual=escape(name), line=run.line, fix=fix)
         elif base:
             path_of = base.text if posixpath.basename(base.text) == name else posixpath.join(base.text, name)
@@ -409,7 +420,7 @@ def _refuse_model_name(reading: Reading, field: str, setting: Setting) -> None:
     if is_published(setting.text):
         message = f"{shown(setting.value)} is the name of a model on Hugging Face, not a directory"
         fix = "write the path of the downloaded model, or ./NAME for a directory in the experiment directory"
-        expected, line = "a path of a directory", setting.source.line
+        expected, line = "the path of a directory", setting.source.line
         reading.add("invalid-value", message, field=field, expected=expected, actual=setting.value, line=line, fix=fix)
 
 

@@ -93,7 +93,7 @@ def _question(found: Sequence[Finding]) -> Question:
     problem = found[0]
     field = problem.field or ""
     known, name = parameter_named(field), escape(field)
-    asked = known.question or f"What is {name}?"
+    asked = known.question or f"What is the value of {name}?"
     if field.startswith(MODEL_PATH):
         asked = f"Which directory contains the {name.removeprefix('path of ')}?"
     options = dict.fromkeys(option for choice in problem.choices if (option := _option(known, choice)))
@@ -281,5 +281,7 @@ def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -
 
 def _unknown(field: str, wanted: set[str]) -> Finding:
     fields = sorted({*wanted, *(name for name in PARAMETERS if answerable(name))})
-    fix = did_you_mean(field, fields) or f"answer one of: {', '.join(sorted(wanted))}" if wanted else "omit it"
+    near = did_you_mean(field, fields, "correct the name of the field.")
+    others = f"answer one of these fields: {', '.join(sorted(wanted))}" if wanted else "omit this answer"
+    fix = near if near.endswith("?") else others
     return finding("unknown-key", f"{shown(field)} is not a field that can be answered", field=escape(field), fix=fix)

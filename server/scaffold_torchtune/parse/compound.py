@@ -123,7 +123,8 @@ _OUTPUT: Final = frozenset({"lm_head", "output", "output_layer"})
 _ALL_LINEAR: Final = frozenset({"all linear", "all linear layers", "all linear modules", "all-linear"})
 _BETWEEN: Final = re.compile(r"[\s,;/+&|]+(?:and\s+)?")
 _WRITE_PLACES: Final = (
-    "name each of q_proj, k_proj, v_proj, output_proj that gets LoRA, and gate_proj, up_proj, down_proj for the MLP"
+    "list the attention projections with LoRA (q_proj, k_proj, v_proj, output_proj), and gate_proj, up_proj, down_proj"
+    " if the MLP has LoRA, too"
 )
 
 
@@ -214,7 +215,9 @@ def _named_method(method: str, field: SourceText) -> _Read:
     text = _whole(field)
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
-        raise NotHonoured("names no alternative to LoRA", "write `- **Method:** full fine-tuning` if intended")
+        raise NotHonoured(
+            "switches LoRA off without a different method", "write `- **Method:** full fine-tuning` if intended"
+        )
     if plain in _ON | _OFF:
         return {"recipe": method if plain in _ON else LORA}
     return _method(_part_of(field, f"{method}, {text}"))
@@ -240,13 +243,14 @@ def places_of(text: str) -> dict[str, str]:
     unknown = [name for name in names if name not in _ATTENTION | _MLP and name not in _WHOLE_MLP | _OUTPUT]
     if unknown or not names:
         raise NotHonoured(
-            f"names {shown(unknown[0] if unknown else text)}, which is not a module that supports LoRA", _WRITE_PLACES
+            f"contains {shown(unknown[0] if unknown else text)}, which is not a module that supports LoRA",
+            _WRITE_PLACES,
         )
     if mlp and len(mlp) != len({"w1", "w2", "w3"}):
-        what = "names a part of the MLP; torchtune applies LoRA to all three projections or to none"
-        raise NotHonoured(what, "name gate_proj, up_proj and down_proj, or none of them")
+        what = "contains only a part of the MLP; torchtune applies LoRA to all three projections or to none"
+        raise NotHonoured(what, "list gate_proj, up_proj and down_proj, or none of them")
     if not attention:
-        raise NotHonoured("names no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
+        raise NotHonoured("contains no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     return _as_settings(attention, mlp=bool(mlp), output=bool(_OUTPUT & set(names)))
 
 
@@ -263,7 +267,7 @@ def _projections(field: SourceText) -> _Read:
     plain = _whole(field).strip("[](){}").replace('"', "").replace("'", "").replace("`", "")
     names = [name for name in _BETWEEN.split(plain.strip()) if name]
     if names == ["none"]:
-        raise NotHonoured("names no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
+        raise NotHonoured("contains no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     known = all(name.lower() in _ATTENTION for name in names) and names
     return {"lora_attn_modules": ",".join(_ATTENTION[n.lower()] for n in names) if known else field}
 
@@ -319,7 +323,7 @@ def _batch(name: str) -> Callable[[SourceText], _Read]:
             found["effective_batch_size"] = effective["size"] or effective["product"]
             rest = f"{rest[: effective.start()]} {rest[effective.end() :]}"
         if rest := " ".join(rest.split()).strip(_EDGES + "=."):
-            what = f"has {shown(rest)} after its number; the number may be per GPU or per step"
+            what = f"has {shown(rest)} after the number, so the number may be per GPU or per step"
             raise NotHonoured(
                 what, "write the samples per GPU as Batch size, and Gradient accumulation steps on a separate line"
             )
@@ -351,7 +355,7 @@ def _scheduler(field: SourceText) -> _Read:
     if match is None:
         if _OF_A_SCHEDULE.search(remark) and any(character.isdigit() for character in remark):
             what = f"has {shown(remark)} after the schedule, which is not understood"
-            raise NotHonoured(what, "write Warmup steps or Warmup ratio on a separate line, or omit it")
+            raise NotHonoured(what, "write Warmup steps or Warmup ratio on a separate line, or omit this remark")
         return {"lr_scheduler": field}
     if match["percent"]:
         return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
@@ -394,11 +398,13 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
         return mode if mode in _MODES else None
     if words in _LOGGERS:
         raise NotHonoured(
-            "is another logger", "write W&B, or its mode: `- **W&B mode:** online`, offline or disabled", expected="W&B"
+            "is not Weights & Biases, the only supported logger",
+            "write W&B, or set its mode: `- **W&B mode:** online`, offline or disabled",
+            expected="W&B",
         )
     raise NotHonoured(
         "is not a mode of Weights & Biases",
-        "write online, offline or disabled as W&B mode, a name as W&B project",
+        "write online, offline or disabled as W&B mode, or the name of a project as W&B project",
         expected="online, offline or disabled",
     )
 

@@ -103,7 +103,7 @@ class Draft(Collector):
         try:
             return markdown.read(text)
         except markdown.MarkdownError as error:
-            self.add("invalid-value", error.message, line=error.line, fix=error.fix)
+            self.add("invalid-value", f"the document cannot be read: {error.message}", line=error.line, fix=error.fix)
             self.readable = False
             return None
 
@@ -116,6 +116,7 @@ class SummaryDraft(Draft):
     `levels` are the values of parameters in its section Variables.
     `unread_lines` look like settings but were not read; `note` has the title of their section.
     `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
+    `names` are patterns and examples of the names of run directories and outputs.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
     """
@@ -136,6 +137,7 @@ class SummaryDraft(Draft):
     unread_lines: list[UnreadLine] = field(default_factory=list)
     prose: list[SourceText] = field(default_factory=list)
     notes: list[SourceText] = field(default_factory=list)
+    names: list[SourceText] = field(default_factory=list)
     data_claims: list[tuple[str, SourceText]] = field(default_factory=list)
     unasked: list[Finding] = field(default_factory=list)
 

@@ -216,6 +216,97 @@ def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
         yield from prose(section, (*above, title))
 
 
+_NAMINGS: Final = frozenset({"naming", "pattern", "patterns", "convention", "conventions", "scheme"})
+_NAMED: Final = frozenset({"name", "names", "directory", "directories", "dir", "dirs", "folder", "folders"})
+_OF_RUNS: Final = _NAMED | {
+    "run",
+    "runs",
+    "path",
+    "paths",
+    "checkpoint",
+    "checkpoints",
+    "output",
+    "outputs",
+    "artifacts",
+}
+_OF_DIRECTORIES: Final = frozenset(
+    {"run", "runs", "directory", "directories", "folder", "folders", "structure", "layout"}
+)
+_is_of_other_names: Final = _with_a_word_of(
+    "data dataset datasets file files filename filenames eval evals evaluation inspect log logs task tasks prompt"
+    " prompts column columns branch variable table tag tags group figure plot model models base experiment module split"
+)
+_SAYS_NAMES: Final = re.compile(
+    r"\b(?:runs?|director(?:y|ies)|folders?|outputs?|checkpoints?)\b[^.`\n]{0,60}\b(?:named|called)\b",
+    re.IGNORECASE,
+)
+_NAMED_BY: Final = re.compile(r"\b(?:named|called) (?:by|after|from|with|using) ([^.:`\n]{3,120}+)", re.IGNORECASE)
+_CODE: Final = re.compile(r"`([^`\n]{1,300}+)`")
+_WORD: Final = re.compile(r"(?:[{<\[(][^{}<>\[\]()\n]{0,60}+[}>\])]|[^\s,;()`])++")
+_MOST_NAMES: Final = 20
+_DRAWN: Final = " \t│├└─|+-`"
+
+
+def is_naming(title: str) -> bool:
+    """Return whether a label or title is about the names of run directories or outputs: `Naming pattern`."""
+    words = set(plain(title).split())
+    is_pattern = words & _NAMINGS and ("naming" in words or words & _OF_RUNS)
+    is_names = words & {"name", "names"} and words & (_NAMED - {"name", "names"})
+    is_form = words & {"template", "format"} and words & _NAMED
+    return bool(is_pattern or is_names or is_form) and not _is_of_other_names(title)
+
+
+def _may_name(label: str) -> bool:
+    """Return whether the value of a label may be a pattern or example of names: `Run directory`, `Naming pattern`."""
+    words = set(plain(label).split())
+    return is_naming(label) or bool(words & _NAMED and words <= _OF_DIRECTORIES)
+
+
+def stated_names(root: Section) -> list[SourceText]:
+    """Return the patterns and examples of names that a document gives for run directories or outputs."""
+    found: list[SourceText] = []
+    title = root.sections[0].title if root.sections and _is_title(root.sections[0]) else ""
+    for section, above in _walk(root):
+        titles = [one for one in (*above, section.title) if one != title]
+        if any(is_elsewhere(one) or _is_of_others(one) or is_data(one) or is_prompt(one) for one in titles):
+            continue
+        found += _names_in(section, is_own=any(map(is_naming, titles)), is_of_output=any(map(is_output, titles)))
+    return found[:_MOST_NAMES]
+
+
+def _names_in(section: Section, *, is_own: bool, is_of_output: bool) -> Iterator[SourceText]:
+    """Yield the names in a section; `is_own`: the section is about names, `is_of_output`: about outputs."""
+    where = section.title or "the top of the file"
+    for text in (*section.paragraphs, *(bullet.text for bullet in section.all_bullets())):
+        pair = text.labelled()
+        label = "" if pair is None else plain(pair.label)
+        if _is_of_other_names(label):
+            continue
+        is_example = label in {"example", "examples"} and (is_own or is_of_output)
+        if pair is not None and (_may_name(pair.label) or is_example):
+            yield from _names(pair.source or pair.full, text.line, f"{where} > {pair.label}")
+        elif is_own or _SAYS_NAMES.search(text.plain):
+            by = _NAMED_BY.search(text.plain)
+            spans = _CODE.findall(text.whole) or ([by[1]] if by else [])
+            yield from (SourceText(span, text.line, where) for span in spans)
+    for table in section.tables:
+        for row in table.rows:
+            cells = [cell.plain for cell in row.cells]
+            if len(cells) in _ROW_OF_A_SETTING and _may_name(cells[0]):
+                yield from _names(row.cells[1].source or cells[1], row.line, f"{where} > {cells[0]}")
+    for fence in section.fences if is_own else ():
+        for number, line in enumerate(fence.content.split("\n"), start=fence.line + 1):
+            if name := line.partition("#")[0].strip(_DRAWN):
+                yield SourceText(name, number, where)
+
+
+def _names(text: str, line: int, note: str) -> Iterator[SourceText]:
+    """Yield the names in the value of a label: its code, else each of its words."""
+    is_whole = " " not in text or normalize(text).endswith(("run name", "run names"))  # same as Run Name
+    spans = _CODE.findall(text) or ([text] if is_whole else [text, *_WORD.findall(text)])
+    yield from (SourceText(span, line, note) for span in spans)
+
+
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     """Add every line that names a hyperparameter, but was not read, to `draft.unread_lines`."""
     lines = with_line_feeds(text).split("\n")

@@ -28,7 +28,7 @@ _REST = frozenset(
     {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
     | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
 )
-_IN_A_BLOCK = "if jobs should load it, add it to the code block below '## Module System'"
+_IN_A_BLOCK = "if jobs should load the module, add it to the code block below '## Module System'"
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
@@ -93,7 +93,7 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"the block of YAML cannot be read: {escape(error.message)}"
+        message = f"the YAML block cannot be read: {escape(error.message)}"
         draft.add("invalid-value", message, line=offset + (error.line or 1), fix="correct the YAML")
         draft.readable = False
         return
@@ -108,7 +108,7 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
             if is_deep and not local_lines.is_of_others(below):
                 note, line = f"{key} > {name}", offset + (document.line((key, name)) or 1)
                 message = f"{note}: settings nested so deeply are not read"
-                _unused(draft, note, line, message, "write its settings one level higher")
+                _unused(draft, note, line, message, "move these settings one level up")
 
 
 def _of_key(
@@ -146,8 +146,8 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         names = ",".join(loaded.names)
         entry = replace(entry, value=names, full=names) if names and not loaded.changes else entry
     if name in _OF_THE_SITE and entry.value.lower() in _NO_NAMES and not entry.literal:
-        message = f"{entry.note}: {shown(entry.value)} may mean the site's choice, or be the name of the {name}"
-        fix = f"write '(none)' for the site's choice, or `{entry.value}` in backticks for the {name}'s name"
+        message = f"{entry.note}: {shown(entry.value)} may mean that the site chooses, or may be the name of the {name}"
+        fix = f"write '(none)' if the site chooses, or `{entry.value}` in backticks if it is the name of the {name}"
         _refuse(draft, "ambiguous", entry, name, message, escape(fix))
         return
     if local_lines.parameter(name).kind == "path":
@@ -155,7 +155,7 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     try:
         found = _parts(name, entry)
     except NotHonoured as problem:
-        message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}; it {problem.what}"
+        message = f"{entry.note}: {shown(entry.value)} {problem.what}"
         _refuse(draft, "unsupported-setting", entry, name, message, problem.fix)
         return
     for part, text in found.items():
@@ -182,15 +182,15 @@ def _refuse_placeholder(name: str, entry: LocalEntry, draft: LocalDraft) -> None
     left = [part for part in entry.value.split("/") if values.is_placeholder(part)]
     left += ["/path/to"] if entry.value.startswith("/path/to/") else []
     if left:
-        message = f"{entry.note}: {shown(entry.value)} still has the placeholder {shown(left[0])}"
-        _refuse(draft, "invalid-value", entry, name, message, "write the whole path")
+        message = f"{entry.note}: {shown(entry.value)} still contains the placeholder {shown(left[0])}"
+        _refuse(draft, "invalid-value", entry, name, message, "write the full path")
 
 
 def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
     """Add a setting; another value for the same setting is a contradiction."""
     first = draft.settings.setdefault(name, field)
     if not _same(name, first, field):
-        message = f"{name} is {shown(field.text)} here and {shown(first.text)} at line {first.line}"
+        message = f"{name} is {shown(field.text)} here, but {shown(first.text)} at line {first.line}"
         choices = escape(first.text), escape(field.text)
         draft.add(
             "ambiguous", message, field=name, expected=choices[0], actual=choices[1], choices=choices,
@@ -235,13 +235,13 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if _asks_for_other_runs(entry):
         message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
-        fix = "move it to the experiment's summary if it applies to the runs; else remove it"
+        fix = "if it applies to the runs, move it to the experiment's summary; otherwise remove it"
         _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
         return
     if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
-            message = f"{entry.note}: {name} is not read here, because it may not be SLURM's"
-            _unused(draft, name, entry.line, message, "if it is SLURM's, move it below '## SLURM Defaults'")
+            message = f"{entry.note}: {name} is not read here, because it may not be a SLURM setting"
+            _unused(draft, name, entry.line, message, "if it is a SLURM setting, move it below '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
         return
@@ -281,12 +281,12 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
     if name is None:
         return
     if name == "gpu_type" or name in draft.settings or not _is_plainly(name, entry):
-        message = f"{entry.note}: {shown(entry.value)} is not read as a resource of jobs"
-        _unused(draft, name, entry.line, message, "if it is one, move it below '## SLURM Defaults'")
+        message = f"{entry.note}: {shown(entry.value)} is not read as a resource that jobs request"
+        _unused(draft, name, entry.line, message, "if jobs should request it, move the line below '## SLURM Defaults'")
         return
-    message = f"{entry.note}: {shown(entry.value)} may be a resource of each job, or of a node"
+    message = f"{entry.note}: {shown(entry.value)} may describe each job, or a node"
     label = entry.label
-    fix = f"for jobs, write 'Default {label}' below '## SLURM Defaults'; for nodes, '{label} per node' here"
+    fix = f"for jobs, write 'Default {label}' below '## SLURM Defaults'; for a node, write '{label} per node' here"
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
 
 
@@ -301,15 +301,15 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
         for table, topic in part.tables:
             names = _names_settings(table, topic)
             if (local_lines.is_strict(topic) or names) and not local_lines.is_of_others(topic):
-                message = f"{title}: a table of this form is not read for settings"
+                message = f"{title}: settings are not read from a table of this form"
                 code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
-                fix = f"use the two columns Setting and Value; {_AS_A_LINE}"
+                fix = "use the two columns Setting and Value, or write each setting as a line `- **Name**: value`"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
         _note_examples(part, draft)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:
-                message = f"{title}: a block of code is not read for settings"
+                message = f"{title}: settings are not read from this code block"
                 _unused(draft, "block of code", line, message, _AS_A_LINE)
 
 
@@ -333,7 +333,7 @@ def _note_lost_options(text: str, found: Sequence[Part], draft: LocalDraft) -> N
     for number, line in enumerate(text.splitlines(), start=1):
         if number not in read and any(value for _, value in notations.sbatch_options(line) if "#SBATCH" in line):
             message = f"{shown(line.strip())} is not read here"
-            _unused(draft, "sbatch", number, message, "move it to a block of code below '## SLURM Defaults'")
+            _unused(draft, "sbatch", number, message, "move it to a code block below '## SLURM Defaults'")
 
 
 def _note_examples(part: Part, draft: LocalDraft) -> None:
@@ -354,7 +354,7 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
             f"{part.title}: the sbatch options in this example are not used; they differ from the jobs' options:"
             f" {few(others, _FEW)}"
         )
-        fix = "write options for jobs below '## SLURM Defaults'; no action if it is only an example"
+        fix = "no action if it is only an example; otherwise write the options below '## SLURM Defaults'"
         _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 
 
@@ -440,8 +440,8 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
         lines.sort(key=lambda one: one[0])
         for line, written, loaded in lines:
             if loaded.changes:
-                message = f"{shown(written)} changes modules in other ways than loading"
-                fix = "load the modules by name and version; a job starts without modules"
+                message = f"{shown(written)} changes modules other than by loading them, which is not supported"
+                fix = "load each module by name and version; a job starts without any modules"
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
         if names:
@@ -461,7 +461,9 @@ def _of_text(text: Text, draft: LocalDraft) -> _Loads:
         found = _Loads((written,) if _is_versioned(written) else ())
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
-        _unused(draft, "modules", text.line, f"{shown(text.plain)} is not clearly a module and not read", _IN_A_BLOCK)
+        _unused(
+            draft, "modules", text.line, f"{shown(text.plain)} is not clearly a module, and is not read", _IN_A_BLOCK
+        )
     return found
 
 
@@ -478,5 +480,5 @@ def _note_other_loads(found: Sequence[Part], draft: LocalDraft) -> None:
         for number, written in lines:
             names = _plainly_loads(written, in_prose=False)
             if names and not known.issuperset(names):
-                message = f"{shown(written.strip())} is not read here; modules are only read below Module System"
+                message = f"{shown(written.strip())} is not read here; modules are read only below Module System"
                 _unused(draft, "modules", number, message, _IN_A_BLOCK)

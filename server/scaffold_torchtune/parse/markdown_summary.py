@@ -160,13 +160,15 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     if several is not None and free_text.of_levels(several.name, label, text.full or text.text) is not None:
         reading.summary.unread_lines.append(UnreadLine(several.name, text, label, plural=True, is_read=True))
         return
+    if headings.is_naming(label):  # the plan compares it with the names
+        return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
     if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):
-        what = f"asks for {shown(asked)}, which is not supported"
+        what = f"requests {shown(asked)}, which is not supported"
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
     near = None if by_label(label) else parameters.nearest_label(label)
@@ -175,7 +177,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
     elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
         fix = "use one of the settings that workflows/labels.md lists, or remove the line"
-        reading.add("misspelt-field", f"{message}, but it is about the runs", field=name, line=text.line, fix=fix)
+        reading.add("misspelt-field", f"{message}, but is about the runs", field=name, line=text.line, fix=fix)
     else:
         fix = "no action, unless the line should change the runs"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
@@ -238,6 +240,7 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
     draft.prose += headings.prose(root)
+    draft.names += headings.stated_names(root)
     if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
     return draft
@@ -331,8 +334,14 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
     elif label == "format":
         draft.data_claims.append(("format", field))
     elif label.startswith(("validation", "test")) and _is_path(field.text):
-        message = f"{field.note}: a separate file is not read, only parts of the data set"
-        draft.add("unused-field", message, field="dataset", line=field.line, fix="make it a part of the data set")
+        message = f"{field.note}: a separate file is not read; only the parts of the data set are"
+        draft.add(
+            "unused-field",
+            message,
+            field="dataset",
+            line=field.line,
+            fix="add its samples to the data set as a separate part",
+        )
     elif _extension(field.text) in _FORMATS and "://" not in field.text:
         draft.datasets.append(field)
 
@@ -374,7 +383,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
         elif pair and pair.value:
             draft.configuration.append((pair.label, SourceText.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
-            message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not 'name: value'"
+            message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
             fix = f"write `- **{text.lead}:** {text.rest}`"
             draft.add("misspelt-field", message, field=text.lead, line=text.line, fix=fix)
     for table in section.tables:
@@ -448,7 +457,7 @@ def _all_texts(section: Section) -> Iterator[Text]:
 
 
 def _conditional(group: str, line: int, draft: SummaryDraft) -> None:
-    message = f"the settings below {shown(group)} apply only to some runs; Configuration applies to all"
+    message = f"the settings below {shown(group)} apply only to some runs, but Configuration applies to all runs"
     fix = "move each of these settings to a column of the table of runs"
     draft.add("ambiguous", message, field="configuration", line=line, fix=fix)
 
@@ -470,7 +479,7 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
         draft.configuration.append((title, text))
     elif paragraphs or fences or others:
         message = f"the section {shown(title)} must contain exactly one text"
-        fix = "put the whole text into one fenced block below this heading, and nothing else"
+        fix = "write the whole text in one fenced code block below this heading, and nothing else"
         draft.add("ambiguous", message, field=normalize(title), line=section.line, fix=fix)
 
 
@@ -496,9 +505,9 @@ def _several(table: Table, note: str, draft: SummaryDraft) -> None:
     """Report a table of another form: as an error if it names settings, which would be lost."""
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
-    message = f"{note}: a table of this form is not read" + (f", but names {', '.join(named)}" if named else "")
+    message = f"{note}: a table of this form is not read" + (f", but contains {', '.join(named)}" if named else "")
     fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
-    fix += " add a column to the table of runs for a setting that differs by run"
+    fix += " if a setting differs between runs, add a column for it to the table of runs"
     code = "misspelt-field" if named else "unused-field"
     draft.add(code, message, field="configuration", line=table.line, fix=fix)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
@@ -77,10 +77,10 @@ def is_no_run(row: Row, labels: Sequence[str]) -> str | None:
     if not written:
         return None
     if all(_RULE.fullmatch(text) for _, text in written) and any(len(text) > 2 for _, text in written):  # noqa: PLR2004
-        return "a line between rows"
+        return "a separator"
     first = normalize(written[0][1][:_LONGEST]) or written[0][1].casefold()
     if len(written) == 1 and len(labels) > 1 and not _CONTROLS & set(first.split()):
-        return "the heading of a group"
+        return "a group heading"
     model = next((i for i, label in enumerate(labels) if _is(label, "model")), None)
     of_type = next((i for i, label in enumerate(labels) if label in {"type", "run type"}), None)
     cells = {i: text for i, text in written if not values.is_empty(text)}
@@ -159,10 +159,11 @@ def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:
 def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     draft = reading.summary
     listed = few([f"{shown(row.name)} (line {row.line}, {row.mark})" for row in rows], _FEW)
-    are = "the run is" if len(rows) == 1 else "the runs are"
-    message = f"{are} marked as not to be run: {listed}"
+    are = "is" if len(rows) == 1 else "are"
+    message = f"{counted(len(rows), 'run')} {are} marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
-    fix = f"remove the rows, or add this line {where}, with yes to plan them: {line.replace('VALUE', 'no')}"
+    line = line.replace("VALUE", "no")
+    fix = f"remove the rows, or add this line {where}, with yes instead of no to plan the runs: {line}"
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 
@@ -194,9 +195,14 @@ def blank_cells(
         runs, line = [run for run, _ in some], some[0][1].source.line
         listed = few([f"{shown(run.name)} (line {run.line})" for run in runs], _FEW)
         same = got == of_above
-        message = f"{name} is blank in {listed}; the value there is {got} ({why}), "
-        message += f"as in line {line} above" if same else f"and not the {of_above} of line {line} above"
-        fix = f"write {of_above} in these rows if the cells were merged; no action if {got} is intended"
+        use, rows = ("this row uses", "this row") if len(runs) == 1 else ("these rows use", "these rows")
+        message = f"{name} is blank in {listed}: {use} {got}{why}, "
+        message += (
+            f"which is also the value in line {line}" if same else f"but the row above in line {line} has {of_above}"
+        )
+        fix = f"write {of_above} in {rows} if the cells were merged; no action if {got} is intended"
+        if same:
+            fix = f"no action if {got} is intended; otherwise write the intended value in {rows}"
         severity, at = Severity.INFO if same else None, Location(reading.summary.file, runs[0].line)
         yield finding(
             "blank-cell", message, field=name, expected=of_above, actual=got, severity=severity, fix=fix, at=at
@@ -212,12 +218,14 @@ def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:
 def _gets(
     name: str, run: Run, reading: Reading, config: Mapping[str, Setting], environment: Mapping[str, Setting]
 ) -> tuple[str, str]:
-    """Return the value that a run without its own value gets, and its source."""
+    """Return the value that a run without its own value gets, and its source as it follows the value."""
     setting = config.get(name) or environment.get(name) or reading.template.settings.get(name)
     if setting is not None:
-        return kinds.written(setting.value), str(setting.source)
+        return kinds.written(setting.value), f", from {setting.source}"
     if name == "lora_alpha":
         rank = run.parameters.get("lora_rank") or config.get("lora_rank") or reading.template.settings.get("lora_rank")
-        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), "2 x lora_rank"
+        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), " (2 x lora_rank)"
     default = PARAMETERS[name].default
-    return (kinds.written(default), "the default") if default not in {None, ""} else ("nothing", "it has no default")
+    if default in {None, ""}:
+        return "no value", " (there is no default)"
+    return kinds.written(default), " (the default)"

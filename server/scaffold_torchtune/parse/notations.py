@@ -142,7 +142,7 @@ def _integer(parameter: Parameter, text: str) -> str:
     groups = text.split(",")
     if parameter.name not in _OFTEN_THOUSANDS and not any(group.startswith("0") for group in groups):
         joined = "".join(groups)
-        raise NotTyped(f"one whole number; write {joined} without a comma if that is intended")
+        raise NotTyped("a single whole number", fix=f"write {joined}, without a comma, if that is intended")
     return "".join(groups)
 
 
@@ -338,7 +338,9 @@ def _of_sbatch(name: str, value: str) -> Iterator[tuple[str, str]]:
 EXPECTED_METHOD: Final = "LoRA or full fine-tuning"
 """The allowed methods, for messages."""
 
-REMOVE_UNSUPPORTED: Final = "remove it if the runs do not need it; this tool cannot scaffold an experiment that does"
+REMOVE_UNSUPPORTED: Final = (
+    "remove this setting or remark if the runs do not need it; this tool cannot scaffold runs that do"
+)
 """The fix for a request for something unsupported."""
 
 
@@ -415,7 +417,7 @@ def read_method(text: str) -> Method:
     """
     found = _Found()
     if len(text) > _LONGEST:
-        raise NotHonoured("is a text, not a method", _fix(None), expected=EXPECTED_METHOD)
+        raise NotHonoured("is longer than the name of a method", _fix(None), expected=EXPECTED_METHOD)
     text = _MARKS.sub("", text.translate(_HYPHENS))
     for part in _SEPARATORS.split(text):
         found.take(part.strip(_EDGES))
@@ -423,21 +425,24 @@ def read_method(text: str) -> Method:
         named = next((other for part in found.unknown if (other := other_training(part))), None) or other_training(text)
         what = shown(named or found.unknown[0])
         why = "is not supported" if named else "is not understood"
-        raise NotHonoured(f"names {what}, which {why}", _fix(found.method), expected=EXPECTED_METHOD)
+        raise NotHonoured(f"contains {what}, which {why}", _fix(found.method), expected=EXPECTED_METHOD)
     if other := other_training(text):
-        raise NotHonoured(f"names {shown(other)}, which is not supported", _fix(found.method), expected=EXPECTED_METHOD)
+        raise NotHonoured(
+            f"contains {shown(other)}, which is not supported", _fix(found.method), expected=EXPECTED_METHOD
+        )
     if len(found.recipes) > 1 or (found.method == LORA and found.denied_lora):
-        raise NotHonoured("names more than one method", _fix(None), expected=EXPECTED_METHOD, several=True)
+        raise NotHonoured("contains more than one method", _fix(None), expected=EXPECTED_METHOD, several=True)
     method = found.method
     if method is None:
-        raise NotHonoured("names no supported method", _fix(None), expected=EXPECTED_METHOD)
+        raise NotHonoured("contains no supported method", _fix(None), expected=EXPECTED_METHOD)
     return Method(method, found.settings, tuple(found.modules))
 
 
 def _fix(method: str | None) -> str:
     written = {LORA: "LoRA", FULL: "full fine-tuning"}.get(method_of(method or "") or "", "")
-    alone = f"write only {written}" if written else f"write {EXPECTED_METHOD}"
-    return f"{alone} if that is correct; this tool cannot scaffold an experiment with another method"
+    if written:
+        return f"write only {written} if that is intended; this tool supports only LoRA and full fine-tuning"
+    return f"write {EXPECTED_METHOD}; this tool supports no other method"
 
 
 def _are_harmless(part: str, words: str) -> bool:

@@ -328,6 +328,10 @@ _IN_YAML = {"experiment name": "experiment", "epochs": "controls", "batch_size":
 _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 
 
+UNTIL_THEN: Final = "; until then, the runs' values are used"
+"""The end of the fix of a warning that a text contradicts the runs; after an error, nothing is planned."""
+
+
 @dataclass
 class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` returns whether a path is its directory.
@@ -350,7 +354,7 @@ class Reading(Collector):
         """Return the place for a line with a missing field, and the line."""
         (advised,) = advise([(Place(name, draft), holder(name))], self.form)
         heading, _, line = advised.add.strip("\n").rpartition("\n\n")
-        return f"{advised.where}, below a heading '{heading}'" if heading else advised.where, line
+        return f"{advised.where}, below a new heading '{heading}'" if heading else advised.where, line
 
     def missing(self, name: str, section: str, line: str = "", *, file: str | None = None) -> None:
         """Report a missing required field, unless the document could not be read.
@@ -366,17 +370,18 @@ class Reading(Collector):
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
         if line:
-            where = f"below line {at} ({section})" if at else f"({section})"
+            where = f"below line {at} ({section})" if at else f"in a new section {section}"
         else:
             where, line = self.advised(name, draft)
-            where += "" if "heading" in where else f" ({section})"
-        message = f"{name} is missing from {draft.file} ({section})"
+            where += "" if "heading" in where or where == "at the top" else f" ({section})"
+        named, verb = f"the {name}" if " " in name else name, "are" if name.endswith(" runs") else "is"
+        message = f"{named} {verb} missing from {draft.file} ({section})"
         fix = f"add this line {where}: {line}"
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
         """Report two values of the summary for a field."""
-        message = f"{name} is {shown(here.value)} here and {shown(first.value)} at line {first.source.line}"
+        message = f"{name} is {shown(here.value)} here, but {shown(first.value)} at line {first.source.line}"
         choices = (first.value, here.value)
         self.add(
             "ambiguous", message, field=name, expected=first.value, actual=here.value, choices=choices,
@@ -391,12 +396,12 @@ class Reading(Collector):
         try:
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
-            named = normalize(parameter.name) in normalize(text.note)
-            where = text.note if named else f"{text.note}: {parameter.name}"
+            where = labelled(text, parameter.name)
+            where = f"the answer for {parameter.name}" if text.answer else where
             elsewhere = ""
             if kind is SourceKind.CONFIGURATION and parameter.column:
-                of_run = "write it into each run's parameters" if self.form == "yaml" else "make it a column"
-                elsewhere = f"; if it differs by run, {of_run}"
+                of_run = "write it in each run's parameters" if self.form == "yaml" else "add a column for it"
+                elsewhere = f"; if the value differs between runs, {of_run}"
             found = not_typed(parameter, text, problem, where, file, elsewhere)
             self.findings.append(found.model_copy(update={"file": None, "line": None}) if text.answer else found)
             return None
@@ -423,16 +428,18 @@ class Reading(Collector):
             return
         message = f"{escape(label)} is not supported: {NOT_PLANNED[name]}"
         usual = usual_of(name) or None
-        fix = f"write {usual} if that is correct; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
+        fix = f"write {usual} if that is intended; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
         actual = escape(text.full or text.text)
         self.add(
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
         )  # fmt: skip
 
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
-        """Report a line that asks for something unsupported."""
+        """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)
-        message = f"{text.note}: {escape(label)} is {shown(text.full or text.text)}; it {problem.what}"
+        where = labelled(text, escape(label))
+        where = f"the answer for {escape(label)}" if text.answer else where
+        message = f"{where}: {shown(text.full or text.text)} {problem.what}"
         known, expected = by_label(label), problem.expected or None
         name = known.name if known is not None and known.key else normalize(label)
         self.add(
@@ -444,13 +451,19 @@ class Reading(Collector):
         """Report a remark after a value: as a problem if it names an unsupported training, else as a warning."""
         other = next(asked_otherwise(remark), None)
         if other is not None and file in {None, self.summary.file}:
-            what = f"names {shown(other[0])} after its value, which is not supported"
+            what = f"mentions {shown(other[0])} after the value, which is not supported"
             self.not_honoured(name, text, NotHonoured(what, REMOVE_UNSUPPORTED), file)
             return
         taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
         file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
+
+
+def labelled(text: SourceText, label: str) -> str:
+    """Return the place of a text, with a label that it does not contain yet: `Configuration > Training: lr`."""
+    is_named = f" {normalize(label)} " in f" {normalize(text.note)} "
+    return text.note if is_named else f"{text.note}: {label}"
 
 
 def not_typed(
@@ -460,7 +473,7 @@ def not_typed(
     choices = tuple(map(escape, problem.choices))
     if choices:
         written, expected = text.full or text.text, " or ".join(choices)
-        code, what, fix = "ambiguous", f"gives {len(choices)} values", f"keep one of them: {expected}{elsewhere}"
+        code, what, fix = "ambiguous", f"contains {len(choices)} values", f"keep one of them: {expected}{elsewhere}"
     else:
         written, expected = text.text, problem.allowed
         code, what = "invalid-value", f"is {problem.found or f'not {expected}'}"

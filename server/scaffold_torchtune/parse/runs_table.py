@@ -15,7 +15,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, notations, v
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import Reading, not_typed
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
@@ -32,7 +32,7 @@ _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text 
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _SHOWN = 8
 _WORDS_OF_A_VALUE = 2
-_A_ROW_EACH = "give each run its own row, with a column for its single value, such as Seed"
+_A_ROW_EACH = "write a separate row for each run, with a column for the single value, such as Seed"
 # Columns for people.
 _NOTES = frozenset(
     {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
@@ -57,8 +57,8 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         _stray_rows(section, draft)
     found = [pair for section in sections if (pair := _tables(section))[0]]
     for table in [t for section in sections for t in section.tables] if not found else ():
-        message = "the table has neither a column Run Name nor a column Model with parameters, and is not read"
-        fix = "give the table one row for each run"
+        message = "the table is not read: it has neither a column `Run Name`, nor a column `Model` next to parameters"
+        fix = "add a column `Run Name`, and write one row for each run"
         draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
     tables = [table for parts, others in found for table in (*parts, *others)]
     _elsewhere(root, draft, tables)
@@ -134,13 +134,13 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
         if all(cell.plain in _NOTHING for cell in row.cells):
             if any(cell.plain for cell in row.cells) and "unused-row" not in {p.code for p in draft.findings}:
                 message = "a row of dots is not a run; only runs with their own row are planned"
-                fix = "write out the runs that it stands for"
+                fix = "write a row for each run that the dots stand for"
                 draft.add("unused-row", message, field="runs", line=row.line, fix=fix)
         elif what := is_no_run(row, labels):
             add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
-            message = f"the row has {len(row.cells)} cells, the header {len(table.header)}"
-            fix = "give the row one cell for each column: remove a surplus |, and write a literal | as \\|"
+            message = f"the row has {counted(len(row.cells), 'cell')}, but the header has {len(table.header)}"
+            fix = "write one cell for each column: remove any surplus |, and write a literal | as \\|"
             draft.add("malformed-table", message, field="runs", line=row.line, fix=fix)
         else:
             draft.rows.append(_row(row, table, indexes))
@@ -173,7 +173,7 @@ def _stray_rows(section: Section, draft: SummaryDraft) -> None:
     if lines:
         look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
         message = f"{counted(len(lines), 'line')} {look} not in a table"
-        fix = "remove the blank line above, or add a line |---|---| below the header"
+        fix = "remove the blank line above these lines, or add a line |---|---| below the header"
         draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
@@ -255,19 +255,20 @@ def plan_grid(root: Section, draft: SummaryDraft) -> bool:
         rows.append([name, *texts, SourceText("Fine-tuned", first, "Type")])
     doubt = _doubt(draft, _size(factors))
     table = "\n".join(table_lines(labels, [[cell.text for cell in row] for row in rows[:_IN_FIX]]))
-    where = f"the combinations of the levels in {factors[-1][1][0].note}"
     if doubt:
-        at, message = draft.sections.get(headings.RUNS) or first, f"the table of runs is missing from {draft.file}"
-        message += f". It could be {where} ({_size(factors)} runs), but {doubt}. Which runs are planned?"
-        fix = f"add a table below '## {headings.RUNS}' with the runs that are planned:\n{table}"
+        message = f"the table of runs is missing from {draft.file}. The runs could be all {_size(factors)} combinations"
+        message += f" of the levels, but {doubt}. Which runs are intended?"
+        at = draft.sections.get(headings.RUNS) or first
+        fix = f"add this table below '## {headings.RUNS}', with only the runs that should be planned:\n{table}"
         draft.add("missing-field", message, field="fine-tuned runs", line=at, fix=fix)
         return True
     draft.columns += [SourceText(label, first, headings.RUNS) for label in labels]
     draft.rows += [RowDraft(dict(enumerate(row)), first, name=row[0].text) for row in rows]
-    message = f"there is no table of runs: all {counted(len(rows), 'combination')} of the levels are planned"
-    fix = "no action if intended; otherwise list the runs"
+    all_of = f"all {len(rows)} combinations" if len(rows) > 1 else "the only combination"
+    message = f"there is no table of runs, so {all_of} of the levels will be planned"
+    fix = f"no action if intended; otherwise add a table of runs below '## {headings.RUNS}'"
     if len(rows) <= _IN_FIX:
-        fix += f" in this table, below '## {headings.RUNS}':\n{table}"
+        fix = f"no action if intended; otherwise add this table below '## {headings.RUNS}', and edit it:\n{table}"
     draft.add("full-grid", message, field="runs", line=first, fix=fix)
     return True
 
@@ -332,7 +333,7 @@ def _doubt(draft: SummaryDraft, count: int) -> str:
         line = draft.text.count("\n", 0, word.start()) + 1
         return f"line {line} mentions {shown(word[0])}"
     if draft.stated_runs is not None and draft.stated_runs[0] != count:
-        return f"line {draft.stated_runs[1]} gives {draft.stated_runs[0]} runs"
+        return f"line {draft.stated_runs[1]} states {counted(draft.stated_runs[0], 'run')}"
     return f"at most {_MOST_IN_GRID} runs are planned without a table" if count > _MOST_IN_GRID else ""
 
 
@@ -348,10 +349,10 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
-            has = f"the runs have {_listed(planned)}" if planned else "no run has one"
-            message = f"{field.note} gives {name} the values {_listed(levels)}, but {has}"
+            has = f"the runs use {_listed(planned)}" if planned else "no run has a value"
+            message = f"{field.note} lists {name} {_listed(levels)}, but {has}"
             as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
-            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs; their values are used"
+            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
 
@@ -370,8 +371,8 @@ def _differing_methods(
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
         planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(methods):
-            message = f"{field.note} gives the methods {', '.join(texts)}, but the runs have others"
-            fix = "correct whichever is wrong; the runs' values are used"
+            message = f"{field.note} lists the methods {', '.join(texts)}, but the runs use different ones"
+            fix = f"correct the text or the runs, whichever is wrong{UNTIL_THEN}"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
 
@@ -473,18 +474,18 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     known = by_label(column.text)
     if known is not None and known.name in compound.NOT_BY_RUN:
-        message = f"{known.name} is the same for all runs, so that a column of it is not read"
-        fix = "write it once, in Configuration or in claude.local.md, and remove the column"
+        message = f"{known.name} is the same for all runs, so a column for it is not read"
+        fix = "set it once, in Configuration or in claude.local.md, and remove the column"
     elif by_plural(column.text) is not None:
-        message, fix = f"the column {shown(column.text)} means several runs in one row", _A_ROW_EACH
+        message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
-        fix = "give each parameter its own column, named as in workflows/labels.md, or remove the column"
+        fix = "use one column for each parameter, with its name in workflows/labels.md, or remove the column"
     else:
         code = "unused-column"
-        fix = "no action, unless it should change the runs: see the settings in workflows/labels.md"
+        fix = "no action, unless the column should change the runs; workflows/labels.md lists the settings"
     reading.add(code, message, field=escape(column.text), line=column.line, fix=fix)
 
 
@@ -496,9 +497,9 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     columns = _Columns(draft.columns, reading)
     by_name = {p.name: i for i, p in columns.parameters.items()}
     if "model" not in by_name:
-        fix = "add a column Model that names each run's base model"
+        fix = "add a column `Model` with the base model of each run"
         line = draft.columns[0].line
-        reading.add("missing-field", "the table of runs has no column Model", field="model", line=line, fix=fix)
+        reading.add("missing-field", "the table of runs has no column `Model`", field="model", line=line, fix=fix)
     marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
     cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
@@ -508,7 +509,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     may_be_stated = {tuned, tuned + len(cancelled)}
     if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
         stated, line = draft.stated_runs
-        message = f"the overview gives {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
+        message = f"the overview states {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
         fix = f"replace {stated} with {tuned} in {draft.file}:{line}, or correct the table"
         reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
     return tuple(names), tuple(runs)
@@ -523,11 +524,10 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     title = reading.summary.name
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
-            message = f"{what} {shown(text)} has the unsupported {shown(other)} in its name"
-            fix = f"correct the name; this tool does not support {shown(other)}"
+            message = f"the name of {what}, {shown(text)}, mentions {shown(other)}, which is not supported"
+            fix = f"change the name if the runs do not use {shown(other)}; this tool does not support it"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
-            warning, name = Severity.WARNING, field
-            reading.add("name-mismatch", message, field=name, line=line, fix=fix, severity=warning)
+            reading.add("name-mismatch", message, field=field, line=line, fix=fix, severity=Severity.WARNING)
 
 
 def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]) -> Run | None:
@@ -544,7 +544,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         except NotTyped as problem:
             if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
-                elsewhere = "; a run has one value, so give each value its own row"
+                elsewhere = "; a run has a single value, so add a row for each value"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
         if is_tuned:
@@ -553,13 +553,13 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         setting = Setting(value=value, source=source)
         is_twice = any(f.code == "duplicate-column" and f.field == parameter.name for f in reading.findings)
         if settings.setdefault(parameter.name, setting).value != value and is_tuned and not is_twice:
-            message = f"{parameter.name} is {shown(value)} in column {text.note}, and another value in another column"
-            fix = "keep one of the two"
+            message = f"{parameter.name} is {shown(value)} in column {text.note}, but differs in a second column"
+            fix = "keep one of the two values"
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
         message = f"the run {shown(name or '')} has no model; Markdown does not merge cells"
-        fix = "add the base model to the column Model of this row"
+        fix = "write the base model in the column `Model` of this row"
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
@@ -584,7 +584,7 @@ def _texts(
     for i, column in columns.unknown.items() if is_tuned else ():
         cell = row.cells.get(i)
         if cell is not None and (asked := _asked(column, cell)):
-            what = f"asks for {shown(asked)}, which is not supported"
+            what = f"requests {shown(asked)}, which is not supported"
             reading.not_honoured(column.text, cell, NotHonoured(what, REMOVE_UNSUPPORTED))
     kind = row.cells.get(columns.type) if columns.type is not None else None
     remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
@@ -617,7 +617,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return _type_by_cells(row, columns, reading)
     text = row.cells.get(columns.type)
     if text is None:
-        _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES} into the column Type")
+        _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES} in the column `Type`")
         return None
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
@@ -640,8 +640,8 @@ def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunTyp
     decisive = {"lora_rank", "lr"} & set(hyperparameters.values())
     if not decisive or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
-    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}: it is unclear whether it is fine-tuned"
-    _no_type(row, columns, reading, has, f"add a column Type with {_ALLOWED_TYPES}")
+    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so it may or may not be fine-tuned"
+    _no_type(row, columns, reading, has, f"add a column `Type` with {_ALLOWED_TYPES}")
     return None
 
 

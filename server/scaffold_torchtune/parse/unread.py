@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import Reading
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
@@ -24,9 +24,9 @@ from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, r
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
-    "write it as a line `- **Name:** value` under '## Configuration' if it applies to the runs; else remove it"
+    "if it applies to the runs, write it as a line `- **Name:** value` under '## Configuration'; otherwise remove it"
 )
-_CORRECT: Final = "correct whichever is wrong; the runs' values are used"
+_CORRECT: Final = "correct the text or the runs, whichever is wrong"
 _FEW: Final = 6
 _IN_ALL: Final = re.compile(
     r" (?:(?:for|in) (?:all|each|every)(?: of the)?(?: runs?| models?| conditions?)?|throughout|everywhere)\.?$"
@@ -151,7 +151,7 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     parameter, levels = PARAMETERS[name], tuned.levels(name)
     listed = free_text.of_levels(name, line.label, text.full or text.text)
     if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
-        _state(reading, listed, replace(text, note=f"{text.note}: {line.label}"), tuned)
+        _state(reading, listed, replace(text, note=labelled(text, line.label)), tuned)
         return
     if tail := _IN_ALL.search(text.text):
         text = replace(text, text=text.text[: tail.start()], full=None, source=None)
@@ -177,13 +177,16 @@ def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
     has = _listed(levels)
-    message = f"{name} is {shown(value)} here (under {shown(text.note)}), where settings are not read; the runs have"
-    message = f"{message} {has}"
+    message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
 
 
 def _listed(levels: Mapping[Scalar, int]) -> str:
     return few([kinds.written(level) if level is not None else "none" for level in levels], _FEW)
+
+
+def _used(levels: Mapping[Scalar, int]) -> str:
+    return "no run has a value" if levels.keys() == {None} else f"the runs use {_listed(levels)}"
 
 
 def _not_planned(reading: Reading, line: UnreadLine) -> None:
@@ -197,7 +200,7 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
         reading.not_planned(label, text)
         return
     message = (
-        f"{shown(label)} is {shown(text.text)} here (under {shown(text.note)}), which no run has: {NOT_PLANNED[words]}"
+        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses that: {NOT_PLANNED[words]}"
     )
     reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=REMOVE_UNSUPPORTED)
 
@@ -209,7 +212,7 @@ def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     is_the_one = len(levels) == 1 and values.value_of(PARAMETERS[name], text) in levels  # `Seeds: 42`
     if stated is not None and not is_the_one:
         is_plain = (bool(stated.number) or line.is_read) and not line.vague
-        text = replace(text, note=f"{text.note}: {line.label}")
+        text = replace(text, note=labelled(text, line.label))
         _state(reading, stated, text, tuned, is_labelled=is_plain)
 
 
@@ -240,8 +243,10 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         if next(asked_otherwise(written), None):  # other texts may be prose: `Method: a grid over ranks`
             reading.not_honoured(line.label, text, problem)
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
-            message = f"{text.note} says that the runs log to {shown(written)}, but they log to Weights & Biases"
-            reading.add("levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT)
+            message = f"according to {text.note}, the runs log to {shown(written)}, but they log to Weights & Biases"
+            reading.add(
+                "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + UNTIL_THEN
+            )
         return
     for part, each in parts.items():
         value, levels = values.value_of(PARAMETERS[part], each), tuned.levels(part)
@@ -264,11 +269,11 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
         if named.other is not None and not (
             free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
         ):
-            what = f"asks for {shown(named.other)}, which is not supported"
+            what = f"requests {shown(named.other)}, which is not supported"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
-            method, fix = _METHODS[named.recipe], "add a column Method to the table, or correct the note"
-            message = f"the run {shown(run.name)} is {_METHODS[planned]}, but its {note.note} says {method}"
+            method, fix = _METHODS[named.recipe], "add a column `Method` to the table, or correct the note"
+            message = f"the run {shown(run.name)} uses {_METHODS[planned]}, but {note.note} says {method}"
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
             )
@@ -281,8 +286,8 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     has = tuned.of(name, run)
     if value is None or has == value or (has is None and name in OF_LORA):
         return
-    message = f"{name} of the run {shown(run.name)} is {shown(has)}, but its {note.note} says {shown(value)}"
-    fix = f"write the intended value into a column {name}, and remove it from the note"
+    message = f"{name} of the run {shown(run.name)} is {shown(has)}, but {note.note} says {shown(value)}"
+    fix = f"write the intended value in a column `{name}`, and remove the value from the note"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
@@ -339,11 +344,9 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
         pairs = [(tuned.of("lora_alpha", run), tuned.of("lora_rank", run)) for run in tuned.runs]
         others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
         if others:
-            message = (
-                f"{text.note} says that lora_alpha is {factor:g} x lora_rank, but it is not in"
-                f" {counted(len(others), 'run')}"
-            )
-            reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=_CORRECT)
+            message = f"according to {text.note}, lora_alpha is {factor:g} x lora_rank, but {_differ(len(others))}"
+            fix = _CORRECT + UNTIL_THEN
+            reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=fix)
 
 
 def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
@@ -365,14 +368,16 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
     """Report a method or technique in a text that no run uses."""
     methods = {tuned.method(run) for run in tuned.runs}
     if named.other is not None:
-        message = f"{text.note} says that the runs are trained with {shown(named.other)}, which is not supported"
+        message = f"according to {text.note}, the runs are trained with {shown(named.other)}, which is not supported"
         reading.add(
             "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=REMOVE_UNSUPPORTED
         )
     elif named.recipe is not None and named.recipe not in methods and None not in methods:
         (planned, *_) = sorted(filter(None, methods))
         method = _METHODS[named.recipe]
-        message = f"{text.note} says that the runs are trained by {method}, but all use {_METHODS[planned]}"
+        message = (
+            f"according to {text.note}, the runs are trained with {method}, but all of them use {_METHODS[planned]}"
+        )
         fix = f"add `- **Method:** {method}` to Configuration, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
@@ -401,11 +406,12 @@ def _state(
         what = _missing(stated, given, levels) if None not in given else None
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(given) <= levels.keys() else code
     if what is not None:
-        message = f"{text.note} says that {parameter.name} {what}"
+        message = f"according to {text.note}, {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
-        if len(levels) == len(stated.values) == 1:
+        if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
-            fix = f"{as_runs}, or correct the runs; their values are used"
+            fix = f"{as_runs}, or correct the runs"
+        fix += UNTIL_THEN if code == "levels-differ" else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
         )
@@ -415,10 +421,10 @@ def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, in
     """Return the contradiction between values in a text and the runs, or None."""
     others = [value for value in given if value not in levels]
     if others:
-        return f"is {few([kinds.written(value) for value in others], _FEW)}, but the runs have {_listed(levels)}"
+        return f"is {few([kinds.written(value) for value in others], _FEW)}, but {_used(levels)}"
     if stated.of_all and len(levels) > 1:
         number = sum(count for level, count in levels.items() if level not in given)
-        return f"is {kinds.written(given[0])} in all runs, but not in {counted(number, 'run')}"
+        return f"is {kinds.written(given[0])} in all runs, but {_differ(number)}"
     return None
 
 
@@ -428,4 +434,8 @@ def _miscounted(stated: Stated, name: str, tuned: _Tuned) -> str | None:
         return None
     levels = tuned.levels(name)
     number = "several" if stated.number == SEVERAL else stated.number
-    return f"has {number} values, but the runs have {len(levels)}: {_listed(levels)}"
+    return f"has {number} values, but the runs use {counted(len(levels), 'value')}: {_listed(levels)}"
+
+
+def _differ(number: int) -> str:
+    return f"{counted(number, 'run')} {'has' if number == 1 else 'have'} a different value"

@@ -165,7 +165,7 @@ def _free_text(field: SourceText) -> Typed:
     if says_none(written):
         return Typed("")
     if _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(f"the text itself (put {shown(written)} in quotes if it is the text)")
+        raise NotTyped(f"the text itself (if it is, put {shown(written)} in quotes)")
     return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
 
 
@@ -191,8 +191,9 @@ def _written(text: str) -> Scalar:
     """Return text of a Markdown document, which has no notation for line breaks inside a value."""
     if "\\n" in text or "\\t" in text:
         raise NotTyped(
-            "text without \\n or \\t, which may or may not mean a line break or tab; write the text in a"
-            " fenced block below its label, or in experiment_summary.yaml"
+            "text without \\n and \\t",
+            "not clear, because \\n and \\t may mean a line break and a tab, or the characters themselves",
+            "write the text in a fenced code block below its label, or in experiment_summary.yaml",
         )
     return kinds.read("text", text)
 
@@ -392,7 +393,9 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
         case "time":
             if text.isdigit() and parameter.read(text):
                 raise NotTyped(
-                    f"hours:minutes:seconds: SLURM reads {shown(text)} as {text} minutes, so write 0:{int(text):02d}:00"
+                    "a time in hours:minutes:seconds",
+                    f"not a time in hours:minutes:seconds; SLURM reads it as {text} minutes",
+                    f"write 0:{int(text):02d}:00 if minutes are intended",
                 )
         case "path" | "pattern_free_path":
             return _path(parameter, text)
@@ -411,5 +414,5 @@ def _path(parameter: Parameter, text: str) -> str:
     if ", " in text or any(map(_is_symbol, text)):
         raise NotTyped(kinds.SAFE_PATH)
     if _TWO_PATHS.search(text):
-        raise NotTyped("one path")
+        raise NotTyped("a single path")
     return str(parameter.read(text)).rstrip("/") or "/"

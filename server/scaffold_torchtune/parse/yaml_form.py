@@ -9,9 +9,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.findings import close_matches, shown
-from scaffold_torchtune.parse import compound
+from scaffold_torchtune.parse import compound, headings
 from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
-from scaffold_torchtune.parse.headings import OF_JOBS
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import (
     PARAMETERS,
@@ -73,7 +72,7 @@ class TrainingDataForm(Form):
     dataset_label: YamlValue = Field(default=None, description="the file's name without its extension")
     format: str | None = Field(default=None, description="json or parquet")
     size_kb: YamlValue = None
-    splits: dict[str, int] = Field(default_factory=dict, description="samples by split")
+    splits: dict[str, int] = Field(default_factory=dict, description="number of samples by split")
     dataset_type: YamlValue = Field(default=None, description="data set builder, e.g. chat_completion")
     system_prompt: YamlValue = None
     prompt: YamlValue = Field(default=None, description="text around {input}")
@@ -108,7 +107,7 @@ class ComputeForm(Form):
     gpus: YamlValue = Field(default=None, description="number of GPUs")
     mem: YamlValue = Field(default=None, description="memory, e.g. 80G")
     cpus_per_task: YamlValue = Field(default=None, description="CPUs")
-    nodes: YamlValue = Field(default=None, description="number of nodes: 1")
+    nodes: YamlValue = Field(default=None, description="number of nodes, which must be 1")
 
 
 class RunForm(Form):
@@ -140,7 +139,7 @@ class SummaryForm(Form):
     models: ModelsForm | None = None
     data: DataForm | None = None
     output: OutputForm | None = None
-    runs: list[RunForm] = Field(description="every run: fine-tuned, control, eval-only")
+    runs: list[RunForm] = Field(description="all runs: fine-tuned, control, eval-only")
     evaluation: Any = Field(default=None, description="not used")
 
 
@@ -205,18 +204,18 @@ def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
         _move(source, path, ("experiment", key))
     elif not above and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
         message = f"{key} is next to runs, where it is not read"
-        fix = "write it in each run; controls has the settings that all runs share"
+        fix = "move it into each run; settings that all runs share belong in controls"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     elif near and near[0] not in _UNUSED:
         _misspelt(source, path, near[0], (*above, near[0]))
     elif not above and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
-        message = f"{name} is not a section here; controls has the settings that all runs share"
+        message = f"{name} is not a section here; settings that all runs share belong in controls"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="rename it to controls")
         source.move(path, ("controls",))
     elif similar := _nearly_a_parameter(key, above):
         to = _belongs(path, similar) or (*above, similar.name)
         where = ".".join(map(str, to[2:-1] if _is_run(above) else to[:-1]))
-        _misspelt(source, path, similar.name, to, f", in {where}")
+        _misspelt(source, path, similar.name, to, f" in {where}")
     else:
         _not_used(source, path, parameter)
 
@@ -264,7 +263,7 @@ def _move(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
     run = _is_run(to[:2])
     section = ".".join(map(str, to[2:-1] if run else to[:-1]))
     beside = f"next to {section}" if path[:-1] == (to[:2] if run else to[:-2]) else f"outside {section}"
-    also = "" if path[-1] == to[-1] else f", as {to[-1]}"
+    also = "" if path[-1] == to[-1] else f" as {to[-1]}"
     if run and to[-1] == "dataset":
         also = ", or rename it to dataset_path"
     name = source.name(path)
@@ -291,19 +290,23 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         text = SourceText(written, source.line(path), name)
         source.draft.unread_lines.append(UnreadLine(several.name, text, str(path[-1]), plural=True))
         return
+    if isinstance(value, str) and headings.is_naming(str(path[-1])):
+        source.draft.names.append(SourceText(value, source.line(path), name))
+        return
     if (asked := _asked(source, path, parameter)) is not None:
-        message = f"{name} asks for {shown(asked)} where it is not read" if asked else f"{name} is not read here"
-        fix = "move it to controls, or to a run's parameters, if it applies to the runs; else remove it"
+        is_more = normalize(asked) not in {"", normalize(str(path[-1]))}
+        message = f"{name} requests {shown(asked)}, but is not read here" if is_more else f"{name} is not read here"
+        fix = "if it applies to the runs, move it to controls or to a run's parameters; otherwise remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
     message = f"{name} is not used" + (f", although it contains {', '.join(held)}" if held else "")
     fix = "no action, unless it should change the runs"
     if parameter is not None and not parameter.column:
-        fix += f": {parameter.name} is the same for all runs and belongs in claude.local.md"
+        fix += f"; if so, move it to claude.local.md, because {parameter.name} is the same for all runs"
     elif path[0] == "output":
-        fix += ": the directory for outputs belongs in claude.local.md"
+        fix += "; the directory for outputs belongs in claude.local.md"
     elif held or parameter is not None:
-        fix += ": then move it to controls, or to a run's parameters"
+        fix += "; if so, move it to controls or to a run's parameters"
     source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
 
 
@@ -319,7 +322,7 @@ def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> st
     if isinstance(value, dict):
         found = [_asked(source, (*path, key), by_label(str(key))) for key in value]
         return next((asked for asked in found if asked is not None), None)
-    is_of_all_jobs = parameter is not None and parameter.name in OF_JOBS
+    is_of_all_jobs = parameter is not None and parameter.name in headings.OF_JOBS
     if parameter is not None and (parameter.name in compound.OF_OTHER_RUNS or is_of_all_jobs or _is_setting(path)):
         return str(value)
     return compound.asked_of(str(path[-1]), str(value))
@@ -348,9 +351,12 @@ _RIGHT: Final = {
     "data": ("a mapping with the key training", "data: {training: {path: /path/to/data.json}}"),
     "data.training": (
         "a mapping with the key path",
-        "training: {path: /path/to/data.json}; a run with another data set gives its dataset_path",
+        "training: {path: /path/to/data.json}; if a run uses a different data set, set its dataset_path",
     ),
-    "data.training.splits": ("a mapping of each split to its samples", "splits: {train: 800, validation: 100}"),
+    "data.training.splits": (
+        "a mapping of each split to its number of samples",
+        "splits: {train: 800, validation: 100}",
+    ),
     "output": ("a mapping with the key wandb_project", "output: {wandb_project: NAME}"),
     "runs": ("a list of runs", f"{_RUN} below runs"),
     "runs.*": ("a mapping with the keys name, type and model", _RUN),
@@ -456,10 +462,12 @@ def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> 
         source.unread.add(str(path[0]))
     elif found is not None and kind != "missing" and path[-1] != "type":  # reported where they are used
         described = source.described(path)
-        what = next((what for start, what in _SCALARS.items() if kind.startswith(start)), "a value of the form")
+        what = next(
+            (what for start, what in _SCALARS.items() if kind.startswith(start)), "a value of the documented form"
+        )
         is_text = kind == "string_type" and not isinstance(found, dict | list)
         read_as = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
-        fix = f'write "{described}", in quotes' if is_text else f"write {what}"
+        fix = f'write "{described}" in quotes' if is_text else f"write {what}"
         field = "dataset" if path == ("data", "training", "path") else name
         message = f"{name} is {described}{read_as}; it must be {what}"
         source.draft.add("invalid-value", message, field=field, line=line, fix=fix)

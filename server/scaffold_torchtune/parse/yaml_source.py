@@ -162,12 +162,12 @@ def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[
         code, message = "invalid-value", f"{name} is {source.described(path)}, not a single value"
         fix = "write a single value"
     else:
-        code, message = "ambiguous", f"{name} gives {len(choices)} values: {', '.join(choices)}"
+        code, message = "ambiguous", f"{name} has {len(choices)} values: {', '.join(choices)}"
         fix = f"keep one of them: {' or '.join(choices)}"
         if path[0] == "runs":
-            fix += "; a run has one value, so give each value its own run"
+            fix += "; a run has a single value, so add a run for each value"
         elif parameter is not None and parameter.column:
-            fix += "; if it differs by run, write it into each run's parameters"
+            fix += "; if the value differs between runs, write it in each run's parameters"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
     source.reported.add(path)
 
@@ -185,12 +185,12 @@ def read_template(text: str, file: str) -> TemplateDraft:
     try:
         document = read_yaml(text)
     except YamlError as error:
-        return _unreadable(draft, text, file, f"is not YAML: {error.message}", error.line)
+        return _unreadable(draft, text, file, f"is not valid YAML: {error.message}", error.line)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
     if len(data) > MAX_KEYS:
-        return _unreadable(draft, text, file, f"gives {len(data)} keys, more than {MAX_KEYS}", 1)
+        return _unreadable(draft, text, file, f"has {len(data)} keys, but at most {MAX_KEYS} are allowed", 1)
     source = YamlSource(document, data, SummaryDraft(file))
     for key, value in data.items():
         place = models.Source(kind=SourceKind.TEMPLATE, file=file, line=source.line((key,)), note="template")
@@ -202,7 +202,7 @@ def read_template(text: str, file: str) -> TemplateDraft:
 
 
 def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int | None) -> TemplateDraft:
-    fix = "correct the YAML, with one `key: value` on each line"
+    fix = "correct the YAML: write one `key: value` on each line"
     if any(mark in text for mark in ("{{", "{%", "{#")):
         fix += "; if it is a Jinja2 template, rename it to end in .j2"
     message = f"the template {escape(what)}"
@@ -238,18 +238,18 @@ def _is_open(parameter: Parameter, text: SourceText) -> bool:
 
 def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> None:
     """Add a key that only an external script can know, with its value in YAML."""
-    allowed = None
+    allowed, found = None, ""
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
-        allowed = "one plain value: text, a number, true or false"
+        allowed = "a single plain value (text, a number, true or false)"
     elif isinstance(value, str):
         try:
             kinds.read("text", value)
         except NotTyped as not_text:
-            allowed = not_text.allowed
+            allowed, found = not_text.allowed, not_text.found
     if allowed is None:
         draft.others[key] = Setting(value=value, source=place)
         return
-    name, message = escape(key), f"the value of {escape(key)} in the template is not {allowed}"
+    name, message = escape(key), f"the value of {escape(key)} in the template is {found or f'not {allowed}'}"
     fix = f"write {allowed}, or remove the line"
     draft.problems.append(
         finding("invalid-value", message, field=name, expected=allowed, actual=escape(str(value)), at=place, fix=fix)
@@ -272,32 +272,32 @@ def _tool(what: str, needs: str = "", some: str = "", least: int = 0) -> _Tool:
 # From each tool's documentation and examples. The first that fits is used.
 _TOOLS: Final = (
     _tool(
-        "a setup_finetune.yaml, which is generated for each run",
+        "a setup_finetune.yaml (a file that is generated for each run)",
         some="my_wandb_project my_wandb_run_name torchtune_model_name input_dir_base dataset_label dataset_ext",
         least=3,
     ),
     _tool(
-        "a configuration of LLaMA-Factory",
+        "a LLaMA-Factory configuration",
         some="stage finetuning_type template cutoff_len lora_target dataset_dir quantization_bit overwrite_cache"
         " preprocessing_num_workers pref_beta",
         least=2,
     ),
     _tool(
-        "a configuration of axolotl", "base_model",
+        "an axolotl configuration", "base_model",
         "micro_batch_size num_epochs sequence_len adapter datasets lora_r val_set_size lora_target_linear"
         " sample_packing dataset_prepared_path pad_to_sequence_len load_in_8bit load_in_4bit flash_attention",
         2,
     ),
-    _tool("an adapter_config.json of PEFT", "peft_type"),
-    _tool("a configuration of DeepSpeed", "zero_optimization"),
-    _tool("a configuration of Accelerate", "distributed_type", "compute_environment num_processes mixed_precision", 1),
-    _tool("a configuration of NeMo", "exp_manager"),
-    _tool("a configuration of LitGPT", "checkpoint_dir", "train eval data out_dir lora_r precision", 2),
-    _tool("a configuration of ms-swift", some="train_type sft_type tuner_type swift_version", least=1),
-    _tool("a sweep of Weights & Biases", "parameters", "method metric program early_terminate command", 2),
-    _tool("the config.json of a model", "model_type", "architectures hidden_size num_hidden_layers vocab_size", 2),
+    _tool("a PEFT adapter_config.json", "peft_type"),
+    _tool("a DeepSpeed configuration", "zero_optimization"),
+    _tool("an Accelerate configuration", "distributed_type", "compute_environment num_processes mixed_precision", 1),
+    _tool("a NeMo configuration", "exp_manager"),
+    _tool("a LitGPT configuration", "checkpoint_dir", "train eval data out_dir lora_r precision", 2),
+    _tool("an ms-swift configuration", some="train_type sft_type tuner_type swift_version", least=1),
+    _tool("a Weights & Biases sweep", "parameters", "method metric program early_terminate command", 2),
+    _tool("a model's config.json", "model_type", "architectures hidden_size num_hidden_layers vocab_size", 2),
     _tool(
-        "a configuration of Hugging Face's trainers (transformers, TRL)",
+        "a configuration of a Hugging Face trainer (transformers, TRL)",
         some="per_device_train_batch_size num_train_epochs lr_scheduler_type save_strategy report_to dataset_name"
         " model_name_or_path use_peft lora_target_modules logging_steps gradient_checkpointing training_args"
         " evaluation_strategy eval_strategy",
@@ -330,8 +330,8 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
     message = f"{draft.file} is {what}, not an experiment summary"
     command = shlex.join(["scaffold-torchtune", "new", "DIR", *_options(data)])
     fix = (
-        "write a summary with a table of runs; this command creates one from the values of this file, and names the"
-        f" options that it still needs: {command}"
+        "write a summary with a table of runs; this command creates one from the values of this file, and lists the"
+        f" options that are missing: {command}"
     )
     draft.findings.clear()
     draft.configuration, draft.unread_lines = [], []
@@ -352,7 +352,7 @@ def _recognized(data: Mapping[str, Any]) -> str | None:
     if _OURS & data.keys():
         return None
     if any(isinstance(part, dict) and _COMPONENT in part for part in data.values()):
-        return "a configuration of torchtune, which is generated for each run"
+        return "a torchtune configuration (a file that is generated for each run)"
     keys = {str(key).removeprefix("--").replace("-", "_") for key in data}
     fits = (tool for tool in _TOOLS if tool.needs <= keys and len(tool.some & keys) >= tool.least)
     return next((tool.what for tool in fits), None)

@@ -39,7 +39,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         return draft
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        fix = "write it as a mapping with the sections experiment and runs"
+        fix = "write a mapping with the sections experiment and runs"
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft
@@ -197,8 +197,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
         # Two names of a parameter are a problem, as two columns are; the same value in two places is not.
         elif source.at(path) is not None and (path[:-1] == first[:-1] or source.at(path) != source.at(first)):
             second = f"{source.name(path)} (line {source.line(path)})"
-            message = f"{name} is given twice in one run: {source.name(first)} (line {source.line(first)}) and {second}"
-            source.draft.add("ambiguous", message, field=name, line=source.line(path), fix="keep one of the two")
+            message = f"{name} is set twice in one run: {source.name(first)} (line {source.line(first)}) and {second}"
+            source.draft.add("ambiguous", message, field=name, line=source.line(path), fix="keep one of the two values")
     return keys
 
 
@@ -213,7 +213,7 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
     if found is None and notations.speaks_of_method(str(source.at(path))):
         return "method"
     if asked := compound.asked_of(key, str(source.at(path))):
-        what = f"asks for {shown(asked)}, which is not supported"
+        what = f"requests {shown(asked)}, which is not supported"
         message = f"{source.name(path)} {what}"
         fix = REMOVE_UNSUPPORTED
         source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
@@ -228,19 +228,22 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
 def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
     code, message = "unused-field", f"{name} is not a parameter of a run"
-    fix = "no action, unless it should change the runs: see the settings in workflows/labels.md"
+    fix = "no action, unless it should change the runs; workflows/labels.md lists the settings"
     if similar is not None:
         code, fix = "misspelt-field", f"write {similar.name!r}"
         message = f"{name} is not a parameter; did you mean {similar.name!r}?"
     elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
-        code, fix = "misspelt-field", "give each run its own item, with its single value, such as seed"
-        message = f"{name} means several runs in one entry"
+        code, fix = (
+            "misspelt-field",
+            "write a separate item for each run, with a key for the single value, such as seed",
+        )
+        message = f"{name} describes several runs in one entry"
     elif isinstance(source.at(path), dict | list):
-        code, fix = "invalid-value", "write each setting directly into parameters, with one value"
-        message = f"{name} is {source.described(path)}, and not a parameter of a run"
+        code, fix = "invalid-value", "write each setting directly in parameters, with a single value"
+        message = f"{name} is {source.described(path)}, not a parameter of a run"
         source.unread.add("controls")  # it may contain settings that all runs need
     elif found is None and WORDS_OF_TRAINING & set(normalize(key).split()):
-        code = "misspelt-field"
+        code, fix = "misspelt-field", "use one of the settings that workflows/labels.md lists, or remove the key"
         message = f"{name} is about the run, but is not a supported parameter"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
@@ -260,10 +263,10 @@ def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     shared = next((path for path in prompts if source.at(path) is not None), None)
     if key == "prompt" and is_trained and shared:
         message = (
-            f"{name} is null, but {source.name(shared)} (line {source.line(shared)}) gives one,"
-            " and a run cannot be trained without a prompt"
+            f"{name} is null, but {source.name(shared)} (line {source.line(shared)}) sets a prompt,"
+            " without which a run cannot be trained"
         )
-        fix = 'write the run\'s own prompt ("{input}" is only the input), or remove the line to use the shared one'
+        fix = 'write the run\'s own prompt ("{input}" for only the input), or remove the line to use the shared prompt'
         source.draft.add("ambiguous", message, field=key, line=line, fix=fix)
     return None
 

@@ -61,11 +61,11 @@ def environment_of(settings: Mapping[str, Setting], request: Request) -> Environ
     """
     named = activation_of(settings, request)
     if named.is_active(os.environ):
-        how, name = _how(named, "active already"), named.environment
+        how, name = _how(named, is_new=False), named.environment
     elif activates(request):
         return _activated_environment(named, settings, request)
     else:
-        how, name = "the current environment, nothing activated", ""
+        how, name = "the current environment, without activation", ""
     return Environment(processes.python(), processes.environment(), how, name, named.commands)
 
 
@@ -108,18 +108,21 @@ def _activated_environment(named: Activation, settings: Mapping[str, Setting], r
     if named.environment and not os.access(Path(prefix, "bin", "python"), os.X_OK):
         # the script would run with another Python, without the packages of this environment
         message = f"{named.environment} has no Python of its own (no bin/python in {shown(prefix)})"
-        fix = f"install Python there: conda install -n {named.conda_env} python; or create it again"
-        field = "venv" if named.venv else "conda_env"
+        field, fix = "conda_env", f"install Python in it: conda install -n {named.conda_env} python"
+        if named.venv:
+            field, fix = "venv", f"create the environment again: python3 -m venv --clear {named.venv}"
         raise _refused(finding("activation-failed", message, field=field, fix=fix))
-    return Environment(processes.python(found), found, _how(named, "activated once"), named.environment)
+    return Environment(processes.python(found), found, _how(named, is_new=True), named.environment)
 
 
-def _how(named: Activation, word: str) -> str:
-    """Return `the conda environment cruijff, activated once, after module load anaconda3/2025.6`."""
+def _how(named: Activation, *, is_new: bool) -> str:
+    """Return `the conda environment cruijff, activated after module load anaconda3/2025.6`."""
     load = f"module load {' '.join(named.modules)}" if named.modules else ""
     if not named.environment:
-        return f"{load}, {word}" if load else "the current environment"
-    return f"{named.environment}, {word}" + (f", after {load}" if load else "")
+        return "the current environment" + (f" after {load}" if load else "")
+    if is_new:
+        return f"{named.environment}, activated" + (f" after {load}" if load else "")
+    return f"{named.environment}, already active" + (f" ({load})" if load else "")
 
 
 def _refused(found: Finding) -> Refused:
@@ -141,8 +144,9 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
         reason, lack = escape(str(fault)), lack_of(str(fault), script, environment)
         message = f"the setup script {shown(setup_script)} cannot run: "
         message += f"{lack.cause}. Its output: {reason}" if lack else reason
-        fix = lack.fix if lack else "activate the environment that it needs, then scaffold again"
-        fix, code = f"{fix}; or use --setup-script bundled", "package-missing" if lack else "script-unasked"
+        fix = lack.fix if lack else "activate the environment that the script needs, then scaffold again"
+        fix = f"{fix}; alternatively, use --setup-script bundled"
+        code = "package-missing" if lack else "script-unasked"
         problem = finding(code, message, field="setup_script", file=setup_script, fix=fix)
         raise Refused("the setup script cannot run", [problem]) from fault
 
@@ -175,8 +179,8 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
         outcome = run_script(Path(script), folder, request.timeout, environment_of(run.settings, request))
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
-        fix = outcome.cause.fix or "correct the error, or name another version of the script"
-        fix += "; or use --setup-script bundled"
+        fix = outcome.cause.fix or "correct the error, or use a different version of the script"
+        fix += "" if "bundled" in fix else "; alternatively, use --setup-script bundled"
         return [finding("setup-would-fail", message, field="setup_script", file=script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
     found = errors_in(validate_run(run, {SETUP_YAML: one.text, **texts}, bundled=False))
@@ -187,10 +191,10 @@ def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
     """Return a finding of a trial, with a fix for files that are not written yet."""
     is_value = found.code == "value-mismatch" and found.field in run.settings
     if found.field == "checkpoint_files":
-        fix = "name the model's files as the script writes them, or use --setup-script bundled"
+        fix = "specify the model's files as the script writes them, or use --setup-script bundled"
         return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
-    instead = f"plan what it writes ({shown(found.actual)}), " if is_value else ""
-    fix = f"{instead}name another setup_finetune.py, or use --setup-script bundled"
+    instead = f"plan the value that the script writes ({shown(found.actual)}), " if is_value else ""
+    fix = f"{instead}use a different setup_finetune.py, or use --setup-script bundled"
     return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
 
 
@@ -228,12 +232,12 @@ def backend_of(plan: Plan, request: Request) -> Backend:
             raise _other_script(f"the plan was made with the bundled setup_finetune, not with {shown(str(named))}")
         return Backend(identity(plan))
     if named != planned:
-        raise _other_script(f"the plan was made with the setup script {shown(planned)}, which this call does not name")
+        raise _other_script(f"the plan was made with the setup script {shown(planned)}, which is not specified here")
     try:
         found = identity(plan)
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
-        fix = "restore it, or render again with another --setup-script"
+        fix = "restore the script, or render again with a different --setup-script"
         raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
     return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
@@ -295,8 +299,8 @@ _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", 
 
 def _other_script(message: str) -> Refused:
     fix = (
-        "name the script of the plan with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT; or render again with"
-        " another one or with --setup-script bundled"
+        "specify the script of the plan with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT; alternatively, render"
+        " again with a different script or with --setup-script bundled"
     )
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 
@@ -366,8 +370,8 @@ _PAUSE: Final = 1.0  # minimum seconds between two checks of what scripts change
 _FEW: Final = 20
 _LISTED: Final = 5
 _WROTE_ELSEWHERE: Final = Cause(
-    "it uses the path of the experiment, or a parent of its working directory",
-    "check the changed files, and name a script that writes only into its working directory",
+    "the script uses the path of the experiment, or a parent of its working directory",
+    "check the changed files, and use a script that writes only into its working directory",
 )
 
 
@@ -483,7 +487,7 @@ class Pool:
         once = f"{layout.STAGING}/{secrets.token_hex(8)}"
         staged = f"{once}/{run.directory}"
         if self._request.stop.is_set():
-            return Outcome(reason="the scaffold was stopped before")
+            return Outcome(reason="the scaffold was stopped before the script was started")
         try:
             if gone := self._tree.unprepared():  # another run's script removed them
                 self.miss(gone)

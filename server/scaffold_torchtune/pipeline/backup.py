@@ -35,13 +35,13 @@ class Backup:
         self._manifest: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
 
-    def keep(self, path: str, when: str, then: str = "was regenerated") -> None:
+    def keep(self, path: str, when: str, then: str = "regenerated") -> None:
         """Move a file to the backup before it is replaced, and report it. `when` is the time of its edit, in words."""
         copy = self._free(path)
         self._note(path, copy, when)
         self._tree.move(path, copy)
-        message = f"{path} was edited {when}, and {then}; the edited file is kept in {copy}"
-        fix = "compare the two; copy a value that you want to keep into the summary"
+        message = f"{path} was edited {when}, and has been {then}; the edited file is kept in {copy}"
+        fix = "compare both files, and copy each value that you want to keep into the summary"
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 
     def _note(self, path: str, copy: str, when: str) -> None:
@@ -136,9 +136,11 @@ def history_in_the_way(tree: Tree, runs: Iterable[str]) -> list[Finding]:
         paths = [path for path in paths if tree.kind(path) not in {None, "directory"}]
     else:
         paths = [layout.HISTORY]
-    fix = "check it; remove or rename it"
-    message = "it is a link or a file, but must be a directory, in which earlier files are kept"
-    return [finding("unsafe-path", message, file=escape(path), fix=fix) for path in paths]
+    message = "{} is a link or a file (expected a directory in which earlier files are kept)"
+    fix = "look at {}, and remove or rename it"
+    return [
+        finding("unsafe-path", message.format(path), file=path, fix=fix.format(path)) for path in map(escape, paths)
+    ]
 
 
 class History:

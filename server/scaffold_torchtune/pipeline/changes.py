@@ -238,21 +238,21 @@ def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decisio
 
 
 def _not_understood(message: str) -> Refused:
-    fix = "give keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
+    fix = "use keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
     return Refused(message, [finding("invalid-value", message, field="started", fix=fix)], [STARTED])
 
 
 STARTED: Final = Question(
     field="started",
-    question="Runs that were started would change. Keep them as they were when they started, and scaffold the rest? Or"
-    " replace them, once their results are moved away?",
+    question="Runs that have been started would change. Keep them as they were when they started, and scaffold the"
+    " rest? Or replace them, after their results have been moved away?",
     options=("keep", "replace"),
 )
 _LISTED: Final = 4
 _WAYS: Final = (
-    "undo the change; or add a column for it to the table, with the old value in the old rows (a refused scaffold"
-    " shows the lines); or keep the started runs as they are, unlike the others (started: keep, --started keep); or"
-    " replace them (started: replace), once their jobs are cancelled and their results moved away"
+    "choose one: (1) undo the change; (2) add a column for it, with the old value in the rows of started runs (a"
+    " refused scaffold shows the lines); (3) keep the started runs (started: keep, --started keep); (4) cancel their"
+    " jobs, move their results away, and replace them (started: replace)"
 )
 
 
@@ -263,7 +263,7 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[s
     """
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
-        message = f"{counted(len(unsaid), 'started run')} would change; nothing is scaffolded until you decide"
+        message = f"{counted(len(unsaid), 'started run')} would change; nothing will be scaffolded until you decide"
         problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 
@@ -323,11 +323,11 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         fields = same_changes([each.shared for each in alike])
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
-        state = alike[0].state.told if alike[0].state else ""
-        first = "" if len(alike) == 1 else f" in {names[0]}"
-        message = f"{few(names, _LISTED)}: {state}{first}; would change: {told}"
+        whose = "its state" if len(alike) == 1 else f"the state of {names[0]}"
+        state = f"; {whose} is {alike[0].state.told}" if alike[0].state else ""
+        message = f"{few(names, _LISTED)} would change: {told}{state}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        fix = f"choose as for {started[0].directory}" if number else _WAYS
+        fix = f"make the same choice as for {started[0].directory}" if number else _WAYS
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
@@ -337,18 +337,19 @@ def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
     if state and state.jobs:
         ids = " ".join(state.jobs)
         message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
-        yield finding("started-run", message, field="started", actual=ids, fix=f"cancel them first: scancel {ids}")
+        fix = f"cancel these jobs first: scancel {ids}"
+        yield finding("started-run", message, field="started", actual=ids, fix=fix)
     if state and state.results and not resumes:
         path = state.output_dir
         message = f"results of {run} are in {shown(path)}: {few(state.results, _LISTED)}"
         away = next(
             free for number in itertools.count(1) if not is_taken(free := f"{path}.old{number if number > 1 else ''}")
         )
-        fix = f"move them first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
+        fix = f"move the results away first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
     elif state and not resumes and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
-        fix = "repeat this on a machine that has the directory, as a user who may read it"
+        fix = "repeat the command on a machine that has this directory, as a user who can read it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
 
 
@@ -365,10 +366,10 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
         if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
             continue
         if results := inspect_results(path):
-            left = f"the output directory of {run.directory}, {shown(path)}, has {few(results.names, _LISTED)}"
-            message = f"{left} of another training{_whose(results)}, which this one would overwrite"
+            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(results.names, _LISTED)}"
+            message = f"{left} from another training run{_whose(results)}, which this run would overwrite"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
-            fix = "give the experiment another title or output directory, or move these results away"
+            fix = "give the experiment a different title or output directory, or move these results away"
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 
@@ -387,11 +388,11 @@ def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: 
     """Return a finding for each started run that would be set up again without the user's choice."""
     says = decisions(request, [run.directory for run in (*plan.runs, *plan.former)])
     states = states_of(tree, [run for run in runs if says(run.directory) != "replace"], request) if runs else {}
-    fix = "leave it unchanged, or regenerate its files with --started replace"
+    fix = "leave the run unchanged, or regenerate its files with --started replace"
     return [
         finding(
             "started-run",
-            f"{name} is {found.told}, and its files would be regenerated",
+            f"the files of {name} would be regenerated, but its state is {found.told}",
             field="started",
             actual=name,
             fix=fix,
@@ -410,7 +411,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
     for one in plan.kept:
         groups.setdefault(tuple(field.unplaced() for field in one.fields), []).append(one)
     for fields, alike in groups.items():
-        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents render another text"
+        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents give a different text"
         names = few([one.directory for one in alike], _LISTED)
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
@@ -425,25 +426,26 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         if name in KEYS and name not in SURROUNDINGS and others and len({*theirs}) == 1:
             values = " or ".join(dict.fromkeys(kinds.written(value) for value in others))
             ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
-            message = f"{ours} and {kinds.written(theirs[0])} in the other {len(theirs)}: the runs are not one design"
-            fix = f"compare them with care; or replace the kept runs, or give the table a column {name}"
+            other = f"{kinds.written(theirs[0])} in {counted(len(theirs), 'other run')}"
+            message = f"{ours} and {other}: the runs no longer form a single design"
+            fix = f"consider this when you compare runs, replace the kept runs, or add a column `{name}` to the table"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
 
 
 def _kept_as(change: FieldChange) -> str:
-    """Return the difference of a kept run: `epochs 3, the documents say 5`."""
+    """Return the difference of a kept run: `epochs 3, but the documents have 5`."""
     if change.field in RUN_FILES:
         return f"{change.field} {change.old}"
     old, new = ("nothing" if each is None else each for each in (change.old, change.new))
     file = change.source.file if change.source else None
     who = (
-        "the documents say"
+        "the documents have"
         if not file
-        else "the summary says"
+        else "the summary has"
         if file.startswith("experiment_summary.")
-        else f"{file} says"
+        else f"{file} has"
     )
-    return f"{change.field} {old}, {who} {new}"
+    return f"{change.field} {old}, but {who} {new}"
 
 
 def kept_values(plan: Plan) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ WRITING: Final = frozenset({"render", "setup", "validate", "scaffold", "demo"})
 _LONGEST: Final = 200_000
 _MESSAGE: Final = 300
 _REPORT: Final = """\
-An unexpected error occurred. This is a fault in scaffold-torchtune, not in your input.
+An unexpected error occurred. This is a bug in scaffold-torchtune, not a problem with your input.
 
 Report this file to the maintainers, with the summary and claude.local.md if you may share them, and with the steps that
 led to the error. Read it first: it may contain paths and values of the experiment. Secrets from environment variables
@@ -78,7 +78,7 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
     text = _report(error, command)
     name = layout.internal_error(hashlib.sha256(_places(error).encode()).hexdigest()[:8])
     kept = _kept_in_experiment(name, text, request) or _kept_elsewhere(text)
-    fix = f"repeat it; if it fails again, report it with the file {escape(kept)}" if kept else "report it"
+    fix = f"try again; if it fails again, report the error with the file {escape(kept)}" if kept else "report the error"
     problem = finding("internal-error", f"{command} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix)
     refused = InternalError(problem.message, [problem])
     if request and not ended and command in WRITING:
@@ -199,7 +199,7 @@ def _as_checks(name: str, problems: Sequence[Finding], state: State = "problem")
 def _roots(request: Request) -> Iterator[Check]:
     """Yield the directories that may contain experiments, if any were given."""
     roots = [real_path(expanded(one)) for one in request.roots]
-    listed = ", ".join(escape(str(one)) for one in roots) or "none given: commands accept any experiment"
+    listed = ", ".join(escape(str(one)) for one in roots) or "none specified: commands accept any experiment"
     yield Check(name="roots", state="ok", found=listed)
     for absent in (one for one in roots if not is_directory(one)):
         fix = "correct --root or SCAFFOLD_TORCHTUNE_ROOT, or the scratch directory in claude.local.md"
@@ -215,7 +215,7 @@ def _experiment(request: Request, directory: Path) -> list[Check]:
         others = [p for p in refused.problems if (p.code, p.file) != ("document-missing", layout.LOCAL)]
         return checks + _as_checks("documents", others)  # `_local` reports a missing claude.local.md
     tuned = sum(run.type == "fine-tuned" for run in experiment.runs)
-    warned = f"; {counted(len(experiment.warnings), 'warning')}, see parse" if experiment.warnings else ""
+    warned = f"; {counted(len(experiment.warnings), 'warning')}, shown by parse" if experiment.warnings else ""
     found = f"{experiment.name}: {tuned} of {counted(len(experiment.runs), 'run')} to fine-tune{warned}"
     return [*checks, Check(name="documents", state="ok", found=found)]
 
@@ -225,9 +225,9 @@ def _writable(directory: Path) -> Check:
     found, fix = escape(str(directory)), ""
     free = free_bytes(str(directory))
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        found, fix = f"{found} is not writable", "give yourself write permission there, or move the experiment"
+        found, fix = f"{found} is not writable", "give yourself write permission for it, or move the experiment"
     elif free is not None:
-        found, fix = f"{found}, {free / 1e9:.1f} GB free", "free some space there" if free < _ENOUGH else ""
+        found, fix = f"{found}, {free / 1e9:.1f} GB free", "free space on this file system" if free < _ENOUGH else ""
     return Check(name="experiment", state="problem" if fix else "ok", found=found, fix=fix)
 
 
@@ -247,12 +247,12 @@ def _lock(directory: Path) -> Iterator[Check]:
         yield from _as_checks(name, refused.problems)
         return
     if isinstance(found, locking.Maker):
-        where = f"a scaffold is at work: {escape(str(found))}"
-        yield Check(name=name, state="warning", found=where, fix="wait for it")
+        where = f"another scaffold is working on this experiment: {escape(str(found))}"
+        yield Check(name=name, state="warning", found=where, fix="wait until it has ended")
     elif found is not None:
         left = f", {escape(str(found.maker))}" if found.maker else ""
         where = f"{layout.LOCK} was left by a scaffold that was killed{left}"
-        yield Check(name=name, state="warning", found=where, fix="no action; the next scaffold removes it")
+        yield Check(name=name, state="warning", found=where, fix="no action needed: the next scaffold removes the lock")
 
 
 def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
@@ -260,7 +260,7 @@ def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
     name, path = layout.LOCAL, local_document(request, directory)
     if path is None:
         found = f"not found in {escape(str(directory))}, in a parent of it, or in the working directory"
-        fix = "write one (`scaffold-torchtune new DIR` creates one to start from), or name one with --local"
+        fix = "create one (`scaffold-torchtune new DIR` creates one to start from), or specify one with --local"
         return Check(name=name, state="problem", found=found, fix=fix), None
     try:
         document = read_document(path, path.name, follow=True)
@@ -283,7 +283,9 @@ def _environment(settings: Mapping[str, Setting], request: Request) -> tuple[Env
     found = f"{environment.how}; Python: {escape(environment.python)}"
     if environment.name or activates(request):
         return environment, [Check(name=name, state="ok", found=found)]
-    fix = f"no action if it is the right one; else: {environment.commands}" if environment.commands else ""
+    fix = ""
+    if environment.commands:
+        fix = f"no action if this is the right environment; otherwise run: {environment.commands}"
     return environment, [Check(name=name, state="warning", found=found, fix=fix)]
 
 
@@ -300,15 +302,16 @@ def _script(settings: Mapping[str, Setting], request: Request, environment: Envi
             return [Check(name=name, state="problem", found=f"{shown(path)} does not exist", fix=fix)]
         if environment is None:
             found = f"{escape(path)} cannot be checked without its environment"
-            return [Check(name=name, state="problem", found=found, fix="see environment")]
+            return [Check(name=name, state="problem", found=found, fix="correct the environment first, see above")]
         interface = interface_of(path, settings, request)
     except Refused as refused:
         return _as_checks(name, refused.problems)
     if interface is None or interface.options is None:
-        found = f"{escape(path)} does not list its options, because it does not use argparse: it gets every key"
+        found = f"{escape(path)} does not list its options, because it does not use argparse, so it gets every key"
         return [Check(name=name, state="warning", found=found, fix="no action if intended")]
-    version = f"cruijff_kit's, generation {interface.generation}" if interface.generation else "a script of your own"
-    found = f"{escape(path)}: {version}, {counted(len(interface.options), 'option')}; the packages it imports are found"
+    generation = interface.generation
+    version = f"the script of cruijff_kit, generation {generation}" if generation else "your own script"
+    found = f"{escape(path)}: {version}, {counted(len(interface.options), 'option')}; it finds the packages it imports"
     return [Check(name=name, state="ok", found=found)]
 
 
@@ -333,14 +336,16 @@ def _packages(name: str, python: str, variables: Mapping[str, str], packages: Se
     rows = [line.split() for line in (output or "").splitlines()]
     found = {row[0]: row[1] for row in rows if len(row) == 2}  # noqa: PLR2004 - a name and its version
     if found.keys() != set(packages):
-        fix = "name a working Python, or install one there"
+        fix = "specify a working Python, or install one at this path"
         return Check(name=name, state=state, found=f"{shown(python)} cannot list its packages", fix=fix)
     listed = ", ".join(f"{package} {escape(version)}" for package, version in found.items() if version != "-")
     absent = " and ".join(package for package, version in found.items() if version == "-")
-    listing = f"{listed or 'none of them'} in {escape(python)}"
+    listing = f"{listed} in {escape(python)}"
     if absent:
-        fix = f"install it there: {escape(python)} -m pip install {absent.replace(' and ', ' ')}"
-        return Check(name=name, state=state, found=f"{listing}; no {absent}", fix=fix)
+        missing = f"{absent} {'are' if ' and ' in absent else 'is'} missing"
+        fix = f"install {absent}: {escape(python)} -m pip install {absent.replace(' and ', ' ')}"
+        found_there = f"{listing}; {missing}" if listed else f"{missing} in {escape(python)}"
+        return Check(name=name, state=state, found=found_there, fix=fix)
     if found["torchtune"] != known:
         fix = f"use torchtune {known}, the version that validate knows, or check the differences"
         return Check(name=name, state="warning", found=listing, fix=fix)
@@ -352,8 +357,8 @@ def _sbatch(request: Request) -> Check:
     name, program = "sbatch", sbatch_program(request)
     if program is None:
         off = not request.sbatch or os.environ.get(SWITCH) == "off"
-        found = f"switched off ({SWITCH})" if off else "not found on PATH: job scripts are not tested"
-        fix = "" if off else "no action if jobs are submitted from another machine; else scaffold on a login node"
+        found = f"disabled ({SWITCH})" if off else "not found on PATH: job scripts are not tested"
+        fix = "" if off else "no action if you submit from a different machine; otherwise scaffold on a login node"
         return Check(name=name, state="ok" if off else "warning", found=found, fix=fix)
     variables = processes.environment()
     configuration = variables.get("SLURM_CONF", "")
@@ -366,9 +371,9 @@ def _sbatch(request: Request) -> Check:
     answer = _output_of([control, "ping"], variables) if control else None
     where = f"{escape(program)}, {version}"
     if answer is not None and " is UP" in answer:
-        return Check(name=name, state="ok", found=f"{where}; its controller answers")
+        return Check(name=name, state="ok", found=f"{where}; its controller responds")
     last = next((line.strip() for line in reversed((answer or "").splitlines()) if line.strip()), "")
-    found = f"{where}; no controller answers" + (f": {escape(last)}" if last else "")
+    found = f"{where}; no controller responds" + (f": {escape(last)}" if last else "")
     return Check(name=name, state="warning", found=found, fix="try `scontrol ping`, or use a login node")
 
 

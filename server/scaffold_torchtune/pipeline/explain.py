@@ -88,8 +88,8 @@ class ExplainResult(StepResult):
 
     LISTED = ()
     FIRST = (
-        "report value, line and places to the user; if a place has another value, say that the planned one did not"
-        " arrive, and what is there; for a `changed` run, that it is not scaffolded yet"
+        "report value, line and places to the user; if a place has a different value, report it, and that the planned"
+        " value did not arrive; for a `changed` run, report that it is not scaffolded yet"
     )
 
     runs: tuple[ExplainedRun, ...]
@@ -108,11 +108,13 @@ class ExplainResult(StepResult):
         }
         return {"runs": len(self.runs), "settings": len(self.settings), "not_arrived": len(wrong)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the counts."""
         numbers = self._numbers()
         fields = len({each.field for each in self.settings})
         explained = f"{counted(fields, 'setting')} of {counted(numbers['runs'], 'run')} explained"
-        wrong = f"; {counted(numbers['not_arrived'], 'place')} with another value" if numbers["not_arrived"] else ""
+        wrong = f"; {counted(numbers['not_arrived'], 'place')} with a different value" if numbers["not_arrived"] else ""
         return f"{explained}{wrong}; {counted(self.counts['warnings'], 'warning')}. Nothing was written."
 
 
@@ -228,7 +230,7 @@ def _known(request: Request) -> _Known:
         setup_script=request.setup_script if named is not None or options.setup_script != "bundled" else "bundled",
     )
     if named is None and options.setup_script != "bundled":
-        return _as_scaffolded(same, frozen, f"the setup script {shown(options.setup_script)} is not named")
+        return _as_scaffolded(same, frozen, f"the setup script {shown(options.setup_script)} is not specified")
     try:
         prepared = prepare.prepare(same)
     except Refused as refused:
@@ -247,8 +249,8 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     what |= {one.directory: "kept" for one in frozen.kept} | {run.directory: "dropped" for run in frozen.former}
     if is_same:
         return _Known(frozen, frozen, experiment, what)
-    message = f"the documents have changed, but are not planned again; the scaffolded plan is shown: {reason}"
-    fix = "fix this to see the values of the present documents"
+    message = f"the documents have changed, but the scaffolded plan is shown, because they were not planned: {reason}"
+    fix = "resolve this to see the values in the present documents"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)
     return _Known(frozen, frozen, experiment, what, (problem,))
 
@@ -266,8 +268,8 @@ def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
         found = [run for run in runs if any(fnmatch.fnmatchcase(name, wanted) for name in (run.directory, run.name))]
     if not found:
         names = list(dict.fromkeys(name for run in runs for name in (run.directory, run.name)))
-        message = did_you_mean(str(wanted), names, f"no run is called {shown(wanted)}.")
-        fix = f"name one of {few([run.directory for run in runs], _NAMED)}"
+        message = did_you_mean(str(wanted), names, f"no run has the name {shown(wanted)}.")
+        fix = f"specify one of {few([run.directory for run in runs], _NAMED)}"
         raise refuse("unknown-name", message, field="run", actual=escape(str(wanted)), fix=fix)
     return found
 
@@ -292,8 +294,8 @@ def _fields(run: PlannedRun, field: str | None, places: Iterable[Arrival]) -> li
 def _no_field(run: PlannedRun, field: str) -> Refused:
     label = nearest_label(field)
     known = [*run.settings, *(dotted(each.path) for each in arrivals.expectations(run)), *([label] if label else [])]
-    message = did_you_mean(field, known, f"no setting is called {shown(field)}.", label)
-    fix = "give its name in setup_finetune.yaml, its label in the documents, or its key in finetune.yaml"
+    message = did_you_mean(field, known, f"no setting has the name {shown(field)}.", label)
+    fix = "specify a setting by its name in setup_finetune.yaml, label in the documents, or key in finetune.yaml"
     return refuse("unknown-name", message, field="field", actual=escape(field), fix=fix)
 
 

@@ -93,7 +93,9 @@ class HistoryResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"versions": len(self.versions)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the counts."""
         runs = len({version.run for version in self.versions})
         kept = f"{counted(len(self.versions), 'earlier version')} of {counted(runs, 'run')} kept"
         differs = sum(each.differs for each in self.compared)
@@ -172,9 +174,11 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
     return [name for name in names if kinds[name] == "directory"]
 
 
-def _damaged(path: str, reason: str) -> Finding:
-    fix = "check it; remove it if nobody needs it"
-    return finding("history-damaged", f"it is not a version that this tool kept: {reason}", file=escape(path), fix=fix)
+def _damaged(path: str, reason: str, version: str = "") -> Finding:
+    """Return the finding about a path; `version` is the version that is useless without it."""
+    message = f"{escape(path)} was not saved by this tool, or was changed later: {reason}"
+    fix = f"look at {escape(version or path)}, and remove it if nobody needs it"
+    return finding("history-damaged", message, file=escape(path), fix=fix)
 
 
 def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Finding]]:
@@ -195,9 +199,9 @@ def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Fin
         try:
             told = read_reason(tree, place.path)
         except Refused as refused:
-            problems += [_damaged(f"{place.path}/{REASON}", each.message) for each in refused.problems]
+            problems += [_damaged(f"{place.path}/{REASON}", each.message, place.path) for each in refused.problems]
         except ValueError as error:
-            problems.append(_damaged(f"{place.path}/{REASON}", str(error)))
+            problems.append(_damaged(f"{place.path}/{REASON}", str(error), place.path))
     files = {
         name: sizes[name]
         for name in (*layout.RUN_FILES, *sorted({*sizes} - {*layout.RUN_FILES, REASON}))
@@ -208,7 +212,7 @@ def read_version(tree: Tree, place: VersionPlace) -> tuple[KeptVersion, list[Fin
         run=escape(place.run),
         version=place.name,
         time=_time(told.get("time"), place),
-        reason=escape(reason, _LONGEST) if isinstance(reason, str) else "not known",
+        reason=escape(reason, _LONGEST) if isinstance(reason, str) else "unknown",
         changes=tuple(_texts(told.get("changes"))),
         edited=tuple(name for name in _texts(told.get("edited")) if name in files),
         started=told.get("started") is True,
@@ -251,8 +255,8 @@ def run_named(tree: Tree, name: str) -> str:
     if name in directories:
         return name
     known = [*directories, *by_name]
-    message = did_you_mean(name, known, f"no run is called {shown(name)}.")
-    fix = f"name one of {few([escape(each) for each in directories], 8)}" if directories else "scaffold first"
+    message = did_you_mean(name, known, f"no run has the name {shown(name)}.")
+    fix = f"specify one of {few([escape(each) for each in directories], 8)}" if directories else "scaffold first"
     raise refuse("unknown-name", message, field="run", actual=escape(name), fix=fix)
 
 
@@ -261,9 +265,10 @@ def _check_is_experiment(tree: Tree, request: Request) -> None:
     if tree.kind(layout.STATE) or is_taken(summary_path(request, tree.root)):
         return
     above, name = tree.root.parent, tree.root.name
-    fix = "name the experiment directory, then the run"
+    fix = "specify the experiment directory, then the run"
     if is_directory(above / layout.STATE):
-        fix = f"give the experiment before the run: {shlex.join(['scaffold-torchtune', 'history', str(above), name])}"
+        command = shlex.join(["scaffold-torchtune", "history", str(above), name])
+        fix = f"specify the experiment before the run: {command}"
     message = f"{shown(str(tree.root))} is not an experiment: it has neither a summary nor {layout.STATE}"
     raise refuse("not-a-directory", message, field="experiment", fix=fix)
 
@@ -286,8 +291,8 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
             run = run_named(tree, run)
         found = find_versions(tree, run)
         if run is None and versions is not None:
-            message = "--diff compares versions of one run, but no run is named"
-            fix = "name the run: scaffold-torchtune history EXPERIMENT RUN --diff"
+            message = "--diff compares versions of one run, but no run is specified"
+            fix = "specify the run: scaffold-torchtune history EXPERIMENT RUN --diff"
             raise refuse("missing-field", message, field="run", fix=fix)
         problems = [*found.problems]
         listed: list[tuple[VersionPlace, KeptVersion]] = []
@@ -323,10 +328,11 @@ def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[V
     """Return the two versions to compare, the left one first."""
     if not places:
         message = f"no files of {shown(run)} were replaced, so there is no version to compare"
-        raise refuse("unknown-name", message, field="version", fix="read its files, which are its only version")
+        fix = "read the files in the run directory, which are the only version"
+        raise refuse("unknown-name", message, field="version", fix=fix)
     if len(versions) > 2:  # noqa: PLR2004 - a left and a right one
-        fix = "name two, one, or none"
-        raise refuse("invalid-value", f"{len(versions)} versions are named", field="version", fix=fix)
+        message = f"{len(versions)} versions are specified, but only two can be compared"
+        raise refuse("invalid-value", message, field="version", fix="specify at most two versions")
     named = [_version(run, places, name) for name in versions] or [places[0]]
     return named[0], named[1] if len(named) > 1 else VersionPlace(run, NOW)
 
@@ -341,10 +347,10 @@ def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
     if len(matches) == 1:
         return matches[0]
     known = [place.name for place in places]
-    message = f"{shown(name)} is the beginning of {len(matches)} versions of {shown(run)}"
+    message = f"the names of {len(matches)} versions of {shown(run)} begin with {shown(name)}"
     if not matches:
-        message = did_you_mean(name, known, f"no version of {shown(run)} is called {shown(name)}.")
-    fix = f"name one of {few(known, 8)}, or {NOW}"
+        message = did_you_mean(name, known, f"no version of {shown(run)} has the name {shown(name)}.")
+    fix = f"specify one of {few(known, 8)}, or {NOW}"
     raise refuse("unknown-name", message, field="version", actual=escape(name), fix=fix)
 
 
@@ -356,8 +362,8 @@ def _compared(tree: Tree, old: VersionPlace, new: VersionPlace, problems: list[F
             continue
         long = max(len((text or "").splitlines()) for text in texts) > _MOST_LINES
         if long:
-            reason = f"it has more than {_MOST_LINES} lines, too many for a comparison line by line"
-            fix = f"diff -y {old.path}/{name} {new.path}/{name}"
+            reason = f"{name} has more than {_MOST_LINES} lines, too many to compare line by line"
+            fix = f"compare the files with: diff -y {old.path}/{name} {new.path}/{name}"
             problems.append(finding("history-damaged", reason, file=f"{new.path}/{name}", fix=fix))
         yield ComparedFile(name=name, old=texts[0], new=texts[1], compared=not long)
 

@@ -84,7 +84,7 @@ def render_entries(plan: Plan, result: RenderResult, made: Sequence[str]) -> lis
     varying = ", ".join(plan.varying) or "none"
     excluded = "; ".join(f"skipped: {e.name} ({e.reason})" for e in plan.excluded)
     legend = "; ".join(f"{name} is {text!r}" for name, text in plan.legend.items())
-    kept = "an answer of the user; to keep it, add to"
+    kept = "as the user answered; to keep this value, add to"
     answers = "".join(f"; {a.field} is {shown(a.value)}, {kept} {a.file}, {a.where}: {a.add}" for a in plan.answers)
     there = [run.directory for run in plan.runs if run.directory not in made]
     return [
@@ -118,7 +118,7 @@ def _changes(found: Changes | None) -> list[Entry]:
     """Return the entry with the changes of runs that were scaffolded before."""
     if found is None or not found.groups:
         return []
-    return [Entry("CHANGES", found.summary, " | ".join(change_line(group, _NAMED) for group in found.groups))]
+    return [Entry("CHANGES", found.told, " | ".join(change_line(group, _NAMED) for group in found.groups))]
 
 
 def _kept(history: str) -> str:
@@ -130,7 +130,7 @@ def setup_entries(plan: Plan, result: SetupResult) -> list[Entry]:
     """Return the entries of step 6: one for each run that failed, and the total."""
     how = f"{plan.options.setup_script} as a subprocess in each run's staging directory; {result.environment}"
     if plan.options.setup_script == "bundled":
-        how = "Bundled setup_finetune, in this process; no conda environment activated"
+        how = "Bundled setup_finetune, in this process, without activating a conda environment"
     failures = [Entry("SETUP_RUN_FAILED", run.directory, _failure(run)) for run in result.runs if not run.ok]
     already = sum(run.unchanged for run in result.runs)
     done = f" ({already} of them unchanged)" if already else ""
@@ -146,7 +146,7 @@ def _failure(run: SetupRun) -> str:
         "Exit status": "" if run.status is None else str(run.status),
         "Likely cause": run.cause,
         "Fix": run.fix,
-        "Whole output": run.output,
+        "Full output": run.output,
     }
     return " | ".join([run.reason, *(f"{label}: {text}" for label, text in parts.items() if text)])
 
@@ -158,9 +158,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
     findings += [(run.directory, each) for run in failed for each in errors_in(run.findings)]
     if result.passed:
         checked = f"{result.checked} of {result.planned} runs checked"
-        verdict = f"All parameters validated: {checked}{result.kept_told}, no difference"
-        if any(each.code == "sbatch-unavailable" for each in result.findings):
-            verdict += "; the scripts were not tested with sbatch"
+        verdict = f"All parameters validated: {checked}{result.kept_told}, no differences"
         summary = f"{counted(result.planned, 'run')} of {plan.experiment} scaffolded, validated and ready to submit"
         if result.started:
             summary = (
@@ -175,6 +173,7 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         end, summary = "SCAFFOLD_TORCHTUNE_FAILED", f"Not ready: {_not_ready(result, failed)}"
         advice = "Do not submit. Check setup_finetune and the template, fix the cause, then scaffold again"
     what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
+    what = "; ".join([what, *(f"{each.program}: {each.told}" for each in result.asked)])
     return [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
 
 
@@ -186,7 +185,7 @@ def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:
     names = ", ".join(run.directory for run in failed)
     if not whole:
         return names
-    more = f"; with errors of their own: {names}" if names else ""
+    more = f"; runs with their own errors: {names}" if names else ""
     return f"all {counted(result.planned, 'run')} ({', '.join(whole)}){more}"
 
 
@@ -233,7 +232,7 @@ def refused_entry(refused: Refused) -> Entry:
 
 def stopped_entry(refused: Refused) -> Entry:
     """Return the entry of a step that stopped midway."""
-    again = "Stopped midway: do not submit. Files already written stay; scaffold again to continue"
+    again = "Stopped midway: do not submit. Files that were already written are kept; scaffold again to continue"
     return Entry("SCAFFOLD_TORCHTUNE_FAILED", refused.message, f"{again}. {_sentences(refused.problems)}")
 
 
@@ -324,7 +323,7 @@ def settle(tree: Tree) -> None:
 
 def verdict_digest(result: ValidateResult) -> str:
     """Return the SHA-256 of a verdict."""
-    told = result.model_copy(update={"submit": "", "logged": ()})
+    told = result.model_copy(update={"submit": "", "logged": (), "asked": ()})
     return _digest(told.model_dump_json())
 
 

@@ -1,10 +1,12 @@
 """Find the experiment, its documents and its template; refuse paths outside the roots."""
 
+import errno
 import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from scaffold_torchtune.findings import Finding, Refused, escape, finding, refuse, shown
 from scaffold_torchtune.models import Plan
@@ -52,8 +54,8 @@ def named_path(path: Path | str, field: str) -> Path:
     """
     real = real_path(expanded(Path(path)))
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} contains a character that cannot be printed"
-        raise refuse("unsafe-path", message, field=field, fix="rename the file, or its directory")
+        message = f"the path {shown(str(real))} contains a non-printable character"
+        raise refuse("unsafe-path", message, field=field, fix="rename the file or its directory")
     return real
 
 
@@ -75,11 +77,11 @@ def experiment_directory(request: Request) -> Path:
     check_can_be_seen(given)
     real = real_path(given if is_directory(given) else given.parent)
     if not str(real).isprintable():
-        message = f"the path {shown(str(real))} contains a character that cannot be printed"
+        message = f"the path {shown(str(real))} contains a non-printable character"
         raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
     check_roots(real, request)
     if not is_there(given):
-        fix = f"give the experiment directory, or its {layout.SUMMARY}"
+        fix = f"specify the experiment directory, or its {layout.SUMMARY}"
         raise refuse("not-a-directory", f"{shown(str(given))} does not exist", field="experiment", fix=fix)
     return real
 
@@ -95,9 +97,9 @@ def no_experiment_here() -> Refused:
     """Return the refusal of a command to which no experiment was given, outside of one."""
     here = real_path(Path())
     above = next((folder for folder in here.parents if is_experiment(folder, with_state=False)), None)
-    message = f"no EXPERIMENT is given, and the current directory {shown(str(here))} has no {layout.SUMMARY}"
-    meant = f"give {os.path.relpath(above, here)}" if above else "give the experiment directory"
-    return refuse("not-a-directory", message, field="experiment", fix=f"{meant}, or change to it")
+    message = f"EXPERIMENT is not specified, and the current directory {shown(str(here))} has no {layout.SUMMARY}"
+    meant = f"specify {os.path.relpath(above, here)}" if above else "specify the experiment directory"
+    return refuse("not-a-directory", message, field="experiment", fix=f"{meant}, or change to that directory")
 
 
 def check_can_be_seen(path: Path) -> None:
@@ -108,7 +110,7 @@ def check_can_be_seen(path: Path) -> None:
         return
     except (OSError, ValueError) as error:
         message = f"{shown(str(path))} cannot be inspected: {getattr(error, 'strerror', None) or error}"
-        raise refuse("not-a-directory", message, field="experiment", fix="give another path") from error
+        raise refuse("not-a-directory", message, field="experiment", fix="specify a different path") from error
 
 
 def check_roots(real: Path, request: Request) -> None:
@@ -118,7 +120,7 @@ def check_roots(real: Path, request: Request) -> None:
         listed = ", ".join(escape(str(root)) for root in roots)
         message = f"the experiment {shown(str(real))} is outside the roots: {listed}"
         fix = (
-            f"add a root, as the operator of the server or command: --root {real.parent} on its command line,"
+            f"the person who starts the server or command must add a root: --root {real.parent} on its command line,"
             f" or SCAFFOLD_TORCHTUNE_ROOT={real.parent} in its environment"
         )
         raise refuse("outside-roots", message, field="experiment", fix=fix)
@@ -133,20 +135,28 @@ def read_document(path: Path, name: str, *, follow: bool) -> Document:
     try:
         data = read_regular(path, MAX_DOCUMENT, follow=follow)
     except FileNotFoundError as error:
-        raise refuse("document-missing", f"{shown(str(path))} does not exist", file=name, fix="create it") from error
+        message, fix = f"{shown(str(path))} does not exist", f"create {path.name}, or correct its path"
+        raise refuse("document-missing", message, file=name, fix=fix) from error
     except OSError as error:
-        raise _unreadable(name, error.strerror or str(error)) from error
+        fix = _FIXES.get(error.errno or 0, "make it a readable UTF-8 text file")
+        raise _unreadable(name, error.strerror or str(error), fix) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _unreadable(name, f"it is not UTF-8 (line {line})", line) from error
+        raise _unreadable(name, f"it is not UTF-8 (line {line})", "save it as a plain UTF-8 text file", line) from error
     return Document(path, name, text, sha256(data))
 
 
-def _unreadable(name: str, reason: str, line: int | None = None) -> Refused:
+_FIXES: Final = {
+    errno.EACCES: "give yourself read permission",
+    errno.EFBIG: f"shorten it to at most {MAX_DOCUMENT} bytes",
+    errno.EINVAL: "replace it with a regular UTF-8 text file",
+}
+
+
+def _unreadable(name: str, reason: str, fix: str, line: int | None = None) -> Refused:
     message = f"{name} cannot be read: {escape(reason)}"
-    fix = "save it as a plain UTF-8 text file"
     return refuse("document-unreadable", message, file=name, line=line, fix=fix)
 
 
@@ -199,8 +209,8 @@ def _twin(summary: Path) -> list[Path]:
 def _no_local(directory: Path) -> Refused:
     message = f"{layout.LOCAL} is missing: not found in {directory}, in a parent of it, or in the working directory"
     fix = (
-        "name one (--local, or local), or write one in the experiment directory or a parent of it: lines"
-        " `- **Name**: value` for what is missing, and below '## SLURM Defaults' account and partition"
+        "specify one with --local (local of a tool), or create one in the experiment directory or in a parent of it,"
+        " with a line `- **Name**: value` for each missing value, and account and partition below '## SLURM Defaults'"
     )
     return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 
@@ -247,7 +257,7 @@ def plain_template(request: Request) -> Document | None:
     named = Path(path)
     if not is_there(named):
         message = f"the template {shown(path)} does not exist"
-        raise refuse("missing-template", message, file=path, field="template", fix="correct --template")
+        raise refuse("missing-template", message, file=path, field="template", fix="correct the path (--template)")
     return read_document(named, named.name, follow=True)
 
 
@@ -267,14 +277,14 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Fin
     if not is_there(original / layout.PLAN):
         return []
     message = (
-        f"this is a copy of {shown(str(original))}, which still exists: the runs and jobs in {layout.STATE} belong to"
-        " the original, and both would write into the same output directories"
+        f"this directory is a copy of {shown(str(original))}, which still exists: the runs and jobs in {layout.STATE}"
+        " belong to the original, and both would write to the same output directories"
     )
     there = [name for name in names if is_taken(directory / name)]
     runs = " ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"
     aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {runs} {layout.STATE} original/"
     fix = (
-        f"scaffold the original; or make the copy a separate experiment: give it another title, then {aside}; or,"
-        f" to replace the original with the copy, rename {layout.STATE} of the original"
+        f"to use the original, scaffold there; to make the copy a separate experiment, give it a different title, then"
+        f" run: {aside}; to replace the original with the copy, rename {layout.STATE} of the original"
     )
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

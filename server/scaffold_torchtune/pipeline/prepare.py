@@ -44,7 +44,7 @@ from scaffold_torchtune.pipeline.locate import (
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import known_runs, load_plan
 from scaffold_torchtune.plan import Difference, differences, make_plan, with_id
-from scaffold_torchtune.plan.naming import TIES
+from scaffold_torchtune.plan.naming import TIES, stated_names
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
@@ -148,7 +148,7 @@ def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
         read()
     except Refused as others:
         count = len(refused.problems) + len(errors_in(others.problems))
-        message = f"{layout.LOCAL} is missing; {counted(count, 'problem')} in all"
+        message = f"{layout.LOCAL} is missing; {counted(count, 'problem')} in total"
         return Refused(message, [*refused.problems, *others.problems])
     return refused
 
@@ -160,9 +160,10 @@ def _refused_as_twin(used: str, other: str) -> Iterator[None]:
         yield
     except Refused as refused:
         message = (
-            f"the directory has both {used}, which is used, and {other}, which is refused; the two must plan the same"
+            f"the directory contains both {used}, which is used, and {other}, which is refused; both must describe the"
+            " same plan"
         )
-        fix = f"correct {other}, or remove or rename it to use only {used}"
+        fix = f"correct {other}, or remove or rename it so that only {used} is used"
         problem = finding("ambiguous", message, file=other, fix=fix)
         message = f"{other}, in the same directory as {used}, is refused: {refused.message}"
         raise Refused(message, [problem, *refused.problems], refused.ask) from refused
@@ -230,11 +231,13 @@ def prepare(request: Request) -> Prepared:
         raise Refused(f"{counted(len(errors), 'problem')}: the runs would fail", serious(ahead))
     names = [each.directory for each in changes]
     says = decisions(request, names)
+    outputs = {run.directory: arrivals.output_dir(run) for run in plan.runs}
+    stated = stated_names(found.experiment.names, plan, outputs) if found.experiment.names else []
     told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
     if not told:  # the state of a copy belongs to the original
         told += started_warnings(plan, changes, says)
         told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` has them
-    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *told, *warnings, *ahead)})
+    plan = plan.model_copy(update={"warnings": (*same, *plan.warnings, *stated, *told, *warnings, *ahead)})
     return Prepared(found, plan, rendered, outcomes, changes, previous, known, unrecorded)
 
 
@@ -266,25 +269,26 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: Pl
         key = sources if len(sources) == 2 else (each.name, each.here, each.there)  # noqa: PLR2004 - both
         problems.setdefault(key, _differs(each, used, unused))
     if problems:
-        raise Refused(f"{used} and {unused} plan different things", problems.values())
-    why = "because other tools use its run names" if used == layout.SUMMARY_YAML else "because it was named"
-    return [finding("two-summaries", f"{unused} plans the same; {used} is used, {why}", file=unused, fix="no action")]
+        raise Refused(f"{used} and {unused} describe different plans", problems.values())
+    why = "because other tools use its run names" if used == layout.SUMMARY_YAML else "because it was specified"
+    message = f"{unused} describes the same plan as {used}, which is used {why}"
+    return [finding("two-summaries", message, file=unused, fix="no action needed")]
 
 
 def _differs(found: Difference, used: str, unused: str) -> Finding:
     """Return a difference between the two forms, with both places."""
     here, there = _value_at(found.here, used), _value_at(found.there, unused)
     source = found.there.source if found.there else None
-    message = f"run {found.run}: {found.name} is {here}, but {there}"
+    message = f"{found.name} of the run {found.run} is {here}, but {there}"
     if found.name == "runs":
-        message = f"only one of the two summaries has the run {here if found.here else there}"
+        message = f"only one of the two summaries contains the run {here if found.here else there}"
     return finding(
         "ambiguous",
         message,
         field=found.name,
         file=(source.file if source and source.line else None) or unused,
         line=source.line if source else None,
-        fix=f"correct one of {used} and {unused}, or remove or rename {unused}",
+        fix=f"correct either {used} or {unused}, or remove or rename {unused}",
     )
 
 
@@ -294,7 +298,7 @@ def _value_at(setting: Setting | None, document: str) -> str:
         return f"missing in {document}"
     source = setting.source
     if source.line is None:
-        return f"{shown(setting.value)} by {document} ({source.note or source.kind.value})"
+        return f"{shown(setting.value)} according to {document} ({source.note or source.kind.value})"
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 
@@ -438,14 +442,15 @@ def default_script(working_dir: Setting | None) -> str:
     script = next((each for each in scripts if is_file(each)), None)
     if working_dir is None or script is None:
         return "bundled"
-    message = f"the working directory has {script}; choose whether to use it"
+    message = f"the working directory contains {script}; choose whether to use this script"
     fix = (
-        "choose: bundled (the argument or answer setup_script, or --setup-script bundled), or this script, which only"
-        f" the user can allow: --setup-script {script}, for the server SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}"
+        "to use the bundled setup_finetune, add --setup-script bundled (or the argument or answer setup_script);"
+        f" to use this script, which only the user can allow, add --setup-script {script}"
+        f" (for the server, set SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script})"
     )
     problem = finding("setup-choice", message, field="setup_script", at=working_dir.source, fix=fix)
     question = (
-        "Which setup_finetune generates the runs' files: the bundled one, or your own in the working directory"
+        "Which setup_finetune should generate the runs' files: the bundled one, or your own in the working directory"
         f" ({script})?"
     )
     raise Refused(message, [problem], [Question(field="setup_script", question=question, options=("bundled", "own"))])

@@ -226,7 +226,7 @@ class Publisher:
         if there != outputs or record.backend != new.backend:
             for name in record.foreign(there):
                 if there[name] not in pending.let_go:
-                    self._backup.keep(f"{directory}/{name}", "while setup ran")
+                    self._backup.keep(f"{directory}/{name}", "while setup was running")
             self._keep(run, record, there, outputs)
             # Files of two generations must never look ready: the file that makes a run ready is removed first.
             tree.remove(f"{directory}/{FINETUNE_SLURM}")
@@ -248,7 +248,7 @@ class Publisher:
         """
         pending, replaces = self._pending[run.directory], self._says(run.directory) == "replace"
         if FINETUNE_SLURM in there and not replaces and job_outputs(self._tree, run.directory):
-            raise Refused("it was submitted while setup ran; its files stay unchanged", ())
+            raise Refused("the run was submitted while setup was running; its files were not changed", ())
         known = {*pending.record.replaced, *outputs.values()}
         whole = set(there.values()) if record.is_published(there) else pending.let_go
         old = [name for name in OUTPUTS if there.get(name) in whole - known]
@@ -269,7 +269,7 @@ class Publisher:
         path = f"{directory}/{FINETUNE_SLURM}"
         there = hashes_of(self._tree, directory, (FINETUNE_SLURM,))
         if self._records[directory].foreign(there):
-            self._backup.keep(path, "while setup ran")
+            self._backup.keep(path, "while setup was running")
         self._tree.remove(path)
 
     def _note(self, run: PlannedRun, outcome: Outcome, reason: str) -> None:
@@ -315,7 +315,7 @@ class Publisher:
                 kind = self._tree.kind(path)
                 if kind != "file" or not self.is_ours(path):
                     if kind is not None:
-                        self._backup.keep(path, "while setup ran, after it was generated")
+                        self._backup.keep(path, "while setup was running, after it was generated")
                     self._tree.write(path, outcome.files[name])
                 paths.add(path)
         return paths
@@ -333,8 +333,8 @@ class Publisher:
         found = [*warnings.values(), *self._backup.findings]
         if changed:
             names = [escape(path) for path in changed]
-            message = f"changed while the setup script ran: {few(names, _LISTED, more=' and {} more')}"
-            fix = "no action if you changed them; else check what the setup script does there"
+            message = f"{few(names, _LISTED, more=' and {} more')} changed while the setup script was running"
+            fix = "no action if you made the change; otherwise check the setup script, which should not change it"
             found.append(finding("changed-meanwhile", message, file=names[0], fix=fix))
         runs = tuple(self._run(run.directory, pending=run.directory in self._pending) for run in self._plan.runs)
         failed = sum(not run.ok for run in runs)

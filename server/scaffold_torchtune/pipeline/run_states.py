@@ -40,7 +40,7 @@ Clusters = Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]{0,500}$")]
 
 def _safe(name: str) -> str:
     if not is_safe(name):
-        raise ValueError("not the name of a run directory")
+        raise ValueError("it is not the name of a run directory")
     return name
 
 
@@ -94,7 +94,7 @@ class Submissions(Model):
     @classmethod
     def _are_distinct(cls, found: tuple[Submission, ...]) -> tuple[Submission, ...]:
         if len({one.token for one in found}) != len(found):
-            raise ValueError("a submission is given twice")
+            raise ValueError("two submissions have the same token")
         return found
 
     def jobs(self) -> dict[str, list[tuple[str, str]]]:
@@ -119,7 +119,7 @@ class Submissions(Model):
         return Submissions(submissions=tuple(one for one in self.submissions if one.token != dropped.token))
 
 
-_FIX: Final = f"restore {layout.JOBS} from a backup; or remove it, if squeue --me lists no job of this experiment"
+_FIX: Final = f"restore {layout.JOBS} from a backup; if squeue --me lists no job of this experiment, remove it instead"
 
 
 def load_jobs(tree: Tree) -> Submissions:

@@ -71,7 +71,7 @@ def _judged(data: bytes) -> Plan | str:
 def _read(data: bytes) -> Plan:
     content = _json(data)
     if content.get("id") != id_of(content):
-        raise NotAPlan("its id does not match its content: it was edited, or is damaged")
+        raise NotAPlan("its id does not match its content, so it was edited or damaged")
     runs = content.get("runs")
     if isinstance(runs, list) and len(runs) > MOST_RUNS:
         raise NotAPlan(f"it has {len(runs)} runs, more than {MOST_RUNS}")
@@ -95,7 +95,7 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NotAPlan("it is not a JSON object")
     if b"\\u" in data and not _is_text(json.dumps(content, ensure_ascii=False)):
-        raise NotAPlan("it contains a character that no document can contain")
+        raise NotAPlan("it contains a character that documents cannot contain")
     return content
 
 
@@ -120,16 +120,16 @@ def _float(text: str) -> float:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise NotAPlan(f"it contains the number {text[:40]}, which no plan has")
+    raise NotAPlan(f"it contains the number {text[:40]}, which is not valid in a plan")
 
 
 def _problems(plan: Plan) -> Iterator[str]:
     """Yield each property of a plan that planning never makes."""
     names = [run.directory for run in plan.runs]
     if unknown := {one.directory for one in plan.kept} - {*names}:
-        yield f"kept names {shown(min(unknown))}, which is not planned"
+        yield f"kept contains {shown(min(unknown))}, which is not a planned run"
     if both := {run.directory for run in plan.former} & {*names}:
-        yield f"former has {shown(min(both))}, which is planned"
+        yield f"former contains {shown(min(both))}, which is a planned run"
     yield from (each.message for each in check_names(names, [run.line for run in plan.runs], layout.PLAN))
     for name, path in {
         "experiment_dir": plan.experiment_dir,
@@ -141,7 +141,7 @@ def _problems(plan: Plan) -> Iterator[str]:
     if plan.options.template and Path(plan.options.template).name not in plan.inputs:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
-        yield "splits has a negative number of samples"
+        yield "splits contains a negative number of samples"
     for run in plan.former:  # each alone: over time the names of two such runs may differ only in case
         yield from (each.message for each in check_names([run.directory], [run.line], layout.PLAN))
     is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
@@ -166,10 +166,10 @@ def _run_problems(run: PlannedRun) -> Iterator[str]:
     if not _is_path(run.data_path):
         yield f"data_path is {shown(run.data_path)}, which is not an absolute path"
     if run.value("my_wandb_run_name") != run.directory:
-        yield f"my_wandb_run_name is {shown(run.value('my_wandb_run_name'))}"
+        yield f"my_wandb_run_name is {shown(run.value('my_wandb_run_name'))} (expected {shown(run.directory)})"
     for name in (*run.unwritten, *run.submitted):
         if name not in run.settings:
-            yield f"{shown(name)} is not among its settings"
+            yield f"{shown(name)} is not one of its settings"
     if run.line < 0 or any((setting.source.line or 1) < 1 for setting in run.settings.values()):
         yield "a line number is below 1"
 
@@ -190,7 +190,7 @@ def _external_problems(run: PlannedRun) -> Iterator[str]:
     for name, setting in run.settings.items():
         parameter, value = KEYS.get(name), setting.value
         if parameter is not None and value is not None and not _fits(parameter, value, setting.source.kind):
-            yield f"{name} is {shown(value)}"
+            yield f"{name} has the invalid value {shown(value)}"
 
 
 def _fits(parameter: Parameter, value: Scalar, source: SourceKind) -> bool:
@@ -304,7 +304,7 @@ def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "")
         return read(data)
     except (NotAPlan, ValidationError) as error:
         reason = f": {error}" if isinstance(error, NotAPlan) else ""
-        message = f"{path} is not a file that scaffold-torchtune wrote{reason}"
+        message = f"{path} was not written by scaffold-torchtune, or was changed later{reason}"
         fix = fix or f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 
@@ -328,8 +328,8 @@ def check_readable(plan: Plan) -> None:
     """
     data = dumped(plan)
     if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
-        message = f"{len(plan.runs)} runs are too many for one experiment: their plan has {len(data):,} bytes"
-        fix = "split them into several experiments"
+        message = f"{len(plan.runs)} runs are too many for one experiment: their plan would have {len(data):,} bytes"
+        fix = "split the runs into several experiments"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
     read_plan(data)  # the next reader gets the same bytes, which are not checked again
 
@@ -364,7 +364,7 @@ def load_record(tree: Tree, directory: str) -> Record | None:
     record = load_model(tree, path, _read_record)
     if record is not None and record.directory != directory:
         fix = f"remove {path} and render again"
-        raise refuse("document-unreadable", f"{path} is the record of another run", file=path, fix=fix)
+        raise refuse("document-unreadable", f"{path} is the record of a different run", file=path, fix=fix)
     return record
 
 
@@ -502,9 +502,8 @@ def run_file(request: Request) -> str:
     there = Request(path.parent.parent, roots=request.roots)
     with Tree(experiment_directory(there)) as tree:
         if name not in layout.RUN_FILES or directory not in {run.directory for run in existing_plan(tree).runs}:
-            raise _not_there(
-                f"{directory}/{name}", f"name one of {', '.join(layout.RUN_FILES)} in a planned run's directory"
-            )
+            fix = f"specify one of {', '.join(layout.RUN_FILES)} in the directory of a planned run"
+            raise _not_there(f"{directory}/{name}", fix)
         text = _content(tree, f"{directory}/{name}").decode(errors="replace")
     cut = len(text) - LONGEST
     return text if cut <= 0 else f"{text[:LONGEST]}\n... ({cut} more characters)\n"
@@ -513,7 +512,7 @@ def run_file(request: Request) -> str:
 def _content(tree: Tree, path: str) -> bytes:
     content = tree.read(path)
     if content is None:
-        raise _not_there(path, "call the tool that generates it: render_yaml, run_setup")
+        raise _not_there(path, "generate it first: call render_yaml, then run_setup")
     return content
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Finding, Refused, few_suggestions, finding, refuse
+from scaffold_torchtune.findings import Finding, Refused, Scalar, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.parse import parse_result
 from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
@@ -27,7 +27,8 @@ from scaffold_torchtune.results.step_results import (
 from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
-from scaffold_torchtune.validate import arrivals
+from scaffold_torchtune.validate import arrivals, chosen_by_setup
+from scaffold_torchtune.validate.run_files import RunFiles
 
 
 @contextmanager
@@ -76,8 +77,19 @@ def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
     found = plan_result(prepared.plan, prepared.changes, told, replaced)
-    asked = {"ask": apply.asked_first(prepared, request), "outputs": _outputs(prepared.plan)}
+    asked = {
+        "ask": apply.asked_first(prepared, request),
+        "outputs": _outputs(prepared.plan),
+        "defaults": {**found.defaults, **_written(prepared)},
+    }
     return found.model_copy(update=asked)
+
+
+def _written(prepared: prepare.Prepared) -> dict[str, Scalar]:
+    """Return the values of finetune.yaml that nobody chose; none for an external script, which has not run yet."""
+    made = {name: outcome.files.get(layout.FINETUNE_YAML) for name, outcome in prepared.outcomes.items()}
+    texts = {name: RunFiles({layout.FINETUNE_YAML: data.decode()}) for name, data in made.items() if data}
+    return chosen_by_setup(prepared.plan, texts)
 
 
 def _outputs(plan: Plan) -> str:
@@ -179,7 +191,7 @@ def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
 
 def _replaced_meanwhile() -> Refused:
     message = "another scaffold has replaced the plan in the meantime"
-    return refuse("busy", message, file=layout.PLAN, fix="wait for it, then repeat the step")
+    return refuse("busy", message, file=layout.PLAN, fix="wait until it has ended, then repeat the step")
 
 
 @few_suggestions()

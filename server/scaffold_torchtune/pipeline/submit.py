@@ -17,8 +17,19 @@ from pydantic import Field
 
 from scaffold_torchtune.external_checks import sbatch, slurm_jobs
 from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Script
-from scaffold_torchtune.findings import Finding, Refused, did_you_mean, errors_in, escape, few, finding, refuse, shown
-from scaffold_torchtune.models import Model, Plan, PlannedRun, RunState
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    counted,
+    did_you_mean,
+    errors_in,
+    escape,
+    few,
+    finding,
+    refuse,
+    shown,
+)
+from scaffold_torchtune.models import CommandResult, Model, Plan, PlannedRun, RunState
 from scaffold_torchtune.pipeline import apply, journal, state, steps
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.run_states import (
@@ -68,7 +79,7 @@ class Batch(Model):
     job: str = Field(default="", description="id of the job or array; empty if not submitted")
 
 
-class SubmitResult(Model):
+class SubmitResult(CommandResult):
     """The batches that were submitted, or would be."""
 
     experiment: str
@@ -79,6 +90,23 @@ class SubmitResult(Model):
     states: str = Field(default="", description="the states of the other runs")
     warnings: tuple[Finding, ...] = ()
     problems: tuple[Finding, ...] = Field(default=(), description="why runs were not submitted or started")
+
+    @property
+    def summary(self) -> str:
+        """Return the number of submitted runs, or of those that would be, and the states of the others."""
+        runs, jobs = counted(self.runs, "run"), [each.job for each in self.batches if each.job]
+        every = sum(len(each.runs) for each in self.batches)
+        others = f" Other runs: {self.states}." if self.states else ""
+        if self.outcome == "nothing":
+            return f"Nothing to submit: no scaffolded run is left to start ({self.states or 'no runs'})."
+        if self.outcome in {"planned", "declined"}:
+            would = f"would be submitted in {counted(len(self.batches), 'job')}"
+            return (
+                f"Nothing was submitted: {runs} {would if self.outcome == 'planned' else 'were not confirmed'}.{others}"
+            )
+        told = f" as {'job' if len(jobs) == 1 else 'jobs'} {few(jobs, _LISTED)}" if jobs else ""
+        left = f"; {every - self.runs} not submitted" if every != self.runs else ""
+        return f"{runs} submitted{told}{left}.{others}"
 
     @property
     def runs(self) -> int:
@@ -112,7 +140,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
         if missing := slurm_jobs.missing(request):
-            message = f"{' and '.join(missing)} not found on this machine"
+            message = f"{' and '.join(missing)} {'was' if len(missing) == 1 else 'were'} not found on this machine"
             raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
         held = () if wanted.dry_run else _settle(tree, request)
         found = _propose(tree, request, wanted)
@@ -128,7 +156,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
             request.slurm_said.clear()
             if _fingerprint(tree, plan, states_of(tree, plan.runs, request)) != found.fingerprint:
                 message = "runs were submitted or changed after the proposal was shown"
-                raise refuse("runs-changed", message, fix="submit again")
+                raise refuse("runs-changed", message, fix="run submit again")
             _refuse_foreign(tree, found.result.batches)
             with midway():
                 _clear_ended(tree, request)
@@ -181,8 +209,8 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
 
 def _refuse_unknown(unknown: str) -> None:
     if unknown:
-        message = f"nothing was submitted, because it is not known which runs have jobs: {unknown}"
-        raise refuse("queue-unknown", message, fix="repeat the command once squeue answers")
+        message = f"nothing was submitted, because it is unknown which runs have jobs: {unknown}"
+        raise refuse("queue-unknown", message, fix="repeat the command when squeue responds again")
 
 
 def _refuse_expanded(root: str) -> None:
@@ -202,7 +230,7 @@ def _meant(plan: Plan, only: str | None) -> list[PlannedRun]:
             message,
             field="only",
             actual=escape(only),
-            fix="give the name of a run, or a pattern: 'rank8*'",
+            fix="specify the name of a run, or a pattern such as 'rank8*'",
         )
     return found
 
@@ -264,17 +292,17 @@ def _not_taken(group: Sequence[Script], reason: str) -> Finding:
     names = few([script.run.directory for script in group], _LISTED)
     message = f"sbatch rejected {names}: {reason}"
     limit = re.search(r"Max[A-Za-z]{0,40}(Submit|Jobs|Array)", reason)
-    fix = "correct the option that it names, then submit again"
+    fix = "correct the option that sbatch names, then run submit again"
     if limit:
-        fix = "submit fewer runs at a time with --only PATTERN, and the rest once jobs have ended"
+        fix = "submit fewer runs at a time with --only PATTERN, and the others after jobs have ended"
     return finding("submit-refused", message, actual=group[0].run.directory, fix=fix)
 
 
 def _unseen(runs: Sequence[str]) -> Iterator[Finding]:
     """Yield the runs that may have failed, if that cannot be determined."""
     if runs:
-        message = f"it is not known whether {few(runs, _LISTED)} failed; not submitted again"
-        fix = "check their results; --failed --only RUN submits one of them again"
+        message = f"cannot tell whether {few(runs, _LISTED)} failed; not submitted again"
+        fix = "check the results; to submit one of these runs again, add --failed --only RUN"
         yield finding("outcome-unseen", message, actual=runs[0], fix=fix)
 
 
@@ -286,7 +314,7 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
         if stand_for.get(name) not in given:
             message = f"the variable {escape(name)} is set, but is not passed to sbatch"
             option = stand_for.get(name)
-            fix = f"give {option} in claude.local.md, then scaffold again" if option else "no action if not needed"
+            fix = f"set {option} in claude.local.md, then scaffold again" if option else "no action if not needed"
             yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
 
 
@@ -374,8 +402,9 @@ class _Submitting:
             return ""
         job = answer.job or self._job_by_name(one)
         if not job:
-            message = f"it is not known whether {few(one.runs, _LISTED)} were submitted: {answer.said}"
-            fix = "submit again; that first searches for the job, which is held and does not start by itself"
+            were = "was" if len(one.runs) == 1 else "were"
+            message = f"cannot tell whether {few(one.runs, _LISTED)} {were} submitted: {answer.said}"
+            fix = "run submit again: it first looks for the job, which is on hold and does not start by itself"
             self._problems.append(finding("submit-unanswered", message, actual=one.runs[0], fix=fix))
             return ""
         held = one.model_copy(update={"job": job, "clusters": answer.cluster or one.clusters, "progress": "held"})
@@ -413,8 +442,9 @@ def _refuse_foreign(tree: Tree, batches: Iterable[Batch]) -> None:
     ours = {one.digest for one in load_jobs(tree).submissions}
     for script in [each.script for each in batches if "/" not in each.script]:
         if state.hash_of(tree, script) not in {None, *ours}:
-            message = "edited since it was generated, or not generated by this tool; an array's script would replace it"
-            raise refuse("edited-output", message, file=script, fix=f"move it away: mv {script} my_{script}")
+            edited = f"{script} has been edited since it was generated, or was not generated by this tool"
+            message = f"{edited}; a job array's script would replace it"
+            raise refuse("edited-output", message, file=script, fix=f"move the file away: mv {script} my_{script}")
 
 
 def _make_folder(tree: Tree, run: str, folder: str) -> None:
@@ -423,10 +453,9 @@ def _make_folder(tree: Tree, run: str, folder: str) -> None:
     try:
         make_directories(path)
     except OSError as error:
-        message = f"cannot create {shown(str(path))}, which the script names for logs: {error.strerror}"
-        raise refuse(
-            "write-failed", message, file=f"{run}/{FINETUNE_SLURM}", fix="create it, then submit again"
-        ) from error
+        message = f"cannot create {shown(str(path))}, where the script writes its logs: {error.strerror}"
+        fix = "create this directory, then run submit again"
+        raise refuse("write-failed", message, file=f"{run}/{FINETUNE_SLURM}", fix=fix) from error
 
 
 def _clear_ended(tree: Tree, request: Request) -> None:
@@ -466,9 +495,10 @@ def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submissi
         there, unknown = slurm_jobs.named(tree.root, [one.name], request, one.clusters)
         waits = any(not (job.has_ended or job.runs) for job in there.get(one.name, ()))
         if unknown or waits:
-            message = f"job {one.job} was submitted for {few(one.runs, _LISTED)}, and is held: {reason}"
+            submitted = f"job {one.job} was submitted for {few(one.runs, _LISTED)}"
+            message = f"{submitted}, but is still on hold because it could not be released: {reason}"
             where = f"--clusters={one.clusters} " if one.clusters else ""
-            fix = f"scontrol {where}release {one.job}"
+            fix = f"release the job: scontrol {where}release {one.job}"
             return [finding("still-held", message, actual=one.job, fix=fix)]
     save(one.model_copy(update={"progress": "released"}))
     return []

@@ -243,10 +243,10 @@ def _row(run: PlannedRun | None) -> Setting | None:
 
 _KINDS: tuple[ChangeKind, ...] = ("changed", "kept", "new", "dropped")
 _STARTED_AS = {
-    "finished": "are trained",
-    "failed": "have failed",
-    "running": "are running",
-    "submitted": "are submitted",
+    "finished": "already trained",
+    "failed": "already failed",
+    "running": "already running",
+    "submitted": "already submitted",
 }
 
 
@@ -259,28 +259,26 @@ def changes_of(found: Sequence[RunChange], *, done: bool = False, replaced: Coll
         replaced: the started runs to replace.
     """
     if all(each.kind == "new" for each in found):
-        summary = f"{counted(len(found), 'run')}: all new" if found else ""
-        return Changes(summary=summary, groups=(), is_first=True)
+        told = f"{counted(len(found), 'run')}: all new" if found else ""
+        return Changes(told=told, groups=(), is_first=True)
     numbers = Counter(each.kind for each in found)
     changed = [each for each in found if each.kind == "changed" and each.is_started]
     to_replace = {each.directory for each in changed if done or each.directory in replaced}
     started = Counter(each.state.state for each in changed if each.state and each.directory not in to_replace)
-    how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "are started"
-    if started.total() == 1:
-        how = how.replace("are ", "is ").replace("have ", "has ")
+    how = _STARTED_AS[next(iter(started))] if len(started) == 1 else "already started"
     left = sum(each.is_started for each in found if each.kind == "dropped")
     gone = f" ({left} of them started)" if left else ""
     parts = {
         "new": numbers["new"],
         "unchanged": numbers["unchanged"],
         "changed" if done else "would change": numbers["changed"] - len(changed),
-        f"would change and {how}": started.total(),
+        f"would change though {how}": started.total(),
         f"{'' if done else 'would be '}replaced though started": len(to_replace),
         "kept as started": numbers["kept"],
         f"no longer in the table{gone}": numbers["dropped"],
     }
     return Changes(
-        summary=f"{counted(len(found) - numbers['dropped'], 'run')}: "
+        told=f"{counted(len(found) - numbers['dropped'], 'run')}: "
         + ", ".join(f"{number} {what}" for what, number in parts.items() if number),
         states="" if done else states_told({each.directory: each.state for each in found if each.kind != "dropped"}),
         groups=_groups(found),
@@ -295,7 +293,7 @@ def states_told(states: Mapping[str, RunState | None]) -> str:
     order = [state for state in get_args(RunProgress) if state in by_state]
     counts = [f"{len(names)} {state}{_named(state, names)}" for state in order for names in [by_state[state]]]
     unseen = dict.fromkeys(reason for each in states.values() if each for reason in each.unseen)
-    return ", ".join(counts) + (f"; not known: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
+    return ", ".join(counts) + (f"; not checked: {few([*unseen], _NAMED_UNSEEN)}" if unseen else "")
 
 
 def _named(state: str, names: Sequence[str]) -> str:

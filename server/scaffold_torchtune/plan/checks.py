@@ -46,7 +46,7 @@ _ANEW: Final = {
     ),
     "resume_from_checkpoint": (
         "a run of one epoch cannot resume: torchtune saves its state only between epochs",
-        "no action if intended; else train for more epochs",
+        "no action if intended; otherwise train for more epochs",
     ),
 }
 """The reason why a job trains from the beginning, and the fix, by setting."""
@@ -88,11 +88,11 @@ def _recipe_problem(
         expected = ", ".join(RECIPE_NAMES)
         message = f"the recipe {shown(name)} is not supported."
         message = did_you_mean(name, (*RECIPES, *RECIPE_NAMES), message)
-        fix = f"use LoRA or full, for any number of GPUs, or one of {expected}; the default is LoRA"
+        fix = f"write LoRA or full, which fit any number of GPUs, or one of {expected}; the default is LoRA"
     elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
         message = f"the recipe is {name}, but the run at line {run.line} has {counted(gpus.integer, 'GPU')}"
-        fix = f"correct the recipe or the number of GPUs, or write only {method}, which fits any number"
+        fix = f"correct the recipe or the number of GPUs, or write only {method}, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
         fix = "use --setup-script bundled for this experiment"
@@ -111,9 +111,9 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     given = rows[0].parameters[name] if rows else common
     if given is None:
         return None
-    more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
-    run = f"the run at line {rows[0].line}, which uses" if rows else "runs that use"
-    message = f"{name} is {shown(given.value)} for {run} full fine-tuning, without LoRA{more}"
+    more = f" (as in {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
+    run = f"the run at line {rows[0].line} uses" if rows else "the runs use"
+    message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
     fix = f"{'write - in the cell' if rows else 'remove the line'}, or change the recipe to LoRA"
     return finding("unsupported-setting", message, field=name, actual=given.value, at=given.source, fix=fix)
 
@@ -124,9 +124,9 @@ def template_problems(experiment: Experiment, interface: Interface | None) -> It
     for key, setting in experiment.template_others.items():
         if key not in options:
             similar = by_label(key)
-            message = f"the template has the key {shown(key)}, which setup_finetune does not have."
+            message = f"the template has the key {shown(key)}, which is not a key of setup_finetune."
             message = did_you_mean(key, [*KEYS, *options], message, similar.name if similar else None)
-            field, fix = escape(key), "correct or remove the key"
+            field, fix = escape(key), "correct the key's name, or remove the line"
             yield finding("unknown-key", message, field=field, actual=setting.value, at=setting.source, fix=fix)
 
 
@@ -148,13 +148,14 @@ def identical_runs(
         two = len(runs) == 2  # noqa: PLR2004 - a pair reads better without commas
         several = f"{' and '.join(lines)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
         message = f"the rows at lines {several} the same run ({' and '.join(names) if two else few(names, _FEW)})"
-        fix = "remove one of the rows, or add the column that distinguishes them (e.g. Seed)"
+        remove = "remove one of the rows" if two else "remove all but one of the rows"
+        fix = f"{remove}, or add a column that distinguishes them, such as Seed"
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:
             which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
-            message += f"; the grid of {sizes} lacks {which}, which one of these rows should probably be"
-            fix = f"write {lacking[0]} in one of these rows; or {fix}"
+            message += f"; the {sizes} grid lacks {which}, so one of these rows is probably a typo"
+            fix = f"write {lacking[0]} in one of these rows, {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
         yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)
@@ -216,18 +217,18 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     try:
         PARAMETERS["dataset_label"].read(label)
     except NotTyped as unsafe:
-        message = f"the name {shown(label)} of the data set is not a safe name"
+        message = f"the data set's name {shown(label)} is not {unsafe.allowed}"
         allowed, actual, at = unsafe.allowed, escape(label), path.source
-        fix = "rename the file"
+        fix = f"rename the file to {unsafe.allowed}"
         yield finding("invalid-value", message, field="dataset", expected=allowed, actual=actual, at=at, fix=fix)
         return
     template = options.template or f"{context.templates_dir}/{SETUP_TEMPLATES[extension]}"
     if not context.is_file(template):
         message = f"the template for {extension} data is missing: {shown(template)}"
         fix = (
-            f"{'correct --template' if options.template else 'reinstall scaffold-torchtune'}, or create one: copy"
-            f" {context.templates_dir}/setup_finetune_template.yaml.j2, which has the complete structure, edit it,"
-            " and name it with --template"
+            f"{'correct --template' if options.template else 'reinstall scaffold-torchtune'}, or create a template:"
+            f" copy {context.templates_dir}/setup_finetune_template.yaml.j2, which has the complete structure, edit the"
+            " copy, and specify it with --template"
         )
         yield finding("missing-template", message, field="template", expected=template, file=template, fix=fix)
 
@@ -260,7 +261,7 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
         more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
         message = (
             f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
-            f" (line {common.source.line}); the row overrides it{more}"
+            f" (line {common.source.line}), which the row overrides{more}"
         )
         where = f"line {common.source.line} of {common.source.file}" if common.source.line else "the common value"
         fix = f"remove {where} if the rows are correct"
@@ -273,10 +274,11 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
         default = experiment.environment.get(name) if PARAMETERS[name].common else None
         if default is not None and default.value != setting.value:
             there = f"{shown(default.value)} in {default.source}"
-            message = f"{name} is {shown(setting.value)} here, but {there}; the summary overrides it"
+            message = f"{name} is {shown(setting.value)} here, but {there}, which the summary overrides"
             expected, actual, at = default.value, setting.value, setting.source
             fix = (
-                f"no action if the summary is correct; else remove line {setting.source.line} of {setting.source.file}"
+                f"no action if the summary is correct; otherwise remove line {setting.source.line} of"
+                f" {setting.source.file}"
             )
             yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
 
@@ -287,8 +289,8 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
         if lacking:
             value, at = lacking[0].value(name), Location(experiment.summary_file, lacking[0].line)
             number_of_runs = counted(len(lacking), "run")
-            message = f"{name} is not given for {number_of_runs}: setup_finetune's default {shown(value)} is used"
-            fix = f"{to_give(name, value, lacking, runs)} to keep it, or another value"
+            message = f"{name} is not set for {number_of_runs}: setup_finetune's default {shown(value)} is used"
+            fix = f"{to_give(name, value, lacking, runs)} to keep the default, or write the intended value instead"
             yield finding("default-used", message, field=name, actual=value, at=at, fix=fix)
 
 
@@ -298,7 +300,8 @@ def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     for text, source in times.items():
         if text.count(":") == 1 and "-" not in text:
             minutes, seconds = text.split(":")
-            message = f"SLURM reads the time {text} as {minutes} minutes and {seconds} seconds"
+            read_as = f"{counted(int(minutes), 'minute')} and {counted(int(seconds), 'second')}"
+            message = f"SLURM reads the time {text} as {read_as}"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
             fix = f"replace {text} with {long} in {source.file}:{source.line}, or with {short} if minutes are intended"
@@ -338,11 +341,12 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
             message = f"{name} is {value} in {line}, which has no effect: {why}"
         else:
             everywhere = all(run.settings.get(name) == planned for run in runs)
-            some = f"in {counted(len(others), 'run')}, first in {shown(others[0].directory)}"
+            some = f"in {counted(len(others), 'run')} (the first is {shown(others[0].directory)})"
+            some = f"in the run {shown(others[0].directory)}" if len(others) == 1 else some
             derived = planned.source.kind is SourceKind.DERIVED
-            by = f"the rule ({planned.source.note})" if derived else str(planned.source)
+            by = f"derived by a rule ({planned.source.note})" if derived else f"from {planned.source}"
             message = (
-                f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, by {by}, which overrides"
+                f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, {by}, which overrides"
                 f" {value} in {line}"
             )
         expected, actual, at = planned.value if planned else None, setting.value, setting.source
@@ -374,9 +378,9 @@ def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
         return
     message = (
         f"the runs use the recipe {shown(recipe.value)}, which is not one of torchtune's: the job's environment must"
-        " provide it, and the settings that it reads from finetune.yaml are unknown"
+        " provide this recipe, and the settings that it reads from finetune.yaml are unknown"
     )
-    field, fix = "custom_recipe", "remove it from the template to use torchtune's recipe"
+    field, fix = "custom_recipe", "to use torchtune's recipe, remove custom_recipe from the template"
     severity = Severity.INFO if runs[0].generation else None  # the script always uses its own recipes
     at = recipe.source
     yield finding("own-recipe", message, field=field, actual=recipe.value, at=at, fix=fix, severity=severity)
@@ -414,7 +418,7 @@ def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
-        fix = "write 1 and the GPUs of one node if that is enough; this tool supports only one node"
+        fix = "if one node is enough, write 1, and the number of GPUs on that node; this tool supports only one node"
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )
@@ -435,7 +439,7 @@ def _effective_batch(
         f" batch size {batch} x accumulation {accumulation} x {counted(gpus, 'GPU')}"
     )
     each, rest = divmod(said.integer, batch * gpus)
-    fix = "correct the effective batch size, or one of its factors"
+    fix = "correct the effective batch size, or one of the factors"
     if each and not rest:
         line = line_of("gradient_accumulation_steps", each, yaml=experiment.form == "yaml")
         fix = f"add {line}, or correct the effective batch size"
@@ -450,8 +454,8 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
     if ratio is None:
         return
     if steps is not None:
-        message = f"the warm-up is {shown(ratio.value)} of the steps here, and {steps.value} steps at {steps.source}"
-        fix = "keep one of the two"
+        message = f"the warm-up is {shown(ratio.value)} of the steps here, but {steps.value} steps at {steps.source}"
+        fix = "keep one of the two values"
         yield finding("ambiguous", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix)
         return
     made = planned.get("num_warmup_steps")
@@ -459,10 +463,10 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
         packed = planned.get("packed")
         why = "the data set is not found on this machine"
         if packed is not None and packed.value is True:
-            why = "samples are packed by their length in tokens"
+            why = "it depends on the lengths of the packed samples"
         message = f"the warm-up is {shown(ratio.value)} of the steps, but their number is unknown: {why}"
         line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
-        fix = f"add {line} instead: {shown(ratio.value)} of the optimizer steps of all epochs"
+        fix = f"add {line} instead; NUMBER is {shown(ratio.value)} of the optimizer steps of all epochs"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )
@@ -472,10 +476,12 @@ def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
     """Yield a problem if runs should report to Weights & Biases from nodes without internet."""
     offline, mode = planned.get("offline"), planned.get("wandb_mode")
     if offline is not None and offline.value is True and mode is not None and mode.value == "online":
-        message = f"W&B is online here, but the compute nodes are offline ({offline.source}), where it waits forever"
+        message = (
+            f"W&B is online here, but would wait forever: the compute nodes are offline according to {offline.source}"
+        )
         fix = (
-            "use offline, and upload the runs with `wandb sync` afterwards; or correct the line that says that compute"
-            " nodes are offline"
+            "write offline, and upload the runs with `wandb sync` afterwards; if the compute nodes are online, correct"
+            " the line about them"
         )
         yield finding(
             "ambiguous", message, field="wandb_mode", expected="offline", actual="online", at=mode.source, fix=fix

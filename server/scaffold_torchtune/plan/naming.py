@@ -9,20 +9,22 @@ import itertools
 import json
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Collector, Finding, Question, Scalar, escape, few, finding, shown
-from scaffold_torchtune.models import PlannedRun, Run, Setting, Source, SourceKind
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Collector, Finding, Location, Question, Scalar, escape, few, finding, shown
+from scaffold_torchtune.models import Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import PlanContext, parameters_of
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS
+from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS, by_label, normalize
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
-_ALLOWED = "letters, digits, '.', '_', '+' and '-', at most 200, not reserved"
+_ALLOWED = "at most 200 letters, digits, '.', '_', '+' and '-', and not a reserved name"
 # Names that a system reserves: device names of Windows, from which users may browse shared folders.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SPLIT_NAMES = frozenset({"train", "training"})
@@ -125,7 +127,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
         field, actual = "run name", escape(name)
         if not is_safe(name):
             message = f"the run at line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = "rename the run, model or data set that the name is built from"
+            fix = "rename the run, model or data set from which the name is derived"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
@@ -327,8 +329,8 @@ def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
     pairs = [f"{rows[index].run.name}={name}" for index, name in ties]
     is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
     question = (
-        f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none is;"
-        f" otherwise ROW=DIRECTORY, separated by commas: {few(pairs, _MOST_OPTIONS)}"
+        f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none of them is one;"
+        f" otherwise answer with some of these pairs, separated by commas: {few(pairs, _MOST_OPTIONS)}"
     )
     options = (NEW, *pairs) if is_choice and len(pairs) < _MOST_OPTIONS else ()
     return Question(field=TIES, question=escape(question, 1000), options=options)
@@ -350,13 +352,285 @@ def _tied(
         runs = few([f"{name} (Run Name {shown(known[name].name)})" for name in names], _LISTED)
         are, which = ("is" if len(indexes) == 1 else "are"), ("the run" if len(names) == 1 else "the runs")
         message = (
-            f"{tied} {are} equally near to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
+            f"{tied} {are} equally close to {which} that {'was' if len(names) == 1 else 'were'} scaffolded in {runs}"
         )
         if said:
-            message += f"; the answer {shown(said)} does not decide it"
+            message += f"; the answer {shown(said)} does not settle this"
+        answer = shlex.quote(f"{TIES}={rows[indexes[0]].run.name}={names[0]}")
+        new = "it is a new run" if len(indexes) == 1 else "all of them are new runs"
         fix = (
-            f"answer {TIES}={NEW} if they are new runs, else for example {TIES}={rows[indexes[0]].run.name}={names[0]}"
-            " (answers, --answer); or give a row the Run Name of its run"
+            f"if {new}, answer {TIES}={NEW} (--answer, or answers of a tool); if one is an existing run, name it, for"
+            f" example --answer {answer}, or write the Run Name of the existing run in its row"
         )
         line = rows[indexes[0]].run.line
         yield finding("tied-run", message, field=TIES, actual=names[0], file=file, line=line, fix=fix)
+
+
+_PLACEHOLDER: Final = re.compile(
+    r"\$?\{{1,2}[^{}\n]{0,60}+\}{1,2}|<[^<>\n]{1,60}+>|\[[^\[\]\n]{1,60}+\]|%\([^()\n]{1,60}+\)[a-z]?|%[a-z]"
+    r"|\$[A-Za-z][A-Za-z0-9_]{0,60}+|\*{1,9}+|\.\.\.|…|(?<![A-Z0-9])[A-Z]{1,10}(?:_[A-Z]{1,10}){0,3}+(?![A-Za-z0-9])"
+)
+_OF_THE_RUN: Final = frozenset(
+    {"run", "run name", "run names", "name", "runname", "run id", "example run", "example run name", "experiment run"}
+)
+_OF_THE_DIRECTORY: Final = frozenset(
+    {"directory", "run directory", "run dir", "dir", "run folder", "folder", "my wandb run name", "wandb run name"}
+)
+_OF_THE_EXPERIMENT: Final = frozenset({"experiment", "experiment name", "exp", "exp name"})
+_ANY: Final = frozenset(
+    {"x", "n", "nn", "value", "val", "date", "timestamp", "time", "i", "k", "id", "epoch", "epochs"}
+)
+_ABOVE: Final = frozenset({"base", "output", "outputs", "scratch", "home", "root", "project", "experiment"})
+_NOT_IN_NAMES: Final = frozenset(" \t\n:=|\"'`()")
+_OF_CHECKPOINTS: Final = re.compile(r"ck-out|epoch|checkpoint|output|artifacts", re.IGNORECASE)
+_OF_DIRECTORIES: Final = re.compile(r"\bdir|folder|\brun name|w&b|wandb", re.IGNORECASE)
+_NUMBERS: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,3})?")
+_COMPARED: Final = 200  # runs
+_BY_TABLE: Final = re.compile(r"(?:[a-z]{1,20} ){0,5}run names?(?: column)?", re.IGNORECASE | re.ASCII)
+_BETWEEN: Final = re.compile(r"[,;+&/]|\b(?:then|and|by|the|of|plus|with|first|finally)\b", re.IGNORECASE)
+_LONGEST_LIST: Final = 200
+_OF_THE_TABLE: Final = "{Run Name of the table}"
+_FILE: Final = re.compile(r"\.[A-Za-z]{2,12}$")
+_EPOCH: Final = "epoch_0"
+"""The first directory of checkpoints (FullModelHFCheckpointer, save_checkpoint)."""
+
+
+class _Token(NamedTuple):
+    """A text of a pattern, or a placeholder, as written."""
+
+    text: str
+    is_open: bool
+
+    @property
+    def name(self) -> str:
+        """Return the normalized name in a placeholder, without its brackets and format: `{lora_rank:d}`."""
+        inner = self.text.strip("${}<>[]%")
+        inner = inner[1:].partition(")")[0] if inner.startswith("(") else inner  # %(rank)s
+        return normalize(re.split("[:!]", inner, maxsplit=1)[0])
+
+
+_Part = tuple[_Token, ...]
+"""A part of a pattern between slashes."""
+
+
+class _Pattern(NamedTuple):
+    """A pattern or an example of a path: its parts, and whether it begins at the root directory."""
+
+    parts: tuple[_Part, ...]
+    is_rooted: bool
+
+    @property
+    def tokens(self) -> tuple[_Token, ...]:
+        """Return the tokens of all parts."""
+        return tuple(token for part in self.parts for token in part)
+
+
+def stated_names(stated: Sequence[Setting], plan: Plan, outputs: Mapping[str, str | None]) -> list[Finding]:
+    """Return at most one finding: a pattern or example of the summary that the planned names do not follow.
+
+    A pattern is followed if successive parts of the path of each run's directory or checkpoints match it; an unknown
+    placeholder stands for any text. An example is compared if it names a run. `{run_name}` may be the Run Name or, as
+    for setup_finetune (`my_wandb_run_name`), the name of the directory; the second is an info.
+
+    Args:
+        stated: the patterns and examples.
+        plan: the plan.
+        outputs: the output directory of each run, by the run's directory.
+    """
+    found = [each for one in stated if (each := _compared(one, plan, outputs))]
+    found.sort(key=lambda each: each.severity is Severity.INFO)
+    return found[:1]
+
+
+def _compared(stated: Setting, plan: Plan, outputs: Mapping[str, str | None]) -> Finding | None:
+    pattern = _read(stated.text)
+    if not pattern.parts:
+        return _listed(stated, plan)
+    if not any(token.is_open for token in pattern.tokens):
+        if any(_follows(pattern, run, plan, outputs, run.name) for run in plan.runs[:_COMPARED]):
+            return None
+        run = _run_in(stated.text, plan)
+    else:
+        every = plan.runs[:_COMPARED]
+        run = next((run for run in every if not _follows(pattern, run, plan, outputs, run.name)), None)
+    return None if run is None else _differing(stated, pattern, run, plan, outputs)
+
+
+def _listed(stated: Setting, plan: Plan) -> Finding | None:
+    """Return the difference between parameters that a text lists (`model, then rank`) and those in the names."""
+    words = [normalize(part) for part in _BETWEEN.split(stated.text[:_LONGEST_LIST])]
+    found = [by_label(word) for word in words if word]
+    names = {each.name for each in found if each}
+    if None in found or len(names) <= 1 or names == set(plan.varying) or plan.options.names == "table":
+        return None
+    source, has = stated.source, ", ".join(plan.varying) or "no parameter"
+    message = f"{source.note} gives {shown(stated.text)}, but the names of run directories contain {has}"
+    return finding(
+        "naming-differs", message, field="names", expected=plan.pattern, actual=escape(stated.text),
+        at=Location(source.file or "", source.line),
+        fix=f"replace {stated.text} with {plan.pattern} in {source.file}:{source.line}",
+    )  # fmt: skip
+
+
+def _read(text: str) -> _Pattern:
+    """Return the parts of a pattern or an example, without files; without parts if the text is not a name."""
+    text, at = text.strip("\"' \t"), 0
+    if " " in text and _BY_TABLE.fullmatch(text):
+        return _Pattern(((_Token(_OF_THE_TABLE, is_open=True),),), is_rooted=False)
+    parts: list[list[_Token]] = [[]]
+    for start, end in [*(each.span() for each in _PLACEHOLDER.finditer(text)), (len(text), len(text))]:
+        if _is_literal(text[start:end]):
+            continue
+        for number, piece in enumerate(text[at:start].split("/")):
+            parts += [[]] if number else []
+            parts[-1] += [_Token(piece, is_open=False)] if piece else []
+        parts[-1] += [_Token(text[start:end], is_open=True)] if end > start else []
+        at = end
+    filled = [tuple(part) for part in parts if part and part != [_Token(".", is_open=False)]]
+    filled = filled[:-1] if filled and _FILE.search(filled[-1][-1].text) else filled
+    if any(_NOT_IN_NAMES & set(token.text) for part in filled for token in part if not token.is_open):
+        return _Pattern((), is_rooted=False)
+    above = [*itertools.takewhile(_is_above, filled)]
+    return _Pattern(tuple(filled[len(above) :]), is_rooted=text.startswith("/") and not above)
+
+
+def _is_literal(placeholder: str) -> bool:
+    """Return whether capital letters are no placeholder: `SFT`, but not `RANK`, `LR`, `N`."""
+    if not placeholder.replace("_", "").isalpha():
+        return False
+    name = normalize(placeholder)
+    return by_label(name) is None and name not in _OF_THE_RUN | _OF_THE_DIRECTORY | _OF_THE_EXPERIMENT | _ANY
+
+
+def _is_above(part: _Part) -> bool:
+    """Return whether a part stands for directories above those of the runs: `{output_dir_base}`, `$SCRATCH`, `~`."""
+    (first, *rest) = part
+    return not rest and (first.text in {"~", "...", "…"} or (first.is_open and bool(_ABOVE & set(first.name.split()))))
+
+
+def _follows(
+    pattern: _Pattern,
+    run: PlannedRun,
+    plan: Plan,
+    outputs: Mapping[str, str | None],
+    run_name: str,
+    directory: str = "",
+) -> bool:
+    """Return whether the path of a run's directory or checkpoints follows a pattern.
+
+    Args:
+        pattern: the pattern.
+        run: the run.
+        plan: its plan.
+        outputs: the output directory of each run.
+        run_name: the name for `{run_name}`.
+        directory: another name of the run's directory, to try it.
+    """
+    output = outputs.get(run.directory)
+    paths = [f"{plan.experiment_dir}/{run.directory}", *([f"{output}/{_EPOCH}"] if output else [])]
+    texts = [_texts(part, run, run_name) for part in pattern.parts]
+    for path in paths:
+        names = [each for each in path.replace(run.directory, directory or run.directory).split("/") if each]
+        for start in range(1 if pattern.is_rooted else len(names)):
+            here = names[start:]
+            is_within = len(texts) <= len(here) or here[-1] == _EPOCH
+            if is_within and all(_is_one(some, name) for some, name in zip(texts, here, strict=False)):
+                return True
+    return False
+
+
+_Texts = list[tuple[str, ...] | None]
+"""The texts that each token of a part may stand for; None for any text."""
+
+
+def _texts(part: _Part, run: PlannedRun, run_name: str) -> _Texts:
+    return [_values_of(token, run, run_name) if token.is_open else (token.text,) for token in part]
+
+
+def _values_of(token: _Token, run: PlannedRun, run_name: str) -> tuple[str, ...] | None:
+    """Return the texts that a placeholder may stand for in the path of a run; None for any text."""
+    inner, name = token.text.strip("${}<>[]%()"), token.name
+    if "," in inner or "|" in inner:  # {8,16}
+        return tuple(each.strip() for each in re.split("[,|]", inner))
+    if name in _OF_THE_RUN:
+        return (run_name,)
+    if token.text == _OF_THE_TABLE:
+        return (run.name,)
+    if name in _OF_THE_DIRECTORY:
+        return (run.directory,)
+    if name in _OF_THE_EXPERIMENT:
+        return (run.text("experiment_name"),)
+    parameter = None if name in _ANY else by_label(name)
+    if parameter is None:
+        return None
+    if parameter.name == "model":
+        return (run.model,)
+    value = run.parameters.get(parameter.name, run.value(parameter.name))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (kinds.shortest_number(value),) if is_number else None  # type: ignore[arg-type]
+
+
+def _is_one(texts: _Texts, name: str) -> bool:
+    """Return whether a part of a pattern stands for a name; the directory of an epoch may have any number."""
+    first = texts[0]
+    if name == _EPOCH and first is not None and first[0].startswith("epoch"):
+        return True
+    ends = {0}
+    for some in texts:
+        if not ends:
+            return False
+        if some is None:
+            ends = set(range(min(ends) + 1, len(name) + 1))
+        else:
+            ends = {end + len(one) for end in ends for one in some if name.startswith(one, end)}
+    return len(name) in ends
+
+
+def _run_in(example: str, plan: Plan) -> PlannedRun | None:
+    """Return the run that an example names: by its Run Name or directory, or by all its numbers that vary."""
+    parts = [f"_{part.replace('-', '_')}" for part in example.split("/")]
+
+    def is_in(name: str) -> bool:
+        return any(part.endswith(f"_{name.replace('-', '_')}") for part in parts)
+
+    if named := [run for run in plan.runs if is_in(run.name) or is_in(run.directory)]:
+        return max(named, key=lambda run: len(run.name if is_in(run.name) else run.directory))
+    numbers = {float(each) for each in _NUMBERS.findall(example)}
+    varying = [name for name in plan.varying if PARAMETERS[name].kind in {"int", "float"}]
+    alike = [run for run in plan.runs if {run.parameters.get(name) for name in varying} <= numbers]
+    return alike[0] if varying and len(alike) == 1 else None
+
+
+def _differing(
+    stated: Setting, pattern: _Pattern, run: PlannedRun, plan: Plan, outputs: Mapping[str, str | None]
+) -> Finding:
+    """Return the finding that the names of a run differ from a pattern or an example."""
+    source, output = stated.source, outputs.get(run.directory) or ""
+    at, written = Location(source.file or "", source.line), stated.text
+    if _follows(pattern, run, plan, outputs, run.directory):
+        message = (
+            f"{source.note} gives {shown(written)}; the run name in it is the run directory"
+            f" ({shown(run.directory)}), not the Run Name ({shown(run.name)})"
+        )
+        fix = "no action if intended; else use --names table"
+        return finding(
+            "naming-differs", message, field="names", expected=run.directory, actual=run.name, at=at,
+            severity=Severity.INFO, fix=fix,
+        )  # fmt: skip
+    is_open = any(token.is_open for token in pattern.tokens)
+    own = (
+        output[output.rfind(f"/{run.directory}") + 1 :] if f"/{run.directory}" in output else posixpath.basename(output)
+    )
+    is_of_directories = _OF_DIRECTORIES.search(source.note.rpartition(" > ")[2])
+    if output and not is_of_directories and _OF_CHECKPOINTS.search(f"{source.note} {written}"):
+        planned = f"{output if pattern.is_rooted else own}/{_EPOCH}"
+        suggested = f"{own.replace(run.directory, '{run_directory}')}/epoch_{{N}}" if is_open else planned
+    else:
+        planned = run.directory
+        follows = all(_follows(_read(plan.pattern), each, plan, outputs, each.directory) for each in plan.runs)
+        suggested = planned if not is_open else plan.pattern if follows else "{run_directory}"
+    message = f"{source.note} gives {shown(written)}, but the run {shown(run.name)} is planned as {shown(planned)}"
+    fix = f"replace {written} with {suggested} in {source.file}:{source.line}"
+    if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
+        fix = f"use --names table, which gives these names; or {fix}"
+    return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)

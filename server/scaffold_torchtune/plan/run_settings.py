@@ -145,18 +145,20 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
         chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
         if chosen:
             message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
-            fix = "give important values in the summary; the script's values are in finetune.yaml"
+            fix = "set important values in the summary; finetune.yaml shows the values of the script"
             yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
         return
     always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
     if always:
         message = f"this setup_finetune.py has no option for some settings and always writes {', '.join(always)}"
-        yield finding("script-writes", message, fix="use a newer script if another value is intended")
+        yield finding(
+            "script-writes", message, fix="use a newer version of the script if a different value is intended"
+        )
     rule = runs[0].settings.get("project_dir")
     if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
-        message = f"outputs go to {folder}, the layout of this setup_finetune.py below the output base directory"
-        yield finding("script-writes", message, at=rule.source, fix="no action")
+        message = f"outputs go to {folder}: this setup_finetune.py has its own layout below the output base directory"
+        yield finding("script-writes", message, at=rule.source, fix="no action needed")
 
 
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
@@ -171,7 +173,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
     message = f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
-    change = f"remove it from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
+    change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
     fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
     return _untaken_setting(name, message, fix, setting, value)
 
@@ -199,8 +201,8 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         f"with modules ({shown(setting.value)}), this setup_finetune.py deletes each line of the SLURM"
         f" script that contains 'conda', including the activation of {shown(conda.value)}"
     )
-    change = f"use only the modules that it loads itself ({loads}), " if loads else ""
-    fix = f"{change}give the environment as a venv, or use --setup-script bundled"
+    change = f"use only the modules that the script loads anyway ({loads}), " if loads else ""
+    fix = f"{change}specify the environment as a venv, or use --setup-script bundled"
     return _untaken_setting("modules", message, fix, setting, loads or None)
 
 
@@ -237,10 +239,10 @@ def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     if passed:
         message = (
             f"this setup_finetune.py has no option for {', '.join(passed)}: the submit line passes"
-            " them instead, to sbatch or in the job's environment"
+            f" {'it' if len(passed) == 1 else 'them'} to sbatch or to the job's environment instead"
         )
         at = next(iter(values.values())).source
-        yield finding("submitted-with", message, at=at, fix="submit the runs with that line")
+        yield finding("submitted-with", message, at=at, fix="submit the runs with the submit line")
 
 
 # A template can only have the values of another experiment for these; the plan has this experiment's.

@@ -1,13 +1,15 @@
 """The steps as commands and tools call them, in one table; and the reply to an agent, or to `--json`.
 
-A reply is a shortened result with the next action. It has the result of the step in one line (`outcome`), the next
-action with its tool and arguments (`next`), and the heads of the entries that were added to scaffold.log (`logged`).
+A reply is a shortened result with the next action. It has a sentence or two that can be read to the user as they are
+(`summary`), the next action with its tool and arguments (`next`), and the heads of the entries that were added to
+scaffold.log (`logged`).
 Counts are always complete. Lists are cut at a number of bytes and texts at a number of characters; `left_out` has the
 number of omitted items, and `more` the arguments that list them. benchmarks/tokens.py measures the resulting sizes.
 """
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,9 +18,11 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused, serious
+from scaffold_torchtune.findings import Refused, counted, serious
+from scaffold_torchtune.models import CommandResult
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
+from scaffold_torchtune.settings import kinds
 
 
 class Step(NamedTuple):
@@ -273,134 +277,185 @@ def _size(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")) + 1
 
 
-# The first action after a result or a refusal.
-_SHOW: Final = (
+class Action(NamedTuple):
+    """The next action: `first` for the agent, `step` for the user, as in "Next: confirm the plan"."""
+
+    first: str
+    step: str = ""
+
+
+_SHOW: Final = Action(
     "show the user the run directories, varying and derived parameters, skipped rows, every warning, GPUs, time and"
-    " defaults; continue when they agree, or at once if they asked for the whole scaffold"
+    " defaults; continue when they agree, or at once if they asked for the whole scaffold",
+    "confirm the plan, then the run directories are created",
 )
-_CONTRADICTED: Final = (
+_CONTRADICTED: Final = Action(
     "show the user the plan (changes first, if any) and every warning, and ask about {codes} before anything is"
-    " written, unless they have already decided; then plan again with the correction, or continue as they decide"
+    " written, unless they have already decided; then plan again with the correction, or continue as they decide",
+    "decide about {codes}",
 )
-_CHANGED: Final = (
-    "show the user changes (summary, states, each group) and compare them with their request: number of runs, levels,"
-    " 'only the new ones'; if old runs that they did not mention would change or be removed, ask first. Then show every"
-    " warning; continue when they agree, or at once if they asked for exactly this"
+_CHANGED: Final = Action(
+    "show the user summary and changes (states, each group) and compare them with their request: number of runs,"
+    " levels, 'only the new ones'; if old runs that they did not mention would change or be removed, ask first. Then"
+    " show every warning; continue when they agree, or at once if they asked for exactly this",
+    "confirm the changes, then the files are written",
 )
-_UNCHANGED: Final = (
+_UNCHANGED: Final = Action(
     "tell the user that no run would change, the state of the runs (changes.states), and every warning; the next steps"
-    " only finish incomplete work"
+    " only finish incomplete work",
+    "check that the scaffold is complete",
 )
-_STARTED: Final = (
+_STARTED: Final = Action(
     "show the user which started runs would change (changes), old -> new, what else would change or be removed, and the"
     " options: the fix of started-run, and in ask the lines of the table with such a column; then call plan_runs again,"
     " with the document corrected as they decide, or with started: keep or replace. If you cannot ask, stop and report"
-    " that, and warn not to use an older submit line for runs that would change"
+    " that, and warn not to use an older submit line for runs that would change",
+    "decide whether the started runs are kept or replaced",
 )
 _ASK_FIRST: Final = (
-    "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "name-mismatch",
-    "default-used",
+    "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "overridden",
+    "name-mismatch", "default-used",
 )  # fmt: skip
 """The codes of warnings that a plan may differ from the user's intention."""
+_SET_UP: Final = Action("", "generate finetune.yaml and finetune.slurm")
+_VALIDATE: Final = Action("", "validate every value")
+_PLAN: Final = Action("", "plan the run directories")
+_RENDER: Final = Action("", "create the run directories")
 _PUT_BACK: Final = "; run_setup restores edited files (changed-output) with overwrite: true, once the user agrees"
-_FAILED_SETUP: Final = (
+_FAILED_SETUP: Final = Action(
     "keep the failed runs, each reason and fix, for the user; validate closes the log. When the cause is fixed, call"
-    " run_setup again, which repeats only failed and missing runs"
+    " run_setup again, which repeats only failed and missing runs",
+    "fix the cause, then set up the failed runs again",
 )
-_FAILED: Final = (
+_FAILED: Final = Action(
     "report run, field, expected and actual of the errors, and the fix; have the cause fixed in the summary, the"
-    " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again"
+    " template or the setup script, never in finetune.yaml; then call render_yaml, run_setup and validate again",
+    "fix the cause, then scaffold again; do not submit",
 )
-_PASSED: Final = (
-    "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking"
+_PASSED: Final = Action(
+    "tell the user that all runs passed, every warning, where scaffold.log is, the submit line, and tracking",
+    "submit the runs",
 )
 _LEFT_OUT: Final = "; and the started runs, which the submit line skips, and the kept runs"
-_ARGUMENTS: Final = "correct the arguments as in each problem's fix, and call again"
-_NAME: Final = "call again with a name from the problem's fix; ask the user which one they mean if it is not clear"
-_ASK: Final = (
+_ARGUMENTS: Final = Action(
+    "correct the arguments as in each problem's fix, and call again", "repeat the call with correct arguments"
+)
+_NAME: Final = Action(
+    "call again with a name from the problem's fix; ask the user which one they mean if it is not clear",
+    "choose one of the existing names",
+)
+_ASK: Final = Action(
     "ask the user the questions of error.ask, and pass their replies as answers of this tool, by field; show them the"
-    " other problems; invent no value"
+    " other problems; invent no value",
+    "answer {questions}",
 )
-OWN_SCRIPT: Final = (
+OWN_SCRIPT: Final = Action(
     "the user wants their own script: tell them to start the server with SCAFFOLD_TORCHTUNE_SETUP_SCRIPT set to its"
-    " path, because only they may choose which scripts run on their machine; then call this tool again"
+    " path, because only they may choose which scripts run on their machine; then call this tool again",
+    "start the server with SCAFFOLD_TORCHTUNE_SETUP_SCRIPT set to the path of your script",
 )
-DECLINED: Final = (
+DECLINED: Final = Action(
     "the user was asked and did not answer: do not ask the same question again and invent no value; show them the"
-    " missing fields and the line that each document needs (error.ask)"
+    " missing fields and the line that each document needs (error.ask)",
+    "add the missing lines to the documents",
 )
-_EDITED: Final = (
+_EDITED: Final = Action(
     "show the user each file (validate reports which values differ) and ask: replace it, or move it away first? A value"
-    " worth keeping belongs in the summary. Then call this tool again, with overwrite: true to replace"
+    " worth keeping belongs in the summary. Then call this tool again, with overwrite: true to replace",
+    "decide whether edited files are replaced",
 )
-_CORRECT: Final = (
+_CORRECT: Final = Action(
     "show the user every problem with file, line and fix; correct the document with their consent, invent no value;"
-    " then call this tool again"
+    " then call this tool again",
+    "fix the cause, then repeat the step",
 )
 
-_REPORTED: Final = (
-    "call the same tool once more; if it fails again, tell the user what failed and where the report is, and stop"
+_REPORTED: Final = Action(
+    "call the same tool once more; if it fails again, tell the user what failed and where the report is, and stop",
+    "repeat the step; if it fails again, report the error",
 )
 
+_Next = tuple[dict[str, Any], str]
+"""The next action in a reply, and in the words for the user."""
 
-def _after(result: StepResult | results.ScaffoldResult, call: Call) -> dict[str, Any]:
+
+def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
     """Return the next action: what to do `first`, then the tool and its arguments; no tool if a person must act."""
     match result:
-        case results.ParseResult() | results.RenderResult():
-            return _next("plan_runs" if isinstance(result, results.ParseResult) else "run_setup", call)
+        case results.ParseResult():
+            return _next("plan_runs", call, _PLAN)
+        case results.RenderResult():
+            return _next("run_setup", call, _SET_UP)
         case results.PlanResult():
-            found = {each.code for each in serious(result.warnings)}
-            known = {each.code for each in result.repeated}  # the user has seen them
-            doubtful = ", ".join(code for code in _ASK_FIRST if code in found - known)
-            if "started-run" in found:
-                return {"first": _STARTED}
-            told = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
-            return _next("render_yaml", call, _CONTRADICTED.format(codes=doubtful) if doubtful else told)
+            return _after_plan(result, call)
         case results.SetupResult():
-            return _next("validate", call, _FAILED_SETUP if result.failed else "")
+            return _next("validate", call, _FAILED_SETUP if result.failed else _VALIDATE)
         case results.ScaffoldResult():
             return _after(result.validation, call)
         case StepResult() if result.FIRST is not None:
-            return {"first": result.FIRST} if result.FIRST else {}
+            return _next("", call, Action(result.FIRST))
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
-            return {"first": _FAILED + (_PUT_BACK if edited else "")}
+            return _next("", call, _FAILED._replace(first=_FAILED.first + _PUT_BACK * edited))
         case results.ValidateResult() if result.started:
-            return {"first": _PASSED + _LEFT_OUT}
-    return {"first": _PASSED}
+            step = _PASSED.step if result.submit else ""
+            return _next("", call, Action(_PASSED.first + _LEFT_OUT, step))
+    return _next("", call, _PASSED)
 
 
-def _after_refusal(refused: Refused, call: Call) -> dict[str, Any]:
+def _after_plan(result: results.PlanResult, call: Call) -> _Next:
+    """Return the next action after a plan: its findings may need a decision of the user first."""
+    found = {each.code for each in serious(result.warnings)}
+    known = {each.code for each in result.repeated}  # the user has seen them
+    if "started-run" in found:
+        return _next("", call, _STARTED)
+    if doubtful := ", ".join(code for code in _ASK_FIRST if code in found - known):
+        return _next("render_yaml", call, Action(*(text.format(codes=doubtful) for text in _CONTRADICTED)))
+    action = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
+    return _next("render_yaml", call, action)
+
+
+def _after_refusal(refused: Refused, call: Call) -> _Next:
     """Return the next action after a refusal: the tool that its code requires, or the same tool after the fix."""
     codes = {problem.code for problem in refused.problems}
     if "plan-outdated" in codes:
-        return _next("plan_runs", call)
+        return _next("plan_runs", call, _PLAN)
     if "not-rendered" in codes:
-        return _next("render_yaml", call)
-    first = _ASK if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
+        return _next("render_yaml", call, _RENDER)
+    asking = _ASK._replace(step=_ASK.step.format(questions=counted(len(refused.ask), "question")))
+    action = asking if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
     if codes == {"unknown-name"}:
-        return {"first": _NAME}
+        return _next("", call, _NAME)
     if call.tool not in ARGUMENTS:
-        return {"first": first if call.tool else _ARGUMENTS}
-    return _next(call.tool, call, first)
+        return _next("", call, action if call.tool else _ARGUMENTS)
+    return _next(call.tool, call, action)
 
 
-def _next(tool: str, call: Call, first: str = "") -> dict[str, Any]:
-    given = {name: call.arguments.get(name) for name in ARGUMENTS[tool] if name in HANDED_ON}
+def _next(tool: str, call: Call, action: Action) -> _Next:
+    """Return an action, with its tool, if any, and the arguments of the call that apply to it."""
+    given = {name: call.arguments.get(name) for name in ARGUMENTS.get(tool, ()) if name in HANDED_ON}
     arguments = {name: value for name, value in given.items() if value not in (None, {})}
-    return ({"first": first} if first else {}) | {"tool": tool, "arguments": arguments}
+    first = {"first": action.first} if action.first else {}
+    return first | ({"tool": tool, "arguments": arguments} if tool else {}), action.step
+
+
+def _summary(summary: str, step: str) -> str:
+    """Return the summary of a result with the next action."""
+    return f"{summary} Next: {step}." if step else summary
 
 
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
-    """Return the reply to a call with a result; a model other than the result of a step is dumped unchanged."""
+    """Return the reply to a call with a result; only the result of a step is shortened."""
     if isinstance(result, results.ScaffoldResult):
         body = {name: _body(part, call) for name, part in result.steps.items()}
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
     elif isinstance(result, StepResult):
         body = _body(result, call)
     else:
-        return result.model_dump(mode="json")
-    guides = {"outcome": result.outcome, "next": _after(result, call)}
+        summary = {"summary": result.summary} if isinstance(result, CommandResult) else {}
+        return {**summary, **result.model_dump(mode="json")}
+    following, step = _after(result, call)
+    guides = {"summary": _summary(result.summary, step), "next": following}
     # Successive entries with the same head are listed once, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
@@ -418,16 +473,20 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
     return {"counts": result.counts | _left_to_the_plan(result, call), **data}
 
 
+_ELSEWHERE: Final = frozenset({"defaults-unchosen", "sbatch-unavailable"})
+"""The codes of infos of the verdict that its reply does not list: the plan has the defaults, `asked` the reason."""
+
+
 def _left_to_the_plan(result: StepResult, call: Call) -> dict[str, int]:
-    """Return the number of infos without those that the verdict leaves to the plan; nothing if all are listed."""
+    """Return the number of infos without those that are elsewhere in replies; nothing if all are listed."""
     if call.lists_all or not isinstance(result, results.ValidateResult):
         return {}
     infos = [each for each in result.all_findings() if each.severity is Severity.INFO]
-    return {"infos": sum(each.code != "defaults-unchosen" for each in infos)} if infos else {}
+    return {"infos": sum(each.code not in _ELSEWHERE for each in infos)} if infos else {}
 
 
 def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a reply's data with infos in `notes`, separate from the warnings, which the user must see."""
+    """Return a reply's data with infos in `notes`, without empty keys, separate from the warnings."""
     found = data.get("warnings", ())
     notes = [each for each in found if each["severity"] == Severity.INFO]
     if not notes:
@@ -436,7 +495,8 @@ def _with_notes(data: dict[str, Any]) -> dict[str, Any]:
     for name, value in data.items():
         out[name] = value
         if name == "warnings":
-            out |= {name: [each for each in found if each not in notes], "notes": notes}
+            short = [{key: part for key, part in each.items() if part not in (None, "")} for each in notes]
+            out |= {name: [each for each in found if each not in notes], "notes": short}
     return out
 
 
@@ -451,7 +511,7 @@ def _without_repetition(result: StepResult, data: dict[str, Any]) -> dict[str, A
         case results.ParseResult():
             return _with_differences(data)
         case results.ValidateResult():
-            return data | {"findings": [each for each in data["findings"] if each["code"] != "defaults-unchosen"]}
+            return data | {"findings": [each for each in data["findings"] if each["code"] not in _ELSEWHERE]}
         case results.RenderResult() if result.changes is not None and result.changes.is_first:
             return {name: each for name, each in data.items() if name != "changes"}
     return data
@@ -473,15 +533,35 @@ def _less(run: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
     return {**run, "parameters": {name: each for name, each in run["parameters"].items() if name not in same}}
 
 
-def of_refusal(refused: Refused, call: Call, *, midway: bool = False, first: str = "") -> dict[str, Any]:
-    """Return the reply to a call that was refused or stopped midway; `first` replaces the next action."""
+_NUMBER: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|-?[0-9]++(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?')
+
+
+def written(data: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """Return JSON with each number in its shortest form, as in the names of directories: 1e-5, not 1e-05."""
+    compact = (",", ":") if indent is None else None
+    text = json.dumps(data, indent=indent, separators=compact, ensure_ascii=ascii_only)
+    return _NUMBER.sub(lambda found: _shortest(found[0]), text)
+
+
+def _shortest(token: str) -> str:
+    """Return a number of JSON in its shortest form, unless that would be an integer; texts are unchanged."""
+    if token[0] == '"' or not ("." in token or "e" in token):
+        return token
+    short = kinds.shortest_number(float(token))
+    return short if "." in short or "e" in short else token
+
+
+def of_refusal(refused: Refused, call: Call, *, midway: bool = False, action: Action | None = None) -> dict[str, Any]:
+    """Return the reply to a call that was refused or stopped midway; `action` replaces the next action."""
     ordered = sorted(refused.problems, key=lambda each: _SEVERITIES.index(each.severity))
     error = RefusalError(message=refused.message, problems=tuple(ordered), ask=refused.ask)
     stays = "Files already written stay; repeat the call to continue."
     changed = stays if midway else "No run directory or file was changed."
+    summary = f"{'Stopped midway' if midway else 'Refused'}: {refused.message.rstrip('.')}. {changed}"
+    following, step = _next("", call, action) if action else _after_refusal(refused, call)
     return {
-        "outcome": f"{'STOPPED MIDWAY' if midway else 'REFUSED'}: {refused.message.rstrip('.')}. {changed}",
-        "next": {"first": first} if first else _after_refusal(refused, call),
+        "summary": _summary(summary, step),
+        "next": following,
         "counts": {"problems": len(refused.problems)},
         "error": bounded(error.model_dump(mode="json"), call, RefusalError),
         "logged": list(refused.logged),
@@ -494,9 +574,10 @@ def of_internal_error(refused: Refused) -> dict[str, Any]:
         {name: part for name, part in problem.model_dump(mode="json").items() if part not in (None, "")}
         for problem in refused.problems
     ]
+    summary = f"Failed: {refused.message.rstrip('.')}. Files already written stay."
     return {
-        "outcome": f"FAILED: {refused.message}. Files already written stay.",
-        "next": {"first": _REPORTED},
+        "summary": _summary(summary, _REPORTED.step),
+        "next": {"first": _REPORTED.first},
         "counts": {"problems": len(problems)},
         "error": {"message": refused.message, "problems": problems},
         "logged": list(refused.logged),

@@ -5,19 +5,19 @@ is the rule that shortens a long value.
 """
 
 import shlex
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, ClassVar, Final, TypeVar, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeVar, get_args
 
-from pydantic import Field, computed_field, field_serializer
+from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, few
 from scaffold_torchtune.models import (
     Answer,
+    CommandResult,
     Dataset,
     Excluded,
     Lines,
@@ -25,6 +25,7 @@ from scaffold_torchtune.models import (
     ModelPath,
     Run,
     RunProgress,
+    Setting,
     Source,
     SourceKind,
     Values,
@@ -56,7 +57,7 @@ Findings = Annotated[tuple[Finding, ...], Cut.FINDINGS]
 Logged = Annotated[tuple[str, ...], Field(description="heads of the entries added to scaffold.log")]
 
 
-class StepResult(Model):
+class StepResult(CommandResult):
     """The result of one step."""
 
     LISTED: ClassVar[tuple[str, ...]]
@@ -70,11 +71,6 @@ class StepResult(Model):
         """Return the numbers of the items that a reply may list only in part."""
         return self._numbers() | _severities(self.all_findings())
 
-    @property
-    def outcome(self) -> str:
-        """Return the result of the step in one line."""
-        return self._outcome()
-
     def all_findings(self) -> Sequence[Finding]:
         """Return the findings of the whole experiment, then of each run."""
         found: tuple[Finding, ...] = getattr(self, "warnings", ())
@@ -82,9 +78,6 @@ class StepResult(Model):
 
     def _numbers(self) -> dict[str, int]:
         return {}
-
-    @abstractmethod
-    def _outcome(self) -> str: ...
 
 
 class ParseResult(StepResult):
@@ -107,9 +100,11 @@ class ParseResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs)} | Counter(run.type for run in self.runs)
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of rows and warnings."""
         tuned = sum(run.type == "fine-tuned" for run in self.runs)
-        rows = f"{self.experiment}: {counted(len(self.runs), 'row')}, {tuned} fine-tuned"
+        rows = f"{self.experiment}: {counted(len(self.runs), 'row')} read, {tuned} fine-tuned"
         return f"{rows}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -127,7 +122,7 @@ class ChangedRuns(Model):
 class Changes(Model):
     """The changes of the runs, compared with the previous scaffold."""
 
-    summary: str = Field(description="number of new, unchanged, changed, kept and dropped runs")
+    told: str = Field(exclude=True, description="number of new, unchanged, changed, kept and dropped runs")
     states: OmitEmpty[str] = Field(default="", description="number of runs of the table in each state")
     groups: tuple[ChangedRuns, ...] = Field(description="all runs that are not unchanged, grouped by their change")
     is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
@@ -176,7 +171,9 @@ class PlanResult(StepResult):
 
     @field_serializer("common")
     def _chosen(self, common: Values) -> dict[str, Scalar]:
-        return {name: setting.value for name, setting in common.items() if name not in self.defaults}
+        return {
+            name: each.value for name, each in common.items() if not (name in self.defaults or _is_empty(name, each))
+        }
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
@@ -189,9 +186,10 @@ class PlanResult(StepResult):
     def rules(self) -> dict[str, str]:
         """Return the rule of each value that is derived from others: it differs between runs, or no document has it."""
         own = {name: source for run in self.runs for name, source in run.sources.items()}
-        shared = {name: each.source for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
-        rules = {name: str(source) for name, source in own.items() if not (source.file and source.line)}
-        return rules | {name: str(source) for name, source in shared.items()}
+        derived = {name: each for name, each in self.common.items() if each.source.kind is SourceKind.DERIVED}
+        shared = {name: each.source for name, each in derived.items() if not _is_empty(name, each)}
+        rules = {name: _rule(source) for name, source in own.items() if not (source.file and source.line)}
+        return rules | {name: _rule(source) for name, source in shared.items()}
 
     def without_told(self) -> "PlanResult":
         """Return the plan without infos that the previous plan also had; warnings are always listed."""
@@ -202,11 +200,12 @@ class PlanResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"runs": len(self.runs), "excluded": len(self.excluded)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs, or of their changes, the varying parameters and the number of warnings."""
         varying = ", ".join(self.varying) or "nothing"
-        runs = f"{counted(len(self.runs), 'run')} planned, {len(self.excluded)} skipped; varying: {varying}"
-        if not self.changes.is_first:
-            runs = f"{self.changes.summary}; varying: {varying}"
+        runs = f"{counted(len(self.runs), 'run')} planned, {counted(len(self.excluded), 'row')} skipped"
+        runs = f"{runs if self.changes.is_first else self.changes.told}; varying: {varying}"
         return f"{runs}; {_warnings(self.warnings)}. Nothing was written."
 
 
@@ -232,8 +231,10 @@ class RenderResult(StepResult):
     warnings: Findings = Field(description="warnings in addition to the plan's")
     logged: Logged = ()
 
-    def _outcome(self) -> str:
-        done = f"{self.created} setup_finetune.yaml written, {self.unchanged} unchanged"
+    @property
+    def summary(self) -> str:
+        """Return the number of written files and of warnings."""
+        done = f"{counted(self.created, 'setup_finetune.yaml file')} written, {self.unchanged} unchanged"
         planned = _severities(self.plan_warnings)["warnings"]
         return f"{done}; {_warnings(self.warnings)} in addition to the plan's {planned}."
 
@@ -266,7 +267,9 @@ class SetupResult(StepResult):
     runs: Annotated[tuple[SetupRun, ...], Cut.RUNS]
     logged: Logged = ()
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs that succeeded and failed, and of warnings."""
         already = sum(run.unchanged for run in self.runs)
         done = f"{counted(self.processed, 'run')} processed: {self.succeeded} succeeded, {self.failed} failed"
         return f"{done}{f'; {already} unchanged' if already else ''}; {_warnings(self.warnings)}."
@@ -278,6 +281,17 @@ class ValidatedRun(Model):
     directory: str
     passed: bool
     findings: tuple[Finding, ...]
+
+
+class ExternalCheck(Model):
+    """The check by sbatch or torchtune: its extent, or the reason why it did not run.
+
+    `off`: the operator switched it off.
+    """
+
+    program: str
+    state: Literal["ran", "off", "not run"]
+    told: str
 
 
 def submit_command(experiment_dir: str) -> str:
@@ -302,6 +316,10 @@ class ValidateResult(StepResult):
     started: Annotated[OmitEmpty[tuple[str, ...]], Cut.NAMES] = Field(
         default=(), description="started runs, which the submit line skips"
     )
+    asked: Annotated[
+        tuple[ExternalCheck, ...],
+        PlainSerializer(lambda of: {each.program: each.told for each in of}, return_type=dict[str, str]),
+    ] = Field(default=(), exclude_if=not_, description="checks by sbatch and torchtune, or why they did not run")
     states: OmitEmpty[str] = Field(default="", description="number of runs in each state; empty unless passed")
     kept: OmitEmpty[int] = Field(default=0, description="started runs that stay as started, unlike the documents")
     kept_values: OmitEmpty[tuple[str, ...]] = Field(default=(), description="their values that differ from documents")
@@ -332,6 +350,13 @@ class ValidateResult(StepResult):
         return f"validation failed: {', '.join(parts) or 'no run is planned'}"
 
     @property
+    def not_asked(self) -> str:
+        """Return the programs that did not check the files, each with the reason: `sbatch (not on PATH)`."""
+        return ", ".join(
+            f"{one.program} ({one.told.partition(':')[0]})" for one in self.asked if one.state == "not run"
+        )
+
+    @property
     def kept_told(self) -> str:
         """Return the kept runs: `, 3 kept as started (epochs 3, the summary says 5)`; an empty text without any."""
         values = f" ({'; '.join(self.kept_values)})" if self.kept_values else ""
@@ -347,19 +372,21 @@ class ValidateResult(StepResult):
     def _numbers(self) -> dict[str, int]:
         return {"failed": sum(not run.passed for run in self.runs)}
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the verdict, with the codes of errors and the number of warnings."""
         found = self.all_findings()
         if self.passed:
             checked = f"{self.checked} of {counted(self.planned, 'run')} checked, every planned value arrived"
             left = f"; {self.left_told}" if self.started else ""
-            return f"PASSED: {checked}{self.kept_told}{left}; {_warnings(found)}."
+            return f"Validation passed: {checked}{self.kept_told}{left}; {_warnings(found)}."
         codes = Counter(each.code for each in errors_in(found))
         kinds = ", ".join(f"{code} ({count})" for code, count in codes.most_common(_NAMED_CODES))
         more = f" and {len(codes) - _NAMED_CODES} more kinds" if len(codes) > _NAMED_CODES else ""
-        return f"FAILED: {self.verdict.partition(': ')[2]}: {kinds}{more}."
+        return f"{self.verdict.capitalize()}: {kinds}{more}."
 
 
-class ScaffoldResult(Model):
+class ScaffoldResult(CommandResult):
     """All steps in one."""
 
     parse: ParseResult
@@ -398,11 +425,11 @@ class ScaffoldResult(Model):
         return (*self.render.logged, *self.setup.logged, *self.validation.logged)
 
     @property
-    def outcome(self) -> str:
-        """Return the result of all steps in one line."""
-        state = "ready to submit" if self.ok else "NOT READY"
-        unchanged = "; nothing was changed" if self.unchanged else ""
-        return f"{state}: {self.setup.outcome} {self.validation.outcome}{unchanged}"
+    def summary(self) -> str:
+        """Return the verdict of all steps, with the counts of the last two."""
+        state = "Ready to submit" if self.ok else "Not ready"
+        unchanged = " Nothing was changed." if self.unchanged else ""
+        return f"{state}. {self.setup.summary} {self.validation.summary}{unchanged}"
 
 
 class RefusalError(Model):
@@ -412,6 +439,16 @@ class RefusalError(Model):
     problems: Annotated[tuple[Finding, ...], Cut.PROBLEMS]
     ask: Annotated[OmitEmpty[tuple[Question, ...]], Cut.FINDINGS] = ()
     """The questions for the user."""
+
+
+def _rule(source: Source) -> str:
+    """Return the rule of a derived value: `2 x lora_rank`; for another value, its source."""
+    return source.note if source.kind is SourceKind.DERIVED and source.note else str(source)
+
+
+def _is_empty(name: str, setting: Setting) -> bool:
+    """Return whether a setting has no information: a part of the data set's path that is not needed."""
+    return name == "input_formatting" and not setting.value
 
 
 def _warnings(found: Iterable[Finding]) -> str:
@@ -519,7 +556,9 @@ class StatusResult(StepResult):
         """Return the causes of failures and problems."""
         return [run.cause for run in (*self.runs, *self.former) if run.cause]
 
-    def _outcome(self) -> str:
+    @property
+    def summary(self) -> str:
+        """Return the number of runs in each state, and of runs with a problem."""
         counts = ", ".join(f"{number} {state}" for state, number in self.counts.items())
         unwell = sum(run.cause is not None and run.state != "failed" for run in self.runs)
         more = f"; {counted(unwell, 'run')} with a problem but not failed" if unwell else ""

@@ -43,10 +43,13 @@ class Bounds:
         return low and (self.above is None or number > self.above) and (self.maximum is None or number <= self.maximum)
 
     def __str__(self) -> str:
-        """Return the bounds as text that follows the noun."""
-        low = f", at least {self.minimum:g}" if self.minimum is not None else ""
-        above = f", more than {self.above:g}" if self.above is not None else ""
-        return low + above + (f", at most {self.maximum:.15g}" if self.maximum is not None else "")
+        """Return the bounds as text that follows the noun: ` from 1 to 8`, ` above 0 and at most 10`."""
+        most = "" if self.maximum is None else f"{self.maximum:.15g}"
+        if self.above is not None:
+            return f" above {self.above:g}" + (f" and at most {most}" if most else "")
+        if self.minimum is not None:
+            return f" from {self.minimum:g} to {most}" if most else f" of at least {self.minimum:g}"
+        return f" of at most {most}" if most else ""
 
 
 UNBOUNDED: Final = Bounds()
@@ -157,13 +160,13 @@ def shortest_number(number: float) -> str:
 def _number(kind: ValueKind, text: str, bounds: Bounds) -> int | float:
     number = read_int(text) if kind == "int" else read_float(text)
     if number is None or not bounds.hold(number):
-        raise NotTyped(f"{'a whole number' if kind == 'int' else 'a number such as 1e-5 or 0.1'}{bounds}")
+        raise NotTyped(f"a whole number{bounds}" if kind == "int" else f"a number{bounds}, such as 1e-5 or 0.1")
     return number
 
 
 # --- times
 
-_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00; not 0, which means no limit"
+_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00, other than 0 (no limit)"
 _TIME_FORMS: Final = [
     re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,4})(?::(?P<m>[0-9]{1,4})(?::(?P<s>[0-9]{1,4}))?)?", re.ASCII),
     re.compile(r"(?P<h>[0-9]{1,4}):(?P<m>[0-9]{1,4}):(?P<s>[0-9]{1,4})", re.ASCII),
@@ -196,8 +199,8 @@ def slurm_time(seconds: float) -> str:
 _MAX_TEXT: Final = 20_000
 _MAX_PATH: Final = 4_000
 SAFE_PATH: Final = (
-    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters; write the values"
-    " of variables"
+    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters, with the values of"
+    " variables instead of their names"
 )
 _UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
 _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML cannot hold
@@ -206,9 +209,10 @@ _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML c
 def _free_text(text: str) -> str:
     """Return text that reaches torchtune unchanged."""
     if len(text) > _MAX_TEXT:
-        raise NotTyped(f"at most {_MAX_TEXT} characters")
+        raise NotTyped(f"text of at most {_MAX_TEXT} characters")
     if "${" in text or text == "???":
-        raise NotTyped("text without '${' and other than '???', which torchtune's configuration would not read as text")
+        found = "not plain text in torchtune's configuration, because of '${' or '???'"
+        raise NotTyped("text without '${' and other than '???'", found)
     if any(unicodedata.category(c) in _OF_CONTROL and c not in "\n\t" for c in text):
         raise NotTyped("text without control characters")
     return text
@@ -220,12 +224,14 @@ def _path(text: str, *, pattern_free: bool) -> str:
     if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
         raise NotTyped(SAFE_PATH)
     if "://" in text:
-        fix = "write the path that the compute nodes have"
-        raise NotTyped("a path of a file system that the compute nodes have", "a URL", fix)
+        fix = "write the path of the file or directory on the compute nodes"
+        raise NotTyped("a path in a file system of the compute nodes", "a URL", fix)
     if text.startswith("~"):
-        raise NotTyped("a full path without '~'")
-    if text.startswith("-") or ".." in text.split("/"):
-        raise NotTyped("a path without '..' that does not begin with a dash")
+        raise NotTyped("a full path without '~'", "a path with '~'")
+    if ".." in text.split("/"):
+        raise NotTyped("a path without '..'", "a path with '..'")
+    if text.startswith("-"):
+        raise NotTyped("a path that does not begin with a dash", "a path that begins with a dash")
     return text
 
 
@@ -290,52 +296,65 @@ def _one(pattern: str) -> re.Pattern[str]:
 
 
 _FORMS: Final[dict[ValueKind, _Form]] = {
-    "name": _Form(_one(_NAME), "letters, digits, '.', '_' and '-', beginning with a letter or digit"),
-    "label": _Form(_one(_LABEL), "letters, digits, '.', '_', '+' and '-', beginning with a letter or digit"),
-    "modules": _Form(_by_commas(_MODULE), "bare names such as anaconda3/2025.6", _MAX_PATH, _joined, _are_short),
-    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "'' or the name of a directory"),
+    "name": _Form(
+        _one(_NAME), "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, without '..'"
+    ),
+    "label": _Form(
+        _one(_LABEL),
+        "a name of letters, digits, '.', '_', '+' and '-' that begins with a letter or digit, without '..'",
+    ),
+    "modules": _Form(
+        _by_commas(_MODULE),
+        "a comma-separated list of module names, such as anaconda3/2025.6",
+        _MAX_PATH,
+        _joined,
+        _are_short,
+    ),
+    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "a directory name or ''"),
     "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
-    "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "a recipe's dotted name or its relative path"),
-    "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a number with K, M, G or T, e.g. 32G"),
-    "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "feature names joined by & or |"),
+    "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe"),
+    "memory": _Form(
+        _one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0, with or without the unit K, M, G or T, such as 32G"
+    ),
+    "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "one or more feature names joined by & or |"),
     "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
-        _one(rf"(?=.*[A-Za-z]){_NAME}"), "letters, digits, '.', '_' and '-', at least one of them a letter"
+        _one(rf"(?=.*[A-Za-z]){_NAME}"), "a name of letters, digits, '.', '_' and '-' with at least one letter"
     ),
     "mail": _Form(
         _one(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"),
-        "one mail address, such as ada@example.org",
+        "a single email address, such as ada@example.org",
         holds=bool,
     ),
     "events": _Form(
         _by_commas(f"(?:{'|'.join(_EVENTS)})"),
-        f"comma-separated events among {', '.join(_EVENTS)}",
+        f"a comma-separated list of events ({', '.join(_EVENTS)})",
         canonical=lambda text: _joined(text).upper(),
         holds=lambda text: _distinct(text) and (text == "NONE" or "NONE" not in text.split(",")),
     ),
-    "reservations": _Form(_by_commas(_NAME), "comma-separated names of reservations", canonical=_joined),
+    "reservations": _Form(_by_commas(_NAME), "a comma-separated list of reservation names", canonical=_joined),
     "nodes": _Form(
         _by_commas(_NODE),
-        "comma-separated names of nodes, such as node01,gpu[03-05]",
+        "a comma-separated list of node names, such as node01,gpu[03-05]",
         canonical=lambda text: re.sub(r",\s+", ",", text),
     ),
     "tags": _Form(
         _by_commas(_TAG, 0),
-        "comma-separated tags, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
+        "a comma-separated list of tags, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
         100_000,
         _joined,
         _distinct,
     ),
-    "files": _Form(_by_commas(_LABEL), "comma-separated file names", 100_000, _joined, _distinct),
+    "files": _Form(_by_commas(_LABEL), "a comma-separated list of file names", 100_000, _joined, _distinct),
     "projections": _Form(
         _by_commas(f"(?:{'|'.join(PROJECTIONS)})"),
-        f"one or more of {', '.join(PROJECTIONS)}, comma-separated",
+        f"one or more of {', '.join(PROJECTIONS)}, separated by commas",
         canonical=lambda text: _in_order(_joined(text)),
         holds=_distinct,
     ),
     "wandb_mode": _Form(_one("online|offline|disabled"), "online, offline or disabled", canonical=str.lower),
     "comment": _Form(
         re.compile(r"[^\"'\\`$<>{}]+"),
-        "one line of at most 200 characters, without quotes, backslash, backtick and $ < > { }",
+        "one line of at most 200 characters, without quotes, backslashes, backticks or any of $ < > { }",
         holds=lambda text: text.isprintable() and text.strip() == text,
     ),
 }
@@ -381,12 +400,13 @@ def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence
     if source.kind is SourceKind.ROW:
         lines = [*dict.fromkeys(str(each.settings[name].source.line) for each in some if name in each.settings)]
         column = name if yaml else f"the column {source.note}"
-        return f"replace {old} with {text} in {column}, {'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
+        where = f"{'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
+        return f"replace {old} with {text} in {column} ({where})"
     if len(some) < len(runs):
         names = few([run.directory for run in some], _LISTED)
         if yaml:
             return f"write `{name}: {text}` in the parameters of {names}"
-        return f"give the table of runs a column {_label(name)!r} with {text} for {names} and {old} for the others"
+        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names} and {old} for the others"
     if source.file and source.line and source.kind is not SourceKind.DERIVED:
         return f"replace {old} with {text} in {source.file}:{source.line}"
     return f"add {line_of(name, value, yaml=yaml)}"

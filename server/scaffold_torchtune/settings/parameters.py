@@ -124,7 +124,7 @@ _ALL: Final = (
             unless_of_others=("default project",), within={"wandb": ("project",)},
         ),
         option=NewOption("--project", "NAME", "Weights & Biases project; default: the experiment's name"),
-        question="Which Weights & Biases project do the runs log to? (its name)",
+        question="Which Weights & Biases project should the runs log to? (name of the project)",
     ),
     Parameter("my_wandb_run_name", "label", column=False, scope="experiment"),
     Parameter(
@@ -163,7 +163,7 @@ _ALL: Final = (
                 )
             },
         ),
-        option=NewOption("--wandb-mode", "MODE", "Weights & Biases: online, offline or disabled", label="W&B mode"),
+        option=NewOption("--wandb-mode", "MODE", "mode of W&B: online, offline or disabled", label="W&B mode"),
     ),
     Parameter(
         "output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False,
@@ -198,7 +198,7 @@ _ALL: Final = (
     ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
-        option=NewOption("--system-prompt", "TEXT", "system prompt, exactly as given", label="System prompt"),
+        option=NewOption("--system-prompt", "TEXT", "system prompt, used exactly as given", label="System prompt"),
     ),
     Parameter("prompt", "text", ("prompt template",), adopted=True, warn_unread=True),
     Parameter("input_key", "name", ("input column", "dataset text field", "text column"), adopted=True),
@@ -305,7 +305,7 @@ _ALL: Final = (
         words=("batch", "bs"), bounds=_COUNT, usual=Bounds(maximum=1024), abbreviation="bs",
         warn_unread=True,
         option=NewOption("--batch-size", "N,...", "batch sizes", many=True, label="Batch Size"),
-        question="Which batch size do the runs use?",
+        question="Which batch size should the runs use?",
     ),
     Parameter(
         "effective_batch_size", "int",
@@ -326,7 +326,7 @@ _ALL: Final = (
         words=("epoch",), bounds=_COUNT,
         usual=Bounds(maximum=200), abbreviation="ep",
         warn_unread=True, option=NewOption("--epochs", "N", "number of epochs", label="Epochs"),
-        question="For how many epochs do the runs train?",
+        question="For how many epochs should the runs train?",
     ),
     Parameter(
         "gradient_accumulation_steps", "int",
@@ -375,7 +375,7 @@ _ALL: Final = (
             within={f"{_WHERE_JOBS_ARE} conda modules": ("conda",), "slurm conda": ("environment", "env")},
         ),
         option=NewOption("--conda-env", "NAME", "conda environment of the jobs"),
-        question="Which conda environment do the jobs activate? (its name)",
+        question="Which conda environment should the jobs activate? (name of the environment)",
     ),
     Parameter("venv", "path", column=False),
     Parameter(
@@ -385,13 +385,13 @@ _ALL: Final = (
     Parameter(
         "time", "time", ("time limit", "default time", "walltime", "wall time"), default="00:15:00",
         local=LocalLabels(of_jobs=("time", "time limit", "timelimit", "walltime", "wall time")),
-        option=NewOption("--time", "H:MM:SS", "time limit of a job", label="Time limit"),
+        option=NewOption("--time", "H:MM:SS", "time limit per job", label="Time limit"),
     ),
     Parameter(
         "gpus", "int", ("gpu", "number of gpus", "default gpus", "num gpus"), bounds=_COUNT, usual=Bounds(maximum=16),
         default=1,
         local=LocalLabels(of_jobs=("gpus", "gpu", "number of gpus", "num gpus", "gres")),
-        option=NewOption("--gpus", "N", "GPUs of a job", label="GPUs"),
+        option=NewOption("--gpus", "N", "number of GPUs per job", label="GPUs"),
     ),
     Parameter(
         "nodes", "int", ("node", "number of nodes", "num nodes", "nnodes", "node count", "default nodes"),
@@ -445,7 +445,7 @@ _ALL: Final = (
                 )
             },
         ),
-        submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "address for SLURM's mails about the jobs"),
+        submit_as="--mail-user", option=NewOption("--mail-user", "ADDRESS", "address for SLURM's emails about jobs"),
     ),
     Parameter(
         "mail_type", "events", column=False, common=True,
@@ -459,7 +459,7 @@ _ALL: Final = (
             },
         ),
         submit_as="--mail-type",
-        option=NewOption("--mail-type", "EVENT,...", "events that SLURM reports by mail, such as END,FAIL"),
+        option=NewOption("--mail-type", "EVENT,...", "events that SLURM reports by email, such as END,FAIL"),
     ),
     Parameter(
         "comment", "comment", column=False, local=LocalLabels(within={"slurm": ("comment", "job comment")}),
@@ -485,7 +485,7 @@ _ALL: Final = (
         ),
         key=False, warn_unread=True,
         option=NewOption(
-            "--recipe", "NAME", "LoRA, full, or torchtune's name of such a recipe; default: LoRA", label="Recipe",
+            "--recipe", "NAME", "LoRA, full, or the name of such a recipe in torchtune; default: LoRA", label="Recipe",
         ),
     ),
     Parameter(

@@ -8,21 +8,24 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _STEPS_FOLLOW: Final = "the number of steps follows from the data, the batch size and the epochs"
-_IN_BF16: Final = "models are trained in bf16, not quantized"
-_PLAIN_LORA: Final = "only plain LoRA is supported, without its variants"
+_IN_BF16: Final = "models are trained in bf16, without quantization"
+_PLAIN_LORA: Final = "only plain LoRA is supported, not its variants"
 _ADAMW: Final = "the optimizer is AdamW with torch's default constants"
 _SUPERVISED: Final = "only supervised fine-tuning is supported"
 _BY_DIRECTORY: Final = (
-    "a run has the name of its directory, which follows from the varying parameters (or from Run Name, with"
+    "a run has the name of its directory, which is derived from the varying parameters (or from Run Name, with"
     " --names table)"
 )
-_NO_CONFIG: Final = "no values are read from a config; write the values that you want as settings"
+_NO_CONFIG: Final = "values are not read from a config file; write them as settings instead"
 _OF_WANDB: Final = "the supported Weights & Biases settings are project, entity, group, tags and mode"
 _ONE_PROCESS: Final = "a run has one process for each GPU of its node"
 _ALL_LAYERS: Final = "all layers are trained in the same way"
-_AS_PUBLISHED: Final = "the model is built as published"
-_SHUFFLED: Final = "samples are shuffled, and an incomplete last step is dropped"
-_THE_SCHEDULE: Final = "the schedule is torchtune's cosine, from the warm-up down to zero in half a period"
+_SHARDED: Final = "torchtune's recipes distribute a model with FSDP"
+_AS_PUBLISHED: Final = "the model and its tokenizer are used as published"
+_SHUFFLED: Final = "samples are always shuffled, and an incomplete last step is dropped"
+_THE_SCHEDULE: Final = (
+    "the schedule is torchtune's cosine schedule, which falls to zero in half a period after the warm-up"
+)
 
 
 # --- text that a line under a label may have because it is true of every run. torch.optim.AdamW has these constants
@@ -98,7 +101,7 @@ _GROUPS: Final = (
     ),
     _Group(
         "max steps",
-        "max_steps_per_epoch limits the steps of each epoch, and nothing limits the total",
+        "max_steps_per_epoch limits the steps of each epoch, but the total cannot be limited",
     ),
     _Group(
         "total steps, training steps, max train steps",
@@ -207,7 +210,7 @@ _GROUPS: Final = (
     _Group(
         "mask prompt, mask inputs, mask input, train on completions only, completion only loss, "
         "assistant only loss, train on responses only",
-        "Train on input decides about masking",
+        "masking is set by Train on input",
         _YES,
         "yes",
     ),
@@ -218,33 +221,33 @@ _GROUPS: Final = (
     ),
     _Group(
         "split, train split, training split, data split, dataset split",
-        "runs train on the part train of the data set",
+        "runs train on the `train` part of the data set",
         _THE_SPLIT,
         "train",
     ),
     _Group(
         "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
         "data percentage, percent of data, training data fraction",
-        "to use a part of the data, give its number of samples as Training samples",
+        "to use only some of the data, set Training samples to their number",
         _ALL_DATA,
         "all",
     ),
     _Group(
         "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
         "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
-        "a run starts from its model, whose directory is below Models",
+        "a run starts from its base model, whose directory is listed below Models",
         _THE_MODEL,
         "base",
     ),
     _Group(
         "val set size, test size, val size",
-        "the parts of the data set are used unchanged",
+        "the data set is used with its own parts, and is not split",
     ),
     _Group(
         "tensor parallel, tensor parallel size, tensor parallel dim, context parallel, "
         "context parallel size, pipeline parallel, pipeline parallel size, data parallel replicate dim, "
         "expert parallel",
-        "torchtune's recipes shard with FSDP",
+        _SHARDED,
         _NO_PARALLEL,
     ),
     _Group(
@@ -287,11 +290,11 @@ _GROUPS: Final = (
     ),
     _Group(
         "early stopping, early stopping patience, patience",
-        "torchtune's recipes train all epochs",
+        "torchtune's recipes always train all epochs",
     ),
     _Group(
         "deepspeed, deepspeed config, zero stage",
-        "torchtune's recipes shard with FSDP",
+        _SHARDED,
     ),
     _Group(
         "venv, virtual environment",

@@ -115,12 +115,12 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     extra = {key: value for key, value in data.items() if key not in written}
     for key, value in extra.items():
         if key not in KEYS:
-            message = did_you_mean(key, KEYS, f"the template gives {shown(key)}, which is not a key of setup_finetune.")
+            message = did_you_mean(key, KEYS, f"the template sets {shown(key)}, which is not a key of setup_finetune.")
             line = report.lines.get(key)
             report.add("unknown-key", message, field=escape(key), line=line, fix="correct or remove the key")
         elif not isinstance(value, bool | int | float | str):
-            message = f"the template gives {key} a list, a mapping or no value (expected one plain value)"
-            report.add("render-mismatch", message, field=key, fix="give it one plain value")
+            message = f"the template sets {key} to a list, a mapping or no value (expected one plain value)"
+            report.add("render-mismatch", message, field=key, fix=f"set {key} to one plain value in the template")
     if report.findings:
         raise Refused(f"the text rendered for {run.directory} does not match the plan", report.findings)
     source = Source(kind=SourceKind.TEMPLATE, file=template)
@@ -136,7 +136,8 @@ def same(planned: Scalar, read: object) -> bool:
 
 def _mismatch(key: str, planned: Scalar, read: object, template: str, report: Collector) -> None:
     actual = read if isinstance(read, bool | int | float | str | None) else type(read).__name__
-    message = f"{key} is planned as {shown(planned)}, but {template} renders {shown(actual)}"
+    found = "has no value" if actual is None else f"is {shown(actual)}"
+    message = f"{key} {found} in the text that {template} renders (expected {shown(planned)})"
     fix = f"write '{key}: {{{{ settings.{key} | yaml }}}}' in the template"
     report.add("render-mismatch", message, field=key, expected=planned, actual=actual, fix=fix)
 
@@ -174,15 +175,15 @@ class _NoOutput(Exception):
     """A script did not write an expected file."""
 
 
-_HANGS: Final = "it hangs, waits for something, or the file system is slow"
+_HANGS: Final = "the script hangs or waits for something, or the file system is slow"
 _ENDED: Final = {
-    "deadline": ("ran longer than {:g} s", Cause(_HANGS, "if it is only slow, allow more time with --timeout")),
-    "output": ("printed without end", Cause("it repeats itself", "look at its output, then fix the script")),
+    "deadline": ("ran longer than {:g} s", Cause(_HANGS, "if it is only slow, allow more time with --timeout SECONDS")),
+    "output": ("printed endlessly", Cause("the script repeats itself", "look at its output, then fix the script")),
     "stopped": ("was stopped", Cause("the scaffold was stopped", "scaffold again to continue from there")),
 }
 _UNFINISHED: Final = Cause(
-    "it exited with status 0 without doing its work",
-    "look at its whole output, or name another version of the script",
+    "the script exited with status 0 without doing its work",
+    "look at the full output, or use a different version of the script",
 )
 
 
@@ -200,7 +201,7 @@ def run_script(
     try:
         done = processes.run([environment.python, str(script)], folder, timeout, stop, env=environment.variables)
     except OSError as error:
-        return Outcome(reason=f"the script could not be started: {error.strerror}")
+        return Outcome(reason=f"the script cannot be started: {error.strerror}")
     line = line_that_matters(done.output)
     if done.ended:
         what, cause = _ENDED[done.ended]

@@ -204,9 +204,9 @@ def _machine(settings: Settings, entry: ModelEntry) -> dict[str, Any]:
 def warn_unread(settings: Settings, report: SettingsReport) -> None:
     """Warn about each setting that is written although the stock recipe does not read it."""
     for key, value in _unread(settings).items():
-        message = f"{key} is written, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
-        fix = "remove it, or name a custom_recipe that reads it"  # documents cannot name one
-        instead = "remove it, or leave it: it has no effect"
+        message = f"{key} is set, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
+        fix = f"remove {key}, or set custom_recipe to a recipe that reads it"  # documents cannot name one
+        instead = f"remove {key}, or leave it: it has no effect"
         actual = escape(value) if isinstance(value, str) else value
         report.add("unread-setting", message, field=key, actual=actual, fix=fix, fix_in_document=instead)
 
@@ -311,7 +311,7 @@ def build(content: str | YamlDocument, *, file: str = "setup_finetune.yaml") -> 
     settings, report = read_keys(content, file)
     entry = check_rules(settings, report)
     if report.errors or entry is None:
-        raise Refused(f"{file} cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
+        raise Refused(f"{file} cannot be used: {counted(len(report.errors), 'problem')}", report.errors)
     if settings.recipe in RECIPE_NAMES:
         warn_unread(settings, report)
     meant = finetune_config(settings, entry)
@@ -333,16 +333,16 @@ def check_values(values: Mapping[str, Scalar]) -> None:
     settings, report = read_keys(YamlDocument(dict(values), {}, plain), "setup_finetune.yaml")
     check_rules(settings, report)
     if report.errors:
-        raise Refused(f"the settings cannot be set up: {counted(len(report.errors), 'problem')}", report.errors)
+        raise Refused(f"the settings cannot be used: {counted(len(report.errors), 'problem')}", report.errors)
 
 
 def _check_yaml(text: str, meant: dict[str, Any]) -> None:
     """Raise AssertionError if the text is not the configuration (JSON distinguishes 1, 1.0, true and "1")."""
     if json.dumps(read_yaml(text).data, sort_keys=True) != json.dumps(meant, sort_keys=True):
-        raise AssertionError("the text that finetune.yaml.j2 rendered differs from the configuration")
+        raise AssertionError("the text that was rendered with finetune.yaml.j2 differs from the configuration")
 
 
 def _check_slurm(text: str, directives: list[tuple[str, str]], command: list[str]) -> None:
     """Raise AssertionError if sbatch or the shell would read other directives or another command."""
     if read_back(text) != (directives, command):
-        raise AssertionError("the text that finetune.slurm.j2 rendered differs from the job")
+        raise AssertionError("the text that was rendered with finetune.slurm.j2 differs from the job")

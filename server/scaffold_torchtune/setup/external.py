@@ -47,12 +47,12 @@ def lack_of(output: str, script: Path, environment: Environment) -> Cause | None
     package = str(found[-1]).partition(".")[0]
     if not environment.name:
         activate = f" ({environment.commands})" if environment.commands else ""
-        fix = f"activate the environment that has it{activate}, or omit --no-activate"
+        fix = f"activate the environment that has this package{activate}, or omit --no-activate"
         return Cause(f"the active environment has no package {shown(package)}", fix)
     above = (folder for folder in script.parents[:6] if folder != Path.home())
     home = next((f for f in above if is_file(f / "pyproject.toml") or is_file(f / "setup.py")), None)
     what = f"-e {home}" if home and _belongs(package, home) else package
-    fix = f"install it there: {escape(environment.python, 500)} -m pip install {what}"
+    fix = f"install the package: {escape(environment.python, 500)} -m pip install {what}"
     return Cause(f"{environment.name} has no package {shown(package)}", fix)
 
 
@@ -78,47 +78,47 @@ def _names_exception(line: str) -> bool:
 _KNOWN: Final = {
     r"KeyError: 'data_dir'": Cause(
         "this version of the script does not support this kind of data set",
-        "give dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
+        "use dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
     ),
     r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
-        "the script reads an environment variable that is not set, mostly USER",
-        "set it ('export USER=$(id -un)'), then scaffold again",
+        "the script reads an environment variable that is not set, usually USER",
+        "set the variable ('export USER=$(id -un)'), then scaffold again",
     ),
     r"FileNotFoundError: .*?No such file or directory: (.*)": Cause(
         "the script needs {0}, which does not exist",
         "correct the path in the documents, or create the file, then scaffold again",
     ),
     r"PermissionError: .*?: (.*)": Cause(
-        "you have no permission to read or write {0}", "ask for access, or correct the path, then scaffold again"
+        "you have no permission to read or write {0}", "request access, or correct the path, then scaffold again"
     ),
     r"No space left on device|Disk quota exceeded": Cause(
-        "the file system or your quota is full", "make room, then scaffold again"
+        "the file system is full or your quota is exceeded", "free space, then scaffold again"
     ),
     r"MemoryError|Cannot allocate memory": Cause(
-        "there was not enough memory", "run fewer scripts at a time (--jobs 1), or use a node with more memory"
+        "the script ran out of memory", "run fewer scripts at a time (--jobs 1), or use a node with more memory"
     ),
     r"yaml\.\w+\.\w+Error|ScannerError|ParserError|ConstructorError": Cause(
         "the script could not read its setup_finetune.yaml",
-        "look at the line in the message; your own template may have rendered it",
+        "look at the line that the message names; your own template may have generated it",
     ),
     r"error: unrecognized arguments|error: argument|error: the following arguments are required": Cause(
-        "the script does not accept its arguments",
-        "name the version of setup_finetune.py that the plan was made with, then render again",
+        "the script does not accept the arguments that it was started with",
+        "specify the setup_finetune.py for which the runs were planned, or render again",
     ),
     r"SyntaxError|IndentationError": Cause(
         "the script is not written for this version of Python, or is damaged",
-        "activate the environment that it needs, or restore the script",
+        "activate the environment that the script needs, or restore the script",
     ),
     r"UnicodeEncodeError|UnicodeDecodeError": Cause(
-        "the locale of this shell cannot encode a character of the run's texts",
+        "the locale of this shell cannot encode a character in the run's values",
         "set a UTF-8 locale ('export LANG=C.UTF-8 PYTHONUTF8=1'), then scaffold again",
     ),
     r"BlockingIOError|Resource temporarily unavailable|can't start new thread": Cause(
-        "this node allows you no further processes", "run fewer scripts at a time (--jobs 1)"
+        "this node does not allow you to start more processes", "run fewer scripts at a time (--jobs 1)"
     ),
     r"ValueError: Unknown model: (.*)": Cause(
         "this version of the script does not know the model {0}",
-        "name a newer setup_finetune.py, or use --setup-script bundled",
+        "use a newer setup_finetune.py, or use --setup-script bundled",
     ),
 }
 
@@ -157,11 +157,11 @@ def cause_of(line: str, status: int) -> Cause:
             return Cause(known.cause.format(*groups), known.fix)
     if status == -9:  # noqa: PLR2004 - SIGKILL, which this program did not send
         return Cause(
-            "the system killed it, usually because of its memory use",
+            "the system killed the script, usually because of its memory use",
             "run fewer scripts at a time (--jobs 1), or use a node with more memory",
         )
     if status < 0:
-        return Cause(f"it was ended by signal {-status}", "look at its whole output")
+        return Cause(f"the script was ended by signal {-status}", "look at its full output")
     return Cause()
 
 
@@ -329,7 +329,7 @@ def activate(
     if not isinstance(found, Fault) or found.kind != "shell":
         return found
     if done.ended:
-        return replace(found, output=f"it was ended after {timeout:g} s")
+        return replace(found, output=f"the login shell was ended after {timeout:g} s")
     return replace(found, output=f"bash exited with status {done.status}. {done.output[-2000:]}".strip())
 
 
@@ -373,7 +373,7 @@ def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, S
         expected=expected,
         actual=setting.text if setting else None,
         at=setting.source if setting else None,
-        fix=f"{fix}; or activate it yourself ({asked.commands}) and add --no-activate",
+        fix=f"{fix}; alternatively, activate the environment yourself ({asked.commands}) and add --no-activate",
     )
 
 
@@ -382,12 +382,12 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
     match fault.kind:
         case "modules":
             message = (
-                f"cannot load the modules {escape(fault.what)}: the `module` command is not found, either in a login"
-                " shell or in the usual places of Environment Modules and Lmod"
+                f"cannot load the modules {escape(fault.what)}: the `module` command was found neither in a login"
+                " shell nor in the usual places of Environment Modules and Lmod"
             )
             fix = (
-                "scaffold on a machine that has it, usually a login node; remove the modules from claude.local.md if"
-                " none are needed"
+                "scaffold on a machine that has the `module` command, usually a login node; if no modules are needed,"
+                " remove them from claude.local.md"
             )
             return "modules", "modules-missing", message, fix, None
         case "module":
@@ -395,19 +395,19 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
         case "conda":
             after = f" after `module load {' '.join(asked.modules)}`" if asked.modules else " in a login shell"
             message = (
-                f"cannot activate the conda environment {shown(fault.what)}: no conda, mamba or micromamba is"
-                f" found{after}, on PATH, in CONDA_EXE, or in the usual places{reason}"
+                f"cannot activate the conda environment {shown(fault.what)}: no conda, mamba or micromamba was"
+                f" found{after}, on PATH, with CONDA_EXE, or in the usual places{reason}"
             )
             fix = (
-                "add the module that provides conda to claude.local.md, set CONDA_EXE to the conda program, or name a"
-                " virtual environment with --venv DIR"
+                "add the module that provides conda to claude.local.md, set CONDA_EXE to the conda program, or use a"
+                " virtual environment (--venv DIR)"
             )
             return "conda_env", "conda-missing", message, fix, None
         case "environment":
             return _environment_problem(fault.what, environments(fault.available), reason)
         case _:
             message = f"cannot activate the environment: {escape(fault.at or 'bash -l')} failed{reason}"
-            fix = "correct the environment, or the profile of the shell"
+            fix = "correct the environment, or the startup files of the login shell"
             return "conda_env", "activation-failed", message, fix, None
 
 
@@ -415,13 +415,13 @@ def _module_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
     """Describe a module that does not exist, or that exists and cannot be loaded."""
     if any(one == name or one.startswith(f"{name}/") for one in known):
         message = f"the module {shown(name)} exists, but cannot be loaded{reason}"
-        fix = f"try `module load {name}`; it may need another module before it, or conflict with one"
+        fix = f"try `module load {name}`; another module may have to be loaded first, or may conflict with it"
         return "modules", "activation-failed", message, fix, None
     base, bases = name.partition("/")[0], [one.partition("/")[0] for one in known]
     similar = {base} if base in bases else {*close_matches(base, bases)}
     near = [one for one, its_base in zip(known, bases, strict=True) if its_base in similar]
     near = near or close_matches(name, known, _MOST_LISTED)
-    fix = f"name an existing one ({_listed(near)})" if near else f"look for it with `module avail {base}`"
+    fix = f"use an existing module ({_listed(near)})" if near else f"look for the module with `module avail {base}`"
     return "modules", "module-missing", f"the module {shown(name)} does not exist{reason}", fix, _listed(near)
 
 
@@ -430,8 +430,10 @@ def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Probl
     if name in known:
         message = f"the conda environment {shown(name)} exists, but cannot be activated{reason}"
         return "conda_env", "activation-failed", message, f"try `conda activate {name}` in a login shell", None
-    fix = f"{did_you_mean(name, known)} Name an existing one".lstrip() if known else "look at `conda env list`"
-    fix = f"{fix}, or create it: conda create -n {name}"
+    similar = did_you_mean(name, known)
+    fix = "use an existing environment" if known else "use an environment that `conda env list` shows"
+    fix = f"{similar} U{fix[1:]}" if similar else fix
+    fix = f"{fix}, or create this one: conda create -n {name}"
     message = f"the conda environment {shown(name)} does not exist{reason}"
     return "conda_env", "environment-missing", message, fix, _listed(known)
 

@@ -42,8 +42,8 @@ from scaffold_torchtune.torchtune_facts import (
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
 # The problem with a value that is not text, and the allowed values, by kind.
 _NO_TEXT: Final = {
-    "time": ("unquoted, YAML reads it as a number", "a quoted time, such as '12:30:00'"),
-    "memory": ("it is not text", "a quoted size with its unit, such as '64G'"),
+    "time": ("without quotes, YAML reads the value as a number", "a quoted time, such as '12:30:00'"),
+    "memory": ("the value is not text", "a quoted size with its unit, such as '64G'"),
 }
 
 
@@ -142,7 +142,7 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
 
 
 def _not_yaml(file: str, reason: str, line: int | None) -> Refused:
-    message = f"it cannot be read as a setup_finetune.yaml: {escape(reason)}"
+    message = f"the file cannot be read as a setup_finetune.yaml: {escape(reason)}"
     expected, fix = "one YAML mapping of keys to values", "correct the YAML: one `key: value` on each line"
     problem = finding("unreadable-file", message, file=file, line=line, expected=expected, fix=fix)
     return Refused(f"{file} cannot be read", [problem])
@@ -179,18 +179,18 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     if parameter.kind == "bool":  # a real boolean, or the text that cruijff_kit's templates quote
         word = str(value if isinstance(value, str) else plain).lower()
         if word not in {"true", "false"}:
-            raise _Unfit("it is neither true nor false", "true or false")
+            raise _Unfit("the value is neither true nor false", "true or false")
         return word == "true"
     if not isinstance(value, str):
-        default = ("it is not text", "text, in quotes where YAML reads it as something else")
+        default = ("the value is not text", "text, in quotes if YAML would read it as something else")
         raise _Unfit(*_NO_TEXT.get(parameter.kind, default))
     try:
         read = parameter.read(value)
     except NotTyped as problem:
         fix = "write the path with your user name instead of $USER" if "$USER" in value else ""
-        raise _Unfit("the key does not accept it", problem.allowed, fix) from problem
+        raise _Unfit("the key does not accept this value", problem.allowed, fix) from problem
     if read != value and parameter.kind != "modules":  # in this file values are in their final form
-        raise _Unfit("the key does not accept it in this form", str(read))
+        raise _Unfit("the key does not accept the value in this form", str(read))
     return read
 
 
@@ -201,9 +201,9 @@ def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
         number = parameter.read(text)
     except NotTyped as problem:
         fix = "" if text else f"write {problem.allowed}, without quotes"
-        raise _Unfit("the key does not accept it", problem.allowed, fix) from problem
+        raise _Unfit("the key does not accept this value", problem.allowed, fix) from problem
     if number != value:
-        raise _Unfit("YAML reads it as another number", "a decimal number")
+        raise _Unfit("YAML reads a different number", "a decimal number")
     return number
 
 
@@ -324,7 +324,7 @@ def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None
         if key not in settings.given:
             _missing(report, key)
     if not settings.given & {"conda_env", "venv"}:
-        _missing(report, "conda_env", fix="add conda_env, or venv for a virtual environment")
+        _missing(report, "conda_env", fix="add a line `conda_env: ...`, or `venv: ...` for a virtual environment")
     _check_output(settings, report)
     _check_recipe(settings, report)
     name, scheduler = settings.text("torchtune_model_name"), settings.text("lr_scheduler")
@@ -345,10 +345,11 @@ def _check_lora(settings: Settings, entry: ModelEntry | None, report: SettingsRe
     """Refuse LoRA on an output layer that has no weights of its own (lora_llama3_2, lora_qwen2, lora_gemma2)."""
     if entry is not None and entry.tied and settings.flag("apply_lora_to_output") and not settings.is_full:
         message = (
-            f"apply_lora_to_output: torchtune applies no LoRA to the output of {entry.name}, as it shares the"
-            " weights of the embeddings"
+            f"apply_lora_to_output is set, but torchtune does not apply LoRA to the output layer of {entry.name},"
+            " which shares its weights with the embeddings"
         )
-        report.refuse("apply_lora_to_output", message, "write no, or remove it", found=True, allowed=False)
+        fix = "set apply_lora_to_output to no, or remove it"
+        report.refuse("apply_lora_to_output", message, fix, found=True, allowed=False)
 
 
 def _missing(report: SettingsReport, key: str, message: str = "", fix: str = "") -> None:
@@ -362,46 +363,47 @@ def _check_output(settings: Settings, report: SettingsReport) -> None:
     if not given:
         _missing(report, "output_dir_base")
     if len(given) > 1:
-        message = "output_dir_base and project_dir are both given, and each names another output directory"
+        message = "output_dir_base and project_dir are both given, but each specifies a different output directory"
         report.refuse("project_dir", message, "keep one of them", code="ambiguous")
     if given == {"project_dir"} and "experiment_name" not in settings.given:
-        _missing(report, "experiment_name", "project_dir needs an experiment_name")
+        _missing(report, "experiment_name", "experiment_name is missing, which project_dir requires")
 
 
 def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     if base := settings.text("base_recipe"):
-        message = "base_recipe is not supported, so that every value is visible in this file"
-        fix = "remove it, and write the values that you want from it (lora_rank, lr, batch_size, ...) as keys"
+        message = "base_recipe is not supported, because every value must be visible in this file"
+        fix = "remove base_recipe, and write the values that you need from it (lora_rank, lr, ...) as keys"
         report.refuse("base_recipe", message, fix, found=base)
     name, gpus = settings.recipe, settings.integer("gpus")
     is_sure = not any(error.field == "gpus" for error in report.errors)
     if is_sure and name in _OTHER_RECIPES:
         message = f"custom_recipe {name} is neither LoRA nor full fine-tuning; other recipes are not supported"
-        fix = f"remove it, or write one of {', '.join(RECIPE_NAMES)}"
+        fix = f"remove custom_recipe, or set it to one of {', '.join(RECIPE_NAMES)}"
         report.refuse("custom_recipe", message, fix, found=name)
     elif is_sure and ("single_device" if gpus > 1 else "distributed") in name:
-        message = f"custom_recipe {name} does not fit gpus: {gpus}"
-        fix = "name a single-device recipe with gpus: 1, a distributed recipe with more GPUs"
+        message = f"custom_recipe {name} does not support gpus: {gpus}"
+        fix = "use a single-device recipe with gpus: 1, or a distributed recipe with more GPUs"
         report.refuse("custom_recipe", message, fix, code="wrong-recipe", found=name)
     if not settings.is_full:
         return
     for key in OF_LORA:  # there is no adapter, so no setting of one can be honoured
         if key in settings.given:
             message = f"{key} is given, but the recipe {name} trains all weights, without LoRA"
-            report.refuse(key, message, "remove it, or train with LoRA")
+            report.refuse(key, message, f"remove {key}, or train with LoRA")
     # LoRA in torchtune 0.6.1 finds the checkpoint by itself. For full fine-tuning, checkpointer.checkpoint_files would
     # have to name the files of the last epoch (get_model_checkpoint_path in training/checkpointing/_utils.py), which
     # are known only when the job starts again.
     if settings.flag("resume_from_checkpoint"):
         message = "resume_from_checkpoint is true, but full fine-tuning does not find the last epoch by itself"
-        report.refuse("resume_from_checkpoint", message, "remove it, or train with LoRA", found=True)
+        fix = "remove resume_from_checkpoint, or train with LoRA"
+        report.refuse("resume_from_checkpoint", message, fix, found=True)
 
 
 def _check_dataset(settings: Settings, entry: ModelEntry | None, report: SettingsReport) -> None:
     """Refuse settings that the data set cannot honour. `entry` is None if the model is unknown."""
     kind = settings.text("dataset_type")
     if kind not in _TYPES:
-        message = did_you_mean(kind, _TYPES, f"dataset_type is {shown(kind)}.")
+        message = did_you_mean(kind, _TYPES, f"dataset_type is {shown(kind)}, which is not a known type.")
         allowed = ", ".join(_TYPES)
         report.refuse(
             "dataset_type", message, f"write one of {allowed}", code="invalid-value", found=kind, allowed=allowed
@@ -410,8 +412,8 @@ def _check_dataset(settings: Settings, entry: ModelEntry | None, report: Setting
     for key, reason, fix in _not_honoured(settings, kind, entry):
         report.refuse(key, f"{key}: {reason}", fix)
     if kind in _CRUIJFF and settings.values["max_seq_len"] != KEYS["max_seq_len"].default:
-        message = f"{kind} of cruijff_kit has its own tokenizer and does not cut samples at max_seq_len"
-        fix = "remove it, or write dataset_type: instruct_dataset"
+        message = f"cruijff_kit's {kind} has its own tokenizer and does not cut samples at max_seq_len"
+        fix = "remove max_seq_len, or set dataset_type to instruct_dataset"
         report.add("unread-setting", message, field="max_seq_len", fix=fix)
     if "prompt" in settings.given:
         _check_prompt(settings.text("prompt"), kind, entry, report)
@@ -421,42 +423,43 @@ def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> It
     """Yield each key that the data set cannot honour, with the reason and a fix."""
     is_parquet = settings.text("dataset_ext") == ".parquet"
     if kind in _CRUIJFF and is_parquet:
-        fix = "convert the data to JSON, or write dataset_type: instruct_dataset"
-        yield "dataset_ext", f"{kind} of cruijff_kit reads only JSON", fix
+        fix = "convert the data to JSON, or set dataset_type to instruct_dataset"
+        yield "dataset_ext", f"cruijff_kit's {kind} reads only JSON", fix
     if kind in _CRUIJFF and settings.flag("packed"):
-        fix = "remove it, or write dataset_type: instruct_dataset"
-        yield "packed", f"{kind} of cruijff_kit does not pack samples", fix
+        fix = "remove packed, or set dataset_type to instruct_dataset"
+        yield "packed", f"cruijff_kit's {kind} does not pack samples", fix
     for key in _UNUSED.get(kind, ()):
         if settings.text(key):
-            yield key, f"torchtune's {kind} has no such argument", "remove it"
+            yield key, f"torchtune's {kind} has no such argument", f"remove {key}"
     if settings.text("system_prompt"):
-        fix = "remove it, or put it into the data"
+        fix = "remove system_prompt, or put its text into the data"
         if kind not in {"instruct_dataset", "chat_dataset", "chat_completion"}:
-            yield "system_prompt", f"{kind} has no system prompt", fix
+            yield "system_prompt", f"{kind} does not support a system prompt", fix
         elif entry and entry.system == "raises" and kind != "chat_completion":
-            yield "system_prompt", f"{entry.name}'s chat template in torchtune 0.6.1 has no system prompt", fix
+            yield "system_prompt", f"torchtune 0.6.1's chat template of {entry.name} has no system prompt", fix
         elif entry and entry.system == "glued" and kind != "chat_completion":
-            reason = f"torchtune 0.6.1's tokenizer of {entry.name} appends the input to it without a separator"
-            yield "system_prompt", reason, "remove it, or put it before each input in the data, with a line break"
+            reason = f"torchtune 0.6.1's tokenizer of {entry.name} appends the input without a separator"
+            fix = "remove system_prompt, or put its text and a line break before each input in the data"
+            yield "system_prompt", reason, fix
     if settings.integer("run_val_every_n_steps") and is_parquet:
-        fix = "remove it, or give the data as JSON with a split named validation"
+        fix = "remove run_val_every_n_steps, or convert the data to JSON with a split named validation"
         yield "run_val_every_n_steps", "a Parquet file has one split, so there is no validation split", fix
 
 
 def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: SettingsReport) -> None:
     if "{input}" not in prompt or not _parse(prompt):
-        message = f"prompt is {shown(prompt)}: it must contain {{input}}, and any other braces doubled"
-        fix, allowed = "write {input} where the input belongs", "text with {input}"
+        message = f"prompt is {shown(prompt)}: it must contain {{input}}, with any other braces doubled"
+        fix, allowed = "write {input} where the input belongs, and double other braces", "text with {input}"
         report.refuse("prompt", message, fix, code="invalid-value", found=prompt, allowed=allowed)
     elif entry and kind not in _CRUIJFF and (reason := _why_not(kind, entry, _around_input(prompt))):
-        fix = "put the text into the data, or write dataset_type: chat_completion (cruijff_kit's own, JSON only)"
+        fix = "put the text into the data, or set dataset_type to chat_completion (of cruijff_kit, JSON only)"
         report.refuse("prompt", f"prompt: {reason}", fix, found=prompt)
 
 
 def _why_not(kind: str, entry: ModelEntry, parts: tuple[str, str] | None) -> str:
     """Return the reason why torchtune 0.6.1 would not train on exactly this prompt, or an empty string."""
     if parts is None:
-        return f"torchtune's {kind} replaces {{input}} once and no other field"
+        return f"torchtune's {kind} replaces only {{input}}, and only once"
     if parts == ("", ""):
         return ""
     if kind == "text_completion_dataset":

@@ -23,7 +23,7 @@ from scaffold_torchtune.system import layout, locking
 
 MAX_READ = 10_000_000
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
-_READING = frozenset({"open", "look at", "read", "list"})
+_READING = frozenset({"open", "inspect", "read", "list"})
 
 
 def sha256(data: bytes) -> str:
@@ -237,7 +237,7 @@ class Tree:
         """Open the parent directory of a path, and yield it with the last part; it is `synced` at the end."""
         parts = path.split("/")
         if not {"", ".", ".."}.isdisjoint(parts):
-            raise _refused(path, OSError(errno.EINVAL, "not a path below the experiment"), action)
+            raise _refused(path, OSError(errno.EINVAL, "it is not a path in the experiment"), action)
         with self._opened(parts[:-1], path, action) as fd:
             yield fd, parts[-1]
             if synced:
@@ -246,11 +246,11 @@ class Tree:
     def _check_file(self, path: str, action: str) -> None:
         """Refuse a path that exists and is not a regular file."""
         if self.kind(path) not in {None, "file"}:
-            raise _refused(path, OSError(errno.EINVAL, "not a regular file"), action)
+            raise _refused(path, NotRegular(), action)
 
     def _status(self, path: str) -> os.stat_result | None:
         try:
-            with self._parent(path, "look at") as (fd, name):
+            with self._parent(path, "inspect") as (fd, name):
                 return os.stat(name, dir_fd=fd, follow_symlinks=False)
         except Refused as refused:
             if isinstance(refused.__cause__, FileNotFoundError):
@@ -317,7 +317,7 @@ class Tree:
         if found == "directory":
             return False
         if found is not None:
-            raise _refused(path, OSError(errno.ENOTDIR, "not a directory"), "create the directory")
+            raise _refused(path, OSError(errno.ENOTDIR, "it is not a directory"), "create the directory")
         with self._parent(path, "create the directory", synced=durable) as (fd, name):
             try:
                 os.mkdir(name, dir_fd=fd)
@@ -449,12 +449,11 @@ class Tree:
                 return locking.acquire(state, aside), state
         except locking.Busy as busy:
             _close(state)
-            message, fix = "another scaffold works on this experiment", "wait for it"
+            message = "another scaffold is working on this experiment"
+            fix = "wait until it has ended, then repeat the step"
             if busy.maker:
-                message, ended = f"{message}: {escape(str(busy.maker))}", f"process {busy.maker.pid} has ended"
-                fix = f"{fix}; if {ended}, remove {layout.LOCK}"
-            else:
-                fix = f"{fix}, then repeat the step"
+                message = f"{message}: {escape(str(busy.maker))}"
+                fix = f"{fix}; if process {busy.maker.pid} has already ended, remove {layout.LOCK}"
             raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
         except BaseException:
             _close(state)
@@ -464,7 +463,7 @@ class Tree:
         """Return the holder of the lock, or the leftovers of one; None without a lock."""
         if self.kind(layout.LOCK) is None:
             return None
-        with self._opened((layout.STATE,), layout.LOCK, "look at") as state:
+        with self._opened((layout.STATE,), layout.LOCK, "inspect") as state:
             return locking.look(state)
 
     def clear(self, path: str) -> None:
@@ -535,15 +534,37 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
+_NOT_EXPECTED = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
 def _refused(path: str, error: OSError, action: str) -> Refused:
     """Return an error of the file system as a refusal."""
-    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO}:
-        code, reason = "unsafe-path", "it is a link, or not of the expected type, file or directory"
-        fix = "look at this path; remove or rename it"
-    elif action in _READING:
-        code, reason = "unreadable-file", os.strerror(error.errno or 0)
-        fix = "give read permission, or move it away, then repeat the step"
+    named = os.strerror(error.errno or 0)
+    reason, at = error.strerror or named, escape(path)
+    if error.errno in _NOT_EXPECTED:
+        code, fix = "unsafe-path", f"look at {at}, and remove or rename it"
+        if reason == named:
+            reason = "it, or a directory above it, is a link or not of the expected type"
     else:
-        code, reason = "write-failed", os.strerror(error.errno or 0)
-        fix = "free space or give write permission, then repeat the step"
-    return refuse(code, f"cannot {action} {escape(path)}: {reason}", file=escape(path), fix=fix)
+        code = "unreadable-file" if action in _READING else "write-failed"
+        fix = f"{_next_step(at, error.errno, action)}, then repeat the step"
+    return refuse(code, f"cannot {action} {at}: {reason}", file=at, fix=fix)
+
+
+def _next_step(path: str, number: int | None, action: str) -> str:
+    """Return what to do about an error number of the file system."""
+    if number in _DENIED and action in _READING:
+        return f"give yourself read permission for {path}, or move it away"
+    if number in _DENIED:
+        return f"give yourself write permission for {path} and its directory"
+    if number in _FULL:
+        return "free space, or request a larger quota"
+    if number == errno.ENOENT:
+        return f"check whether the directory of {path} was moved or removed"
+    if number == errno.EROFS:
+        return "mount the file system writable, or move the experiment"
+    if number == errno.EFBIG:
+        return f"move {path} away"
+    return f"check the file system of {path}"

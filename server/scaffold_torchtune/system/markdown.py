@@ -301,11 +301,11 @@ def _keep_escapes(state: StateCore) -> None:
 
 def _check_size(text: str) -> None:
     if len(text) > MAX_CHARACTERS:
-        fix = "divide the experiment, or remove text that does not describe its runs"
-        raise MarkdownError(f"it has {len(text)} characters, more than {MAX_CHARACTERS}", None, fix)
+        fix = "split the experiment into several, or remove text that does not describe its runs"
+        raise MarkdownError(f"the document has {len(text)} characters, more than {MAX_CHARACTERS}", None, fix)
     if text.count("[") > MAX_BRACKETS:  # for each, the parser searches the following text for the end of a link
         line = text.count("\n", 0, text.index("[")) + 1
-        raise MarkdownError(f"it has more than {MAX_BRACKETS} opening square brackets", line, "remove links")
+        raise MarkdownError(f"the document has more than {MAX_BRACKETS} opening square brackets", line, "remove links")
 
 
 def _check_depth(tokens: Iterable[Token]) -> None:
@@ -314,7 +314,7 @@ def _check_depth(tokens: Iterable[Token]) -> None:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
             fix = "remove lists, quotes or emphasis"
-            raise MarkdownError(f"it is nested deeper than {MAX_DEPTH} levels", line, fix)
+            raise MarkdownError(f"the document is nested deeper than {MAX_DEPTH} levels", line, fix)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:

@@ -46,14 +46,13 @@ def read_json(data: bytes, most: int, **hooks: Any) -> Any:
     """Return the content of a text of at most so many bytes. `hooks` are those of `json.loads` for numbers.
 
     Raises:
-        NotJson: it is not JSON, larger, nested too deeply, or has more mappings and lists than a text of its size
-            should.
+        NotJson: it is not JSON, is larger, is nested too deeply, or has too many mappings and lists for its size.
     """
     if len(data) > most:
         raise NotJson(f"it is larger than {most} bytes")
     # each takes many times its text's size in memory
     if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
-        raise NotJson("it has more mappings and lists than a text of its size should")
+        raise NotJson("it has too many mappings and lists for its size")
     try:
         return json.loads(data.decode(), **hooks)
     except RecursionError as error:
@@ -300,7 +299,7 @@ def _screened(text: str) -> list[yaml.Event]:
     for event in yaml.parse(text, Loader=_Loader):
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
-            raise YamlError("it has more than one document", _line(event))
+            raise YamlError("it contains more than one YAML document", _line(event))
         if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             continue
         events.append(event)
@@ -334,7 +333,7 @@ def _build(event: _Event, rest: Iterator[_Event], path: KeyPath, document: YamlD
     document.plain[path] = event.value
     if len(event.value) > MAX_NUMBER:  # never converted: it is text or refused
         if _resolved(event.value) in _NUMBERS:
-            raise YamlError(f"a number of more than {MAX_NUMBER} characters is not allowed", _line(event))
+            raise YamlError(f"a number with more than {MAX_NUMBER} characters is not allowed", _line(event))
         return event.value
     try:
         return _value(event.value)
@@ -354,7 +353,7 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
         if tag != _TEXT:
             raise YamlError("a key is not text", line)
         if key.value in built:
-            raise YamlError(f"the key {key.value!r} is duplicate", line)
+            raise YamlError(f"the key {key.value!r} is a duplicate", line)
         document.lines[*path, key.value] = line
         built[key.value] = _build(next(rest), rest, (*path, key.value), document)
     return built

@@ -70,7 +70,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, jinja2.Undefined):
         return str(value)  # whose text names the undefined value
     if not isinstance(value, bool | int | float | str | list | None):
-        raise TypeError(f"the filter yaml accepts one value or a list, not a {type(value).__name__}")
+        raise TypeError(f"the filter yaml accepts one value or a list (found {type(value).__name__})")
     return yaml_scalar(value)
 
 
@@ -133,7 +133,7 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
         RecursionError,
         SyntaxError,
     ) as error:  # the latter is from Python, which compiles Jinja2's code of the template
-        raise TemplateProblem("it is nested too deeply, or includes or extends itself endlessly") from error
+        raise TemplateProblem("it is nested too deeply, or it endlessly includes or extends itself") from error
     except MemoryError as error:
         raise TemplateProblem("it needs more memory than a template may use") from error
     except Exception as error:  # any exception of an expression in it
@@ -173,7 +173,7 @@ def _bounded(pieces: Iterable[str]) -> str:
     for piece in pieces:
         size += len(piece)
         if size > MAX_TEMPLATE:
-            raise TemplateProblem(f"it renders more than {MAX_TEMPLATE} characters")
+            raise TemplateProblem(f"it generates more than {MAX_TEMPLATE} characters")
         texts.append(piece)
     return "".join(texts)
 
@@ -201,7 +201,7 @@ def render_each(
         try:
             done = processes.run(command, Path(folder), deadline, stop, given=json.dumps(given).encode())
         except OSError as error:
-            raise TemplateProblem(f"Python cannot be started to render it: {error.strerror}") from error
+            raise TemplateProblem(f"cannot start Python to render it: {error.strerror}") from error
         try:
             result = read_json(read_regular(Path(folder, _RESULT), _MAX_RESULT), _MAX_RESULT)
         except (OSError, ValueError):

@@ -155,13 +155,47 @@ def _of_all(found: Finding, directory: str, runs: str) -> Finding:
     return found.model_copy(update={"message": message, "actual": _without(found.actual, directory)})
 
 
-def unchosen(plan: Plan) -> list[Finding]:
-    """Return one finding with the settings that are a default in some run, so that they do not look chosen."""
+_OF_FINETUNE_YAML: Final = (
+    "optimizer", "shuffle", "dtype",
+    *(name for name, path in DIRECT.items() if len(path) == 1 and not name.startswith(("save_", "epochs_", "resume_"))),
+)  # fmt: skip
+"""The keys of finetune.yaml that change training or its cost, and that setup_finetune.yaml need not have."""
+
+
+def chosen_by_setup(plan: Plan, files: Mapping[str, RunFiles]) -> dict[str, Scalar]:
+    """Return the values of finetune.yaml that setup_finetune chose, because setup_finetune.yaml has none.
+
+    Only the first run of each kind is read: of each model, recipe, and selection of given settings.
+    """
+    firsts: dict[tuple[object, ...], PlannedRun] = {}
+    for run in plan.runs:
+        given = (name in run.settings for name in _OF_FINETUNE_YAML)
+        firsts.setdefault((run.model, run.value("custom_recipe"), *given), run)
+    found: dict[str, dict[Scalar, None]] = {}
+    for run in firsts.values():
+        config = files[run.directory].readable_config if run.directory in files else None
+        for name in _OF_FINETUNE_YAML if config else ():
+            if config is None or name not in config.data:
+                continue
+            value = config.data[name]
+            value = str(value.get("_component_")).rpartition(".")[2] if isinstance(value, dict) else value
+            if name not in run.settings and not isinstance(value, list):
+                found.setdefault(name, {}).setdefault("none" if value is None else value)
+    several = {name: " or ".join(str(one).lower() for one in of) for name, of in found.items() if len(of) > 1}
+    return {name: next(iter(of)) for name, of in found.items()} | several
+
+
+def unchosen(plan: Plan, by_setup: Mapping[str, Scalar] | None = None) -> list[Finding]:
+    """Return one finding with the settings that are a default in some run, so that they do not look chosen.
+
+    `by_setup` are the values that setup_finetune chose.
+    """
     values: dict[str, list[Scalar]] = {}
     for run in plan.runs:
         for name, setting in run.settings.items():
             if setting.source.kind is SourceKind.DEFAULT:
                 values.setdefault(name, []).append(setting.value)
+    values |= {name: [value] * len(plan.runs) for name, value in (by_setup or {}).items()}
     if not values:
         return []
     listed = few([_default(name, of, len(plan.runs)) for name, of in values.items()], _LISTED)
