@@ -237,12 +237,12 @@ class Requested:
     def again(self) -> str:
         """Return the fix if the run can be submitted unchanged."""
         where = shlex.quote(self.experiment)
-        return f"submit the run again: scaffold-torchtune submit {where} --failed --only {self.run}"
+        return f"submit again: scaffold-torchtune submit {where} --failed --only {self.run}"
 
     @property
     def after(self) -> str:
         """Return the end of a fix that changes the documents."""
-        return f"; then scaffold with --started replace={self.run}, and submit the run again"
+        return f"; then scaffold with --started replace={self.run}, and run submit again"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
@@ -371,7 +371,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     if asked.resumes and output and output.saved:
         return (
             told,
-            f"change nothing, because the run resumes after epoch {first.epoch - 1 + output.saved}; {asked.again}",
+            f"no change is needed, because training resumes after epoch {first.epoch - 1 + output.saved}; {asked.again}",
         )
     enough = slurm_time(_rounded(1.1 * need))
     fix = _set(asked, "time", "Time limit", enough)
