@@ -81,7 +81,7 @@ labels: $(STAMP)  ## generate the tables of workflows/labels.md from the table o
 	$(BIN)/python scripts/write_labels.py
 
 golden: $(STAMP)  ## generate the golden files again; review the diff before you commit it
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/pipeline/test_scaffold.py \
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q -m "" tests/pipeline/test_scaffold.py \
 		tests/pipeline/test_history.py tests/pipeline/test_explain.py tests/setup/test_setup_finetune.py \
 		tests/cli/test_screens.py
 

@@ -29,6 +29,7 @@ from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, Clock, change, make_experiment, many_runs
 from support.golden_files import golden
 from support.job_outputs import bar, corpus
+from support.sampling import mostly_long
 from support.scaffolding import scaffold
 from support.setup_scripts import GOOD, script
 from support.stand_in_sbatch import StandIn
@@ -423,7 +424,11 @@ def printed(of: Screen, width: int, command: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.file.getvalue().splitlines())
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+@pytest.mark.parametrize(
+    "story",
+    mostly_long(STORIES, first, unchanged, kept, failed_validation, refused, machine, status_of_states),
+    ids=lambda story: story.__name__,
+)
 def test_a_screen_is_as_it_was_looked_at(story: Callable[[Path], Iterator[Screen]], place: Path) -> None:
     made: dict[str, str] = {}
     for number, screen in enumerate(story(place), start=1):
@@ -454,6 +459,7 @@ def test_defaults_are_listed_by_subject_and_pairs_are_not_broken(width: int, pla
     assert "defaults that nobody chose: seed 14" in printed(few, width, "").splitlines()
 
 
+@pytest.mark.long
 def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path) -> None:
     (plan,) = picture(place)
     for width in WIDTHS:

@@ -128,6 +128,7 @@ def test_it_redraws_the_screen_until_ctrl_c(training: Path) -> None:
         assert "Ctrl-C" not in terminal.last
 
 
+@pytest.mark.long
 def test_it_ends_when_every_run_has_ended(training: Path) -> None:
     with watched(training) as terminal:
         terminal.until("Ctrl-C", RUNS[0], "running")
@@ -136,6 +137,7 @@ def test_it_ends_when_every_run_has_ended(training: Path) -> None:
         assert "[job-failed]" in terminal.last
 
 
+@pytest.mark.long
 def test_ctrl_c_while_slurm_is_asked_ends_it_too(training: Path) -> None:
     asked = training.parent / "asked"
     with watched(training) as terminal:
@@ -159,6 +161,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused(training: Path) -> No
         terminal.close()
 
 
+@pytest.mark.long
 def test_on_a_low_terminal_the_runs_that_need_a_look_are_shown(training: Path) -> None:
     with watched(training, lines=8) as terminal:
         screen = _SEQUENCE.sub("", terminal.until("Ctrl-C", RUNS[0], "--all"))

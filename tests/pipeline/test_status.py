@@ -276,6 +276,7 @@ def test_an_output_of_gigabytes_is_read_at_its_ends_and_here_and_there(sweep: Pa
     assert found.cause.code == "job-gpu-memory"
 
 
+@pytest.mark.long
 def test_an_output_may_grow_while_it_is_read(sweep: Path) -> None:
     file, stop = sweep / FIRST / "slurm-4711.out", threading.Event()
     file.write_text(START)
@@ -374,6 +375,7 @@ def test_documents_that_changed_since_the_scaffold_are_named(sweep: Path, capsys
     assert status(Request(sweep)).counts == {"scaffolded": 4}, "the state of runs needs no documents"
 
 
+@pytest.mark.long
 def test_a_summary_with_another_name_and_a_template_are_compared_too(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     summary = experiment / "experiment_summary.md"
@@ -433,6 +435,7 @@ def refused(sweep: Path, *options: str) -> int:
     return main(["status", str(sweep), *options])
 
 
+@pytest.mark.long
 def test_of_many_runs_those_alone_are_shown_that_need_a_look(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -449,6 +452,7 @@ def test_of_many_runs_those_alone_are_shown_that_need_a_look(
     assert len(shown(experiment, capsys, "--all")[1].splitlines()) == len(text.splitlines()) + 29
 
 
+@pytest.mark.long
 def test_the_resource_is_the_status_cut_to_size(tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 100)
     assert scaffold(experiment, sbatch=False).ok
