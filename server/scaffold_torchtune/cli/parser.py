@@ -105,8 +105,8 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "sbatch": _option("--no-sbatch", "do not query SLURM: sbatch --test-only, squeue, sacct", action="store_false"),
     "with_torchtune": _option(
         "--with-torchtune",
-        "check finetune.yaml with torchtune itself; default: if SCAFFOLD_TORCHTUNE_PYTHON is set, or torchtune is"
-        " installed in this environment",
+        "check finetune.yaml with torchtune itself; default: on if SCAFFOLD_TORCHTUNE_PYTHON names a Python, or"
+        " torchtune is installed in this environment",
         action=argparse.BooleanOptionalAction,
     ),
     "compare": _option(
@@ -249,10 +249,10 @@ def _roots() -> argparse.ArgumentParser:
     return made
 
 
-_SUBMIT = "submit the runs that are ready and not started to SLURM, as job arrays; asks first"
+_SUBMIT = "submit to SLURM, as job arrays, the runs that are ready and not started; asks first"
 _EXPERIMENT = "experiment directory or summary file; default: the current directory"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
-_EXPLAIN = "show where the values of a run come from, where they arrive, and earlier values; writes nothing"
+_EXPLAIN = "show where the values of a run come from, where they are written, and what they were before; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
 _REPORT = "write scaffold.html, a page that shows the runs with their states and values; later scaffolds update it"

@@ -93,7 +93,7 @@ _ARGUMENTS: Final[dict[str, Any]] = {
         bool,
         Field(
             default=False,
-            description="For the runs of `only`: source of each value, places where it arrives, earlier values.",
+            description="For the runs of `only`: source of each value, places where it is written, earlier values.",
         ),
     ),
     "start": _optional(int, "First item to list; lists all runs, also those with nothing to report.", ge=1),

@@ -1,4 +1,4 @@
-"""`explain`: the source of each value of a run, the places where it arrives, and its earlier values.
+"""`explain`: the source of each value of a run, the places where it is written, and its earlier values.
 
 The places come from the checks of `validate`, so that only proven places are shown. It writes nothing.
 """
@@ -62,7 +62,7 @@ class ExplainedRun(Model):
 
 
 class Explained(Model):
-    """The source of a value, the places where it arrives, and its earlier values."""
+    """The source of a value, the places where it is written, and its earlier values."""
 
     runs: OmitEmpty[tuple[str, ...]] = Field(default=(), description="the runs with this value; all if omitted")
     field: str
@@ -84,7 +84,7 @@ class Explained(Model):
 
 
 class ExplainResult(StepResult):
-    """The sources of values and the places where they arrive."""
+    """The sources of values and the places where they are written."""
 
     LISTED = ()
     FIRST = (
@@ -166,7 +166,7 @@ class _Known:
 
 
 def explain(request: Request, wanted: str | None, field: str | None = None) -> ExplainResult:
-    """Return the sources of values of runs, and the places where they arrive.
+    """Return the sources of values of runs, and the places where they are written.
 
     Args:
         request: the experiment. The scaffolded plan gives the options that are not set.

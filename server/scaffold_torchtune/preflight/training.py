@@ -439,10 +439,12 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
     steps = [steps_of(run, count) * run.integer("epochs", 1) for run, count in counts if not run.value("packed")]
     if len(steps) == len(runs):
         samples = sorted(effective_batch(run) for run, _ in runs)
+        each = _span_of(samples[0], samples[-1], "sample")
         every = sorted(count for _, count in counts)
         parts.append(
-            f"each run has {_span_of(min(steps), max(steps), 'optimizer step')} of"
-            f" {_span_of(samples[0], samples[-1], 'sample')}, and {_span_of(every[0], every[-1], 'training sample')} per epoch"
+            f"each run has {_span_of(min(steps), max(steps), 'optimizer step')} of {each},"
+            f" and {_span_of(every[0], every[-1], 'training sample')}"
+            " per epoch"
         )
     parts += _node(plan, [run for run, _ in runs])
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")

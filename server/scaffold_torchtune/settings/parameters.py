@@ -485,7 +485,7 @@ _ALL: Final = (
         ),
         key=False, warn_unread=True,
         option=NewOption(
-            "--recipe", "NAME", "LoRA, full, or the name of such a recipe in torchtune; default: LoRA", label="Recipe",
+            "--recipe", "NAME", "LoRA, full, or the name of a LoRA or full recipe; default: LoRA", label="Recipe",
         ),
     ),
     Parameter(
