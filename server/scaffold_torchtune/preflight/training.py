@@ -443,8 +443,7 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
         every = sorted(count for _, count in counts)
         parts.append(
             f"each run has {_span_of(min(steps), max(steps), 'optimizer step')} of {each},"
-            f" and {_span_of(every[0], every[-1], 'training sample')}"
-            " per epoch"
+            f" and {_span_of(every[0], every[-1], 'training sample')} per epoch"
         )
     parts += _node(plan, [run for run, _ in runs])
     return finding("estimate", f"estimates for {concerning([r for r, _ in runs], plan)}: {'; '.join(parts)}")
