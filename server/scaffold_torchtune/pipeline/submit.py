@@ -100,10 +100,10 @@ class SubmitResult(CommandResult):
         if self.outcome == "nothing":
             return f"Nothing to submit: no scaffolded run is left to start ({self.states or 'no runs'})."
         if self.outcome in {"planned", "declined"}:
-            would = f"would be submitted in {counted(len(self.batches), 'job')}"
-            return (
-                f"Nothing was submitted: {runs} {would if self.outcome == 'planned' else 'were not confirmed'}.{others}"
-            )
+            what = f"would be submitted in {counted(len(self.batches), 'job')}"
+            if self.outcome == "declined":
+                what = f"{'was' if self.runs == 1 else 'were'} not confirmed"
+            return f"Nothing was submitted: {runs} {what}.{others}"
         told = f" as {'job' if len(jobs) == 1 else 'jobs'} {few(jobs, _LISTED)}" if jobs else ""
         left = f"; {every - self.runs} not submitted" if every != self.runs else ""
         return f"{runs} submitted{told}{left}.{others}"
