@@ -286,7 +286,9 @@ def wrong_columns(place: Path) -> Iterator[Screen]:
 
 def machine(_place: Path) -> Iterator[Screen]:
     """What doctor says of a machine with a problem and a warning."""
-    fix = "look for it with `module avail anaconda3`; or activate it yourself and add --no-activate"
+    fix = (
+        "look for the module with `module avail anaconda3`, or activate the environment yourself and add --no-activate"
+    )
     checks = [
         Check(name="Python", state="ok", found="scaffold-torchtune 0.1.0 on Python 3.11.7"),
         Check(name="environment", state="problem", found="claude.local.md:27: no module 'anaconda3/2025.6'", fix=fix),

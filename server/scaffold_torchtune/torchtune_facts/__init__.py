@@ -231,9 +231,9 @@ def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epoch
     copies = _copies(entry, gpus, epochs) if full else {"for saving": 2}
     needed = mapped + sum(copies.values()) * weights + 16 + (gpus - 1) * (weights / 8 + 8)
     mem = math.ceil(needed / 8) * 8
-    more = f", {weights / 8 + 8:.1f} GiB for each further process" if gpus > 1 else ""
-    in_bf16 = ", ".join(f"{_NUMBERS[n]} of {weights:.1f} GiB in bf16 {purpose}" for purpose, n in copies.items())
+    more = f", {weights / 8 + 8:.1f} for each further process" if gpus > 1 else ""
+    in_bf16 = ", ".join(f"{_NUMBERS[n]} of {weights:.1f} in bf16 {purpose}" for purpose, n in copies.items())
     mem_source = (
-        f"{mapped:.1f} GiB of checkpoint files, {in_bf16}, 16 GiB for the rest{more}, rounded up to a multiple of 8 GiB"
+        f"{mapped:.1f} GiB of checkpoint files, {in_bf16}, 16 for the rest{more}, rounded up to a multiple of 8"
     )
     return Resources(f"{mem}G", gpus, mem_source, "one for each process, which in torchtune 0.6.1 also loads the data")
