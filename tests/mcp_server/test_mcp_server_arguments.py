@@ -17,7 +17,7 @@ from support.wording import absent
 def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
     message, (problem,) = refusal(root, "renderyaml", {})
     assert absent(message, "'renderyaml'") == []
-    assert absent(problem["fix"], "'render_yaml'") == []
+    assert absent(problem["message"], "'render_yaml'") == []
     _, (problem,) = refusal(root, "\u202e" + "z" * 100_000, {})
     assert all(tool in problem["fix"] for tool in STEPS.values())
     assert len(json.dumps(problem)) < 2000
@@ -30,7 +30,7 @@ def test_an_unknown_argument_is_refused_by_name_and_nothing_runs(root: Path, swe
     assert absent(message, 2) == []
     by_field = {problem["field"]: problem for problem in problems}
     assert by_field["overwritte"]["code"] == "unknown-key"
-    assert absent(by_field["overwritte"]["fix"], "'overwrite'") == []
+    assert absent(by_field["overwritte"]["message"], "'overwrite'") == []
     assert "experiment, local, names" in by_field["zzz\\u202e"]["fix"]
     assert snapshot(root) == before
 

@@ -449,7 +449,7 @@ def _explanation(out: Console, of: ExplainResult) -> None:
         for each in settings:
             _setting(out, each)
     if of.unexplained:
-        _folded_line(out, f"{counted(of.unexplained, 'run')} more match; name fewer runs, or a setting")
+        _folded_line(out, f"{counted(of.unexplained, 'more run')} match; specify fewer runs, or a setting")
 
 
 def _setting(out: Console, of: Explained) -> None:
@@ -458,7 +458,7 @@ def _setting(out: Console, of: Explained) -> None:
     if of.submitted:
         places.append(Text(one_line(f"the submit line: {of.submitted}")))
     if of.unproven:
-        places.append(Text("it is not known where it must arrive after setup_finetune.yaml", style="yellow"))
+        places.append(Text("its place in finetune.yaml or finetune.slurm is unknown", style="yellow"))
     parts = {
         "from": [Text(one_line(of.source))],
         "instead of": [Text(one_line(each)) for each in of.instead_of],

@@ -152,8 +152,8 @@ class _Server(MCPServer[None]):
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
     """Return the refusal of a call that reached no step: its tool's name or its arguments are wrong."""
     if name not in known:
-        message = f"the tool {shown(name)} does not exist"
-        fix = did_you_mean(name, known) or f"call one of {', '.join(known)}"
+        message = did_you_mean(name, known, f"the tool {shown(name)} does not exist.").removesuffix(".")
+        fix = f"call one of {', '.join(known)}"
         return refuse("invalid-value", message, field="name", actual=escape(name), fix=fix)
     assert isinstance(error.__cause__, ValidationError), "no tool raises ToolError itself"  # noqa: S101
     found = error.__cause__.errors(include_url=False)
@@ -166,8 +166,8 @@ def _argument_problem(error: ErrorDetails, known: Mapping[str, dict[str, Any]]) 
     name, kind, value = str(error["loc"][0]), error["type"], error["input"]
     field = escape(name)
     if kind == "extra_forbidden":
-        fix = did_you_mean(name, known) or f"the arguments are {', '.join(known)}"
-        return finding("unknown-key", f"the argument {shown(name)} does not exist", field=field, fix=fix)
+        message = did_you_mean(name, known, f"the argument {shown(name)} does not exist.").removesuffix(".")
+        return finding("unknown-key", message, field=field, fix=f"use one of the arguments {', '.join(known)}")
     meaning = known[name]["description"]
     if kind == "missing":
         return finding("missing-field", f"the argument {field} is missing", field=field, fix=f"add {field}: {meaning}")

@@ -309,7 +309,7 @@ def _screened(text: str) -> list[yaml.Event]:
         if tag := getattr(event, "tag", None):
             raise YamlError(f"the tag {tag} is not allowed", _line(event))
         if depth > MAX_YAML_DEPTH:
-            raise YamlError(f"it is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
+            raise YamlError(f"the document is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
     return events
 
 
