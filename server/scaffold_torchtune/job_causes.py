@@ -444,8 +444,8 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
-        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi); if the node is the cause, request"
-        " different GPUs (Constraint, GPU type); then {again}",
+        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if torch does not fit, install a build"
+        " for that driver; if the node is the cause, request different GPUs (Constraint, GPU type); then {again}",
     ),
     "job-nccl": _simply(
         "the processes of the job lost their connection",

@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
         prog=_PROGRAM,
         description="Create validated torchtune run directories, ready to submit, from an experiment summary.",
         epilog="Exit status: 0 success; 1 a run failed, a value does not match, or a step was stopped midway; 2"
-        " refused, no run directory or file was changed; 70 an internal error.",
+        " refused, no run was changed; 70 an internal error.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.set_defaults(**dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "answers": []})

@@ -38,7 +38,7 @@ DEADLINE: Final = 300.0
 _KEPT: Final = 10_000_000
 _LISTED: Final = 5
 _LONGEST: Final = 500
-_FIX: Final = "correct the value where it is set, or correct setup_finetune and its template; then scaffold again"
+_FIX: Final = "correct the setting in the documents, or correct setup_finetune and its template; then scaffold again"
 # no GPU, one thread, and no network
 _SPARING: Final = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
@@ -297,10 +297,10 @@ def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: st
     made = f" and built {counted(len(built), 'distinct model')}: {models}" if built else ""
     own = load().torchtune
     same = answers.torchtune.partition("+")[0] == own
-    other = "" if same else f". validate compares all other settings with torchtune {own}"
+    other = "" if same else f". The other checks of validate assume torchtune {own}"
     message = (
         f"torchtune {escape(answers.torchtune)} with torch {escape(answers.torch)} ({shown(python)}) accepted"
         f" {counted(len(configs), 'config')}{made}{other}"
     )
-    fix = "" if same else f"train with torchtune {own}, or compare the two versions"
+    fix = "" if same else f"train with torchtune {own}, or make sure that the settings mean the same in your version"
     return finding("torchtune-agrees", message, fix=fix)

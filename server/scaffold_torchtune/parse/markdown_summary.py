@@ -166,7 +166,8 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
-    message, name = f"{text.note}: {shown(label)} is not a setting here", escape(label)
+    unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"
+    message, name = f"{text.note}: {shown(label)} {unknown}", escape(label)
     if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):
         what = f"requests {shown(asked)}, which is not supported"
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
@@ -179,7 +180,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         fix = "use one of the settings that workflows/labels.md lists, or remove the line"
         reading.add("misspelt-field", f"{message}, but is about the runs", field=name, line=text.line, fix=fix)
     else:
-        fix = "no action, unless the line should change the runs"
+        fix = "no action, unless the line should change the runs; workflows/labels.md lists the settings"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)
 

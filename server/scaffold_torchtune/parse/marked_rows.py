@@ -98,7 +98,10 @@ def _is(label: str, name: str) -> bool:
 def add_no_run(row: Row, what: str, draft: SummaryDraft) -> None:
     """Report a row that is not a run."""
     text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
-    message, fix = f"the row {shown(text)} is {what}, and is skipped", "no action, unless it should be a run"
+    message, fix = (
+        f"the row {shown(text)} is {what}, and is skipped",
+        "no action if intended; if it is a run, fill in its values and choose a different name",
+    )
     draft.add("unused-row", message, field="runs", line=row.line, fix=fix, severity=Severity.INFO)
 
 

@@ -328,11 +328,10 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
     if what is None or not isinstance(data, dict):
         return False
     message = f"{draft.file} is {what}, not an experiment summary"
-    command = shlex.join(["scaffold-torchtune", "new", "DIR", *_options(data)])
-    fix = (
-        "write a summary with a table of runs; this command creates one from the values of this file, and lists the"
-        f" options that are missing: {command}"
-    )
+    options = [*_options(data)]
+    command = shlex.join(["scaffold-torchtune", "new", "DIR", *options])
+    what_it_does = "creates one from the values of this file" if options else "prompts for the values"
+    fix = f"write a summary with a table of runs; this command {what_it_does}: {command}"
     draft.findings.clear()
     draft.configuration, draft.unread_lines = [], []
     draft.add("not-a-summary", message, field="experiment_summary", line=1, fix=fix)

@@ -35,13 +35,18 @@ class Backup:
         self._manifest: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
 
-    def keep(self, path: str, when: str, then: str = "regenerated") -> None:
+    def keep(self, path: str, when: str, *, removed: bool = False) -> None:
         """Move a file to the backup before it is replaced, and report it. `when` is the time of its edit, in words."""
         copy = self._free(path)
         self._note(path, copy, when)
         self._tree.move(path, copy)
+        then = "removed" if removed else "regenerated"
         message = f"{path} was edited {when}, and has been {then}; the edited file is kept in {copy}"
         fix = "compare both files, and copy each value that you want to keep into the summary"
+        if removed:
+            fix = (
+                "no action if the run is not needed; otherwise put its row back, and copy your values into the summary"
+            )
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 
     def _note(self, path: str, copy: str, when: str) -> None:

@@ -314,7 +314,11 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
         if stand_for.get(name) not in given:
             message = f"the variable {escape(name)} is set, but is not passed to sbatch"
             option = stand_for.get(name)
-            fix = f"set {option} in claude.local.md, then scaffold again" if option else "no action if not needed"
+            fix = (
+                f"set {option} in claude.local.md, then scaffold again"
+                if option
+                else "no action if the jobs do not need it"
+            )
             yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
 
 

@@ -290,7 +290,8 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
             value, at = lacking[0].value(name), Location(experiment.summary_file, lacking[0].line)
             number_of_runs = counted(len(lacking), "run")
             message = f"{name} is not set for {number_of_runs}: setup_finetune's default {shown(value)} is used"
-            fix = f"{to_give(name, value, lacking, runs)} to keep the default, or write the intended value instead"
+            having = [run for run in runs if name in run.settings]
+            fix = f"{to_give(name, value, lacking, having)} to keep the default, or write the intended value instead"
             yield finding("default-used", message, field=name, actual=value, at=at, fix=fix)
 
 

@@ -378,7 +378,11 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         are = verb(rows.count, "are")
         what = f"{rows.count} of {counts.rows} texts of {name} {are} empty (the first is row {rows.first})"
-    fix = _longer(plan, runs, counts) if counts.likely_cut.count else f"fill in or remove {_these(rows.count)}"
+    fix = (
+        _longer(plan, runs, counts)
+        if counts.likely_cut.count
+        else f"fill in the missing labels, or remove {_these(rows.count)}"
+    )
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
     field, place = "max_seq_len", at(runs[0], "max_seq_len", "dataset_label")

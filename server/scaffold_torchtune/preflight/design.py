@@ -521,7 +521,7 @@ def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
 def _unusual(
     plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "; usual values are"
 ) -> Finding:
-    limits = str(usual).removeprefix(",").replace(", at most", " and at most")
+    limits = str(usual).replace(" of at ", " at ").replace(" from ", " between ").replace(" to ", " and ")
     message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so}{limits}"
     fix = f"correct {name}; no action if {kinds.written(value)} is intended"
     expected, place = f"a number{usual}", at(runs[0], name)

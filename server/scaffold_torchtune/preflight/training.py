@@ -527,9 +527,8 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         )
         enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
         expected = f"more than {hours:.1f} hours"
-        fix = (
-            f"{to_give('time', enough, short, plan.runs)} (twice the computed minimum), use more GPUs, or reduce epochs"
-        )
+        raised = to_give("time", enough, short, plan.runs)
+        fix = f"{raised} (twice the computed minimum, rounded up to an hour), use more GPUs, or reduce epochs"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

@@ -470,4 +470,4 @@ def _reason(output: str) -> str:
     else:
         end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
         reason = " ".join(lines[at : max(end, at + 1)])
-    return f". Its output: {escape(reason, _LONGEST_REASON)}" if reason else ""
+    return f". The login shell printed: {escape(reason, _LONGEST_REASON)}" if reason else ""
