@@ -22,7 +22,7 @@ ROOM = 4_000_000_000
 
 
 def pytest_configure() -> None:
-    """Undo a shell's changes for background jobs: they ignore SIGINT and SIGQUIT, as do all processes that they start."""
+    """Undo what shells do to background jobs: they ignore SIGINT and SIGQUIT, as do all processes that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     if "TMPDIR" not in os.environ and has_room(MEMORY):
