@@ -439,8 +439,9 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-environment": _simply(
         "the environment of the job lacks a module, command or package",
-        "run the first commands of {run}/finetune.slurm in a login shell, and correct the modules or the environment"
-        " ({environment}); then {again}",
+        "run the first commands of {run}/finetune.slurm in a login shell; install what is missing from the environment"
+        " ({environment}), or correct the modules or the environment in the documents and scaffold with"
+        " --started replace={run}; then {again}",
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
@@ -477,7 +478,8 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-preempted": _simply(
         "SLURM preempted the job for a job of higher priority",
-        "if long runs should continue after a preemption, add '- **Resume from checkpoint:** yes' to Configuration; {again}",
+        "{again}; if long runs should continue after a preemption, first add '- **Resume from checkpoint:** yes' to"
+        " Configuration{after}",
     ),
     "job-node-failure": _simply("the node of the job failed", "{again}"),
     "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),

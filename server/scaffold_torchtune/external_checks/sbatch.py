@@ -206,7 +206,9 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
             " values"
         )
     else:
-        fix = f"add the missing value to claude.local.md, then scaffold again; `{command}` shows the available values"
+        fix = (
+            f"correct or add the value in claude.local.md, then scaffold again; `{command}` shows the available values"
+        )
     return finding(
         "sbatch-refused",
         f"sbatch rejected the script: {of.messages}",

@@ -202,7 +202,7 @@ def read_template(text: str, file: str) -> TemplateDraft:
 
 
 def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int | None) -> TemplateDraft:
-    fix = "correct the YAML: write one `key: value` on each line"
+    fix = "correct the YAML: write one `key: value` on each line, without tags or anchors"
     if any(mark in text for mark in ("{{", "{%", "{#")):
         fix += "; if it is a Jinja2 template, rename it to end in .j2"
     message = f"the template {escape(what)}"

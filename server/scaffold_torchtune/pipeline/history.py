@@ -176,7 +176,10 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
 
 def _damaged(path: str, reason: str, version: str = "") -> Finding:
     """Return the finding about a path; `version` is the version that is useless without it."""
-    message = f"{escape(path)} was not saved by this tool, or was changed later: {reason}"
+    of_version = f" {path.rpartition('/')[2]}:" if version else ""
+    message = (
+        f"{escape(version or path)} was not saved by this tool, or was changed later:{escape(of_version)} {reason}"
+    )
     fix = f"look at {escape(version or path)}, and remove it if nobody needs it"
     return finding("history-damaged", message, file=escape(path), fix=fix)
 

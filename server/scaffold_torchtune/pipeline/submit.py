@@ -140,7 +140,9 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
         if missing := slurm_jobs.missing(request):
-            message = f"{' and '.join(missing)} {'was' if len(missing) == 1 else 'were'} not found on this machine"
+            *others, last = missing
+            names = f"{', '.join(others)} and {last} were" if others else f"{last} was"
+            message = f"{names} not found on this machine"
             raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
         held = () if wanted.dry_run else _settle(tree, request)
         found = _propose(tree, request, wanted)

@@ -33,6 +33,7 @@ from scaffold_torchtune.validate import chosen_by_setup, deduplicated, unchosen,
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _AGAIN = "run setup again"
+_AGAIN_ALL = "scaffold again, or run render, setup and validate again"
 _LISTED = 6
 _UNNAMED = (
     "the documents have changed since the plan was made, but cannot be compared with the plan without the setup script"
@@ -241,8 +242,10 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
     except Interrupted:
         raise
     except Refused as refused:
-        reason = refused.problems[0].sentence() if refused.problems else refused.message
-        return [_outdated(f"the documents have changed since the plan was made, and would now be refused: {reason}")]
+        first = refused.problems[0] if refused.problems else None
+        reason = first.model_copy(update={"fix": ""}).sentence() if first else refused.message
+        message = f"the documents have changed since the plan was made, and would now be refused: {reason}"
+        return [_outdated(message, first.fix if first else "")]
     if changes := _differences(plan.runs, now.runs):
         return [_outdated(f"the documents have changed since the plan was made: {few(changes, _LISTED, between='; ')}")]
     return []
@@ -285,6 +288,7 @@ def _values(run: PlannedRun) -> dict[str, Scalar]:
     return {name: setting.value for name, setting in run.settings.items()}
 
 
-def _outdated(message: str) -> Finding:
-    fix = "scaffold again, or run render, setup and validate again"
+def _outdated(message: str, before: str = "") -> Finding:
+    """Return the finding about an outdated plan; `before` is the fix of what refuses a new one."""
+    fix = f"{before}; then {_AGAIN_ALL}" if before else _AGAIN_ALL
     return finding("plan-outdated", message, file=layout.PLAN, fix=fix)

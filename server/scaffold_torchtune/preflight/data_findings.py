@@ -343,17 +343,22 @@ def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
     return f"{to_give('max_seq_len', size, runs, plan.runs)}, or shorten or remove {rows}"
 
 
+def _first(rows: RowCount) -> str:
+    return f" (row {rows.first})" if rows.count == 1 else f" (the first is row {rows.first})"
+
+
 def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
     size, likely, empty = counts.form.max_seq_len, counts.likely_cut, counts.likely_empty
     lost = ""
     if empty.count:
         keep = verb(empty.count, "keep")
         lost = f"; {_amount(counts.empty.count, empty.count)} of them {keep} no token of the answer"
+        lost = "; it keeps no token of the answer" if likely.count == 1 else lost
     where = runs[0].value("dataset_label")
     message = (
         f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)}"
-        f" {verb(likely.count, 'are')} longer than {size} tokens and will be truncated in {concerning(runs, plan)} (the"
-        f" first is row {likely.first}{lost}){_basis(counts)}"
+        f" {verb(likely.count, 'are')} longer than {size} tokens and will be truncated in"
+        f" {concerning(runs, plan)}{_first(likely)}{lost}{_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
     actual, fix = likely.count, _longer(plan, runs, counts)
@@ -373,11 +378,11 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
     certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
     what = (
         f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} {verb(rows.count, 'have')} no"
-        f" label within the first {counts.form.max_seq_len} tokens (the first is row {rows.first})"
+        f" label within the first {counts.form.max_seq_len} tokens{_first(rows)}"
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         are = verb(rows.count, "are")
-        what = f"{rows.count} of {counts.rows} texts of {name} {are} empty (the first is row {rows.first})"
+        what = f"{rows.count} of {counts.rows} texts of {name} {are} empty{_first(rows)}"
     fix = (
         _longer(plan, runs, counts)
         if counts.likely_cut.count

@@ -329,7 +329,7 @@ def activate(
     if not isinstance(found, Fault) or found.kind != "shell":
         return found
     if done.ended:
-        return replace(found, output=f"the login shell was ended after {timeout:g} s")
+        return replace(found, output=f"nothing more within {timeout:g} s, after which it was stopped")
     return replace(found, output=f"bash exited with status {done.status}. {done.output[-2000:]}".strip())
 
 

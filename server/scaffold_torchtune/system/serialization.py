@@ -307,7 +307,7 @@ def _screened(text: str) -> list[yaml.Event]:
         if getattr(event, "anchor", None):
             raise YamlError("anchors and aliases are not allowed", _line(event))
         if tag := getattr(event, "tag", None):
-            raise YamlError(f"the tag {tag} is not allowed", _line(event))
+            raise YamlError(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not allowed", _line(event))
         if depth > MAX_YAML_DEPTH:
             raise YamlError(f"the document is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
     return events

@@ -264,5 +264,6 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
             severity, fix = Severity.INFO, "no action needed: this setup_finetune.py always writes this directive"
         elif name in _ANOTHER_JOB:
             severity = Severity.ERROR
-        message = f"--{_shown(name)} is {quoted(directive.value)}, which is not planned"
+        has = f"is {quoted(directive.value)}, which" if directive.value else "is set, but"
+        message = f"--{_shown(name)} {has} is not planned"
         report.unplanned(message, severity, field=name, actual=directive.value, line=directive.line, fix=fix)
