@@ -21,7 +21,7 @@ from support.waiting import PATIENCE, pass_deadlines_once, wait_until, written
 from support.wording import absent
 
 NAMED = "SCAFFOLD_TORCHTUNE_PYTHON"
-HERE = "SCAFFOLD_TORCHTUNE_PYTHON=PATH"
+HERE = "SCAFFOLD_TORCHTUNE_PYTHON"
 
 
 @pytest.fixture

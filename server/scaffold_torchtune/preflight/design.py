@@ -287,7 +287,7 @@ def _with_gaps(factors: Mapping[str, Levels], runs: Sequence[int]) -> list[OddCe
         filled = [grid.completed(each) for each in _missing(grid, factors, others, len(runs) + gaps) or ()]
         actual = factors[name][run]
         meant = [each[name] for each in filled if [n for n in each if factors[n][run] != each[n]] == [name]]
-        if meant and all(counts[name][level] > 1 for level in meant):
+        if meant:  # if one of them is unique too, its run is found as well, and neither is certain
             nearest = min(meant, key=lambda level: _distance(actual, level))
             found.append(OddCell(run, name, actual, nearest, sizes, gaps=gaps))
     return found if len(found) == 1 else []
