@@ -445,8 +445,9 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
-        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if torch does not fit, install a build"
-        " for that driver; if the node is the cause, request different GPUs (Constraint, GPU type); then {again}",
+        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they are incompatible,"
+        " install a build of torch for that driver; if the node is the cause, request different GPUs (Constraint, GPU type)"
+        " and scaffold with --started replace={run}; then {again}",
     ),
     "job-nccl": _simply(
         "the processes of the job lost their connection",
@@ -455,8 +456,8 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-data": _simply(
         "the data set cannot be read with the settings of the run",
-        "correct {data}, or the data set and its columns in the summary (scaffold-torchtune plan checks them if it can"
-        " read the file); then {again}",
+        "correct {data}; or correct the data set and its columns in the summary (scaffold-torchtune plan checks them if it"
+        " can read the file), and scaffold with --started replace={run}; then {again}",
     ),
     "job-checkpoint": _simply(
         "the base model cannot be loaded",

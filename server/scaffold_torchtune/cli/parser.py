@@ -88,7 +88,9 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
         "virtual environment for an external script, instead of the conda environment of claude.local.md",
         type=Path,
     ),
-    "overwrite": _option("--overwrite", "replace files that were edited", action="store_true"),
+    "overwrite": _option(
+        "--overwrite", "replace files that were edited, or that this tool did not write", action="store_true"
+    ),
     "started": _option(
         "--started keep|replace[=RUN,...]",
         "for started runs that would change: keep them as they are, or replace them; all of them, or those named (names"

@@ -144,7 +144,8 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
         reason, lack = escape(str(fault)), lack_of(str(fault), script, environment)
         message = f"the setup script {shown(setup_script)} cannot run: "
         message += f"{lack.cause}. Its output: {reason}" if lack else reason
-        fix = lack.fix if lack else "activate the environment that the script needs, then scaffold again"
+        fix = "correct the script or, if it needs a different version of Python, activate an environment with it"
+        fix = lack.fix if lack else f"{fix}; then scaffold again"
         fix = f"{fix}; alternatively, use --setup-script bundled"
         code = "package-missing" if lack else "script-unasked"
         problem = finding(code, message, field="setup_script", file=setup_script, fix=fix)

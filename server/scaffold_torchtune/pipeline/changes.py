@@ -251,7 +251,7 @@ STARTED: Final = Question(
 _LISTED: Final = 4
 _WAYS: Final = (
     "choose one: (1) undo the change; (2) add a column for it, with the old value in the rows of started runs (a"
-    " refused scaffold prints these lines); (3) keep the started runs (started: keep, --started keep); (4) cancel their"
+    " refused scaffold prints the rows); (3) keep the started runs (started: keep, --started keep); (4) cancel their"
     " jobs, move their results away, and replace them (started: replace)"
 )
 

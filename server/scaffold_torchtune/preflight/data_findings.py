@@ -218,7 +218,7 @@ def _unread_fix(kind: str, unread: str, column: str, other: str) -> str:
     without = f"no action if the runs should train without {shown(unread)}"
     if kind == CHAT:
         return f"move the text of {shown(unread)} into the messages; {without}"
-    named = "" if kind == TEXT else f", or {other} to read {shown(unread)} instead"
+    named = "" if kind == TEXT else f"; or, to read {shown(unread)} instead, {other}"
     return f"move the text of {shown(unread)} into {shown(column)} in the file{named}; {without}"
 
 

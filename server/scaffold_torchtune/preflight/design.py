@@ -405,7 +405,7 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
         seeds = few([str(run.value("seed")) for run in runs], _LISTED)
         message = (
             f"{concerning(runs, plan)} differ only in seed ({seeds}), but in full fine-tuning torchtune 0.6.1 does not"
-            " use the seed: all of these runs end with the same weights"
+            " use the seed: they end with the same weights"
         )
         fix = "keep one of these rows, and use the column Seed only for LoRA runs"
         yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))
@@ -594,7 +594,9 @@ def _holds(run: PlannedRun, claim: _Claim) -> bool:
 def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     planned = run.settings.get(claim.setting)
     chosen = " (a default)" if planned and planned.source.kind == "default" else ""
-    but = f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else "full fine-tuning trains all weights"
+    but = (
+        f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else f"full fine-tuning has no {claim.setting}"
+    )
     more = f"; the names of {counted(count, 'run')} contradict this setting" if count > 1 else ""
     message = f"the run name {shown(run.name)} contains {shown(claim.text)}, but {but}{more}"
     fix, actual = "set the intended value, or correct the name", planned.value if planned else None

@@ -199,8 +199,8 @@ def slurm_time(seconds: float) -> str:
 _MAX_TEXT: Final = 20_000
 _MAX_PATH: Final = 4_000
 SAFE_PATH: Final = (
-    "a path without quotes, '$', braces, backslashes, wildcards, symbols or invisible characters, with the values of"
-    " variables instead of their names"
+    "a path without variables, quotes, '$', ';', '|', braces, angle brackets, backslashes, wildcards or invisible"
+    " characters"
 )
 _UNSAFE_IN_PATH: Final = re.compile(r"""["'`\\$;|<>*?{}]""")
 _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML cannot hold

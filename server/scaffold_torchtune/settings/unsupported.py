@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 _STEPS_FOLLOW: Final = "the number of steps follows from the data, the batch size and the epochs"
 _IN_BF16: Final = "models are trained in bf16, without quantization"
 _PLAIN_LORA: Final = "only plain LoRA is supported, not its variants"
-_ADAMW: Final = "the optimizer is AdamW with torch's default constants"
+_ADAMW: Final = "the optimizer is always AdamW with torch's default constants"
 _SUPERVISED: Final = "only supervised fine-tuning is supported"
 _BY_DIRECTORY: Final = (
     "a run has the name of its directory, which is derived from the varying parameters (or from Run Name, with"

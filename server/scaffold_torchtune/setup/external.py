@@ -373,7 +373,7 @@ def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, S
         expected=expected,
         actual=setting.text if setting else None,
         at=setting.source if setting else None,
-        fix=f"{fix}; alternatively, activate the environment yourself ({asked.commands}) and add --no-activate",
+        fix=f"{fix}; alternatively, if `{asked.commands}` works in your own shell, run it there and add --no-activate",
     )
 
 

@@ -320,7 +320,7 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     has_override, line = _OVERRIDE in commands[-1].words, commands[-1].line
     report.looked(_RESUME, _OVERRIDE, expected=True, actual=has_override or None, arrived=has_override, line=line)
     if not has_override:
-        note = "on its first start, the job has no checkpoint to resume from, so torchtune fails"
+        note = "without it, torchtune fails at the first start of the job, which has no checkpoint to resume from"
         report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
         return
     words = [command.words for command in commands[:-1]]

@@ -337,7 +337,7 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
         report.add(code, f"{dotted(path)} is missing or empty", field=setting, path=path)
         return
     is_list = expected.kind is Comparison.PARTS and code == "wrong-type"
-    note, source_of = "a list is required" if is_list else expected.note, expected.source_of
+    note, source_of = "write it as a list, in brackets" if is_list else expected.note, expected.source_of
     report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
 
 
