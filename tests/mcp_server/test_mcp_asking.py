@@ -247,7 +247,7 @@ def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured
         assert "SCAFFOLD_TORCHTUNE_SETUP_SCRIPT" in data["next"]["first"]
         assert "ask" not in data["error"]
         (problem,) = data["error"]["problems"]
-        assert "answer setup_script" in problem["fix"]
+        assert 'setup_script: "bundled"' in problem["fix"]
         assert f"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={work / SCRIPT}" in problem["fix"]
 
 
