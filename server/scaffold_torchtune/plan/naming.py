@@ -609,8 +609,8 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"{source.note} states {shown(written)}: the run directory's name ({shown(run.directory)}) is used there,"
-            f" not the Run Name of the table ({shown(run.name)})"
+            f"{source.note} states {shown(written)}: the directory's name ({shown(run.directory)}) is used there,"
+            f" not the table's Run Name ({shown(run.name)})"
         )
         fix = "no action if intended; otherwise use --names table"
         return finding(

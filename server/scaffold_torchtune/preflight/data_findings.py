@@ -245,10 +245,10 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
         part = found.parts.get(name)
         if part is not None and part.rows != declared:
             message = (
-                f"the summary states {counted(declared, 'sample')} for the split {name!r}, but"
-                f" {shown(about.name)} has {counted(part.rows, 'row')} in that split"
+                f"the summary states {counted(declared, 'sample')} for the split {name!r}, but {shown(about.name)} has"
+                f" {counted(part.rows, 'row')} there"
             )
-            fix = "correct the number in the summary, or use the data set that it describes"
+            fix = "correct the number, or use the data set of the summary"
             yield _other_count(message, "dataset", declared, part, fix, about.at)
 
 
