@@ -479,8 +479,8 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-preempted": _simply(
         "SLURM preempted the job for a job of higher priority",
-        "{again}; if long runs should continue after a preemption, first add '- **Resume from checkpoint:** yes' to"
-        " Configuration{after}",
+        "if long runs should continue after a preemption, add '- **Resume from checkpoint:** yes' to Configuration and"
+        " scaffold with --started replace={run}; in either case, {again}",
     ),
     "job-node-failure": _simply("the node of the job failed", "{again}"),
     "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),

@@ -146,6 +146,10 @@ def default_used(place: Path) -> Case:
     return plan_of(place, summary="\n".join(line for line in lines if "| LoRA Rank | 8, 16 |" not in line))
 
 
+def default_in_one_row(place: Path) -> Case:
+    return plan_of(place, row_replaced("| 16 | 5e-5", "| - | 5e-5"))
+
+
 def identical_runs(place: Path) -> Case:
     return plan_of(place, row_replaced("| 8 | 5e-5", "| 8 | 1e-5"))
 
@@ -342,8 +346,8 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
     "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
-    "overridden": (overridden,), "default-used": (default_used,), "identical-runs": (identical_runs,),
-    "name-collision": (name_collision,),
+    "overridden": (overridden,), "default-used": (default_used, default_in_one_row),
+    "identical-runs": (identical_runs,), "name-collision": (name_collision,),
     "naming-differs": (naming_of_outputs, naming_of_directories, naming_by_run_name),
     "unsupported-setting": (unsupported_setting,),
     "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
@@ -561,6 +565,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
+    (r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),

@@ -3,7 +3,7 @@
 parser.py       the options of each command
 dispatch.py     calls the pipeline for a command, and returns the exit status
 screens.py      the screens of plan, scaffold, validate and refusals: findings, the verdict, the next command
-run_screens.py  the screens of runs and their jobs (`status`, `submit`, `history`, `explain`), `new` and `add`
+run_screens.py  the screens of `status`, `submit`, `history`, `explain` and `add`; the screens and questions of `new`
 printing.py     lines, tables, findings and progress, in colour or plain
 """
 

@@ -1,6 +1,6 @@
 """Checks by external programs: sbatch and torchtune; and jobs in the queue of SLURM.
 
-sbatch.py             `sbatch --test-only` for each script; the submit line
+sbatch.py             `sbatch --test-only` for each script: unknown accounts, limits; the submit line
 slurm_jobs.py         job arrays: their script, their submission, and the states of jobs
 ask_torchtune.py      torchtune's own check of each finetune.yaml
 torchtune_program.py  the program that the operator's Python runs for it

@@ -3,6 +3,8 @@
 A refusal is a result with `is_error` and the structured `error`, because raising would lose the structure. The pipeline
 is imported at the first call, so that the server starts quickly. The schemas are as short as possible, because every
 conversation pays for them.
+
+calls.py  calls of tools outside the event loop: progress, cancelling, questions to the user; resources, the prompt
 """
 
 import functools

@@ -249,8 +249,11 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     what |= {one.directory: "kept" for one in frozen.kept} | {run.directory: "dropped" for run in frozen.former}
     if is_same:
         return _Known(frozen, frozen, experiment, what)
-    message = f"the documents have changed, but the scaffolded plan is shown, because they were not planned: {reason}"
-    fix = "resolve this to see the values in the present documents"
+    message = (
+        "the documents have changed and cannot be planned as they are now, so the values of the scaffolded plan are"
+        f" shown: {reason}"
+    )
+    fix = "correct this problem; the values in the present documents are shown then"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)
     return _Known(frozen, frozen, experiment, what, (problem,))
 

@@ -10,7 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from scaffold_torchtune.findings import Alike, Finding, Refused, alike, counted, errors_in, few, one_line, shown
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import (
+    Alike,
+    Finding,
+    Refused,
+    alike,
+    counted,
+    errors_in,
+    few,
+    one_line,
+    shown,
+)
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.state import LogState
@@ -152,7 +163,10 @@ def _failure(run: SetupRun) -> str:
 
 
 def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: float) -> list[Entry]:
-    """Return the entries of step 7 and the end: COMPLETE only if validation passed."""
+    """Return the entries of step 7 and the end: COMPLETE only if validation passed.
+
+    Warnings and notes of the validation come first, except for those of the plan, which are logged when it is rendered.
+    """
     failed = [run for run in result.runs if not run.passed]
     findings = [("", each) for each in errors_in(result.findings)]
     findings += [(run.directory, each) for run in failed for each in errors_in(run.findings)]
@@ -174,7 +188,18 @@ def closing_entries(plan: Plan, result: ValidateResult, submit: str, seconds: fl
         advice = "Do not submit. Check setup_finetune and the template, fix the cause, then scaffold again"
     what = "Comparing finetune.yaml and finetune.slurm with the plan, value by value, and with the directory names"
     what = "; ".join([what, *(f"{each.program}: {each.told}" for each in result.asked)])
-    return [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
+    closing = [Entry("VALIDATE_PARAMETERS", what, verdict), Entry(end, summary, advice, _elapsed(seconds))]
+    return [*_remarks(plan, result), *closing]
+
+
+def _remarks(plan: Plan, result: ValidateResult) -> Iterator[Entry]:
+    """Yield an entry for each warning and note of the validation that is not of the plan; similar ones share it."""
+    logged = {(each.code, each.message) for each in plan.warnings}
+    found = [("", each) for each in result.findings]
+    found += [(run.directory, each) for run in result.runs for each in run.findings]
+    for group in alike(pair for pair in found if pair[1].severity is not Severity.ERROR):
+        if (group.first.code, group.first.message) not in logged:
+            yield Entry(group.first.severity.value.upper(), _grouped(group), "Continuing")
 
 
 def _not_ready(result: ValidateResult, failed: Sequence[ValidatedRun]) -> str:

@@ -319,7 +319,8 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
             fix = (
                 f"set {option} in claude.local.md, then scaffold again"
                 if option
-                else "no action if the jobs do not need it"
+                else "no action if the jobs do not need it; otherwise submit with the line that `validate` prints:"
+                " sbatch then reads the variable"
             )
             yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
 

@@ -210,8 +210,10 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     label, extension = data_label(path.text)
     if extension not in SETUP_TEMPLATES:
         formats, actual = " or ".join(SETUP_TEMPLATES), escape(extension)
-        message = f"the data set {shown(path.text)} has the format {shown(extension)}, not {formats}"
+        has = f"has the extension {shown(extension)}, not" if extension else "has no file extension; it must end in"
+        message = f"the data set {shown(path.text)} {has} {formats}"
         fix, at = f"convert the data set to {formats}", path.source
+        fix = fix if extension else f"add the extension if the file is {formats}; otherwise {fix}"
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:

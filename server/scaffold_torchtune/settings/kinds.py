@@ -10,7 +10,7 @@ Fixes that give a setting a different value are here, too: the line or cell to w
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
@@ -398,18 +398,29 @@ def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence
     source = setting.source if setting else Source(kind=SourceKind.DEFAULT)
     old, yaml = _text_of(setting.value if setting else None), _is_yaml(some[0])
     if source.kind is SourceKind.ROW:
-        lines = [*dict.fromkeys(str(each.settings[name].source.line) for each in some if name in each.settings)]
+        lines = [each.settings[name].source.line for each in some if name in each.settings]
         column = name if yaml else f"the column {source.note}"
-        where = f"{'line' if len(lines) == 1 else 'lines'} {few(lines, _LISTED)}"
-        return f"replace {old} with {text} in {column} ({where})"
+        return f"replace {old} with {text} in {column} ({_lines(lines)})"
     if len(some) < len(runs):
         names = few([run.directory for run in some], _LISTED)
         if yaml:
             return f"write `{name}: {text}` in the parameters of {names}"
-        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names} and {old} for the others"
+        theirs = [run.settings[name] for run in runs if name in run.settings and run not in some]
+        column = next((each.source.note for each in theirs if each.source.kind is SourceKind.ROW), "")
+        if column:
+            return f"write {text} in the column {column} ({_lines([run.line for run in some])})"
+        values = [*dict.fromkeys(_text_of(each.value) for each in theirs)]
+        others = f"{values[0]} for the others" if len(values) == 1 else "the present value of each other run"
+        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names} and {others}"
     if source.file and source.line and source.kind is not SourceKind.DERIVED:
         return f"replace {old} with {text} in {source.file}:{source.line}"
     return f"add {line_of(name, value, yaml=yaml)}"
+
+
+def _lines(lines: Iterable[int | None]) -> str:
+    """Return `line 3`, or `lines 3, 4 and 2 more`."""
+    different = [*dict.fromkeys(str(line) for line in lines)]
+    return f"{'line' if len(different) == 1 else 'lines'} {few(different, _LISTED)}"
 
 
 def _is_yaml(run: PlannedRun) -> bool:

@@ -1,11 +1,11 @@
 """Step 5: render the text of each run's setup_finetune.yaml. Step 6: run setup_finetune for it.
 
-Each rendered text is read back; nothing is written. setup_finetune is the bundled one or an external script. The
-failure of a run is a value, never an exception.
+This module renders, reads each rendered text back, and runs setup_finetune (`run_script` if it is external, within the
+time limit of `system/processes.py`). Nothing is written. The failure of a run is a value, never an exception.
 
 bundled.py          the bundled setup_finetune: the texts of finetune.yaml and finetune.slurm
 keys.py             the keys of setup_finetune.yaml, their rules, and the data set
-external.py         an external setup_finetune.py: activation, options, causes of its failure
+external.py         an external setup_finetune.py: its environment, its options, causes of its failure
 options_program.py  the program that prints the options of a script
 """
 

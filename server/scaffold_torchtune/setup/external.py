@@ -281,7 +281,7 @@ class Fault:
     """The reason why nothing was activated.
 
     `what` is the module or environment. `output` is the output of the failing command. `available` is the output of
-    `module avail` or `conda env list`. `at` is the command that was running.
+    `module avail` or `conda env list`. `at` is the step that was running, and `end` how the shell ended in it.
     """
 
     kind: FaultKind
@@ -289,6 +289,7 @@ class Fault:
     output: str = ""
     available: str = ""
     at: str = ""
+    end: str = "failed"
 
 
 _OF_THE_SHELL: Final = frozenset({"PWD", "OLDPWD", "SHLVL", "_", VARIABLE})
@@ -324,13 +325,12 @@ def activate(
         try:
             done = processes.run(command, folder, timeout, stop, env=variables)
         except OSError as error:
-            return Fault("shell", output=f"bash cannot be started: {error.strerror}")
+            return Fault("shell", end=f"cannot be started: {error.strerror}")
         found = _read_report(read_regular(report, _MOST), mark)
     if not isinstance(found, Fault) or found.kind != "shell":
         return found
-    if done.ended:
-        return replace(found, output=f"nothing more within {timeout:g} s, after which it was stopped")
-    return replace(found, output=f"bash exited with status {done.status}. {done.output[-2000:]}".strip())
+    end = f"ran longer than {timeout:g} s and was ended" if done.ended else f"exited with status {done.status}"
+    return replace(found, end=end, output=done.output[-2000:])
 
 
 def _read_report(report: bytes, mark: str) -> dict[str, str] | Fault:
@@ -406,7 +406,8 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
         case "environment":
             return _environment_problem(fault.what, environments(fault.available), reason)
         case _:
-            message = f"cannot activate the environment: {escape(fault.at or 'bash -l')} failed{reason}"
+            step = f" in the step {shown(fault.at)}" if fault.at else ""
+            message = f"cannot activate the environment: bash -l {fault.end}{step}{reason}"
             fix = "correct the environment, or the startup files of the login shell"
             return "conda_env", "activation-failed", message, fix, None
 

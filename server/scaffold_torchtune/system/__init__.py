@@ -7,5 +7,5 @@ processes.py          programs, their deadlines and their end; streams and signa
 supervisor.py         the parent of a program, which ends all processes that it started
 serialization.py      YAML, read and written; large JSON files, one value at a time
 markdown.py           Markdown as sections, bullets, tables and fences
-templating.py         Jinja2
+templating.py         Jinja2; the limits of users' templates
 """

@@ -1,8 +1,10 @@
-"""Facts about torchtune 0.6.1: its recipes, and the base models here; generated facts are in facts.py.
+"""Facts about torchtune 0.6.1: its recipes, the recipe for a number of GPUs, and the known base models.
 
 The recipes are the supported ones of torchtune/_recipe_registry.py, with their usual names. A document names a recipe,
 or only the method (`LoRA`, `full fine-tuning`): the recipe then follows from the number of GPUs. The base models are
 those that the bundled setup_finetune knows, read from models.yaml next to this file.
+
+facts.py  facts extracted from torchtune: recipes, models, checkpoints, components and their arguments (generated files)
 """
 
 import math
