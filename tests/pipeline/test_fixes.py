@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.explain import explain
 from scaffold_torchtune.request import Request
@@ -588,12 +590,28 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
 ]
 
 
-def follow(case: Case, found: Finding) -> None:
+def follow(case: Case, found: Finding) -> re.Match[str]:
     """Do what a fix says first of what a machine can do."""
     matches = [(match, do) for pattern, do in FOLLOWED if (match := re.search(pattern, found.fix))]
     assert matches, found.fix
     match, do = min(matches, key=lambda each: each[0].start())
     do(case, found, match)
+    return match
+
+
+def planned(case: Case) -> list[PlannedRun]:
+    """Return the runs of the documents as they are now; empty if they cannot be planned."""
+    with suppress(Refused):
+        return list(prepare.prepare(Request(case.experiment, **case.given)).plan.runs)
+    return []
+
+
+def is_named(run: PlannedRun, match: re.Match[str]) -> bool:
+    """Return whether a fix that gives a value to some rows names the row of a run."""
+    groups = match.groupdict()
+    if "lines" in groups:
+        return str(run.line) in re.findall("[0-9]+", groups["lines"])
+    return run.directory in groups["runs"].split(", ")
 
 
 @pytest.fixture(autouse=True)
@@ -613,8 +631,13 @@ def test_a_fix_that_is_followed_ends_its_finding(code: str, make: Callable[[Path
     before = case.findings()
     found = [each for each in before if each.code == code]
     assert found, [(each.code, each.message) for each in before]
-    follow(case, found[0])
+    runs = planned(case)
+    match = follow(case, found[0])
     after = case.findings()
+    if runs and {"lines", "runs"} & match.groupdict().keys():
+        pairs = zip(runs, planned(case), strict=True)
+        differ = [old for old, new in pairs if any(old.value(name) != new.value(name) for name in new.parameters)]
+        assert [run.directory for run in differ if not is_named(run, match)] == [], "other rows keep their values"
     left = [each for each in after if each.code == code and each.field == found[0].field]
     assert not left, (found[0].fix, [each.sentence() for each in left])
     worse = {each.code for each in after if each.severity == "error"} - {each.code for each in before}
