@@ -367,7 +367,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     spent = of.job.elapsed or limit or round(trained * shown_rate)
     rate = min(shown_rate or spent / trained, spent / trained)
     need = spent + rate * (total - last.number)  # includes loading the model and similar work
-    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), with {rate:.1f} s per step"
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), with {max(rate, 0.1):.1f} s per step"
     if asked.resumes and output and output.saved:
         return (
             told,

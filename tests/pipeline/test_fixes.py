@@ -559,7 +559,7 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = (
-    r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<new>\S+) for (?P<runs>.+?) and (?P<old>\S+)"
+    r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<new>\S+) for (?P<runs>.+?), and (?P<old>\S+)"
     r" for the others"
 )
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [

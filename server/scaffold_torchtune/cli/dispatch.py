@@ -157,7 +157,7 @@ def _not_ours(target: Path, paths: list[Path]) -> Refused:
 
 def _skill_refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
     """Return a refusal with a finding for each path, or one finding without a path."""
-    edited = "edited since it was written, or not written by this tool; it would be overwritten"
+    edited = "the file has been edited since it was written, or was not written by this tool; it would be overwritten"
     why = edited if code == "edited-output" else "the file system refused a write"
     files: list[str | None] = [escape(str(path)) for path in paths]
     return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])

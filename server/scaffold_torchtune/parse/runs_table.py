@@ -349,7 +349,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
-            has = f"the runs use {_listed(planned)}" if planned else "no run has a value"
+            has = f"the runs use {_listed(planned)}" if planned else "no run has a value for it"
             message = f"{field.note} lists {name} {_listed(levels)}, but {has}"
             as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"

@@ -186,7 +186,7 @@ def _listed(levels: Mapping[Scalar, int]) -> str:
 
 
 def _used(levels: Mapping[Scalar, int]) -> str:
-    return "no run has a value" if levels.keys() == {None} else f"the runs use {_listed(levels)}"
+    return "no run has a value for it" if levels.keys() == {None} else f"the runs use {_listed(levels)}"
 
 
 def _not_planned(reading: Reading, line: UnreadLine) -> None:

@@ -83,7 +83,7 @@ def activation_of(settings: Mapping[str, Setting], request: Request) -> Activati
     venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link keeps its own name
     if not is_file(Path(venv, "bin", "activate")):
         message = f"{shown(venv)} is not a virtual environment: it has no bin/activate"
-        fix = f"correct --venv or {VENV}, create it (python3 -m venv {venv}), or add --no-activate"
+        fix = f"correct --venv or {VENV}, create the environment (python3 -m venv {venv}), or add --no-activate"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))
     return Activation(modules, venv=venv)
 

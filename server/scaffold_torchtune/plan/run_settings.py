@@ -242,7 +242,9 @@ def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
             f" {'it' if len(passed) == 1 else 'them'} to sbatch or to the job's environment instead"
         )
         at = next(iter(values.values())).source
-        yield finding("submitted-with", message, at=at, fix="submit the runs with the submit line")
+        yield finding(
+            "submitted-with", message, at=at, fix="submit the runs with the line that `scaffold` and `validate` print"
+        )
 
 
 # A template can only have the values of another experiment for these; the plan has this experiment's.

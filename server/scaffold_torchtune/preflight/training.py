@@ -520,13 +520,14 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
     least = {run.directory: _least_seconds(run, need, plan, disk) for run, need in runs}
     short = [run for run, _ in runs if least[run.directory] > _limit(run)]
     if short:
-        run, hours = short[0], max(least[run.directory] for run in short) / 3600
+        run, seconds = short[0], max(least[run.directory] for run in short)
+        computed = f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
         message = (
-            f"in {concerning(short, plan)}, computation alone takes at least {hours:.1f} hours on the GPUs selected by"
+            f"in {concerning(short, plan)}, computation alone takes at least {computed} on the GPUs selected by"
             f" {_names(run)}, but the time limit is {run.value('time')}"
         )
-        enough = kinds.slurm_time(math.ceil(2 * hours) * 3600)
-        expected = f"more than {hours:.1f} hours"
+        enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
+        expected = f"more than {computed}"
         raised = to_give("time", enough, short, plan.runs)
         fix = f"{raised} (twice the computed minimum, rounded up to an hour), use more GPUs, or reduce epochs"
         yield finding(

@@ -44,11 +44,13 @@ class Bounds:
 
     def __str__(self) -> str:
         """Return the bounds as text that follows the noun: ` from 1 to 8`, ` above 0 and at most 10`."""
-        most = "" if self.maximum is None else f"{self.maximum:.15g}"
-        if self.above is not None:
-            return f" above {self.above:g}" + (f" and at most {most}" if most else "")
-        if self.minimum is not None:
-            return f" from {self.minimum:g} to {most}" if most else f" of at least {self.minimum:g}"
+        above, least, most = (
+            "" if each is None else shortest_number(each) for each in (self.above, self.minimum, self.maximum)
+        )
+        if above:
+            return f" above {above}" + (f" and at most {most}" if most else "")
+        if least:
+            return f" from {least} to {most}" if most else f" of at least {least}"
         return f" of at most {most}" if most else ""
 
 
@@ -411,7 +413,7 @@ def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence
             return f"write {text} in the column {column} ({_lines([run.line for run in some])})"
         values = [*dict.fromkeys(_text_of(each.value) for each in theirs)]
         others = f"{values[0]} for the others" if len(values) == 1 else "the present value of each other run"
-        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names} and {others}"
+        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names}, and {others}"
     if source.file and source.line and source.kind is not SourceKind.DERIVED:
         return f"replace {old} with {text} in {source.file}:{source.line}"
     return f"add {line_of(name, value, yaml=yaml)}"

@@ -236,8 +236,12 @@ class Report(Collector):
         planned = "no value" if expected is None else quoted(expected)
         kind = f", which is {_TYPES.get(type(actual), type(actual).__name__)}" if code == "wrong-type" else ""
         found = "missing" if actual is None or code == "missing-value" else quoted(actual) + kind
+        parts: Parts = {}
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
-            own = "the planned value is only a default, and the script uses its own"
+            own = "no document sets it; the plan and the setup script have different defaults"
             code, note = "default-differs", f"{own}; {note}" if note else own
+            parts["fix"] = (
+                "no action if the script's value is intended; otherwise set the intended value in the summary"
+            )
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
-        self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line)
+        self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line, **parts)
