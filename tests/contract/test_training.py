@@ -46,7 +46,7 @@ PARQUET = {
     "- **Epochs:** 2": "- **Epochs:** 1\n- **Adapter weights only:** true\n- **W&B mode:** disabled\n"
     f"- **Target modules:** {', '.join(sorted(PLACES))}",
 }
-"""Further changes in the Parquet case; it does not save the whole model, unlike the other one."""
+"""Further changes in the Parquet case; it does not save the whole model, unlike the JSON case."""
 
 FULL = {
     "| LoRA Rank |": "| Recipe |",

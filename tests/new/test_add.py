@@ -77,7 +77,7 @@ def test_new_levels_become_new_runs_after_the_existing_ones(sweep: Path) -> None
 
 
 def with_cells(change: Callable[[list[str]], list[str]]) -> Callable[[str], str]:
-    """Return a change of the cells in each row of the table of runs, including the line below the header."""
+    """Return a function that changes the cells of each row of the table of runs, and of the line below its header."""
 
     def changed_rows(text: str) -> str:
         before, table, after = re.split(r"(?<=## All Runs\n)((?:\|.*\n)+)", text, maxsplit=1)

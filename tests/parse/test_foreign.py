@@ -144,5 +144,5 @@ def test_a_url_is_refused_as_the_path_of_a_data_set(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["data/words.json", "data/v1.2/words.parquet", "a/b.parquet", "./x/y.json"])
-def test_a_relative_path_is_not_taken_for_a_hub_data_set(path: str) -> None:
+def test_a_relative_path_is_not_mistaken_for_a_hub_data_set(path: str) -> None:
     assert plan_of((MD, MARKDOWN.replace("/data/words.json", path)), (LOC, LOCAL)).runs

@@ -81,7 +81,7 @@ def test_unreadable_levels_are_not_planned(variables: str) -> None:
     assert "fine-tuned runs" in {each.field for each in found} or "runs" in {each.field for each in found}
 
 
-def test_several_models_that_are_no_factor_are_refused() -> None:
+def test_several_models_outside_the_factors_are_refused() -> None:
     more = f"- **{MODEL}**: `/models/{MODEL}`\n- **gemma-2-2b**: `/models/gemma-2-2b`"
     whole = re.sub(rf"- \*\*{re.escape(MODEL)}\*\*.*", more, text())
     assert "gemma" in whole

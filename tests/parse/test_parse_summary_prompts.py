@@ -117,7 +117,7 @@ def test_a_row_may_refer_to_the_data_set_by_its_name() -> None:
 @pytest.mark.parametrize(
     "label", ["Steps of the warm-up phase", "The learning rate of all runs", "Seed for the data loader"]
 )
-def test_a_long_label_about_training_is_not_taken_for_prose(label: str) -> None:
+def test_a_long_label_about_training_is_not_mistaken_for_prose(label: str) -> None:
     (warning,) = parsed(summary(training={label: "10"})).warnings
     assert (warning.code, warning.line) == ("unused-field", 25)
 

@@ -106,7 +106,7 @@ def test_the_experiment_name_may_be_answered_under_either_field(field: str, form
     assert said(parsed(written(found, experiment.answers))) == said(experiment)
 
 
-def test_an_answer_may_be_given_with_that_to_the_question_it_raises() -> None:
+def test_an_answer_that_raises_a_question_is_given_together_with_the_next_one() -> None:
     text = MARKDOWN.replace("- **Llama-3.2-1B-Instruct**: `/models/Llama-3.2-1B-Instruct`", "")
     text = text.replace("- **Epochs:** 2", "- **Epochs:** two")
     found = {MD: text, LOC: LOCAL.replace("- **Conda environment**: `tune`\n", "")}
@@ -130,7 +130,7 @@ def test_the_options_of_a_question_are_accepted_as_answers() -> None:
     assert parsed(found, {"num_warmup_steps": "16"}).config["num_warmup_steps"].value == 16
 
 
-def test_an_invalid_value_of_one_run_is_no_question_about_all_runs() -> None:
+def test_an_invalid_value_of_one_run_raises_no_question_for_all_runs() -> None:
     text = YAML.replace("{lora_rank: 8, lr: 1e-5}", "\n      lora_rank: 8\n      lr: [1e-5, 2e-5]\n      seed: two")
     with pytest.raises(Refused) as refused:
         parsed({YML: text, LOC: LOCAL})
@@ -151,7 +151,7 @@ def test_only_fields_of_documents_can_be_answered() -> None:
     (("five", "nine"), "- five: /d/a.json\n- **nine**: `/d/b.json`"),
     (("a", "b"), "- **Datasets:**\n  - `/d/a.json`\n  - /d/b.json"),
 ])  # fmt: skip
-def test_listed_data_sets_that_the_rows_name_are_no_question(rows: tuple[str, str], listed: str) -> None:
+def test_listed_data_sets_that_the_rows_name_raise_no_question(rows: tuple[str, str], listed: str) -> None:
     text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
     for row in (*rows, "-"):
         text = text.replace(" | 4 | F", f" | 4 | {row} | F", 1) if row != "-" else text.replace("- | C", "- | - | C")

@@ -340,7 +340,7 @@ def test_a_slip_that_makes_two_rows_identical_is_reported_with_the_missing_combi
     assert f"lora_rank {rank}, lr {rate}" in problem.fix
 
 
-def test_a_dependent_column_is_no_dimension_of_the_grid() -> None:
+def test_a_dependent_column_is_not_a_dimension_of_the_grid() -> None:
     cells = [*CELLS[:-1], CELLS[-2]]
     (problem,) = refusal(planned, grid_of(cells, LoRA_alpha=[str(2 * int(rank)) for rank, _ in cells]))
     assert problem.expected == "lora_rank 16, lr 1e-4"

@@ -1,4 +1,4 @@
-"""Hostile files of a base model: each has a reason, no exception is raised, and the time is limited."""
+"""Hostile files of a base model: each is reported with a reason, without an exception and in limited time."""
 
 import json
 import os

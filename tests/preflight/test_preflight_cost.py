@@ -185,7 +185,7 @@ def test_more_memory_than_any_common_gpu_has_is_a_warning(constraint: str | None
         {**LLAMA_8B, "constraint": "fast"},
     ],
 )
-def test_sufficient_or_unknown_memory_is_no_warning(changes: Changes) -> None:
+def test_sufficient_or_unknown_memory_gives_no_warning(changes: Changes) -> None:
     assert not found("gpu-memory", changes)
 
 
@@ -272,7 +272,7 @@ def test_a_time_limit_below_the_minimum_compute_time_is_a_warning() -> None:
         {"constraint": "a100", "torchtune_model_name": "My-Model"},
     ],
 )
-def test_sufficient_or_unknown_time_is_no_warning(changes: Changes) -> None:
+def test_sufficient_or_unknown_time_gives_no_warning(changes: Changes) -> None:
     run = {"time": "02:30:00", **changes}
     assert not found("time-limit", run, seen=long_data(1_000_000_000))
     assert not found("time-limit", {"constraint": "a100", "time": "00:00:01"})

@@ -137,7 +137,7 @@ def test_text_around_the_input_is_counted() -> None:
     assert form.around == ("{a} ", "\n")
 
 
-def test_only_empty_texts_have_no_labels() -> None:
+def test_truncated_texts_keep_labels_and_empty_ones_have_none() -> None:
     changes: Changes = {"dataset_type": "text_completion_dataset", "max_seq_len": 50}
     found = counted([{"text": "word " * 80}, {"text": ""}, {"text": "word"}], changes)
     assert (found.cut, found.empty) == (RowCount(count=1, first=1), RowCount(count=1, first=2))

@@ -153,7 +153,7 @@ def test_unused_rows_are_not_counted() -> None:
 
 
 def test_a_sample_without_labels_that_is_shorter_than_a_pack_does_not_fill_it(at_hand: tuple[str, ...]) -> None:
-    """Mask 1 + 9 + 19 tokens, then 15 and 1: the last of 29 has no label, and a text of one token has none either."""
+    """Use 1 + 9 + 19 masked tokens, then 15 and 1: the last of 29 has no label, nor does a text of one token."""
     row = {"input": "a" * 19, "output": "b"}
     for size, filling, empty in ((45, 0, 0), (31, 0, 0), (30, 1, 1), (29, 1, 1)):
         found = counted(form(max_seq_len=size, packed=True, tokenizer_files=at_hand), row)

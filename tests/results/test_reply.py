@@ -399,7 +399,7 @@ def test_a_field_has_its_line_in_each_document_that_gives_it(tmp_path: Path) -> 
         ("- **Epochs:** 2", "- **Epochs:** 3000", "unusual-value"),
     ],
 )
-def test_a_plan_with_doubtful_values_suggests_to_ask_the_user(experiment: Path, old: str, new: str, code: str) -> None:
+def test_a_plan_with_doubtful_values_suggests_asking_the_user(experiment: Path, old: str, new: str, code: str) -> None:
     usual = replied("plan", experiment)["next"]
     assert code not in usual["first"]
     change(experiment / "experiment_summary.md", old, new)

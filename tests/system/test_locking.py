@@ -144,7 +144,7 @@ def test_if_locks_may_not_be_shared_an_owner_on_another_machine_is_assumed_alive
     assert codes(tree) == []
 
 
-def test_a_process_with_the_number_of_a_dead_owner_holds_nothing(tree: Tree) -> None:
+def test_a_process_with_the_pid_of_a_dead_owner_does_not_hold_the_lock(tree: Tree) -> None:
     for pid in (os.getpid(), os.getppid(), 1):
         lock_of(tree).write_text(record(pid=pid))
         assert codes(tree) == []

@@ -172,7 +172,7 @@ def test_a_setting_without_a_known_place_is_reported() -> None:
     assert [(f.code, f.severity, f.field) for f in found] == [("unproven-setting", Severity.WARNING, "nonsense")]
 
 
-def test_a_directory_chosen_by_the_user_is_only_a_warning() -> None:
+def test_a_value_in_a_directory_chosen_by_the_user_is_only_a_warning() -> None:
     run = planned().model_copy(update={"name": "rank9", "directory": "rank9"})
     found = validate_run(run, files_of(run), bundled=True)
     names = [f for f in found if f.code == "name-mismatch"]
