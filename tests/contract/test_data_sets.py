@@ -1,4 +1,4 @@
-"""Our judgement of data sets against torchtune's own builders: what we refuse fails there, what we take is read."""
+"""Data sets that preflight refuses fail in torchtune's own builders, and those that it accepts are read."""
 
 import json
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_refused_fails_in_torchtune_and_nothing_else_does(case: str, tmp_path: Path, tokenizer: Any) -> None:
+def test_a_data_set_is_refused_exactly_if_it_fails_in_torchtune(case: str, tmp_path: Path, tokenizer: Any) -> None:
     content, changes, good = CASES[case]
     file = tmp_path / "words.json"
     file.write_bytes(content)
@@ -131,7 +131,7 @@ def _ours(file: Path, changes: Changes) -> bool:
 
 
 def _theirs(file: Path, changes: Changes, tokenizer: Any) -> bool:
-    """Whether every sample can be had; torchtune and what it builds on raise any error there is."""
+    """Return whether torchtune reads every sample; it and its dependencies raise any kind of exception."""
     try:
         load = {"data_files": str(file), "field": "train", "split": "train", "cache_dir": str(file.parent / "cache")}
         samples = _builder(changes)(tokenizer, source="json", **load)

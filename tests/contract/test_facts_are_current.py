@@ -1,4 +1,4 @@
-"""facts.json and tensors.json say what the installed torchtune says."""
+"""facts.json and tensors.json agree with the installed torchtune."""
 
 import subprocess
 import sys

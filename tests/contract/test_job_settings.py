@@ -1,4 +1,4 @@
-"""torchtune 0.6.1 takes whose a run is, and resumes as finetune.slurm decides: really, on the CPU."""
+"""torchtune 0.6.1 accepts entity, group and tags of W&B, and resumes as finetune.slurm decides: trained on the CPU."""
 
 import json
 import os
@@ -27,7 +27,7 @@ tune() { command tune "$@" device=cpu dtype=fp32 max_steps_per_epoch=1; }
 
 
 def made(folder: Path, models: Path, **more: Any) -> Any:
-    """The two files of a run below a folder."""
+    """Return the two files of a run with its paths below a folder."""
     keys = {
         "my_wandb_project": "words", "my_wandb_run_name": "rank8", "models_dir": str(models),
         "torchtune_model_name": MODEL, "input_dir_base": str(folder), "input_formatting": "", "dataset_label": "words",
@@ -37,7 +37,7 @@ def made(folder: Path, models: Path, **more: Any) -> Any:
     return build("".join(f"{name}: {yaml_scalar(value)}\n" for name, value in keys.items()))
 
 
-def test_torchtune_and_wandb_take_entity_group_and_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchtune_and_wandb_accept_entity_group_and_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omegaconf import OmegaConf
     from torchtune import config
 
@@ -56,7 +56,7 @@ def test_torchtune_and_wandb_take_entity_group_and_tags(tmp_path: Path, monkeypa
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory of models that holds the one model, 1 GB, gone afterwards."""
+    """Create a models directory with a single model of 1 GB, and remove it afterwards."""
     folder = tmp_path_factory.mktemp("models")
     make_qwen(folder / MODEL)
     yield folder
@@ -64,7 +64,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def start(folder: Path) -> tuple[int, str]:
-    """Start the job: its exit status, and what it printed."""
+    """Start the job; return its exit status and its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["/bin/bash", "finetune.slurm"],
@@ -83,7 +83,7 @@ def epochs_trained(said: str) -> list[int]:
     return sorted({int(epoch) for epoch in re.findall(r"(\d+)\|\d+\|Loss: ", said)})
 
 
-def test_a_job_that_starts_again_goes_on_after_its_last_epoch(tmp_path: Path, models: Path) -> None:
+def test_a_restarted_job_continues_after_its_last_epoch(tmp_path: Path, models: Path) -> None:
     rows = [{"input": "word", "output": "Word"}] * 8
     (tmp_path / "words.json").write_text(json.dumps({"train": rows}))
     outputs = made(tmp_path, models, resume_from_checkpoint=True, offline=True)
@@ -94,13 +94,13 @@ def test_a_job_that_starts_again_goes_on_after_its_last_epoch(tmp_path: Path, mo
     status, said = start(tmp_path)
     assert status == 0, said
     assert epochs_trained(said) == [1, 2]
-    shutil.rmtree(results / "epoch_1")  # as if the node had failed after the first epoch
+    shutil.rmtree(results / "epoch_1")  # like a node failure after the first epoch
     status, said = start(tmp_path)
     assert status == 0, said
     assert epochs_trained(said) == [2]
     assert (results / "epoch_1" / "adapter_model.pt").is_file()
     shutil.rmtree(results)
     (tmp_path / "finetune.slurm").write_text(outputs.finetune_slurm.replace("resume=false", "resume=true"))
-    status, said = start(tmp_path)  # which is why the script asks first
+    status, said = start(tmp_path)  # therefore the script checks first
     assert status != 0
     assert epochs_trained(said) == []

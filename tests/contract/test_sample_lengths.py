@@ -1,4 +1,4 @@
-"""Our count of tokens and labels against torchtune's own tokenizers, on drawn conversations and texts."""
+"""Lengths and labels counted by preflight equal those of torchtune's tokenizers, for random conversations and texts."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from scaffold_torchtune.torchtune_facts import find_model
 from support import needs
 from support.random_model import write_tokenizer
 
-# ruff: noqa: S311, SLF001 - drawn with fixed seeds; torchtune's data set of texts has no other way in
+# ruff: noqa: S311, SLF001 - random with fixed seeds; torchtune's data set of texts has no public entry point
 
 pytestmark = needs.TORCHTUNE
 
@@ -32,7 +32,7 @@ WORDS += ["<|im_end|>", "<tool_call>", "\t", "a" * 30, "\r\n"]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizers' files of every family, each with a few merges or pieces."""
+    """Write the tokenizer files of every family, each with a few merges or pieces."""
     folder = tmp_path_factory.mktemp("tokenizers")
     for model in MODELS:
         (folder / model / "original").mkdir(parents=True)
@@ -101,7 +101,7 @@ def form_of(model: str, folder: Path, kind: str, **more: Any) -> SampleForm:
 
 
 class Recorded(Tally):
-    """Keeps the length and the place of the first label of each sample, without looking at the bounds first."""
+    """Tally that records the length and the first label of each sample, without using the bounds first."""
 
     seen: tuple[int, int] = (0, 0)
 
@@ -120,7 +120,7 @@ class Recorded(Tally):
 
 
 def theirs_of(model: str, folder: Path, form: SampleForm) -> Any:
-    """torchtune's own sample of a row: data sets without the loading of a file."""
+    """Return torchtune's function for the sample of a row: data sets without reading a file."""
     from torchtune.config._utils import _get_component_from_path
     from torchtune.data import InputOutputToMessages, OpenAIToMessages
     from torchtune.datasets._sft import SFTTransform
@@ -141,7 +141,7 @@ def theirs_of(model: str, folder: Path, form: SampleForm) -> Any:
 
 
 def labels_left(sample: dict[str, Any]) -> int:
-    """Labels that the loss counts: they are shifted by one, so the first of a sample is never one."""
+    """Count the labels that the loss uses: they are shifted by one, so the first of a sample is never used."""
     return sum(int(label) != -100 for label in sample["labels"][1:])
 
 
@@ -162,7 +162,7 @@ def test_lengths_and_labels_are_those_of_torchtunes_tokenizer(model: str, kind: 
         whole = Recorded(form_of(model, models, kind, max_seq_len=10_000, **more), tokens, Sizes())
         whole.add(1, json.loads(json.dumps(row)))
         if whole.rows == 0:
-            continue  # a conversation that the model does not take, which another test holds
+            continue  # a conversation that the model rejects; a different test covers it
         length, label = whole.seen
         theirs = theirs_of(model, models, whole.form)(json.loads(json.dumps(row)))
         assert len(theirs["tokens"]) == length, row

@@ -1,4 +1,4 @@
-"""Our count of packs against torchtune's own packing, of drawn lengths."""
+"""Packs counted by preflight equal those of torchtune's own packing, for random lengths."""
 
 import random
 
@@ -11,7 +11,7 @@ pytestmark = needs.TORCHTUNE
 
 
 @pytest.mark.parametrize("splits", [True, False])
-def test_packs_are_as_many_as_torchtune_makes(splits: bool) -> None:
+def test_the_number_of_packs_is_that_of_torchtune(splits: bool) -> None:
     from torchtune.datasets import PackedDataset
 
     drawn = random.Random(splits)  # noqa: S311 - a fixed seed
@@ -31,7 +31,7 @@ def test_packs_are_as_many_as_torchtune_makes(splits: bool) -> None:
 
 
 @pytest.mark.parametrize("splits", [True, False])
-def test_packs_without_a_label_are_as_many_as_torchtune_makes(splits: bool) -> None:
+def test_the_number_of_packs_without_a_label_is_that_of_torchtune(splits: bool) -> None:
     from torchtune.data import CROSS_ENTROPY_IGNORE_IDX
     from torchtune.datasets import PackedDataset
 

@@ -1,4 +1,4 @@
-"""Our count of optimizer steps against the classes with which torchtune's recipes make them."""
+"""Optimizer steps counted by preflight equal those of the classes that torchtune's recipes use."""
 
 import itertools
 
@@ -11,8 +11,8 @@ pytestmark = needs.TORCHTUNE
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
-def test_steps_are_those_of_the_recipes_own_sampler_and_loader(processes: int) -> None:
-    """As `_setup_data` and `_steps_per_epoch` of lora_finetune_distributed put them together (torchtune 0.6.1)."""
+def test_steps_are_those_of_the_sampler_and_loader_of_the_recipes(processes: int) -> None:
+    """Combine them like `_setup_data` and `_steps_per_epoch` of lora_finetune_distributed (torchtune 0.6.1)."""
     import torch
     from torch.utils.data import TensorDataset
     from torchdata.stateful_dataloader import StatefulDataLoader

@@ -1,4 +1,4 @@
-"""torchtune 0.6.1 itself takes what the bundled setup_finetune writes."""
+"""torchtune 0.6.1 accepts the files that the bundled setup_finetune writes."""
 
 import ast
 import base64
@@ -68,7 +68,7 @@ def source_of(recipe: str) -> str:
 
 
 def keys_read_by(recipe: str) -> set[str]:
-    """The top-level keys that the recipe takes from its configuration: `cfg.key` and `cfg.get("key")`."""
+    """Return the top-level keys that the recipe reads from its configuration: `cfg.key` and `cfg.get("key")`."""
     keys = {"profiler"}  # cfg.get(PROFILER_KEY), torchtune/training/_profiler.py
     for node in ast.walk(ast.parse(source_of(recipe))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cfg":
@@ -104,7 +104,7 @@ def test_every_model_is_valid_for_torchtune(model: str, method: str, gpus: int, 
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
-def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
+def test_keys_reported_as_unread_are_not_read(recipe: str) -> None:
     from scaffold_torchtune.setup.bundled import UNREAD
 
     assert keys_read_by(recipe) & {*UNREAD, "dataset_val"} == set()
@@ -112,7 +112,7 @@ def test_what_is_warned_about_is_truly_unread(recipe: str) -> None:
     assert {"dataset", "seed", "epochs", "lr_scheduler", own} <= keys_read_by(recipe)
 
 
-def test_the_recipes_are_those_that_torchtune_has() -> None:
+def test_the_known_recipes_are_those_of_torchtune() -> None:
     from torchtune._recipe_registry import get_all_recipes
 
     from scaffold_torchtune.setup.keys import _OTHER_RECIPES
@@ -121,7 +121,7 @@ def test_the_recipes_are_those_that_torchtune_has() -> None:
 
 
 @pytest.mark.parametrize("model", known_models())
-def test_the_model_is_built_as_asked(model: str) -> None:
+def test_the_model_is_built_as_planned(model: str) -> None:
     import torch
     from torchtune import config
     from torchtune.modules.peft import LoRALinear, get_adapter_params
@@ -154,12 +154,12 @@ PLACES = [
     (("k_proj",), False, False),
     (PROJECTIONS, True, True),
 ]
-"""Places that LoRA is applied to: projections of attention, whether the MLP, whether the output."""
+"""Modules with LoRA: attention projections, whether the MLP, whether the output."""
 
 
 @pytest.mark.parametrize("places", PLACES)
 @pytest.mark.parametrize("model", known_models())
-def test_the_facts_count_the_parameters_of_what_is_written(
+def test_the_facts_count_the_parameters_of_the_written_model(
     model: str, places: tuple[tuple[str, ...], bool, bool]
 ) -> None:
     import torch
@@ -171,7 +171,7 @@ def test_the_facts_count_the_parameters_of_what_is_written(
     asked = {
         "lora_attn_modules": ",".join(attention), "apply_lora_to_mlp": mlp, "apply_lora_to_output": output,
     }  # fmt: skip
-    if each is None:  # refused by the bundled setup too
+    if each is None:  # the bundled setup refuses it too
         with pytest.raises(Refused) as refused:
             loaded(torchtune_model_name=model, lora_rank=rank, **asked)
         assert [problem.field for problem in refused.value.problems] == ["apply_lora_to_output"]
@@ -187,7 +187,7 @@ def test_the_facts_count_the_parameters_of_what_is_written(
 
 
 def stock_configs(component: str, kind: str) -> list[dict[str, Any]]:
-    """The stock configs of LoRA or full fine-tuning for a builder, or for the variant of it that they are for."""
+    """Return the stock configs of LoRA or full fine-tuning for a builder or its variant."""
     import yaml
 
     folder = Path(str(importlib.import_module("torchtune").__file__)).parent.parent / "recipes" / "configs"
@@ -206,7 +206,7 @@ def stock_configs(component: str, kind: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("model", known_models())
 def test_full_fine_tuning_agrees_with_the_stock_configs(model: str) -> None:
-    """Checkpointing, offloading and keys, but for the layout of shards over GPUs; there is none for Qwen2.5-14B."""
+    """Compare checkpointing, offloading and keys, except the sharding over GPUs; Qwen2.5-14B has no stock config."""
     stock = stock_configs(entry_of(model).full_component, "full")
     assert bool(stock) == (not model.startswith("Qwen2.5-14B"))
     ours = [loaded(torchtune_model_name=model, **asked("full", gpus)) for gpus in (1, 2)]
@@ -219,7 +219,7 @@ def test_full_fine_tuning_agrees_with_the_stock_configs(model: str) -> None:
 
 @pytest.mark.parametrize("model", known_models())
 def test_the_registry_agrees_with_the_stock_config(model: str) -> None:
-    """Component (for the variant that the stock config is for), tokenizer, model type and checkpointing."""
+    """Compare component (for the variant of the stock config), tokenizer, model type and checkpointing."""
     entry = entry_of(model)
     stock = stock_configs(entry.component, "lora")
     assert stock
@@ -248,7 +248,7 @@ def test_every_data_set_is_valid_for_torchtune(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("extension", [".json", ".parquet"])
-def test_the_data_set_loads_the_rows_asked_for(extension: str, tmp_path: Path) -> None:
+def test_the_data_set_loads_the_planned_rows(extension: str, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: run `make contract`")
     from omegaconf import OmegaConf
     from torchtune import config
@@ -267,7 +267,7 @@ def test_the_data_set_loads_the_rows_asked_for(extension: str, tmp_path: Path) -
 
 
 def qwen_tokenizer(folder: Path, prompt: str) -> Any:
-    """torchtune's Qwen2.5 tokenizer over single bytes, configured as we write it."""
+    """Return torchtune's Qwen2.5 tokenizer over single bytes, configured by the bundled setup."""
     from torchtune import config
     from torchtune.models.qwen2._tokenizer import bytes_to_unicode
 
@@ -282,7 +282,7 @@ def qwen_tokenizer(folder: Path, prompt: str) -> Any:
 
 
 def llama_tokenizer(folder: Path, template: dict[str, list[str]]) -> Any:
-    """torchtune's Llama 3 tokenizer over single bytes, with a prompt template."""
+    """Return torchtune's Llama 3 tokenizer over single bytes, with a prompt template."""
     from torchtune.models.llama3 import llama3_tokenizer
 
     lines = [f"{base64.b64encode(bytes([i])).decode()} {i}" for i in range(256)]
@@ -294,7 +294,7 @@ def trained_text(tokenizer: Any) -> str:
     from torchtune.data import Message
 
     tokens, _ = tokenizer.tokenize_messages([Message(role="user", content="hello"), Message("assistant", "HELLO")])
-    return bytes(token for token in tokens if token < 256).decode()  # the special tokens lie above
+    return bytes(token for token in tokens if token < 256).decode()  # special tokens are above
 
 
 def test_a_prompt_reaches_the_text_that_qwen_trains_on(tmp_path: Path) -> None:
@@ -308,19 +308,19 @@ def test_a_prompt_reaches_the_text_that_qwen_trains_on(tmp_path: Path) -> None:
     assert "The word: hello\n" in bytes(order[token] for token in tokens if token < 256).decode()
 
 
-def test_llama_would_lose_white_space_around_the_input(tmp_path: Path) -> None:
-    """Why another prompt than the bare input is refused for it: `word: hello` would be trained as `word:hello`."""
+def test_llama_removes_white_space_around_the_input(tmp_path: Path) -> None:
+    """Show why prompts other than the bare input are refused for it: `word: hello` would become `word:hello`."""
     text = trained_text(llama_tokenizer(tmp_path, {"user": ["The word: ", "\n"]}))
     assert "The word:hello" in text
     assert "The word: hello" not in text
 
 
-def test_a_newline_after_the_input_makes_no_difference_to_llama(tmp_path: Path) -> None:
+def test_a_newline_after_the_input_does_not_change_the_text_of_llama(tmp_path: Path) -> None:
     with_newline = trained_text(llama_tokenizer(tmp_path, {"user": ["", "\n"]}))
     assert with_newline == trained_text(llama_tokenizer(tmp_path, {}))
 
 
-def test_what_documents_may_say_of_adamw_and_the_schedule_is_what_torch_and_torchtune_have() -> None:
+def test_accepted_values_of_adamw_and_the_schedule_are_those_of_torch_and_torchtune() -> None:
     import inspect
 
     import torch
@@ -339,5 +339,5 @@ def test_what_documents_may_say_of_adamw_and_the_schedule_is_what_torch_and_torc
         optimizer.step()
         schedule.step()
     assert (rates[0], rates[1]) == (0, 1)
-    assert rates[-1] == pytest.approx(0)  # `cosine decay to 10%` is another schedule
+    assert rates[-1] == pytest.approx(0)  # `cosine decay to 10%` is a different schedule
     assert rates[1:] == sorted(rates[1:], reverse=True)

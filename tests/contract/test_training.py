@@ -1,4 +1,4 @@
-"""torchtune 0.6.1 trains from the finetune.yaml that a scaffold writes, on the CPU and with random weights."""
+"""torchtune 0.6.1 trains with the finetune.yaml of a scaffold, on the CPU and with random weights."""
 
 import json
 import math
@@ -22,23 +22,23 @@ pytestmark = [*needs.TORCHTUNE, pytest.mark.timeout(600)]
 
 MODEL = "Qwen2.5-0.5B-Instruct"
 RUNS = {"json": "rank8_lr5e-5", "parquet": "rank8_lr5e-5", "full": "lr5e-5_recipe-full"}
-"""The run that is trained, by what is tried."""
+"""The run that is trained, by case."""
 
 USUAL_PLACES = {"q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-"""What LoRA is applied to where no document says otherwise, as PEFT names it."""
+"""The default modules of LoRA, as PEFT names them."""
 
 STEPS = 2
 CPU = ["device=cpu", "dtype=fp32", f"max_steps_per_epoch={STEPS}"]
-"""All that differs from the job: this machine has no GPU and little time."""
+"""All differences from the job: this machine has no GPU and little time."""
 
 CHANGES = {
     "Llama-3.2-1B-Instruct": MODEL,
     "| 4 | Fine-tuned": "| 2 | Fine-tuned",
 }
-"""What each training changes in the bundled example, beside its paths."""
+"""Changes to the bundled example in each case, in addition to its paths."""
 
 PLACES = {"q_proj", "k_proj"}
-"""What the training from Parquet applies LoRA to, and nothing else."""
+"""The only modules with LoRA in the Parquet case."""
 
 PARQUET = {
     "words_5L_300.json": "words_5L_300.parquet",
@@ -46,7 +46,7 @@ PARQUET = {
     "- **Epochs:** 2": "- **Epochs:** 1\n- **Adapter weights only:** true\n- **W&B mode:** disabled\n"
     f"- **Target modules:** {', '.join(sorted(PLACES))}",
 }
-"""What the training from Parquet changes besides; it leaves out the whole model, which the other one saves."""
+"""Further changes in the Parquet case; it does not save the whole model, unlike the JSON case."""
 
 FULL = {
     "| LoRA Rank |": "| Recipe |",
@@ -54,14 +54,14 @@ FULL = {
     " | 16 | ": " | full | ",
     "- **Epochs:** 2": "- **Epochs:** 1",
 }
-"""What the full fine-tuning changes besides: the runs compare it with LoRA. It takes 8 GB of memory."""
+"""Further changes for full fine-tuning: the runs compare it with LoRA. It needs 8 GB of memory."""
 
 OTHER = {"json": {}, "parquet": PARQUET, "full": FULL}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What one training was to do and left: where its results had to go, and its losses as (epoch, step, loss)."""
+    """The plan and the outcome of one training: its output directory, and its losses as (epoch, step, loss)."""
 
     epochs: int
     adapter: bool
@@ -74,7 +74,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory of models that holds the one model, 1 GB, gone afterwards."""
+    """Create a models directory with a single model of 1 GB, and remove it afterwards."""
     folder = tmp_path_factory.mktemp("models")
     make_qwen(folder / MODEL)
     yield folder
@@ -85,7 +85,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def trained(
     request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trained]:
-    """The bundled example, scaffolded for the small model and trained for a few steps; gone afterwards."""
+    """Scaffold the bundled example for the small model, train a few steps, and remove it afterwards."""
     folder = tmp_path_factory.mktemp(request.param)
     parquet, full = request.param == "parquet", request.param == "full"
     experiment, run = example(folder, models, request.param), RUNS[request.param]
@@ -100,7 +100,7 @@ def trained(
 
 
 def example(folder: Path, models: Path, tried: str) -> Path:
-    """The bundled example with another model and its paths here, and what else is tried."""
+    """Create the bundled example with a different model, paths of this machine and the changes of a case."""
     experiment = prepare_demo(folder / "experiment")
     changes = CHANGES | {"/scratch/lab/pretrained-llms": str(models), "/scratch/lab/ada": str(folder)}
     changes |= OTHER[tried]
@@ -116,7 +116,7 @@ def example(folder: Path, models: Path, tried: str) -> Path:
 
 
 def as_parquet(file: Path) -> None:
-    """Put the training part of a JSON file into a Parquet file instead."""
+    """Move the train split of a JSON file into a Parquet file."""
     from datasets import Dataset
 
     Dataset.from_list(json.loads(file.read_text())["train"]).to_parquet(file.with_suffix(".parquet"))
@@ -124,7 +124,7 @@ def as_parquet(file: Path) -> None:
 
 
 def train(run: Path, cache: Path, method: str) -> str:
-    """Train a run with the command of its finetune.slurm, and return what was printed."""
+    """Train a run with the command of its finetune.slurm, and return the output."""
     command = (run / "finetune.slurm").read_text().splitlines()[-1]
     assert command == f"tune run {method}_finetune_single_device --config finetune.yaml"
     tune = str(Path(sys.executable).with_name("tune"))
@@ -144,13 +144,13 @@ def train(run: Path, cache: Path, method: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_every_step_was_trained_and_its_loss_is_that_of_a_random_model(trained: Trained) -> None:
+def test_every_step_was_trained_with_the_loss_of_a_random_model(trained: Trained) -> None:
     steps = [(step // STEPS + 1, step + 1) for step in range(STEPS * trained.epochs)]
     assert [(epoch, step) for epoch, step, _ in trained.losses] == steps
     assert all(loss == pytest.approx(math.log(VOCABULARY), abs=1) for *_, loss in trained.losses)
 
 
-def test_the_adapter_lies_where_it_was_planned_and_has_learnt(trained: Trained) -> None:
+def test_the_adapter_is_in_the_planned_directory_and_has_changed(trained: Trained) -> None:
     from safetensors.torch import load_file
 
     last = trained.results / f"epoch_{trained.epochs - 1}"
@@ -164,16 +164,16 @@ def test_the_adapter_lies_where_it_was_planned_and_has_learnt(trained: Trained) 
     assert {name.split(".")[-3] for name in adapter} == trained.places == set(config["target_modules"])
     assert len(outputs) == 24 * len(trained.places)  # in each of 24 layers
     assert all(weights.shape[1] == 8 for weights in outputs)
-    assert all(weights.count_nonzero() > 0 for weights in outputs)  # zero until a step with a gradient was taken
+    assert all(weights.count_nonzero() > 0 for weights in outputs)  # zero until a step with a gradient
 
 
-def test_the_whole_model_is_saved_where_that_was_planned(trained: Trained) -> None:
+def test_the_whole_model_is_saved_only_if_planned(trained: Trained) -> None:
     saved = sorted(str(path.relative_to(trained.results)) for path in trained.results.glob("epoch_*/model-*"))
     epochs = range(trained.epochs if trained.whole_model else 0)
     assert saved == [f"epoch_{epoch}/model-00001-of-00001.safetensors" for epoch in epochs]
 
 
-def test_every_weight_has_learnt_where_all_are_trained(trained: Trained, models: Path) -> None:
+def test_every_weight_has_changed_if_all_are_trained(trained: Trained, models: Path) -> None:
     from safetensors.torch import load_file
 
     if not trained.whole_model:
@@ -187,6 +187,6 @@ def test_every_weight_has_learnt_where_all_are_trained(trained: Trained, models:
     assert kept == (set() if not trained.adapter else untouched | embedding)
 
 
-def test_metrics_stay_on_this_machine_in_the_planned_directory_unless_they_are_switched_off(trained: Trained) -> None:
+def test_metrics_are_in_the_planned_directory_unless_logging_is_disabled(trained: Trained) -> None:
     logged = list((trained.results / "logs" / "wandb").glob("offline-run-*/*.wandb"))
     assert bool(logged) == trained.is_logged

@@ -1,4 +1,4 @@
-"""What data do to a training: what is refused raises in torchtune, trains nothing, or ruins all that is trained."""
+"""Refused data raise an exception in torchtune, train nothing, or ruin the trained weights."""
 
 import json
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def chats(*bad: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Case:
-    """Data that are seen, beside others of the same form that train: what is told of them, and what comes of it."""
+    """Data, the expected finding code and the outcome in torchtune, with valid data of the same form."""
 
     rows: list[dict[str, Any]]
     told: str
@@ -74,7 +74,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizers of the models, and the tiny model that is trained in their place."""
+    """Create the tokenizers of the models, and the tiny model that is trained instead of them."""
     folder = tmp_path_factory.mktemp("models")
     make_tiny_qwen(folder / "tiny")
     (folder / QWEN).mkdir()
@@ -96,7 +96,7 @@ def _pieces(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_told_of_data_is_what_comes_of_them(name: str, models: Path, tmp_path: Path) -> None:
+def test_findings_about_data_predict_the_outcome_of_the_training(name: str, models: Path, tmp_path: Path) -> None:
     case = CASES[name]
     experiment = make(tmp_path, case)
     data = experiment / "data" / "words_5L_300.json"
@@ -113,7 +113,7 @@ def test_what_is_told_of_data_is_what_comes_of_them(name: str, models: Path, tmp
 
 
 def make(tmp_path: Path, case: Case) -> Path:
-    """The bundled example with one run, whose model cannot be seen from here."""
+    """Create the bundled example with one run, whose model is not found on this machine."""
     experiment = prepare_demo(tmp_path / "experiment")
     text = (experiment / "experiment_summary.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| Llama") and "rank8_lr1e-5" not in line]
@@ -138,7 +138,7 @@ CODES = {"no-labels", "no-steps", "data-mismatch"}
 
 
 def look(experiment: Path, models: Path, data: Path, rows: list[dict[str, Any]]) -> list[Finding]:
-    """What refuses the data, where the tokenizer is at hand, and where it is not: the same."""
+    """Return the findings that refuse the data, which must be the same with and without the tokenizer."""
     data.write_text(json.dumps({"train": rows}))
     summary = experiment / "experiment_summary.md"
     text = summary.read_text()
@@ -163,7 +163,7 @@ def errors(experiment: Path) -> list[Finding]:
 
 
 def use_tokenizer(run: Path, models: Path, model: str) -> None:
-    """Let the config name the tokenizer that is here; the model's directory is not."""
+    """Set the path of the existing tokenizer in the config; the model's directory does not exist."""
     config = run / "finetune.yaml"
     text = config.read_text()
     assert "models_dir: /scratch/lab/pretrained-llms" in text

@@ -1,4 +1,4 @@
-"""What torchtune 0.6.1 makes of a seed, of what it saved, and of another plan's state: trained on the CPU."""
+"""Effects of a seed, of saved weights and of a different plan's state in torchtune 0.6.1: trained on the CPU."""
 
 import hashlib
 import json
@@ -28,9 +28,9 @@ ROW = "| {name} | {model} | {recipe} | {rank} | 1e-4 | {seed} | Fine-tuned |"
 
 
 def experiment(folder: Path, rows: list[str], *more: str, model: Path | None = None) -> Path:
-    """An experiment whose model is not there yet: what lies there later is smaller than its name says.
+    """Scaffold an experiment before its model exists: the model created later is smaller than its name suggests.
 
-    `model` is the directory of one that is there.
+    `model` is the directory of an existing one.
     """
     header = ["| Run Name | Model | Recipe | LoRA Rank | LR | Seed | Type |", "|---|---|---|---|---|---|---|"]
     here = make_experiment(
@@ -69,7 +69,7 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_a_seed_changes_an_adapter_and_nothing_else(tmp_path: Path) -> None:
+def test_a_seed_changes_only_the_adapter(tmp_path: Path) -> None:
     rows = [row("one", "LoRA", 1), row("two", "LoRA", 2), row("all", "full", 1, "-")]
     here = experiment(tmp_path, rows)
     names = {"one": "rank8_recipe-lora_seed1", "two": "rank8_recipe-lora_seed2", "all": "recipe-full_seed1"}
@@ -89,7 +89,7 @@ def test_a_seed_changes_an_adapter_and_nothing_else(tmp_path: Path) -> None:
     assert "seed-effect" in codes
 
 
-def test_what_torchtune_saved_is_read_by_its_index_and_trains_on(tmp_path: Path) -> None:
+def test_saved_weights_are_read_by_their_index_and_trained_further(tmp_path: Path) -> None:
     here = experiment(tmp_path, [row("one", "LoRA", 1)])
     train_tiny(here / "one", "epochs=1")
     saved = results(here / "one") / "epoch_0"
@@ -102,8 +102,8 @@ def test_what_torchtune_saved_is_read_by_its_index_and_trains_on(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("first", "second"), [("LoRA", "full"), ("full", "LoRA")])
-def test_a_second_stage_trains_what_the_first_one_saved(tmp_path: Path, first: str, second: str) -> None:
-    """The second experiment names the first one's epoch_0 as its model, and trains by the files as it finds them."""
+def test_a_second_stage_trains_the_model_saved_by_the_first(tmp_path: Path, first: str, second: str) -> None:
+    """Use the first experiment's epoch_0 as the model of the second one, which must find its files."""
     here = experiment(tmp_path / "one", [row("one", first, 1, "8" if first == "LoRA" else "-")])
     faster = ("optimizer.lr=0.05", "lr_scheduler.num_warmup_steps=1")
     began = train_tiny(here / "one", "epochs=1", *faster, steps=4)
@@ -111,7 +111,7 @@ def test_a_second_stage_trains_what_the_first_one_saved(tmp_path: Path, first: s
     weights = inspect_checkpoint(str(saved)).weights
     aside = tmp_path / "aside"
     saved.rename(aside)
-    make_large(aside, saved)  # which is what its name says, as the plan is held to
+    make_large(aside, saved)  # of the size that its name suggests, because the plan is compared with it
     later = experiment(tmp_path / "two", [row("two", second, 1, "8" if second == "LoRA" else "-")], model=saved)
     shutil.rmtree(saved)
     aside.rename(saved)
@@ -119,8 +119,8 @@ def test_a_second_stage_trains_what_the_first_one_saved(tmp_path: Path, first: s
     assert config["checkpointer"]["checkpoint_files"] == list(weights)
     printed = train_tiny(later / "two", "epochs=1", steps=1)
     made = results(later / "two") / "epoch_0" / "model-00001-of-00001.safetensors"
-    assert digest(made) == digest(saved / weights[0])  # a warm-up begins with a step of lr 0, which changes nothing
-    assert first_loss(printed) != first_loss(began)  # the same samples, of other weights
+    assert digest(made) == digest(saved / weights[0])  # a warm-up begins with a step at lr 0, which changes nothing
+    assert first_loss(printed) != first_loss(began)  # the same samples, different weights
 
 
 def first_loss(printed: str) -> str:
@@ -129,7 +129,7 @@ def first_loss(printed: str) -> str:
 
 
 def make_large(tiny: Path, directory: Path) -> None:
-    """The directory with the same files, of which those of weights have the tensors of the model as it is published."""
+    """Copy the directory, with weight files that have the tensors of the published model."""
     shutil.copytree(tiny, directory)
     (weights,) = inspect_checkpoint(str(tiny)).weights
     write_safetensors(directory / weights, dict(facts_of(MODEL).tensors()))
@@ -140,13 +140,13 @@ def make_large(tiny: Path, directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps(config | {"hidden_size": 896}))
 
 
-def test_a_state_brings_its_learning_rate_back(tmp_path: Path) -> None:
+def test_a_resumed_state_restores_its_learning_rate(tmp_path: Path) -> None:
     here = experiment(tmp_path, [row("one", "LoRA", 1)], RESUME)
     run = here / "one"
-    train_tiny(run, "resume_from_checkpoint=False")  # as the job says where nothing lies there
+    train_tiny(run, "resume_from_checkpoint=False")  # the job does so if there is no state
     logged = results(run) / "logs"
     before = set(logged.glob("*.txt"))
-    assert main(["validate", str(here)]) in {0, 1}  # the model that lies there is not what its name says
+    assert main(["validate", str(here)]) in {0, 1}  # the model there differs from its name
     (results(run) / "torchtune_config.yaml").write_text((run / "finetune.yaml").read_text())
     change(here / SUMMARY, "| 1e-4 | 1 |", "| 1e-2 | 1 |")
     problems = errors_in(refusal(steps.plan, here).problems)

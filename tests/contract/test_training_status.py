@@ -1,4 +1,4 @@
-"""`status` over directories that true trainings of torchtune 0.6.1 left: finished, interrupted, NaN, failed."""
+"""`status` of directories that real trainings with torchtune 0.6.1 left: finished, interrupted, NaN, failed."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled example for a tiny model: one run was trained, one killed, one lost its loss, one lacks its data."""
+    """Train a tiny model: one run finishes, one is killed, one has a NaN loss, one lacks its data."""
     folder = tmp_path_factory.mktemp("trained")
     make_tiny_qwen(folder / "tiny")
     (folder / MODEL).mkdir()
@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(run: Path, folder: Path, *overrides: str, until: Callable[[str], bool] | None = None) -> int:
-    """Train a run on the CPU as its job would, with its output in slurm-4711.out; `until` is when it is killed."""
+    """Train a run on the CPU like its job, with its output in slurm-4711.out; kill it if `until` is true."""
     tune = str(Path(sys.executable).with_name("tune"))
     tokenizer = {"path": "vocab.json", "merges_file": "merges.txt"}
     command = [
@@ -81,7 +81,7 @@ def shown(experiment: Path, run: str) -> RunStatus:
     return next(each for each in status(Request(experiment, sbatch=False)).runs if each.directory == run)
 
 
-def test_a_training_that_finished_shows_all_of_it(trained: Path) -> None:
+def test_a_finished_training_shows_all_steps(trained: Path) -> None:
     found = shown(trained, RUNS[0])
     assert (found.state, found.epochs_done, found.epochs, found.step, found.steps) == ("finished", 2, 2, 6, 6)
     assert found.cause is None
@@ -92,7 +92,7 @@ def test_a_training_that_finished_shows_all_of_it(trained: Path) -> None:
     assert f"Step 6 | loss:{found.loss}" in log
 
 
-def test_a_training_that_was_killed_shows_how_far_it_came(trained: Path) -> None:
+def test_a_killed_training_shows_its_progress(trained: Path) -> None:
     found = shown(trained, RUNS[1])
     assert (found.state, found.epochs_done, found.steps, found.cause) == ("submitted", 0, 200, None)
     assert found.step is not None
@@ -100,7 +100,7 @@ def test_a_training_that_was_killed_shows_how_far_it_came(trained: Path) -> None
     assert found.loss is not None
 
 
-def test_a_training_whose_loss_is_no_number_has_finished_and_is_not_well(trained: Path) -> None:
+def test_a_training_with_a_nan_loss_is_finished_with_an_error(trained: Path) -> None:
     found = shown(trained, RUNS[2])
     assert (found.state, found.epochs_done, found.step, found.loss) == ("finished", 2, 6, None)
     assert found.cause is not None
@@ -109,7 +109,7 @@ def test_a_training_whose_loss_is_no_number_has_finished_and_is_not_well(trained
     assert absent(found.cause.message, first) == []
 
 
-def test_a_training_without_its_data_has_failed_of_that(trained: Path) -> None:
+def test_a_training_without_its_data_shows_the_cause(trained: Path) -> None:
     found = shown(trained, RUNS[3])
     assert (found.state, found.step) == ("failed", None)
     assert found.cause is not None
@@ -117,7 +117,7 @@ def test_a_training_without_its_data_has_failed_of_that(trained: Path) -> None:
     assert absent(found.cause.message, "'/nowhere/words.json'") == []
 
 
-def test_nothing_is_written_and_the_command_shows_them_all(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_all_runs_and_writes_nothing(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(trained)
     assert main(["status", str(trained), "--no-sbatch"]) == 1
     assert absent(capsys.readouterr().out, *RUNS, "job-nan-loss", "job-data") == []

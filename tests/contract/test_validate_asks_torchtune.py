@@ -1,4 +1,4 @@
-"""validate asks the real torchtune: it takes a good scaffold, and what only it can see is found."""
+"""`validate` with the real torchtune: it accepts a good scaffold and reports faults that only torchtune can find."""
 
 import os
 import sys
@@ -39,7 +39,7 @@ def node(part: str, component: str, **given: Any) -> dict[str, Any]:
     return {part: {"_component_": component, **given}}
 
 
-def test_the_example_is_taken_with_the_right_numbers(tmp_path: Path) -> None:
+def test_the_example_is_accepted_with_its_parameter_counts(tmp_path: Path) -> None:
     result = scaffold(Request(prepare_demo(tmp_path / "example"), sbatch=False, with_torchtune=True))
     assert result.ok
     assert [run.findings for run in result.validation.runs] == [()] * 4
@@ -50,10 +50,10 @@ def test_the_example_is_taken_with_the_right_numbers(tmp_path: Path) -> None:
     small, large = models.split("; ")
     assert absent(small, "lora_llama3_2_1b", "rank 8", "1,241,122,816", "5,308,416") == []
     assert absent(large, "lora_llama3_2_1b", "rank 16", "1,246,431,232", "10,616,832") == []
-    assert found.fix == ""  # the version is the one that the facts are of
+    assert found.fix == ""  # the installed version is that of the facts
 
 
-def test_full_fine_tuning_is_taken_beside_lora(tmp_path: Path) -> None:
+def test_full_fine_tuning_is_accepted_together_with_lora(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "compared", replace=TO_RECIPES)
     result = scaffold(Request(experiment, sbatch=False, with_torchtune=True))
     assert result.ok
@@ -65,7 +65,7 @@ def test_full_fine_tuning_is_taken_beside_lora(tmp_path: Path) -> None:
     assert absent(whole, "llama3_2_1b", "1,235,814,400") == []
 
 
-def test_faults_are_found_where_they_stand_and_code_of_others_does_not_run(
+def test_faults_are_reported_at_their_lines_and_foreign_code_does_not_run(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
@@ -150,7 +150,7 @@ BUILT = [node("model", builder, lora_alpha=16, **LORA) for builder in MODELS]
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
-    """What the real program answers about all nodes, one after the other; each model is asked about four times."""
+    """Return the answers of the real program about all nodes, one after the other, with each model four times."""
     nodes = [*(data for data, _, _ in REFUSED.values()), *UNASKED, *TAKEN, *BUILT]
     configs = (ResolvedConfig(read_yaml(""), dict(one), {}) for one in [*nodes, *BUILT, *BUILT, *BUILT])
     asked = questions(Config(str(number), config) for number, config in enumerate(configs))
@@ -162,17 +162,17 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     return [answers.nodes[number] for number in range(len(nodes))]
 
 
-def test_what_torchtune_refuses_is_told_with_the_key_that_it_is_about(lines: list[Line]) -> None:
+def test_a_node_that_torchtune_rejects_is_reported_with_its_key(lines: list[Line]) -> None:
     for (name, (_, path, said)), line in zip(REFUSED.items(), lines, strict=False):
         assert (name, list(line.path), said in line.refused) == (name, path, True), line.refused
 
 
-def test_what_is_not_torchtunes_or_could_do_more_than_be_built_is_not_asked_about(lines: list[Line]) -> None:
+def test_foreign_and_unsafe_components_are_not_built(lines: list[Line]) -> None:
     for asked, line in zip(UNASKED, lines[len(REFUSED) :], strict=False):
         assert (asked, line.refused, bool(line.unasked)) == (asked, "", True)
 
 
-def test_good_nodes_are_taken(lines: list[Line]) -> None:
+def test_good_nodes_are_accepted(lines: list[Line]) -> None:
     for asked, line in zip(TAKEN, lines[len(REFUSED) + len(UNASKED) :], strict=False):
         assert (asked, line.refused, line.unasked) == (asked, "", "")
 

@@ -1,4 +1,4 @@
-"""`add`: new rows in the table of a full grid, and no other byte of the file."""
+"""`add`: new rows in the table of a full grid, with every other byte of the file unchanged."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def changed(folder: Path, change: Callable[[str], str]) -> bytes:
 
 
 def added(folder: Path, **levels: str) -> list[bytes]:
-    """Add levels, and return the lines that the file has more; everything else is the same."""
+    """Add levels and return the added lines, after checking that everything else is unchanged."""
     path = folder / "experiment_summary.md"
     before = path.read_bytes()
     add_runs(Request(experiment=folder), {name: [text] for name, text in levels.items()})
@@ -59,7 +59,7 @@ def runs(folder: Path) -> list[tuple[str, str]]:
     return [(run.directory, run.name) for run in plan.runs]
 
 
-def test_new_levels_are_planned_as_new_runs_beside_the_old_ones(sweep: Path) -> None:
+def test_new_levels_become_new_runs_after_the_existing_ones(sweep: Path) -> None:
     before = runs(sweep)
     new = added(sweep, lora_rank="32,64")
     assert [re.sub(rb" +", b" ", row) for row in new] == [
@@ -77,7 +77,7 @@ def test_new_levels_are_planned_as_new_runs_beside_the_old_ones(sweep: Path) -> 
 
 
 def with_cells(change: Callable[[list[str]], list[str]]) -> Callable[[str], str]:
-    """A change of the cells of each row of the table of runs, those of the line below the header too."""
+    """Return a function that changes the cells of each row of the table of runs, and of the line below its header."""
 
     def changed_rows(text: str) -> str:
         before, table, after = re.split(r"(?<=## All Runs\n)((?:\|.*\n)+)", text, maxsplit=1)
@@ -119,7 +119,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_table_may_be_written_in_many_forms(sweep: Path, form: str) -> None:
+def test_the_table_may_have_many_forms(sweep: Path, form: str) -> None:
     before = changed(sweep, FORMS[form])
     count = len(runs(sweep))
     new = added(sweep, lora_rank="32")
@@ -130,7 +130,7 @@ def test_the_table_may_be_written_in_many_forms(sweep: Path, form: str) -> None:
     assert form == "no names" or all("32" in name for _, name in found[4:])
 
 
-def test_a_last_line_without_an_end_gets_one(sweep: Path) -> None:
+def test_a_missing_final_newline_is_added(sweep: Path) -> None:
     def last(text: str) -> str:
         table = text[text.index("## All Runs") : text.index("## Resources")]
         return (text.replace(table, "") + table).rstrip().rsplit("\n", 1)[0]
@@ -151,7 +151,7 @@ NOT_UNDERSTOOD: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("form", NOT_UNDERSTOOD)
-def test_a_table_that_is_not_understood_is_refused(sweep: Path, form: str) -> None:
+def test_an_unsupported_table_is_refused(sweep: Path, form: str) -> None:
     changed(sweep, NOT_UNDERSTOOD[form])
     assert refused(sweep, lora_rank="32") == [("ambiguous", "runs")]
 

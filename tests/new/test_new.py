@@ -1,4 +1,4 @@
-"""`new`: what is asked for arrives in the documents and, scaffolded without edits, in every run."""
+"""`new`: the options are written to the documents and, scaffolded without edits, to every run."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from support.wording import absent
 pytestmark = pytest.mark.usefixtures("no_local_file")
 
 
-# --- what is asked for arrives ----------------------------------------------------------------------------------------
+# --- options in the documents -----------------------------------------------------------------------------------------
 
 
 def test_a_sweep_scaffolds_without_edits(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ ARRIVALS = [
 
 
 @pytest.mark.parametrize(("flag", "wish", "written", "path", "arrived"), spread(ARRIVALS, every=2), ids=str)
-def test_an_option_arrives_in_the_documents_and_in_finetune_yaml(
+def test_an_option_reaches_the_documents_and_finetune_yaml(
     tmp_path: Path, flag: str, wish: str, written: str, path: str, arrived: object
 ) -> None:
     directory = tmp_path / "one"
@@ -92,7 +92,7 @@ SLURM = [
 
 
 @pytest.mark.parametrize(("flag", "wish", "line"), spread(SLURM, every=2), ids=str)
-def test_an_option_arrives_in_the_job_script(tmp_path: Path, flag: str, wish: Wish, line: str) -> None:
+def test_an_option_reaches_the_job_script(tmp_path: Path, flag: str, wish: Wish, line: str) -> None:
     directory = tmp_path / "one"
     make(directory, {flag: wish})
     scaffolded(directory)
@@ -103,14 +103,14 @@ def test_an_option_arrives_in_the_job_script(tmp_path: Path, flag: str, wish: Wi
         assert line in lines
 
 
-def test_nothing_given_of_rank_and_rate_is_a_visible_default(tmp_path: Path) -> None:
+def test_omitted_rank_and_rate_are_reported_as_defaults(tmp_path: Path) -> None:
     result = make(tmp_path / "one", {"--rank": None, "--lr": None})
     assert [w.field for w in result.warnings if w.code == "default-used"] == ["lora_rank", "lr"]
     done = scaffolded(tmp_path / "one")
     assert [run.directory for run in done.plan.runs] == [f"{MODEL}_rank64_lr1e-4"]
 
 
-def test_everything_that_may_vary_varies(tmp_path: Path) -> None:
+def test_all_parameters_with_several_values_vary(tmp_path: Path) -> None:
     models = [MODEL, "gemma-2-2b"]
     result = make(tmp_path / "all", {"--model": models, "--batch-size": ["2", "4"], "--seed": "1,2"}, control=True)
     assert result.runs == 2**5
@@ -134,7 +134,7 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("prompt", spread(PROMPTS, every=3))
-def test_a_system_prompt_arrives_exactly(tmp_path: Path, prompt: str) -> None:
+def test_a_system_prompt_is_written_exactly(tmp_path: Path, prompt: str) -> None:
     make(tmp_path / "one", {"--system-prompt": prompt, "--rank": "8", "--lr": "1e-5"})
     done = scaffolded(tmp_path / "one")
     made = finetune(tmp_path / "one", done.plan.runs[0].directory)
@@ -150,7 +150,7 @@ def line(directory: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.long
-def test_the_command_works_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_command_works_in_a_separate_process(tmp_path: Path) -> None:
     (tmp_path / "my sweep" / "data").mkdir(parents=True)
     (tmp_path / "my sweep" / "data" / "words.json").write_text(json.dumps(DATA))
     command = [sys.executable, "-m", "scaffold_torchtune", *line(tmp_path / "my sweep", "--name", "sweep")]
@@ -178,7 +178,7 @@ def test_the_structured_result(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(("place", "written"), [("sweep", "data/words.json"), ("other", "{other}/data/words.json")])
-def test_relative_paths_are_taken_from_the_current_directory(
+def test_relative_paths_start_at_the_current_directory(
     tmp_path: Path, place: str, written: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / place
@@ -199,11 +199,11 @@ def test_the_columns_of_tables_are_padded(tmp_path: Path) -> None:
     lines = (tmp_path / "sweep" / "experiment_summary.md").read_text().splitlines()
     tables = [[len(row) for row in lines if row.startswith("|") and f(row)] for f in (len, lambda row: "Fine" in row)]
     assert len(set(tables[1])) == 1
-    assert len(set(tables[0])) == 2  # of the two tables
+    assert len(set(tables[0])) == 2  # one width for each of the two tables
 
 
 def dialogue(arguments: list[str], answers: list[str], folder: Path) -> tuple[int, str]:
-    """Run the command on a terminal, give an answer to each prompt, and return the status and the screen."""
+    """Run the command in a terminal, answer each prompt, and return the status and the screen."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "scaffold_torchtune", *arguments]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder) as process:
@@ -214,7 +214,7 @@ def dialogue(arguments: list[str], answers: list[str], folder: Path) -> tuple[in
                 text += os.read(ours, 4096).decode()
                 if answers and text.endswith("): "):
                     os.write(ours, f"{answers.pop(0)}\n".encode())
-        except OSError:  # the terminal has no other end any more
+        except OSError:  # the other end of the terminal is closed
             pass
         finally:
             os.close(ours)
@@ -222,9 +222,9 @@ def dialogue(arguments: list[str], answers: list[str], folder: Path) -> tuple[in
 
 
 @pytest.mark.long
-def test_a_terminal_prompts_for_what_is_required_until_it_is_valid(tmp_path: Path) -> None:
+def test_a_terminal_prompts_for_required_options_until_they_are_valid(tmp_path: Path) -> None:
     given = ["new", "sweep", "--model", MODEL, "--rank", "8", "--lr", "1e-5", "--conda-env", "tune", "--data", "d.json"]
-    status, text = dialogue(given, ["many", "2", "/models", "4"], tmp_path)  # the batch size is asked for again
+    status, text = dialogue(given, ["many", "2", "/models", "4"], tmp_path)  # the batch size is asked for twice
     assert status == 0, text
     summary = (tmp_path / "sweep" / "experiment_summary.md").read_text()
     assert "- **Epochs:** 2" in summary
@@ -232,7 +232,7 @@ def test_a_terminal_prompts_for_what_is_required_until_it_is_valid(tmp_path: Pat
     assert f"`{tmp_path}/d.json`" in summary
 
 
-def test_a_terminal_prompts_for_the_directory_whose_default_is_the_name(tmp_path: Path) -> None:
+def test_a_terminal_prompts_for_the_directory_with_the_name_as_default(tmp_path: Path) -> None:
     options = ["new", *itertools.chain.from_iterable(USUAL.items())]
     status, text = dialogue(options, ["", "first"], tmp_path)
     assert status == 0, text
@@ -258,7 +258,7 @@ def test_without_a_terminal_a_missing_directory_is_refused(
     assert everything(tmp_path) == before
 
 
-def test_a_directory_in_which_slurm_cannot_write_logs_is_a_warning(tmp_path: Path) -> None:
+def test_a_directory_that_slurm_cannot_use_for_logs_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "50%").mkdir()
     result = make(tmp_path / "50%" / "sweep")
     assert [(each.code, each.severity) for each in result.warnings if each.code == "unsafe-path"] == [
@@ -266,7 +266,7 @@ def test_a_directory_in_which_slurm_cannot_write_logs_is_a_warning(tmp_path: Pat
     ]
 
 
-def test_without_a_terminal_nothing_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_no_question_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", str(tmp_path / "sweep"), "--model", MODEL, "--json"]) == 2
     found = json.loads(capsys.readouterr().out)["error"]["problems"]
     assert {problem["code"] for problem in found} == {"missing-field"}

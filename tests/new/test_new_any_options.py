@@ -1,4 +1,4 @@
-"""`new`: any options at all scaffold to exactly the values that were asked for."""
+"""`new`: any valid options scaffold to exactly the given values."""
 
 import itertools
 import tempfile

@@ -1,4 +1,4 @@
-"""`new` where a claude.local.md is there already, or named."""
+"""`new` with an existing claude.local.md, found or specified."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from support.wording import absent
 pytestmark = pytest.mark.usefixtures("no_local_file")
 
 
-def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
+def test_an_existing_claude_local_md_is_used(tmp_path: Path) -> None:
     (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     nothing = {"--conda-env": None, "--model-dir": None}
     result = make(tmp_path / "one", nothing)
@@ -26,7 +26,7 @@ def test_a_claude_local_md_that_is_found_is_used(tmp_path: Path) -> None:
     assert (values["time"], values["output_dir_base"]) == ("0:59:00", "/scratch/gpfs/LAB/ada/ck-outputs")
 
 
-def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_md(tmp_path: Path) -> None:
+def test_options_of_the_experiment_are_added_to_an_existing_claude_local_md(tmp_path: Path) -> None:
     (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     change(tmp_path / "claude.local.md", "- **Output base directory**: `/scratch/gpfs/LAB/ada/ck-outputs/`", "")
     make(tmp_path / "one", {"--conda-env": "cruijff", "--time": "2:00:00", "--gpus": "1", "--output-dir": "out/"})
@@ -35,7 +35,7 @@ def test_what_an_experiment_may_say_for_itself_goes_beside_a_found_claude_local_
     assert values["output_dir_base"] == str(tmp_path / "one" / "out")
 
 
-def test_what_a_found_claude_local_md_says_otherwise_is_refused(tmp_path: Path) -> None:
+def test_options_that_contradict_an_existing_claude_local_md_are_refused(tmp_path: Path) -> None:
     (tmp_path / "claude.local.md").write_text(EXAMPLE_LOCAL)
     wanted = {"--conda-env": "tune", "--partition": "gpu", "--output-dir": "out", "--account": "lab"}
     found = problems(tmp_path / "one", wanted)
@@ -49,7 +49,7 @@ def test_what_a_found_claude_local_md_says_otherwise_is_refused(tmp_path: Path) 
     assert "line" not in found[2].message
 
 
-def test_what_is_wrong_with_a_found_claude_local_md_is_told_at_its_line(tmp_path: Path) -> None:
+def test_a_fault_of_an_existing_claude_local_md_is_reported_at_its_line(tmp_path: Path) -> None:
     local = tmp_path / "claude.local.md"
     local.write_text("- conda_env: a/b\n- my_wandb_project: <name>\n")
     found = problems(tmp_path / "one", {"--conda-env": "tune"})
@@ -66,7 +66,7 @@ def test_what_is_wrong_with_a_found_claude_local_md_is_told_at_its_line(tmp_path
     assert ("ambiguous", "conda_env") in refused(tmp_path / "one", {"--conda-env": None})
 
 
-def test_another_claude_local_md_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_different_claude_local_md_can_be_specified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.md").write_text(EXAMPLE_LOCAL)
     line = ["new", str(tmp_path / "one"), "--local", str(tmp_path / "mine.md"), "--model", MODEL, "--data", "x.json"]
     assert main([*line, "--batch-size", "4", "--epochs", "1"]) == 0

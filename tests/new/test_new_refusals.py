@@ -1,4 +1,4 @@
-"""`new`: what is refused before anything is written, and what a failure leaves behind."""
+"""`new`: refusals before anything is written, and nothing left after a failure."""
 
 import errno
 import os
@@ -59,13 +59,13 @@ REFUSALS: list[tuple[Mapping[str, Wish], list[tuple[str, str | None]]]] = [
 
 
 @pytest.mark.parametrize(("changes", "told"), REFUSALS, ids=lambda x: str(x)[:40])
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_invalid_options_are_refused_before_anything_is_written(
     tmp_path: Path, changes: Mapping[str, Wish], told: list[tuple[str, str | None]]
 ) -> None:
     assert refused(tmp_path / "one", changes) == told
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     directory = tmp_path / "my sweep"
     directory.mkdir()
     (directory / "experiment_summary.md").write_text("mine")
@@ -86,14 +86,14 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["experiment_summary.md", "experiment_summary.yaml", "claude.local.md"])
-def test_what_is_there_is_never_overwritten(tmp_path: Path, name: str) -> None:
+def test_existing_documents_are_never_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / name).symlink_to("nowhere")
     found = problems(tmp_path / "one", {})
     assert [(p.code, p.file) for p in found] == [("edited-output", name)]
 
 
-def test_a_place_that_cannot_hold_an_experiment_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_cannot_contain_an_experiment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refused(tmp_path / "file", {}) == [("not-a-directory", "experiment")]
     assert refused(tmp_path / "experiment_summary.md", {}) == [("not-a-directory", "experiment")]
@@ -115,7 +115,7 @@ def test_a_fault_of_the_template_is_found_before_anything_is_written(
     assert refused(tmp_path / "two", {"--rank": "8", "--lr": "1e-5", "--system-prompt": "x"}) != []
 
 
-def test_a_disk_that_says_no_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     replace, calls = Path.replace, []
 
@@ -132,7 +132,7 @@ def test_a_disk_that_says_no_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert list((tmp_path / "one").iterdir()) == []
 
 
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -142,7 +142,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list((tmp_path / "one").iterdir()) == []
 
 
-def test_files_are_readable_as_the_umask_says(tmp_path: Path) -> None:
+def test_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         make(tmp_path / "one")

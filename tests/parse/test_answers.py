@@ -1,4 +1,4 @@
-"""What the user says when asked: typed and checked as documents are, frozen in the plan, told with the line to add."""
+"""Answers of the user: parsed and checked like values of documents, frozen in the plan, listed with the line to add."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ MODEL = "Llama-3.2-1B-Instruct"
 MODELS = f"- **{MODEL}**"
 EPOCHS_LINE = 1 + next(i for i, line in enumerate(EXAMPLE_SUMMARY.split("\n")) if line.startswith("- **Epochs"))
 
-# Lines that one document lacks, and the answers that stand for them.
+# Lines removed from a document, and the answers that replace them.
 LACKING: list[tuple[list[str], dict[str, str], dict[str, Any]]] = [
     (["# cap_4L"], {}, {"experiment name": "cap_4L_lora_lr_sweep"}),
     (["- **Epochs"], {}, {"epochs": 2}),
@@ -45,7 +45,7 @@ def lacking(folder: Path, without: list[str], replace: dict[str, str]) -> Path:
 
 
 def completed(experiment: Path, request: Request) -> None:
-    """Write the lines that the plan names into the documents."""
+    """Add the lines that the plan suggests to the documents."""
     for answer in steps.plan(request).answers:
         document = experiment / answer.file
         lines = document.read_text().splitlines(keepends=True)
@@ -68,7 +68,7 @@ def _section(field: str) -> str:
 
 
 @pytest.mark.parametrize(("without", "replace", "answers"), spread(LACKING, every=2), ids=lambda value: str(value)[:40])
-def test_an_answer_plans_what_the_line_in_the_document_plans(
+def test_an_answer_gives_the_same_plan_as_the_line_in_the_document(
     tmp_path: Path, without: list[str], replace: dict[str, str], answers: dict[str, Any]
 ) -> None:
     experiment = lacking(tmp_path, without, replace)
@@ -89,7 +89,7 @@ def test_an_answer_plans_what_the_line_in_the_document_plans(
     }
 
 
-def test_setup_and_validate_have_the_answers_from_the_frozen_plan_and_the_log_tells_them(tmp_path: Path) -> None:
+def test_setup_and_validate_use_the_answers_of_the_frozen_plan_and_the_log_shows_them(tmp_path: Path) -> None:
     experiment = lacking(tmp_path, ["- **Epochs"], {})
     steps.render(Request(experiment, answers={"epochs": 7}))
     assert steps.setup(Request(experiment)).failed == 0
@@ -102,7 +102,7 @@ def test_setup_and_validate_have_the_answers_from_the_frozen_plan_and_the_log_te
     assert record["runs"][0]["settings"]["epochs"]["source"]["kind"] == "answer"
 
 
-def test_a_line_that_says_the_answer_outdates_nothing_and_one_that_says_more_does(tmp_path: Path) -> None:
+def test_adding_the_answered_line_keeps_the_plan_current_and_a_different_line_outdates_it(tmp_path: Path) -> None:
     experiment = lacking(tmp_path, ["- **Epochs"], {})
     assert scaffold(experiment, answers={"epochs": 7}).ok
     change(experiment / "experiment_summary.md", "### Training\n", "### Training\n- **Epochs:** 7\n")
@@ -125,7 +125,7 @@ def test_a_line_that_says_the_answer_outdates_nothing_and_one_that_says_more_doe
         ({"epochs": 2, "\u202eevil": "x"}, "unknown-key", "\\u202eevil", None),
     ],
 )
-def test_a_bad_answer_is_refused_by_name_and_nothing_is_written(
+def test_an_invalid_answer_is_refused_and_nothing_is_written(
     tmp_path: Path, answers: dict[str, Any], code: str, field: str, actual: str | None
 ) -> None:
     experiment = lacking(tmp_path, ["- **Epochs"], {})
@@ -140,7 +140,7 @@ def test_a_bad_answer_is_refused_by_name_and_nothing_is_written(
         assert (question.field, question.kind, question.add) == ("epochs", "integer", "- **Epochs:** NUMBER")
 
 
-def test_an_answer_settles_what_a_document_gives_twice(tmp_path: Path) -> None:
+def test_an_answer_resolves_a_value_given_twice(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
     refused = refusal(steps.parse, experiment)
     assert codes(refused) == ["ambiguous"]
@@ -153,14 +153,14 @@ def test_an_answer_settles_what_a_document_gives_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["2 or 3", "two"])
-def test_an_answer_settles_what_a_document_gives_wrongly(tmp_path: Path, text: str) -> None:
+def test_an_answer_replaces_an_invalid_value(tmp_path: Path, text: str) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"- **Epochs:** 2": f"- **Epochs:** {text}"})
     (question,) = refusal(steps.parse, experiment).ask
     assert question.options == (("2", "3") if "or" in text else ())
     assert {r.parameters["epochs"] for r in steps.plan(Request(experiment, answers={"epochs": 3})).runs} == {3}
 
 
-def test_twice_in_claude_local_md_is_settled_too(tmp_path: Path) -> None:
+def test_an_answer_resolves_two_values_in_claude_local_md(tmp_path: Path) -> None:
     old = "- **Default conda environment**: `cruijff`"
     experiment = make_experiment(tmp_path / "sweep", replace={old: f"{old}\n- **Default conda environment**: `other`"})
     (question,) = refusal(steps.parse, experiment).ask
@@ -169,7 +169,7 @@ def test_twice_in_claude_local_md_is_settled_too(tmp_path: Path) -> None:
     assert result.environment["conda_env"].value == "other"
 
 
-def test_what_the_summary_says_of_its_surroundings_is_no_answers_to_change(tmp_path: Path) -> None:
+def test_an_answer_may_not_differ_from_the_summary(tmp_path: Path) -> None:
     project = "- **Naming pattern:**"
     experiment = make_experiment(tmp_path / "sweep", replace={project: f"- **W&B project:** mine\n{project}"})
     for other in ("other", "capitalization"):
@@ -183,7 +183,7 @@ def test_what_the_summary_says_of_its_surroundings_is_no_answers_to_change(tmp_p
     assert absent(problem.message, "'many'", "'2'") == []
 
 
-def test_two_directories_of_models_are_settled(tmp_path: Path) -> None:
+def test_an_answer_resolves_two_models_directories(tmp_path: Path) -> None:
     lines = "### Models\n- **Models directory:** `/a`\n- **Models directory:** `/b`\n"
     experiment = make_experiment(tmp_path / "sweep", without=[MODELS], replace={"### Models\n": lines})
     (question,) = refusal(steps.parse, experiment).ask
@@ -192,26 +192,26 @@ def test_two_directories_of_models_are_settled(tmp_path: Path) -> None:
     assert model.path.value == f"/b/{MODEL}"
 
 
-def test_a_value_that_nobody_needs_to_give_can_be_answered_too(tmp_path: Path) -> None:
+def test_an_optional_value_can_be_answered(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = steps.plan(Request(experiment, answers={"seed": 7}))
     seed = planned.common["seed"]
     assert (seed.value, str(seed.source)) == (7, "answer (given by the user)")
 
 
-def test_what_a_row_gives_wrongly_is_not_asked_for(tmp_path: Path) -> None:
+def test_an_invalid_value_in_a_row_raises_no_question(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={" | 8 | 1e-5 |": " | eight | 1e-5 |"})
     refused = refusal(steps.parse, experiment)
     assert codes(refused) == ["invalid-value"]
     assert refused.ask == ()
 
 
-def test_the_same_value_as_the_document_has_is_no_answer(tmp_path: Path) -> None:
+def test_an_answer_equal_to_the_documents_value_is_not_recorded(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     assert steps.parse(Request(experiment, answers={"epochs": "2"})).answers == ()
 
 
-def test_the_command_line_takes_answers_and_says_how_to_give_them(
+def test_the_command_line_accepts_answers_and_shows_the_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = lacking(tmp_path, ["- **Epochs"], {})
@@ -262,7 +262,7 @@ _VALUES = st.one_of(
     st.dictionaries(_FIELDS, _VALUES, max_size=4),
     st.sampled_from(["", "- **Epochs", "- **Models", "# cap_4L", "| Run"]),
 )
-def test_any_answer_is_taken_or_refused(answers: dict[str, Any], left_out: str) -> None:
+def test_any_answer_is_accepted_or_refused(answers: dict[str, Any], left_out: str) -> None:
     text = "".join(line for line in EXAMPLE_SUMMARY.splitlines(keepends=True) if not left_out or left_out not in line)
     try:
         found = parse_experiment(("s.md", text), ("c.md", EXAMPLE_LOCAL), lambda _: True, None, answers)

@@ -1,7 +1,7 @@
-"""The corpus of documents, each with its whole plan or refusal beside it.
+"""The corpus of documents, each with its expected plan or refusal in full.
 
-`UPDATE_CORPUS=1 pytest tests/parse/test_corpus.py` writes what is expected anew: read every difference before you
-commit it.
+`UPDATE_CORPUS=1 pytest tests/parse/test_corpus.py` regenerates the expected files: review the diff before you commit
+it.
 """
 
 import json
@@ -27,7 +27,7 @@ def _settings(settings: dict[str, Setting]) -> dict[str, list[Any]]:
 
 
 def outcome(case: str) -> dict[str, Any]:
-    """What becomes of a case, whole: what all runs share stands once, apart from what each has of its own."""
+    """Return the complete outcome of a case, with the settings that all runs share listed once."""
     try:
         plan = plan_of(*documents_of(case))
     except Refused as refused:
@@ -58,7 +58,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def written(value: Any, indent: str = "") -> str:
-    """JSON with one line a setting: a list within a list or mapping is not broken up."""
+    """Format JSON with one setting per line; a list within a list or mapping stays on one line."""
     inner = indent + " "
     if isinstance(value, dict) and value and (len(indent) < 3 or any(isinstance(v, dict) for v in value.values())):
         parts = [f"{json.dumps(k, ensure_ascii=False)}: {written(v, inner)}" for k, v in value.items()]
@@ -69,7 +69,7 @@ def written(value: Any, indent: str = "") -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_document_of_the_corpus_gives_what_is_expected_of_it(case: str) -> None:
+def test_a_document_of_the_corpus_gives_the_expected_outcome(case: str) -> None:
     expected = CORPUS / f"{case}.expected.json"
     found = written(outcome(case)) + "\n"
     assert json.loads(found)
@@ -78,7 +78,7 @@ def test_a_document_of_the_corpus_gives_what_is_expected_of_it(case: str) -> Non
     assert found == expected.read_text()
 
 
-def test_nothing_is_expected_of_a_document_that_is_not_there() -> None:
+def test_every_expected_outcome_has_a_document() -> None:
     for case in CASES:
         names = [f"{case}.md", f"{case}.yaml", f"{case}.local.md"]
         assert any((CORPUS / name).exists() for name in names), case
@@ -86,7 +86,7 @@ def test_nothing_is_expected_of_a_document_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("case", ["seven_mistakes", "yaml_seven_mistakes"])
-def test_a_summary_with_seven_mistakes_gets_one_answer_that_names_seven_places(case: str) -> None:
+def test_a_summary_with_seven_mistakes_gets_one_refusal_that_lists_seven_places(case: str) -> None:
     with pytest.raises(Refused) as refused:
         plan_of(*documents_of(case))
     places = [problem.location() for problem in refused.value.problems]

@@ -1,4 +1,4 @@
-"""White space changes nothing, and both forms of a summary give the same."""
+"""White space does not change the plan, and both forms of a summary give the same outputs."""
 
 import copy
 import re
@@ -37,7 +37,7 @@ def values(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("kind", spread(BROKEN, every=2))
-def test_white_space_changes_neither_the_plan_nor_a_byte_of_what_is_written(tmp_path: Path, kind: str) -> None:
+def test_white_space_changes_neither_the_plan_nor_the_outputs(tmp_path: Path, kind: str) -> None:
     changed, local = BROKEN[kind](MARKDOWN), BROKEN[kind](LOCAL)
     assert (changed, local) != (MARKDOWN, LOCAL)
     assert values(plan_of((MD, changed.removeprefix("\ufeff")), (LOC, local))) == values(
@@ -50,18 +50,16 @@ def test_white_space_changes_neither_the_plan_nor_a_byte_of_what_is_written(tmp_
 
 
 @pytest.mark.parametrize("kind", ["crlf", "bom", "crlf_and_bom"])
-def test_line_ends_and_marks_change_nothing_of_the_yaml_form(tmp_path: Path, kind: str) -> None:
+def test_line_endings_and_a_bom_do_not_change_the_outputs_of_the_yaml_form(tmp_path: Path, kind: str) -> None:
     plain = scaffolded(tmp_path / "plain", yml=YAML)
     assert outputs(plain) == outputs(scaffolded(tmp_path / "other", yml=BROKEN[kind](YAML)))
 
 
-# both forms
+# --- both forms
 
 
 @pytest.mark.parametrize("names", ["varying", "table"])
-def test_both_forms_give_the_same_run_directories_byte_for_byte(
-    tmp_path: Path, names: Literal["varying", "table"]
-) -> None:
+def test_both_forms_give_identical_run_directories(tmp_path: Path, names: Literal["varying", "table"]) -> None:
     one = scaffolded(tmp_path / "one", names, md=MARKDOWN)
     other = scaffolded(tmp_path / "other", names, yml=YAML)
     assert outputs(one) == outputs(other)
@@ -70,7 +68,7 @@ def test_both_forms_give_the_same_run_directories_byte_for_byte(
     assert sorted(outputs(one)) == [f"{run}/{file}" for run in expected for file in files]
 
 
-def test_side_by_side_the_yaml_form_is_used_and_it_is_said(tmp_path: Path) -> None:
+def test_the_yaml_form_is_used_if_both_exist_and_this_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "sweep", md=MARKDOWN, yml=YAML)
     plan = steps.plan(Request(folder))
     (remark,) = [w for w in plan.warnings if w.code == "two-summaries"]
@@ -78,7 +76,7 @@ def test_side_by_side_the_yaml_form_is_used_and_it_is_said(tmp_path: Path) -> No
     assert absent(remark.message, MD, YML) == []
 
 
-def test_side_by_side_the_markdown_form_is_used_where_it_was_named(tmp_path: Path) -> None:
+def test_the_markdown_form_is_used_if_the_request_names_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "sweep", md=MARKDOWN, yml=YAML)
     plan = steps.plan(Request(folder / MD))
     (remark,) = [w for w in plan.warnings if w.code == "two-summaries"]
@@ -96,7 +94,7 @@ def test_side_by_side_the_markdown_form_is_used_where_it_was_named(tmp_path: Pat
         ("Capitalize the word", "Capitalise the word", "first", "system_prompt"),
     ],
 )
-def test_side_by_side_a_value_that_differs_is_refused_with_run_and_setting(
+def test_a_value_that_differs_between_the_forms_is_refused_with_run_and_setting(
     tmp_path: Path, old: str, new: str, run: str, setting: str
 ) -> None:
     assert old in MARKDOWN
@@ -109,7 +107,7 @@ def test_side_by_side_a_value_that_differs_is_refused_with_run_and_setting(
 
 
 @pytest.mark.parametrize("document", [MD, YML])
-def test_a_title_in_words_is_no_other_name_than_that_of_the_yaml_form(tmp_path: Path, document: str) -> None:
+def test_a_title_in_words_does_not_conflict_with_the_name_in_the_yaml_form(tmp_path: Path, document: str) -> None:
     both = write(tmp_path / "sweep", md=MARKDOWN.replace("# sweep", "# How rank changes capitalization"), yml=YAML)
     plan = steps.plan(Request(both / document))
     assert "two-summaries" in [warning.code for warning in plan.warnings]
@@ -118,7 +116,7 @@ def test_a_title_in_words_is_no_other_name_than_that_of_the_yaml_form(tmp_path: 
         steps.plan(Request(both / document))
 
 
-def test_who_reads_a_document_leaves_it_as_it_is_for_the_next() -> None:
+def test_parsing_does_not_modify_the_cached_tree_of_a_document() -> None:
     trees = [markdown.read(text) for text in (MARKDOWN, LOCAL)]
     before = copy.deepcopy(trees)
     assert plan_of((MD, MARKDOWN), (LOC, LOCAL)).runs

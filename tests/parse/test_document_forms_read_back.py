@@ -1,4 +1,4 @@
-"""Any plan that can be written in either form is read back as it was meant."""
+"""Any plan that can be written in either form is read back unchanged."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def read_back(plan: Plan) -> list[dict[str, Any]]:
 
 
 def cell(text: str) -> str:
-    """Text in a cell, as Markdown has it literally."""
+    """Escape text so that a Markdown cell contains it literally."""
     escaped = "".join(f"\\{c}" if c in r"\`*_{}[]<>#|!&" else c for c in text)
     return f'"{escaped}"'
 
@@ -108,7 +108,7 @@ def test_any_plan_written_in_yaml_is_read_back(runs: list[dict[str, Any]], flow:
         "models": {"base": [{"name": MODEL, "path": f"/models/{MODEL}"}]},
         "runs": written,
     }
-    # torchtune's loader takes ._ and ._1 for numbers, where PyYAML writes them without quotes
+    # torchtune's loader reads ._ and ._1 as numbers, but PyYAML writes them without quotes
     for run in runs:
         assume(not run["system_prompt"].startswith("._"))
     text = yaml.safe_dump(document, allow_unicode=True, default_flow_style=flow, sort_keys=False)

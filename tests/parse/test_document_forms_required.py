@@ -1,4 +1,4 @@
-"""What each form of a summary, and claude.local.md, must say; and what is used where they say nothing."""
+"""The required fields of each form of a summary and of claude.local.md, and the defaults of the optional ones."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.document_forms import FORMS, LOC, LOCAL, MARKDOWN, MD, YAML, YML, F
 
 
 def without(text: str, *starts: str) -> str:
-    """The text without the lines that begin with one of `starts`, each of which must occur."""
+    """Return the text without the lines that begin with one of `starts`, each of which must occur."""
     for start in starts:
         assert any(line.strip().startswith(start) for line in text.splitlines()), start
     lines = text.splitlines(keepends=True)
@@ -29,7 +29,7 @@ REQUIRED: list[tuple[str, Form, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("field", "form", "lines"), REQUIRED)
-def test_a_summary_that_lacks_a_required_field_is_refused_with_its_name_alone(
+def test_a_missing_required_field_of_a_summary_is_the_only_problem(
     field: str, form: Form, lines: tuple[str, ...]
 ) -> None:
     found = problems_of(form, summary=without(FORMS[form][1], *lines))
@@ -37,12 +37,12 @@ def test_a_summary_that_lacks_a_required_field_is_refused_with_its_name_alone(
     assert found[0].fix
 
 
-def test_a_markdown_summary_of_controls_alone_is_refused() -> None:
+def test_a_markdown_summary_with_only_controls_is_refused() -> None:
     found = problems_of("markdown", summary=without(MARKDOWN, "| first", "| second"))
     assert [(p.code, p.field) for p in found] == [("missing-field", "fine-tuned runs"), ("missing-field", "batch_size")]
 
 
-def test_a_markdown_summary_without_batch_size_is_refused_unless_configuration_gives_it() -> None:
+def test_a_markdown_summary_needs_batch_size_in_the_table_or_in_configuration() -> None:
     lacking = MARKDOWN.replace(" Batch Size |", "", 1).replace("|---|", "|", 1).replace(" | 4 |", " |")
     lacking = lacking.replace("| - | - | - |", "| - | - |")
     found = problems_of("markdown", summary=lacking)
@@ -65,12 +65,12 @@ def test_a_run_without_a_model_is_refused(form: Form) -> None:
 @pytest.mark.parametrize(
     ("field", "line"), [("conda_env", "- **Conda environment"), ("my_wandb_project", "- **Default project")]
 )
-def test_a_claude_local_md_that_lacks_a_required_field_is_refused(form: Form, field: str, line: str) -> None:
+def test_a_missing_required_field_of_claude_local_md_is_refused(form: Form, field: str, line: str) -> None:
     found = problems_of(form, without(LOCAL, line))
     assert [(p.code, p.field, p.file) for p in found] == [("missing-field", field, LOC)]
 
 
-def test_the_project_may_come_from_the_output_of_the_yaml_form() -> None:
+def test_the_output_section_of_the_yaml_form_may_give_the_project() -> None:
     text = YAML + "output:\n  wandb_project: theirs\n"
     plan = plan_of((YML, text), (LOC, without(LOCAL, "- **Default project")))
     assert plan.runs[0].settings["my_wandb_project"].value == "theirs"
@@ -78,13 +78,13 @@ def test_the_project_may_come_from_the_output_of_the_yaml_form() -> None:
 
 
 @pytest.mark.parametrize(("project", "told"), [("words", False), ("theirs", True)])
-def test_the_projects_of_both_documents_are_told_where_they_differ(project: str, told: bool) -> None:
+def test_different_projects_in_the_two_documents_are_reported(project: str, told: bool) -> None:
     plan = plan_of((YML, YAML + f"output:\n  wandb_project: {project}\n"), (LOC, LOCAL))
     assert plan.runs[0].settings["my_wandb_project"].value == project
     assert ("overridden" in [w.code for w in plan.warnings]) is told
 
 
-def test_a_project_that_is_no_name_is_refused() -> None:
+def test_an_invalid_project_name_is_refused() -> None:
     found = problems_of("yaml", summary=YAML + "output:\n  wandb_project: a b\n")
     assert [(p.code, p.field, p.line) for p in found] == [("invalid-value", "my_wandb_project", 30)]
 
@@ -98,7 +98,7 @@ def test_without_an_output_directory_the_markdown_form_is_refused_and_the_yaml_f
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_without_rank_and_rate_the_defaults_are_used_with_a_warning(form: Form) -> None:
+def test_a_default_rank_and_learning_rate_are_reported_as_warnings(form: Form) -> None:
     text = FORMS[form][1]
     for old, new in (
         ("lora_rank: 8, lr: 1e-5", "seed: 1"), ("lora_rank: 16, lr: 5e-5", "seed: 2"),
@@ -113,7 +113,7 @@ def test_without_rank_and_rate_the_defaults_are_used_with_a_warning(form: Form) 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_nobody_asked_for_is_a_default_that_shows_as_one_and_what_is_open_is_left_out(form: Form) -> None:
+def test_an_omitted_setting_has_its_default_with_that_source_or_is_not_planned(form: Form) -> None:
     text = FORMS[form][1]
     text = without(text, "- **Seed", "- **System") if form == "markdown" else without(text, "seed", "system_prompt")
     for run in plan_of((FORMS[form][0], text), (LOC, without(LOCAL, "- **Account"))).runs:
@@ -123,7 +123,7 @@ def test_what_nobody_asked_for_is_a_default_that_shows_as_one_and_what_is_open_i
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_directory_that_is_named_must_be_the_one_that_holds_the_summary(form: Form) -> None:
+def test_a_stated_experiment_directory_must_be_that_of_the_summary(form: Form) -> None:
     text = FORMS[form][1]
 
     def at(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Documents of one repeated piece, as large as they may be: what they cost grows as their size does, in every place."""
+"""Parsing time grows linearly with the size of a document, for repeated pieces of text in every place."""
 
 import contextlib
 import gc
@@ -45,7 +45,7 @@ PLACES: dict[str, Callable[[str], tuple[str, str]]] = {
 def seconds(documents: tuple[str, str]) -> float:
     markdown.read.cache_clear()
     gc.collect()
-    gc.disable()  # what it costs grows with all that other tests have left
+    gc.disable()  # its cost grows with the objects that other tests left
     try:
         began = time.thread_time()
         with contextlib.suppress(Refused):
@@ -56,14 +56,14 @@ def seconds(documents: tuple[str, str]) -> float:
 
 
 def grows(place: str, piece: str) -> float:
-    """How many times as long a document takes whose piece is repeated `TIMES` as often, beyond what any takes."""
+    """Return the factor by which the time grows if a piece is repeated `TIMES` as often, without the constant part."""
     number = SHORT // len(piece)
     short, long = (PLACES[place](piece * count) for count in (number, TIMES * number))
     nothing = min(seconds(PLACES[place]("a")) for _ in range(2))
     if (most := seconds(long)) < 0.05:
         return 0.0
     least = seconds(short)
-    for _ in range(ATTEMPTS):  # whatever else the machine does costs either of them some time
+    for _ in range(ATTEMPTS):  # other load on the machine slows down either measurement
         most, least = min(most, seconds(long)), min(least, seconds(short))
         if (ratio := (most - nothing) / max(least - nothing, 0.002)) < WORSE:
             break
@@ -79,18 +79,18 @@ def grows(place: str, piece: str) -> float:
         every=8,
     ),
 )
-def test_what_a_document_costs_grows_as_its_size(place: str, piece: str) -> None:
+def test_parsing_time_grows_linearly_with_size(place: str, piece: str) -> None:
     assert grows(place, piece) < WORSE
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("place", PLACES)
-def test_what_any_document_costs_grows_as_its_size(place: str) -> None:
+def test_parsing_time_grows_linearly_with_any_piece(place: str) -> None:
     found = {piece: grows(place, piece) for piece in PIECES}
     assert {piece: ratio for piece, ratio in found.items() if ratio > WORSE} == {}
 
 
-def test_a_prompt_of_backticks_alone_is_read_at_once() -> None:
+def test_a_prompt_of_only_backticks_is_read_quickly() -> None:
     (document, local) = PLACES["prompt"]("`" * 16_000)
     began = time.thread_time()
     assert parse_experiment((SUMMARY, document), (LOCAL, local), lambda path: path == DIRECTORY).runs

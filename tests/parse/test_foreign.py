@@ -1,4 +1,4 @@
-"""What is not ours: configurations of other tools as the summary, data sets of the Hub as a path."""
+"""Foreign input: configurations of other tools as the summary, and Hub data sets or URLs as a path."""
 
 import re
 import shlex
@@ -81,7 +81,7 @@ def problems(name: str, text: str) -> list[Finding]:
 @pytest.mark.parametrize("fenced", [False, True])
 @pytest.mark.parametrize("name", [MD, YML])
 @pytest.mark.parametrize("tool", TOOLS)
-def test_a_configuration_of_another_tool_is_refused_as_what_it_is_and_as_nothing_else(
+def test_a_configuration_of_a_different_tool_is_refused_with_only_that_problem(
     tool: str, name: str, fenced: bool
 ) -> None:
     text = TOOLS[tool]
@@ -96,7 +96,7 @@ def test_a_configuration_of_another_tool_is_refused_as_what_it_is_and_as_nothing
         assert command == f"scaffold-torchtune new DIR {OPTIONS[tool]}"
 
 
-def test_the_line_that_is_advised_makes_a_summary_of_what_the_configuration_says(tmp_path: Path) -> None:
+def test_the_suggested_command_creates_a_summary_with_the_values_of_the_configuration(tmp_path: Path) -> None:
     folder = write(tmp_path / "sweep", md=AXOLOTL)
     fix = refusal(steps.parse, folder).problems[0].fix
     words = shlex.split(fix.rpartition(": ")[2])[1:]
@@ -107,7 +107,7 @@ def test_the_line_that_is_advised_makes_a_summary_of_what_the_configuration_says
 
 
 @pytest.mark.parametrize(("name", "text"), [(MD, MARKDOWN), (YML, YAML)])
-def test_a_summary_is_no_configuration_of_others_whatever_it_shows(name: str, text: str) -> None:
+def test_a_summary_that_contains_a_configuration_is_still_a_summary(name: str, text: str) -> None:
     if name == MD:
         assert plan_of((name, f"{text}\n## Notes\n\n```yaml\n{AXOLOTL}```\n"), (LOC, LOCAL)).runs
     else:
@@ -120,13 +120,13 @@ def test_a_summary_is_no_configuration_of_others_whatever_it_shows(name: str, te
     "https://huggingface.co/datasets/tatsu-lab/alpaca", "[alpaca](https://huggingface.co/datasets/tatsu-lab/alpaca)",
 ])  # fmt: skip
 @pytest.mark.parametrize("label", ["Path", "Dataset", "Name", "Source", "Hugging Face"])
-def test_a_data_set_of_the_hub_is_refused_as_what_it_is(label: str, written: str) -> None:
+def test_a_hub_data_set_is_refused_with_the_download_command(label: str, written: str) -> None:
     (problem,) = problems(MD, MARKDOWN.replace("- **Path**: `/data/words.json`", f"- **{label}**: {written}"))
     assert (problem.code, problem.field, problem.line) == ("invalid-value", "dataset", 19)
     assert "--repo-type dataset tatsu-lab/alpaca " in problem.fix
 
 
-def test_a_data_set_of_the_hub_is_refused_in_each_place_of_the_yaml_form_and_in_a_row() -> None:
+def test_a_hub_data_set_is_refused_everywhere_in_the_yaml_form() -> None:
     (problem,) = problems(YML, YAML.replace("/data/words.json", "tatsu-lab/alpaca"))
     assert (problem.field, "tatsu-lab/alpaca" in problem.fix) == ("dataset", True)
     of_run = YAML.replace("    type: fine-tuned\n", "    type: fine-tuned\n    dataset_path: tatsu-lab/alpaca\n", 1)
@@ -136,7 +136,7 @@ def test_a_data_set_of_the_hub_is_refused_in_each_place_of_the_yaml_form_and_in_
 @pytest.mark.parametrize(
     "url", ["s3://lab/words.json", "https://lab.org/w.parquet", "gs://lab/words.json", "file:///w.json"]
 )
-def test_a_url_is_no_path_of_data_nor_of_a_model(url: str) -> None:
+def test_a_url_is_refused_as_the_path_of_a_data_set(url: str) -> None:
     (problem,) = problems(MD, MARKDOWN.replace("`/data/words.json`", url))
     assert (problem.code, problem.field, problem.line) == ("invalid-value", "dataset", 19)
     (problem,) = problems(YML, YAML.replace("/data/words.json", url))
@@ -144,5 +144,5 @@ def test_a_url_is_no_path_of_data_nor_of_a_model(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["data/words.json", "data/v1.2/words.parquet", "a/b.parquet", "./x/y.json"])
-def test_a_relative_path_is_none_of_the_hub(path: str) -> None:
+def test_a_relative_path_is_not_mistaken_for_a_hub_data_set(path: str) -> None:
     assert plan_of((MD, MARKDOWN.replace("/data/words.json", path)), (LOC, LOCAL)).runs

@@ -1,4 +1,4 @@
-"""What notes beside runs and sentences say of the training, and what they only mention."""
+"""Notes of runs, and sentences: statements about the training are compared with the plan, mentions are not."""
 
 import re
 from typing import Any
@@ -29,12 +29,12 @@ MENTIONED = [
 
 
 @pytest.mark.parametrize("text", MEANT)
-def test_a_note_says_what_its_run_is(text: str) -> None:
+def test_a_note_states_a_different_training(text: str) -> None:
     assert free_text.in_note(text).other
 
 
 @pytest.mark.parametrize("text", MENTIONED)
-def test_a_note_may_mention_what_its_run_is_not(text: str) -> None:
+def test_a_note_may_mention_a_different_training(text: str) -> None:
     assert free_text.in_note(text) in {Named(), Named(recipe="lora")}
 
 
@@ -102,21 +102,21 @@ RIGHT = [
     "Note that full-parameter training would need 4 GPUs. The base model (control) is evaluated without LoRA.",
     "Learning rates above 1e-4 diverged in pilot runs. Seeds are fixed. The two ranks span a factor of two.",
 ]
-"""What stands in the overview of experiments that are trained as they say."""
+"""Texts in the overview of experiments whose runs match them."""
 
 
 @pytest.mark.parametrize("text", RIGHT)
-def test_the_overview_of_a_right_experiment_is_left_alone(text: str) -> None:
+def test_an_overview_that_matches_the_runs_has_no_warning(text: str) -> None:
     assert warned(summary(extra=f"## Overview\n\n{text}\n")) == []
 
 
 @pytest.mark.parametrize("text", SAID)
-def test_a_sentence_says_what_is_done(text: str) -> None:
+def test_a_sentence_states_a_different_training(text: str) -> None:
     assert free_text.in_sentences(text).other
 
 
 @pytest.mark.parametrize("text", UNSAID)
-def test_a_sentence_may_mention_what_is_not_done(text: str) -> None:
+def test_a_sentence_may_mention_a_training_that_is_not_used(text: str) -> None:
     found = free_text.in_sentences(text)
     assert (found.other, found.recipe == "full") == (None, False)
 
@@ -129,7 +129,7 @@ def test_a_sentence_may_mention_what_is_not_done(text: str) -> None:
         ("We study capitalization.", None), ("Full fine-tuning is expensive.", None),
     ],
 )  # fmt: skip
-def test_a_sentence_names_a_method_that_is_scaffolded(text: str, recipe: str | None) -> None:
+def test_a_sentence_states_a_supported_method(text: str, recipe: str | None) -> None:
     assert free_text.in_sentences(text) == Named(recipe=recipe)
 
 
@@ -142,7 +142,9 @@ def test_a_sentence_names_a_method_that_is_scaffolded(text: str, recipe: str | N
         ("rank 16 did best", []), ("3 epochs was enough", []), ("takes 2 GPUs hours", []), ("lr as in run 3", []),
     ],
 )  # fmt: skip
-def test_settings_of_a_note_stand_in_a_part_of_their_own(text: str, settings: list[tuple[str, str]]) -> None:
+def test_settings_in_a_note_are_read_only_if_they_form_a_separate_part(
+    text: str, settings: list[tuple[str, str]]
+) -> None:
     assert list(free_text.settings_in_note(text)) == settings
 
 
@@ -164,7 +166,7 @@ def test_settings_of_a_note_stand_in_a_part_of_their_own(text: str, settings: li
         ("We train with gradient accumulation of 8 steps.", [("gradient accumulation", "8")]),
     ],
 )  # fmt: skip
-def test_settings_of_sentences(text: str, settings: list[tuple[str, str]]) -> None:
+def test_settings_in_sentences(text: str, settings: list[tuple[str, str]]) -> None:
     assert [(each.label, *each.values) for each in free_text.settings_in_sentences(text)] == settings
 
 
@@ -177,7 +179,7 @@ def warned(text: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("column", ["Notes", "Comment", "Remarks", "Description", "Role", "Purpose", "Remark"])
-def test_a_note_is_refused_at_its_row_and_of_fine_tuned_rows_alone(column: str) -> None:
+def test_a_note_is_refused_at_its_row_and_only_in_fine_tuned_rows(column: str) -> None:
     notes: dict[str, Any] = {column: ["main", "use DoRA here"]}
     table = runs(2, controls=1, Seed=["1", "2"], **notes)
     assert errors(summary(table=table)) == [("unsupported-setting", column.lower(), 7)]
@@ -187,13 +189,13 @@ def test_a_note_is_refused_at_its_row_and_of_fine_tuned_rows_alone(column: str) 
     assert warned(summary(table="\n".join(control) + "\n")) == []
 
 
-def test_a_column_of_unknown_texts_is_read_as_notes_are() -> None:
+def test_a_column_of_unknown_texts_is_read_as_notes() -> None:
     table = runs(2, Seed=["1", "2"], Why=["as a baseline for QLoRA", "-"])
     assert [w.code for w in warned(summary(table=table))] == ["unused-column"]
     assert ("unsupported-setting", "why", 6) in errors(summary(table=table.replace("as a baseline for", "now use")))
 
 
-def test_a_note_may_not_name_another_method_or_value_than_its_row_has() -> None:
+def test_a_note_may_not_contradict_its_row() -> None:
     table = runs(3, Seed=["1", "2", "3"], Notes=["full fine-tuning", "lr 1e-5, rank 8", "use lr 3e-4 here"])
     assert errors(summary(table=table)) == [("ambiguous", "recipe", 6), ("ambiguous", "lr", 8)]
     table = runs(2, Seed=["1", "2"], Notes=["alpha 16", "alpha 32, seed 2"])
@@ -204,7 +206,7 @@ def test_a_note_may_not_name_another_method_or_value_than_its_row_has() -> None:
 
 @pytest.mark.parametrize("title", ["Overview", "Objective", "Notes", "Experimental plan", "Introduction"])
 @pytest.mark.parametrize("mark", ["", "- "])
-def test_a_section_may_not_say_that_another_method_is_used(title: str, mark: str) -> None:
+def test_a_section_may_not_state_a_different_method(title: str, mark: str) -> None:
     text = summary(extra=f"## {title}\n\n{mark}We fine-tune with QLoRA\n(4-bit) to save memory.")
     (found,) = errors(text)
     assert found == ("unsupported-setting", "recipe", text.splitlines().index(f"{mark}We fine-tune with QLoRA") + 1)
@@ -215,11 +217,11 @@ def test_a_section_may_not_say_that_another_method_is_used(title: str, mark: str
     "title",
     ["Related work", "Background", "Future work", "Evaluation", "Previous results", "References", "Limitations"],
 )
-def test_sections_about_others_and_other_times_may_say_what_they_like(title: str) -> None:
+def test_sections_about_other_work_may_mention_any_method(title: str) -> None:
     assert warned(summary(extra=f"## {title}\n\nWe fine-tune with QLoRA.\n")) == []
 
 
-def test_a_sentence_may_not_name_the_method_that_no_run_has() -> None:
+def test_a_sentence_may_not_state_a_method_that_no_run_uses() -> None:
     said = "## Overview\n\nWe use full fine-tuning for all runs."
     (found,) = errors(summary(extra=said))
     assert found[:2] == ("ambiguous", "recipe")
@@ -229,7 +231,7 @@ def test_a_sentence_may_not_name_the_method_that_no_run_has() -> None:
     assert warned(summary(table=both, extra=said)) == []
 
 
-def test_a_sentence_with_another_value_than_any_run_has_is_a_warning() -> None:
+def test_a_stated_value_that_no_run_has_is_a_warning() -> None:
     text = summary(extra="## Overview\n\nWe train for 3 epochs with lora rank 8.")
     (found,) = warned(text)
     assert (found.code, found.field, found.actual) == ("levels-differ", "epochs", 3)
@@ -237,13 +239,13 @@ def test_a_sentence_with_another_value_than_any_run_has_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize("said", ["QLoRA with NF4.", "- LoRA + DPO", "Two-stage: first SFT, then DPO."])
-def test_a_section_about_the_method_names_it(said: str) -> None:
+def test_a_section_about_the_method_states_it(said: str) -> None:
     (found,) = errors(summary(extra=f"## Method\n\n{said}\n"))
     assert found[:2] == ("unsupported-setting", "recipe")
     assert warned(summary(extra="## Method\n\nLoRA adapters, trained on words. No quantization.\n")) == []
 
 
-def test_prompts_and_data_are_no_sentences_about_the_training() -> None:
+def test_prompts_and_data_are_not_read_as_statements_about_the_training() -> None:
     text = summary(
         training={"System prompt": '"We train with QLoRA."'}, dataset="`/data/words.json`\n- Made by models trained"
         " with DPO.", extra="## Evaluation\n\nThe judge is loaded in 4-bit.",
@@ -254,7 +256,7 @@ def test_prompts_and_data_are_no_sentences_about_the_training() -> None:
 @pytest.mark.parametrize(
     "text", ["we " * 700, "use QLoRA " * 300, "the " * 600 + "QLoRA", "- " * 1000, "lr 1e-4 " * 250]
 )
-def test_long_texts_are_read_at_once(text: str) -> None:
+def test_long_texts_are_read_quickly(text: str) -> None:
     free_text.in_note(text)
     free_text.in_sentences(text)
     list(free_text.settings_in_note(text))
@@ -274,7 +276,7 @@ def test_long_texts_are_read_at_once(text: str) -> None:
             ("seed", ("1", "2", "3"), 0)]), ("unlike ranks 8 and 16", []), ("one learning rate", []),
     ],
 )  # fmt: skip
-def test_levels_that_sentences_list_or_count(text: str, levels: list[tuple[str, tuple[str, ...], int]]) -> None:
+def test_levels_listed_or_counted_in_sentences(text: str, levels: list[tuple[str, tuple[str, ...], int]]) -> None:
     found = [(each.label, each.values, each.number) for each in free_text.levels_in_sentences(text)]
     assert sorted(found) == sorted(levels)
 
@@ -292,7 +294,7 @@ def test_levels_that_sentences_list_or_count(text: str, levels: list[tuple[str, 
         ("If W&B runs online, it hangs.", []), ("Runs are not logged to W&B.", ["disabled"]),
     ],
 )  # fmt: skip
-def test_modes_of_weights_and_biases_in_sentences(text: str, modes: list[str]) -> None:
+def test_wandb_modes_in_sentences(text: str, modes: list[str]) -> None:
     assert list(free_text.modes_in_sentences(text)) == modes
 
 
@@ -307,7 +309,7 @@ def overview(text: str, table: str | None = None, **training: str) -> str:
         "The models are trained with a batch size of 64 (effective).", "- Each run uses a total batch size of 64",
     ],
 )  # fmt: skip
-def test_a_sentence_with_another_size_of_a_step_is_refused(said: str) -> None:
+def test_a_sentence_with_a_different_effective_batch_size_is_refused(said: str) -> None:
     (found,) = errors(overview(said))
     assert found[:2] == ("ambiguous", "effective_batch_size")
     steps = {"Gradient accumulation steps": "16"}
@@ -318,7 +320,7 @@ def test_a_sentence_with_another_size_of_a_step_is_refused(said: str) -> None:
     assert [w.code for w in warned(overview(said, table).replace("- **Batch size:** 4\n", ""))] == of_all
 
 
-def test_the_size_of_a_step_beside_a_run_is_that_of_the_run() -> None:
+def test_an_effective_batch_size_in_a_note_applies_to_its_run() -> None:
     table = runs(2, Seed=["1", "2"], Notes=["effective batch size 4", "effective batch size 8"])
     assert errors(summary(table=table)) == [("ambiguous", "effective_batch_size", 7)]
 
@@ -335,7 +337,7 @@ def test_the_size_of_a_step_beside_a_run_is_that_of_the_run() -> None:
         ("All runs use rank 8.", "lora_rank", None),
     ],
 )  # fmt: skip
-def test_a_sentence_about_what_no_run_has_is_a_warning(said: str, field: str, is_so: dict[str, str] | None) -> None:
+def test_a_statement_that_fits_no_run_is_a_warning(said: str, field: str, is_so: dict[str, str] | None) -> None:
     assert [(w.code, w.field) for w in warned(overview(said))] == [("levels-differ", field)]
     if is_so is not None:
         assert warned(overview(said, **is_so)) == []
@@ -352,7 +354,7 @@ def test_a_sentence_about_what_no_run_has_is_a_warning(said: str, field: str, is
         ("- **LoRA:** r=32", "lora_rank"),
     ],
 )  # fmt: skip
-def test_a_line_with_a_label_says_it_plainly_and_is_refused(line: str, field: str) -> None:
+def test_a_labelled_line_that_contradicts_the_runs_is_refused(line: str, field: str) -> None:
     text = overview(line)
     (found,) = [p for p in refusal(parsed, text) if p.severity is Severity.ERROR]
     assert (found.field, found.line) == (field, text.splitlines().index(line) + 1)
@@ -372,14 +374,14 @@ OWN_SEEDS = runs(4, LoRA_Rank=["8", "8", "16", "16"], Seed=["1", "2", "3", "4"])
         "We compare two ranks.",
     ],
 )  # fmt: skip
-def test_what_is_so_is_left_alone(table: str, said: str) -> None:
+def test_a_statement_that_matches_the_runs_has_no_warning(table: str, said: str) -> None:
     assert warned(overview(said, table)) == []
 
 
 @pytest.mark.parametrize(("said", "code"), [("Seeds: 2", None), ("Seeds: 3", "ambiguous"), ("Seeds: 1, 2", None),
                                             ("Seeds: 1, 5", "ambiguous"), ("Ranks: 8, 16", None),
                                             ("Learning rates: 1e-5, 2e-5", "ambiguous")])  # fmt: skip
-def test_levels_in_configuration_are_those_of_the_runs(said: str, code: str | None) -> None:
+def test_levels_in_configuration_must_be_those_of_the_runs(said: str, code: str | None) -> None:
     label, value = said.split(": ")
     text = summary(table=SEEDS, training={label: value})
     if code is None:
@@ -426,12 +428,12 @@ def test_a_setting_in_words_that_no_run_has_is_a_warning(said: str, field: str, 
         ("LoRA on all linear layers.", {"Target modules": "all linear"}),
     ],
 )  # fmt: skip
-def test_a_sentence_about_where_lora_is_applied_is_refused_where_no_run_is_so(said: str, is_so: dict[str, str]) -> None:
+def test_stated_lora_modules_that_no_run_uses_are_refused(said: str, is_so: dict[str, str]) -> None:
     assert {found[0] for found in errors(overview(said))} == {"ambiguous"}
     assert warned(overview(said, **is_so)) == []
 
 
-def test_a_note_that_says_attention_only_is_right_where_its_run_is_so() -> None:
+def test_a_note_about_lora_modules_must_match_its_run() -> None:
     table = runs(2, Seed=["1", "2"], Apply_LoRA_to_MLP=["no", "yes"], Notes=["attention only", "main"])
     assert warned(summary(table=table)) == []
     assert errors(summary(table=table.replace("main", "attention only")))[0][:2] == ("unsupported-setting", "notes")
@@ -446,11 +448,11 @@ def test_a_note_that_says_attention_only_is_right_where_its_run_is_so() -> None:
         "- **Training recipe:** lora_dpo_single_device", "We train with VeRA adapters.",
     ],
 )  # fmt: skip
-def test_a_training_that_no_scaffold_has_is_refused_in_other_words(said: str) -> None:
+def test_an_unsupported_training_in_other_words_is_refused(said: str) -> None:
     assert [found[0] for found in errors(overview(said))] == ["unsupported-setting"]
 
 
 @pytest.mark.parametrize("said", ["We use full-parameter SFT.", "We train without LoRA.", "We do not use adapters."])
-def test_full_fine_tuning_in_other_words(said: str) -> None:
+def test_full_fine_tuning_in_other_words_is_recognized(said: str) -> None:
     assert [found[:2] for found in errors(overview(said))] == [("ambiguous", "recipe")]
     assert warned(overview(said, runs(1, LoRA_Rank=["-"], Recipe=["full"]))) == []

@@ -1,4 +1,4 @@
-"""A summary with levels under Variables and no table of runs: all combinations, or a question."""
+"""A summary with levels under Variables but without a table of runs: the full grid is planned, or a question asked."""
 
 import re
 
@@ -12,7 +12,7 @@ VARIABLES = "## Variables\n| Factor | Levels |\n|---|---|\n| LoRA Rank | 8, 16 |
 
 
 def text(variables: str = VARIABLES, **more: str) -> str:
-    """A summary without a table of runs."""
+    """Return a summary without a table of runs."""
     whole = summary(table="", extra=variables)
     for old, new in more.items():
         whole = whole.replace(old, new)
@@ -24,13 +24,13 @@ def values(experiment: Experiment) -> list[tuple[str, dict[str, object]]]:
 
 
 def pasted(experiment: Experiment) -> str:
-    """The table of the finding."""
+    """Return the table in the finding."""
     (found,) = [each for each in experiment.warnings if each.code == "full-grid"]
     assert found.severity is Severity.WARNING
     return found.fix.partition("\n")[2]
 
 
-def test_all_combinations_are_planned_as_the_table_of_the_finding_would_be() -> None:
+def test_the_full_grid_is_planned_like_the_table_in_the_finding() -> None:
     experiment = parsed(text())
     assert values(experiment) == [
         (f"{MODEL}_rank{rank}_lr{written}", {"model": MODEL, "lora_rank": rank, "lr": lr})
@@ -51,7 +51,7 @@ def test_all_combinations_are_planned_as_the_table_of_the_finding_would_be() -> 
     (f"## Variables\n- **Model**: {MODEL}\n- **Batch size**: 2, 4\n", 2),
     ("## Overview\n- **Runs:** 2 fine-tuned\n## Variables\n- **LoRA rank**: 8 and 16\n", 2),
 ])  # fmt: skip
-def test_levels_may_be_written_in_many_forms(variables: str, runs: int) -> None:
+def test_levels_may_be_written_in_many_notations(variables: str, runs: int) -> None:
     experiment = parsed(text(variables))
     assert len(experiment.runs) == runs
     again = parsed(summary(table=pasted(experiment), extra=variables))
@@ -62,7 +62,7 @@ def test_levels_may_be_written_in_many_forms(variables: str, runs: int) -> None:
     "The base model is a control.\n", "Rank 16 is excluded at 5e-5.\n", "All combinations except 16 x 5e-5.\n",
     "## Overview\n- **Runs:** 3 fine-tuned\n", "## Overview\n- **Runs:** 4 fine-tuned + 1 baseline\n",
 ])  # fmt: skip
-def test_runs_that_may_be_others_are_asked_for_with_the_table(more: str) -> None:
+def test_an_unclear_set_of_runs_is_a_question_with_the_table(more: str) -> None:
     found = [each for each in refusal(parsed, text(f"{VARIABLES}\n{more}")) if each.field == "fine-tuned runs"]
     assert [each.code for each in found] == ["missing-field"]
     assert found[0].message.endswith("?")
@@ -76,12 +76,12 @@ def test_runs_that_may_be_others_are_asked_for_with_the_table(more: str) -> None
     "## Variables\n- **LoRA rank**: 8, 16, ...\n",
     "## Variables\n- **LoRA rank**: 8, 16\n## Other\n| Run Name | Model | LoRA Rank |\n|---|---|---|\n| a | b | 8 |\n",
 ])  # fmt: skip
-def test_levels_that_are_not_understood_are_not_planned(variables: str) -> None:
+def test_unreadable_levels_are_not_planned(variables: str) -> None:
     found = refusal(parsed, text(variables))
     assert "fine-tuned runs" in {each.field for each in found} or "runs" in {each.field for each in found}
 
 
-def test_several_models_without_a_factor_are_not_guessed() -> None:
+def test_several_models_outside_the_factors_are_refused() -> None:
     more = f"- **{MODEL}**: `/models/{MODEL}`\n- **gemma-2-2b**: `/models/gemma-2-2b`"
     whole = re.sub(rf"- \*\*{re.escape(MODEL)}\*\*.*", more, text())
     assert "gemma" in whole

@@ -2,7 +2,7 @@ import pytest
 
 from fuzz_documents import MAX_MEGABYTES, megabytes, tried
 
-# Under coverage and beside other tests a document takes longer; `make fuzz` holds the limit itself.
+# Coverage and parallel tests slow down parsing; `make fuzz` enforces the real limit.
 PATIENCE = 5.0
 
 

@@ -1,4 +1,4 @@
-"""What people write of methods, LoRA, W&B, nodes and batches is honoured or refused, wherever they write it."""
+"""Values that people write for methods, LoRA, W&B, nodes and batches are used or refused, wherever they are written."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from scaffold_torchtune.settings.parameters import by_label, normalize
 from support.sampling import spread
 
 GUIDE = (Path(__file__).parents[2] / "workflows/recipes.md").read_text()
-MODEL = "Llama-3.1-8B-Instruct"  # whose output layer has weights of its own
+MODEL = "Llama-3.1-8B-Instruct"  # its output layer has separate weights
 
 MARKDOWN = """\
 # sweep
@@ -70,11 +70,11 @@ USUAL = {
 LOCAL = "- conda_env: tune\n- my_wandb_project: words\n- output_dir_base: /scratch/out\n"
 REFUSALS = {"unsupported-setting", "ambiguous", "misspelt-field", "invalid-value", "wrong-recipe"}
 HARMLESS = {"not-seen", "long-warmup", "overridden"}
-"""Findings about what lies on this machine, that steps are few, and that the line wins over claude.local.md."""
+"""Findings about files on this machine, about few steps, and about a line that overrides claude.local.md."""
 
 
 def cases() -> list[tuple[str, str, str]]:
-    """The rows of the guide's table: label, value and result."""
+    """Return the rows of the guide's table: label, value and result."""
     table = GUIDE[GUIDE.index("| line, column or key | result |") :].split("\n\n")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines()[2:]]
     return [(*said.strip().split(": ", 1), becomes.strip()) for said, becomes in rows]  # type: ignore[misc]
@@ -86,12 +86,12 @@ def _name(label: str) -> str:
 
 
 def _typed(value: str) -> str:
-    """A value as YAML has it: numbers and booleans as they are, the rest in quotes."""
+    """Return a value as YAML: numbers and booleans unchanged, anything else in quotes."""
     return value if re.fullmatch(r"[0-9.]+|true|false", value) else json.dumps(value)
 
 
 def written(folder: Path, form: str, label: str, value: str, becomes: str = "") -> Path:
-    """The experiment, with the line in a form: `configuration`, `column`, `controls` or `parameters`."""
+    """Write the experiment with the line as `configuration`, `column`, `controls` or `parameters`."""
     folder.mkdir(exist_ok=True)
     (folder / "words.json").write_text(json.dumps({"train": [{"input": "a", "output": "A"}] * 400}))
     (folder / "claude.local.md").write_text(LOCAL)
@@ -116,7 +116,7 @@ def written(folder: Path, form: str, label: str, value: str, becomes: str = "") 
 
 
 def settings_of(folder: Path) -> tuple[dict[str, Scalar], set[str]]:
-    """What is planned of the one run, and the codes of what is told about it."""
+    """Return the settings of the only run, and the codes of the warnings."""
     plan = prepare(Request(folder)).plan
     told = {f.code for f in plan.warnings if f.severity is not Severity.INFO} - HARMLESS
     return {name: setting.value for name, setting in plan.runs[0].settings.items()}, told
@@ -124,29 +124,29 @@ def settings_of(folder: Path) -> tuple[dict[str, Scalar], set[str]]:
 
 @functools.cache
 def usual_settings(form: str) -> tuple[dict[str, Scalar], set[str]]:
-    """The same where nothing is said but what is usual."""
+    """Return the settings and codes of the experiment without an additional line."""
     with tempfile.TemporaryDirectory() as folder:
         return settings_of(written(Path(folder, "usual"), form, "", ""))
 
 
 def changed(before: Mapping[str, Scalar], after: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """What differs, by name; a recipe is one of its names in documents."""
+    """Return the settings that differ, by name; a recipe has one of its names in documents."""
     left_out = {"lora_alpha"} if after.get("lora_rank") != before.get("lora_rank") else set()
     names = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)} - left_out - {"input_dir_base"}
     return {name: after.get(name) for name in names}
 
 
 def expected(becomes: str) -> dict[str, str]:
-    """The settings that the guide names, by name."""
+    """Return the settings that the guide names, by name."""
     return dict(re.findall(r"`(\w+)`(?: ([^ ]+?))?(?:, (?=`)|$)", becomes))
 
 
 FORMS = ("configuration", "column", "controls", "parameters")
 OF_ONE_RUN = {"column", "parameters"}
-"""The forms in which a row says something of its run."""
+"""The forms in which the value belongs to one run."""
 
 OF_ALL_RUNS = {"Hardware", "Offline", "W&B entity", "Conda environment", "Base recipe"}
-"""What no row says: in a table, these are columns for people."""
+"""Labels that a row cannot set: in a table, these are unused columns."""
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,9 @@ OF_ALL_RUNS = {"Hardware", "Offline", "W&B entity", "Conda environment", "Base r
         every=3,
     ),
 )
-def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str, value: str, becomes: str) -> None:
+def test_a_value_has_the_result_that_the_guide_documents(
+    tmp_path: Path, form: str, label: str, value: str, becomes: str
+) -> None:
     folder = written(tmp_path / "sweep", form, label, value, becomes)
     if becomes == "refused":
         with pytest.raises(Refused) as refused:
@@ -175,7 +177,7 @@ def test_what_the_guide_says_becomes_of_it(tmp_path: Path, form: str, label: str
         return
     usual, usually = usual_settings(form)
     planned, told = settings_of(folder)
-    assert told - {"disk-space"} <= usually  # what is free is a matter of the machine
+    assert told - {"disk-space"} <= usually  # the free space depends on the machine
     found = changed(usual, planned)
     if becomes in {"LoRA", "no change"}:
         assert found == {}
@@ -272,12 +274,12 @@ SAID = {
     "DPO beta": ("0.1",),
     "Reference model": ("base",),
 }
-"""What other runs are asked for with, by label: nothing of it is honoured, so all of it is refused."""
+"""Values that request different runs, by label: none of them is supported, so each is refused."""
 
 
 @pytest.mark.parametrize("form", ["configuration", "controls"])
 @pytest.mark.parametrize("label", spread(SAID, every=3))
-def test_what_asks_for_other_runs_is_refused(tmp_path: Path, form: str, label: str) -> None:
+def test_a_request_for_different_runs_is_refused(tmp_path: Path, form: str, label: str) -> None:
     for number, value in enumerate(SAID[label]):
         folder = written(tmp_path / str(number), form, label, value)
         with pytest.raises(Refused) as refused:
@@ -289,7 +291,7 @@ def test_what_asks_for_other_runs_is_refused(tmp_path: Path, form: str, label: s
 
 
 @pytest.mark.parametrize("label", ["Method", "QLoRA", "Use DoRA", "Bits", "Nodes", "W&B", "Target modules"])
-def test_what_a_row_asks_for_is_refused_of_fine_tuned_rows_alone(tmp_path: Path, label: str) -> None:
+def test_a_request_in_a_row_is_refused_only_for_fine_tuned_rows(tmp_path: Path, label: str) -> None:
     value = {"Method": "LoRA (4-bit)", "QLoRA": "yes"}.get(label, SAID.get(label, ("yes",))[0])
     folder = written(tmp_path / "sweep", "column", label, value)
     with pytest.raises(Refused) as refused:
@@ -313,7 +315,7 @@ def test_what_a_row_asks_for_is_refused_of_fine_tuned_rows_alone(tmp_path: Path,
         ("Setup notes", "- **Effective batch size:** 64"),
     ],
 )
-def test_a_section_without_settings_may_not_say_otherwise(tmp_path: Path, section: str, line: str) -> None:
+def test_a_section_without_settings_may_not_contradict_the_plan(tmp_path: Path, section: str, line: str) -> None:
     folder = written(tmp_path / "sweep", "configuration", "", "")
     summary = folder / "experiment_summary.md"
     summary.write_text(summary.read_text().replace("## All Runs", f"## {section}\n\n{line}\n\n## All Runs"))
@@ -333,7 +335,7 @@ def test_a_section_without_settings_may_not_say_otherwise(tmp_path: Path, sectio
         "- **W&B mode:** offline",
     ],
 )
-def test_a_section_without_settings_may_say_what_is_so(tmp_path: Path, line: str) -> None:
+def test_a_section_without_settings_may_confirm_the_plan(tmp_path: Path, line: str) -> None:
     usual = settings_of(written(tmp_path / "usual", "configuration", "", ""))
     folder = written(tmp_path / "sweep", "configuration", "", "")
     summary = folder / "experiment_summary.md"
@@ -356,7 +358,7 @@ def test_a_section_without_settings_may_say_what_is_so(tmp_path: Path, line: str
         ("variables", {"precision": ["bf16", "fp16"]}), ("description", "All runs use DoRA, as in the paper."),
     ],
 )  # fmt: skip
-def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, key: str, value: object) -> None:
+def test_a_section_of_the_yaml_form_may_not_request_different_runs(tmp_path: Path, key: str, value: object) -> None:
     folder = written(tmp_path / "sweep", "controls", "", "")
     summary = folder / "experiment_summary.yaml"
     text = summary.read_text()
@@ -378,7 +380,7 @@ def test_a_section_of_the_yaml_form_may_not_ask_for_other_runs(tmp_path: Path, k
         ("tools", {"preparation": "torchtune", "evaluation": "inspect-ai, 4-bit judge"}), ("optimizer", "AdamW"),
     ],
 )  # fmt: skip
-def test_a_section_of_the_yaml_form_may_say_what_is_so(tmp_path: Path, key: str, value: object) -> None:
+def test_a_section_of_the_yaml_form_may_confirm_the_plan(tmp_path: Path, key: str, value: object) -> None:
     usual, usually = settings_of(written(tmp_path / "usual", "controls", "", ""))
     folder = written(tmp_path / "sweep", "controls", "", "")
     summary = folder / "experiment_summary.yaml"
@@ -389,7 +391,7 @@ def test_a_section_of_the_yaml_form_may_say_what_is_so(tmp_path: Path, key: str,
 
 @pytest.mark.parametrize("form", ["column", "parameters"])
 @pytest.mark.parametrize("label", ["Base recipe", "Conda environment", "W&B entity", "Offline", "W&B project"])
-def test_what_is_the_same_for_all_runs_is_refused_of_a_row(tmp_path: Path, form: str, label: str) -> None:
+def test_a_setting_that_all_runs_share_is_refused_in_a_row(tmp_path: Path, form: str, label: str) -> None:
     name = {"W&B project": "wandb project", "Conda environment": "conda env"}.get(label, label)
     folder = written(tmp_path / "sweep", form, name if form == "parameters" else label, "other")
     with pytest.raises(Refused) as refused:
@@ -398,7 +400,7 @@ def test_what_is_the_same_for_all_runs_is_refused_of_a_row(tmp_path: Path, form:
     assert found.code == "misspelt-field"
 
 
-def test_lists_of_the_yaml_form_are_taken_where_a_setting_has_several(tmp_path: Path) -> None:
+def test_the_yaml_form_accepts_lists_for_settings_with_several_values(tmp_path: Path) -> None:
     folder = written(tmp_path / "sweep", "controls", "", "")
     summary = folder / "experiment_summary.yaml"
     summary.write_text(
@@ -419,7 +421,9 @@ def test_lists_of_the_yaml_form_are_taken_where_a_setting_has_several(tmp_path: 
         ("approach", "We use learning rates 1e-4 and 3e-4 with three seeds.", "seed"),
     ],
 )  # fmt: skip
-def test_what_texts_of_the_yaml_form_say_of_levels_is_told(tmp_path: Path, key: str, value: object, field: str) -> None:
+def test_levels_in_texts_of_the_yaml_form_are_compared_with_the_runs(
+    tmp_path: Path, key: str, value: object, field: str
+) -> None:
     folder = written(tmp_path / "sweep", "controls", "", "")
     summary = folder / "experiment_summary.yaml"
     summary.write_text(f"{summary.read_text()}\n{key}: {json.dumps(value)}\n")

@@ -1,4 +1,4 @@
-"""What a method may be called: known words and nothing else, in lines, columns, types, names and claude.local.md."""
+"""Names of methods: only known words are accepted, in lines, columns, types, names and claude.local.md."""
 
 import contextlib
 
@@ -44,7 +44,7 @@ def test_full_fine_tuning_in_words(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", RECIPES)
-def test_a_recipe_says_it_most_exactly(text: str) -> None:
+def test_a_recipe_is_the_most_specific_name_of_a_method(text: str) -> None:
     assert notations.read_method(text).recipe == text.rsplit(maxsplit=1)[-1].strip("()")
 
 
@@ -62,7 +62,7 @@ def test_a_recipe_says_it_most_exactly(text: str) -> None:
         ("r=16", {"lora_rank": "16"}, ()),
     ],
 )
-def test_settings_beside_a_method_are_settings(text: str, settings: dict[str, str], modules: tuple[str, ...]) -> None:
+def test_settings_next_to_a_method_are_read(text: str, settings: dict[str, str], modules: tuple[str, ...]) -> None:
     assert notations.read_method(text) == ("lora", settings, modules)
 
 
@@ -76,7 +76,7 @@ def test_settings_beside_a_method_are_settings(text: str, settings: dict[str, st
         ("a" * 400, ""),
     ],
 )  # fmt: skip
-def test_what_is_not_known_to_be_harmless_is_refused_by_name(text: str, named: str) -> None:
+def test_an_unknown_addition_to_a_method_is_refused_with_its_name(text: str, named: str) -> None:
     with pytest.raises(NotHonoured) as refused:
         notations.read_method(text)
     assert named in refused.value.what
@@ -92,14 +92,14 @@ def test_what_is_not_known_to_be_harmless_is_refused_by_name(text: str, named: s
         ("quantization: off", None), ("LoRA rank 8", None), ("no DPO, but QLoRA", "QLoRA"), ("rabbits, orders", None),
     ],
 )  # fmt: skip
-def test_other_techniques_are_found_where_they_are_not_denied(text: str, named: str | None) -> None:
+def test_other_techniques_are_found_unless_they_are_negated(text: str, named: str | None) -> None:
     assert other_training(text) == named
 
 
 @pytest.mark.parametrize(
     ("text", "nothing"), [("no", True), ("None (bf16)", True), ("`false`", True), ("0", True), ("4", False)]
 )
-def test_what_is_switched_off_asks_for_nothing(text: str, nothing: bool) -> None:
+def test_a_technique_that_is_switched_off_requests_nothing(text: str, nothing: bool) -> None:
     assert asks_for_nothing(text) is nothing
     if nothing:
         assert planned(summary(training=dict.fromkeys(NOT_PLANNED.keys() - CONSTANTS, text))).warnings == ()
@@ -116,26 +116,26 @@ def error_of(text: str, local: str | None = None) -> Finding:
 @pytest.mark.parametrize(
     ("kind", "recipe"), [("Fine-tuned (LoRA)", None), ("Fine-tuned (full)", "full_finetune_single_device")]
 )
-def test_the_type_of_a_row_may_name_the_method(kind: str, recipe: str | None) -> None:
+def test_the_type_of_a_row_may_name_its_method(kind: str, recipe: str | None) -> None:
     table = runs(1).replace("Fine-tuned", kind).replace("| 8 |", "| - |" if recipe else "| 8 |")
     run = planned(summary(table=table)).runs[0]
     assert run.value("custom_recipe") == recipe
 
 
 @pytest.mark.parametrize("kind", ["Fine-tuned (QLoRA)", "Fine-tuned, DPO", "QLoRA", "Fine-tuned (LoRA, 4-bit)"])
-def test_the_type_of_a_row_may_name_no_other(kind: str) -> None:
+def test_the_type_of_a_row_may_not_name_an_unsupported_method(kind: str) -> None:
     found = error_of(summary(table=runs(1).replace("Fine-tuned", kind)))
     assert (found.code in {"unsupported-setting", "invalid-value"}, found.field, found.line) == (True, "type", 6)
 
 
-def test_a_column_of_methods_is_one_whatever_it_is_called() -> None:
+def test_a_column_of_methods_is_recognized_under_any_header() -> None:
     table = runs(2, Seed=["1", "2"], Adapter=["LoRA", "LoRA (4-bit)"])
     assert told([error_of(summary(table=table))]) == [("unsupported-setting", "recipe", "experiment_summary.md", 7)]
     assert planned(summary(table=table.replace(" (4-bit)", ""))).warnings == ()
 
 
 @pytest.mark.parametrize("text", ["# qlora_sweep", None])
-def test_a_name_after_another_technique_is_a_warning(text: str | None) -> None:
+def test_a_name_that_contains_a_different_technique_is_a_warning(text: str | None) -> None:
     document = (
         summary(title=text) if text else summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_1", "dora_r8"))
     )
@@ -146,19 +146,19 @@ def test_a_name_after_another_technique_is_a_warning(text: str | None) -> None:
 @pytest.mark.parametrize(
     "line", ["Method: QLoRA", "Recipe: full", "Quantization: 4-bit", "Target modules: q_proj", "Use DoRA: yes"]
 )
-def test_claude_local_md_says_no_method(line: str) -> None:
+def test_a_method_in_claude_local_md_is_refused(line: str) -> None:
     local = local_md() + f"- {line}\n"
     assert told([error_of(summary(), local)]) == [("misspelt-field", line.split(":", maxsplit=1)[0], LOCAL, 6)]
 
 
 @pytest.mark.parametrize("line", ["Method: LoRA", "Quantization: none", "Use DoRA: no"])
-def test_claude_local_md_may_say_what_is_so(line: str) -> None:
+def test_claude_local_md_may_confirm_the_plan(line: str) -> None:
     assert planned(summary(), local_md() + f"- {line}\n").warnings == ()
 
 
 @pytest.mark.parametrize("text", ["x" + " " * 20_000 + "y", "LoRA " * 4_000, "1 (" * 7_000, " " * 20_000 + "x"])
-def test_long_texts_are_read_at_once(text: str) -> None:
-    """Reading them took minutes where a pattern tried each of many spaces; the suite's time limit bounds it."""
+def test_long_texts_are_read_quickly(text: str) -> None:
+    """Guard against a pattern that tried each of many spaces and took minutes; the suite's time limit bounds it."""
     for label in ("Method", "GPUs", "Nodes", "Batch size", "Target modules", "W&B", "LR scheduler"):
         with contextlib.suppress(NotHonoured):
             compound.parts(label, SourceText(text, 1, "Configuration"))

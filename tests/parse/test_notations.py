@@ -1,4 +1,4 @@
-"""Notations in which people write values: read where there is one way to read them, else refused."""
+"""Notations in which people write values: read if they are unambiguous, else refused."""
 
 import pytest
 
@@ -62,19 +62,19 @@ REFUSED: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize(("name", "text", "value", "remark"), [(n, t, v, r) for n, ts, v, r in READ for t in ts])
-def test_what_can_be_read_in_one_way_is_read(name: str, text: str, value: Scalar, remark: str) -> None:
+def test_an_unambiguous_notation_is_read(name: str, text: str, value: Scalar, remark: str) -> None:
     found = values.typed(PARAMETERS[name], SourceText(text, 1, "note"))
     assert found == (value, remark)
     assert type(found.value) is type(value)
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in REFUSED.items() for text in texts])
-def test_what_must_be_guessed_is_refused(name: str, text: str) -> None:
+def test_an_ambiguous_notation_is_refused(name: str, text: str) -> None:
     with pytest.raises(NotTyped):
         values.typed(PARAMETERS[name], SourceText(text, 1, "note"))
 
 
-def test_notations_arrive_in_a_plan_from_every_place_and_footnotes_are_told() -> None:
+def test_notations_are_read_in_every_place_and_footnotes_are_reported() -> None:
     table = runs(1, Model=[f"meta-llama/{MODEL}"], Learning_Rate=["2e−5"], LoRA_α=["16†"])
     text = summary(
         table=table, training={"Epochs": "3 epochs", "Batch size": "4 per device", "Max sequence length": "2,048"},
@@ -101,7 +101,7 @@ def test_greek_alpha_is_alpha(label: str) -> None:
     assert found.name == "lora_alpha"
 
 
-def test_every_model_is_known_by_its_spellings_and_by_no_other_models() -> None:
+def test_every_spelling_of_a_model_finds_that_model() -> None:
     for name in known_models():
         entry = find_model(name)
         for spelling in (name, name.replace("-", " "), name.upper(), name.replace("-", "_"), f"unsloth/{name}"):
@@ -122,7 +122,7 @@ def test_quotes_within_quotes_are_part_of_the_text(written: str, text: str) -> N
 
 
 @pytest.mark.parametrize("written", ['"yes" or "no"', '"a""b"', '"a "b" c" d', '"x', '"5" pipe"', '"a" "b"'])
-def test_two_quoted_texts_are_none(written: str) -> None:
+def test_two_quoted_texts_are_refused_as_one_text(written: str) -> None:
     with pytest.raises(NotTyped):
         values.typed(PARAMETERS["system_prompt"], SourceText(written, 1, "note"))
 
@@ -130,6 +130,6 @@ def test_two_quoted_texts_are_none(written: str) -> None:
 @pytest.mark.parametrize(
     "text", ['"' * 20_000, '"a ' * 7_000, "1," * 10_000, "1h" * 10_000, "2 x A" * 4_000, "[^" * 10_000, "(" * 20_000]
 )
-def test_no_notation_is_slow(text: str) -> None:
+def test_no_notation_is_slow_to_read(text: str) -> None:
     for name in ("lr", "epochs", "time", "mem", "gpus", "model", "dataset", "system_prompt"):
         values.value_of(PARAMETERS[name], SourceText(text, 1, "note"))

@@ -1,4 +1,4 @@
-"""Any text at all as either document: it is read or refused, and quickly."""
+"""Any text as either document: it is read or refused, and quickly."""
 
 import contextlib
 import time
@@ -17,7 +17,7 @@ from support.mutated import mutated
 
 
 def read_or_refuse(text: str, local: str) -> None:
-    """Parse and plan; anything but an answer or a refusal fails the test."""
+    """Parse and plan; any exception other than a refusal fails the test."""
     with contextlib.suppress(Refused):
         assert planned(text, local).runs
 
@@ -34,7 +34,7 @@ def test_any_text_is_read_or_refused(text: str, local: str) -> None:
 @pytest.mark.examples
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=some_of(300), deadline=60_000)
 @given(text=mutated(EXAMPLE_SUMMARY), local=mutated(EXAMPLE_LOCAL))
-def test_any_change_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
+def test_any_mutation_of_the_documents_is_read_or_refused(text: str, local: str) -> None:
     read_or_refuse(text, EXAMPLE_LOCAL)
     read_or_refuse(EXAMPLE_SUMMARY, local)
 
@@ -52,9 +52,9 @@ SLOW: dict[str, Callable[[int], str]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("size", [300, *(pytest.param(size, marks=pytest.mark.long) for size in (1000, 5000))])
 @pytest.mark.parametrize("kind", SLOW)
-def test_documents_made_to_be_slow_are_answered_quickly(kind: str, size: int) -> None:
+def test_documents_designed_to_be_slow_are_answered_quickly(kind: str, size: int) -> None:
     text = SLOW[kind](size)
-    started = time.process_time()  # of the processor: a busy machine is no slow document
+    started = time.process_time()  # processor time, because the machine may be busy
     with untraced():
         read_or_refuse(EXAMPLE_SUMMARY.replace("## All Runs\n", f"## All Runs\n{text}\n\n"), local_md())
         read_or_refuse(with_training(f"- **System prompt 2:** {text}"), local_md())

@@ -1,4 +1,4 @@
-"""What documents ask of jobs besides: QOS, mail, typed GPUs, Weights & Biases, offline nodes, starting again."""
+"""Further job settings in documents: QOS, mail, typed GPUs, Weights & Biases, offline nodes, resuming."""
 
 import pytest
 
@@ -10,7 +10,7 @@ REQUIRED = {"conda_env": "tune", "my_wandb_project": "words", "output_dir_base":
 
 
 def environment(section: str) -> dict[str, Scalar]:
-    """What a claude.local.md sets besides the required settings."""
+    """Return the settings of a claude.local.md in addition to the required ones."""
     experiment = parsed(local=f"{local_md()}\n{section}")
     found = {name: setting.value for name, setting in experiment.environment.items()}
     assert {name: found.pop(name) for name in REQUIRED} == REQUIRED
@@ -51,7 +51,7 @@ def environment(section: str) -> dict[str, Scalar]:
         ("## Cluster\n- Compute nodes have no internet: yes\n", {"offline": True}),
     ],
 )  # fmt: skip
-def test_people_write_them_in_their_own_words(section: str, expected: dict[str, Scalar]) -> None:
+def test_job_settings_are_read_from_labels_that_people_write(section: str, expected: dict[str, Scalar]) -> None:
     assert environment(section) == expected
 
 
@@ -70,20 +70,20 @@ def test_people_write_them_in_their_own_words(section: str, expected: dict[str, 
         *(("wandb_tags", value) for value in ("a,,b", "a,a", "x" * 65, "${a}", "a;b")),
     ],
 )
-def test_what_no_such_value_may_be_is_refused(name: str, value: str) -> None:
+def test_an_invalid_job_setting_is_refused(name: str, value: str) -> None:
     local = local_md() + f"\n## SLURM\n- {name}: {value}\n"
     problems = refusal(parsed, local=local)
     assert [(p.code, p.field, p.file, p.line) for p in problems] == [("invalid-value", name, LOCAL, 8)]
     assert problems[0].expected
 
 
-def test_what_describes_the_nodes_of_a_cluster_asks_for_nothing() -> None:
+def test_a_description_of_the_nodes_sets_nothing() -> None:
     experiment = parsed(local=local_md() + "\n## Cluster\n- GPU type: a100\n")
     assert "gpu_type" not in experiment.environment
     assert [(f.code, f.field) for f in experiment.warnings] == [("unused-field", "gpu_type")]
 
 
-def test_configuration_gives_what_belongs_to_the_experiment() -> None:
+def test_configuration_may_give_settings_of_the_experiment() -> None:
     training = {"GPUs": "h100:2", "Resume": "yes", "Requeue": "yes", "wandb_group": "sweep", "WandB tags": "a, b"}
     plan = planned(summary(training=training))
     settings = plan.runs[0].settings
@@ -109,12 +109,12 @@ def test_configuration_gives_what_belongs_to_the_experiment() -> None:
         ({"Resume": "yes", "Requeue": "yes", "Epochs": "1"}, "resume_from_checkpoint"),
     ],
 )
-def test_a_job_that_begins_anew_is_told(training: dict[str, str | None], field: str) -> None:
+def test_a_job_that_restarts_from_the_beginning_is_a_warning(training: dict[str, str | None], field: str) -> None:
     found = [f for f in planned(summary(training=training)).warnings if f.code == "begins-anew"]
     assert [(f.field, f.severity, f.file) for f in found] == [(field, "warning", SUMMARY)]
 
 
-def test_starting_again_keeps_the_directory_of_a_run() -> None:
+def test_resuming_keeps_the_directory_of_a_run() -> None:
     before = planned(summary())
     after = planned(summary(training={"Resume": "yes"}), previous=before)
     assert [run.directory for run in after.runs] == [run.directory for run in before.runs]

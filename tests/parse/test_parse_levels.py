@@ -1,4 +1,4 @@
-"""What the section Variables says of the values that vary, held against the runs."""
+"""Levels in the Variables section are compared with the values of the runs."""
 
 import re
 
@@ -35,7 +35,7 @@ def with_factors(text: str, table: str = RUNS) -> Experiment:
         "- **Model**: one, two\n- **LoRA rank**:\n",
     ],
 )
-def test_levels_that_the_runs_have_or_that_are_no_list_of_numbers_are_no_matter(text: str) -> None:
+def test_matching_levels_and_lists_without_numbers_are_accepted(text: str) -> None:
     assert levels(with_factors(text)) == []
 
 
@@ -80,7 +80,7 @@ def test_levels_that_the_runs_do_not_have_are_a_warning_at_their_line(text: str,
     assert lines[(found.line or 0) - 1] == text.splitlines()[-1]
 
 
-def test_runs_that_are_not_fine_tuned_do_not_count() -> None:
+def test_runs_that_are_not_fine_tuned_are_ignored() -> None:
     cells = [["a", MODEL, "8", "Fine-tuned"], ["b", MODEL, "64", "Control"]]
     rows = table(["Run Name", "Model", "LoRA Rank", "Type"], cells)
     assert levels(with_factors("- **LoRA rank**: 8\n", rows)) == []
@@ -100,7 +100,7 @@ runs:
 
 
 @pytest.mark.parametrize(("level", "found"), [("16", []), ("32", [("lora_rank", 2)])])
-def test_the_yaml_form_is_held_to_its_variables_too(level: str, found: list[tuple[str, int]]) -> None:
+def test_variables_of_the_yaml_form_are_compared_too(level: str, found: list[tuple[str, int]]) -> None:
     local = ("claude.local.md", local_md())
     experiment = parse_experiment(("experiment_summary.yaml", YAML % level), local, lambda _: True)
     assert levels(experiment) == found

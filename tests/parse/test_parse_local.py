@@ -15,13 +15,13 @@ def environment(local: str) -> dict[str, Scalar]:
 REQUIRED = {"conda_env": "tune", "my_wandb_project": "words", "output_dir_base": "/scratch/out"}
 
 
-def test_plain_lines_bullets_and_bold_labels_mean_the_same() -> None:
+def test_plain_lines_bullets_and_bold_labels_are_equivalent() -> None:
     plain = "conda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\n"
     bold = "- **Conda environment:** `tune`\n- **Wandb project**: words\n- **Outputs**: `/scratch/out/`\n"
     assert environment(plain) == environment(bold) == environment(local_md()) == REQUIRED
 
 
-def test_what_is_left_open_is_absent() -> None:
+def test_a_setting_that_is_left_open_is_not_set() -> None:
     local = local_md(account="(none)", partition="(leave empty)", constraint="`<your_constraint>`", time="-", gpus="")
     assert environment(local) == REQUIRED
 
@@ -46,19 +46,19 @@ def test_slurm_settings_are_typed() -> None:
         every=4,
     ),
 )  # fmt: skip
-def test_a_setting_that_is_no_plain_name_is_refused(name: str, value: str) -> None:
+def test_a_setting_that_is_not_a_plain_name_is_refused(name: str, value: str) -> None:
     problems = refusal(parsed, local=local_md(**{name: value}))
     assert [(p.code, p.field, p.file) for p in problems] == [("invalid-value", name, LOCAL)]
 
 
 @pytest.mark.parametrize("name", ["account", "conda_env"])
-def test_a_newline_cannot_come_into_a_setting(name: str) -> None:
+def test_a_setting_cannot_contain_a_newline(name: str) -> None:
     local = local_md(**{name: "a\n  --wrap=id"})
     assert [(p.code, p.field) for p in refusal(parsed, local=local)] == [("invalid-value", name)]
 
 
 @pytest.mark.parametrize("value", ["59", "0", "12:99x", "unlimited"])
-def test_a_time_limit_that_slurm_reads_otherwise_is_refused(value: str) -> None:
+def test_a_time_limit_that_slurm_reads_differently_is_refused(value: str) -> None:
     assert told(refusal(parsed, local=local_md(time=value))) == [("invalid-value", "time", LOCAL, 6)]
 
 
@@ -75,7 +75,7 @@ def test_an_unsafe_models_directory_is_not_reported_as_missing_model_paths() -> 
     assert told(problems) == [("invalid-value", "models_dir", LOCAL, 6)]
 
 
-def test_a_setting_given_twice_is_refused_unless_it_is_the_same() -> None:
+def test_a_setting_given_twice_is_refused_unless_the_values_are_equal() -> None:
     local = EXAMPLE_LOCAL + "\nconda_env: other\n"
     (problem,) = refusal(parsed, local=local)
     assert told([problem]) == [("ambiguous", "conda_env", LOCAL, 39)]
@@ -83,7 +83,7 @@ def test_a_setting_given_twice_is_refused_unless_it_is_the_same() -> None:
     assert environment(EXAMPLE_LOCAL + "\nconda_env: cruijff\n")["conda_env"] == "cruijff"
 
 
-def test_settings_in_fences_and_comments_are_not_the_users() -> None:
+def test_settings_in_fences_and_comments_are_ignored() -> None:
     local = local_md() + "\n```\nconda_env: other\n```\n\n<!--\nconda_env: third\n-->\n"
     assert environment(local) == REQUIRED
 
@@ -92,7 +92,7 @@ def test_nested_bullets_are_read() -> None:
     assert environment(local_md() + "- SLURM\n  - Account: lab\n")["account"] == "lab"
 
 
-def test_modules_come_in_order_from_the_block_of_their_section() -> None:
+def test_modules_are_read_in_order_from_the_block_of_their_section() -> None:
     block = "## Module System\n```bash\nmodule purge\nmodule load a/1 b\nmodule add c/2.0 # why\nmodule load a/1\n```\n"
     assert environment(local_md() + block)["modules"] == "a/1,b,c/2.0"
     assert environment(local_md(modules="`a/1`"))["modules"] == "a/1"
@@ -100,12 +100,12 @@ def test_modules_come_in_order_from_the_block_of_their_section() -> None:
 
 
 @pytest.mark.parametrize("line", ["module load $(id)", "module load 'a b'", "module load ../x", "module load a;id"])
-def test_modules_that_are_no_bare_names_are_refused(line: str) -> None:
+def test_modules_that_are_not_plain_names_are_refused(line: str) -> None:
     local = local_md() + f"## Modules\n```\n{line}\n```\n"
     assert told(refusal(parsed, local=local)) == [("invalid-value", "modules", LOCAL, 8)]
 
 
-def test_a_block_without_module_lines_or_with_an_open_quote_names_no_module() -> None:
+def test_a_block_without_module_lines_or_with_an_open_quote_gives_no_module() -> None:
     local = local_md() + "## Modules\n```\necho 'x\nmodule list\n```\n"
     assert environment(local) == REQUIRED
 
@@ -118,7 +118,7 @@ def test_the_scratch_directory_is_a_plain_path_or_none(local: str, expected: str
     assert scratch_directory(local, LOCAL) == expected
 
 
-def test_an_account_of_another_service_is_not_slurms() -> None:
+def test_an_account_of_a_different_service_is_not_slurms() -> None:
     text = local_md(account="lab") + "\n## GitHub\n- **Account**: me\n- **Time**: UTC\n"
     assert parsed(local=text).environment["account"].value == "lab"
 
@@ -151,7 +151,7 @@ def remarks(local: str) -> list[tuple[str, int | None]]:
         ("## Python modules\n```\nml = 3\n```\n", {}),
     ],
 )
-def test_a_label_counts_where_it_plainly_means_the_setting(section: str, expected: dict[str, Scalar]) -> None:
+def test_a_label_is_used_only_if_it_clearly_means_the_setting(section: str, expected: dict[str, Scalar]) -> None:
     local = local_md() + "\n" + section
     assert environment(local) == REQUIRED | expected
     assert remarks(local) == []
@@ -176,7 +176,7 @@ def test_a_label_counts_where_it_plainly_means_the_setting(section: str, expecte
         ("## Running\n- `module load a/1`\n- `ml b/2`\n- `ml models`\n", [8, 9]),
     ],
 )
-def test_what_may_be_meant_as_a_setting_and_is_not_taken_is_told(section: str, lines: list[int]) -> None:
+def test_a_possible_setting_that_is_not_used_is_reported(section: str, lines: list[int]) -> None:
     local = local_md() + "\n" + section
     assert environment(local) == REQUIRED
     assert remarks(local) == [("unused-field", line) for line in lines]
@@ -197,19 +197,19 @@ def test_every_usual_way_to_load_modules_is_read(block: str, names: str) -> None
     assert remarks(local) == []
 
 
-def test_modules_may_be_named_by_a_command_or_as_bullets() -> None:
+def test_modules_may_be_given_as_a_command_or_as_bullets() -> None:
     assert environment(local_md(modules="`module load a/1 b`"))["modules"] == "a/1,b"
     assert environment(local_md() + "- Modules:\n  - `a/1`\n  - b/2\n")["modules"] == "a/1,b/2"
 
 
 @pytest.mark.parametrize("line", ["module load a || exit 1", "module load 'x", "ml -gcc", "module load a&&b"])
-def test_a_load_that_is_not_understood_is_refused(line: str) -> None:
+def test_a_module_command_that_cannot_be_read_is_refused(line: str) -> None:
     problems = refusal(parsed, local=local_md() + f"## Modules\n```\n{line}\n```\n")
     assert told(problems) == [("invalid-value", "modules", LOCAL, 8)]
 
 
 @pytest.mark.parametrize("line", ["module swap gcc intel", "module use /opt/ours", "ml unload a"])
-def test_a_change_of_modules_that_no_setting_stands_for_is_told(line: str) -> None:
+def test_an_unsupported_change_of_modules_is_reported(line: str) -> None:
     assert remarks(local_md() + f"## Modules\n```\n{line}\n```\n") == [("unused-field", 8)]
 
 
@@ -218,17 +218,17 @@ def test_a_change_of_modules_that_no_setting_stands_for_is_told(line: str) -> No
     ["YOUR_ACCOUNT", "`your-account`", "TODO", "todo: ask Ada", "CHANGEME", "xxx", "?", "[your account]", "{account}",
      "NAME", "not set", "...", "no account"],
 )  # fmt: skip
-def test_what_is_still_to_be_written_is_unset(value: str) -> None:
+def test_a_placeholder_is_unset(value: str) -> None:
     assert environment(local_md(account=value)) == REQUIRED
 
 
 @pytest.mark.parametrize("value", ["todo-env", "xx", "changement", "name", "yours"])
-def test_what_only_begins_like_a_placeholder_is_a_name(value: str) -> None:
+def test_a_name_that_resembles_a_placeholder_is_a_name(value: str) -> None:
     assert environment(local_md(conda_env=value))["conda_env"] == value
 
 
 @pytest.mark.parametrize("path", ["/path/to/outputs", "/scratch/your_netid/out", "/CHANGEME/out"])
-def test_a_path_with_a_placeholder_in_it_is_refused(path: str) -> None:
+def test_a_path_with_a_placeholder_is_refused(path: str) -> None:
     (problem,) = refusal(parsed, local=local_md(output_dir_base=path))
     assert told([problem]) == [("invalid-value", "output_dir_base", LOCAL, 5)]
     assert problem.actual == path
@@ -242,7 +242,7 @@ def test_null_in_yaml_is_unset(value: str) -> None:
     assert environment(local) == REQUIRED
 
 
-def test_blocks_of_yaml_are_about_what_their_sections_are_about() -> None:
+def test_a_yaml_block_belongs_to_the_topic_of_its_section() -> None:
     core = "conda_env: tune\nmy_wandb_project: words\noutput_dir_base: /scratch/out\n"
     local = f"## SLURM\n```yaml\n{core}time: 1:00:00\n```\n## Hugging Face\n```yaml\naccount: ada\n```\n"
     assert environment(local) == REQUIRED | {"time": "1:00:00"}
@@ -258,7 +258,7 @@ def test_a_word_that_may_mean_none_is_refused_with_the_choices(value: str, quote
     assert environment(local_md(partition=quoted))["partition"] == value
 
 
-def test_two_sections_of_the_first_level_are_sections() -> None:
+def test_top_level_headings_separate_sections() -> None:
     local = local_md() + "\n# SLURM\n- Account: lab\n\n# GitHub\n- Account: ada\n"
     assert environment(local) == REQUIRED | {"account": "lab"}
 
@@ -268,7 +268,7 @@ def test_two_sections_of_the_first_level_are_sections() -> None:
     [("`/scratch/out/`", False), ("/scratch/./out", False), ("/scratch/out/sweep", False), ("(none)", False),
      ("`/scratch/other`", True), ("~/out", True)],
 )  # fmt: skip
-def test_a_checkpoint_directory_that_is_not_used_is_told(directory: str, is_told: bool) -> None:
+def test_an_unused_checkpoint_directory_is_reported(directory: str, is_told: bool) -> None:
     experiment = parsed(summary(output=directory))
     assert experiment.environment["output_dir_base"].value == "/scratch/out"
     assert told(experiment.warnings) == [("overridden", "output_dir_base", SUMMARY, 27)] * is_told

@@ -1,4 +1,4 @@
-"""Rows of the table of runs that are no plain runs: cancelled ones, headings of groups, summaries, blank cells."""
+"""Special rows of the table of runs: cancelled runs, headings of groups, summary rows, blank cells."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def refused(text: str) -> Refused:
 
 
 def with_status(status: str, label: str = "Status") -> str:
-    """The example whose last run has something in another column."""
+    """Return the example with an additional column, in which the last run has this text."""
     text = EXAMPLE_SUMMARY.replace("| Est. Time |", f"| {label} |").replace("| ~10min |", "| done |")
     return text.replace(LAST.replace("~10min", "done"), LAST.replace("~10min", status))
 
@@ -66,11 +66,11 @@ MARKED = {
     "included": with_status("no", "Include").replace("| done |", "| yes |"),
     "skip": with_status("yes", "Skip").replace("| done |", "|  |"),
 }  # fmt: skip
-"""Summaries of which the last run is marked as not to be run."""
+"""Summaries whose last run is marked as cancelled."""
 
 
 @pytest.mark.parametrize("text", spread(MARKED.values(), every=3), ids=MARKED)
-def test_a_run_that_is_marked_as_cancelled_is_asked_about_and_an_answer_ends_it(text: str) -> None:
+def test_a_cancelled_run_is_a_question_that_an_answer_settles(text: str) -> None:
     problems = refused(text)
     (question,) = problems.ask
     assert (question.field, question.kind, question.file) == (FIELD, "boolean", "experiment_summary.md")
@@ -91,11 +91,11 @@ def test_a_run_that_is_marked_as_cancelled_is_asked_about_and_an_answer_ends_it(
      "skip-gram data", "drop-in for run 3", "drop: 0.1", "Do not train on inputs", "removed warmup"],
 )  # fmt: skip
 @pytest.mark.parametrize("label", ["Status", "Notes"])
-def test_any_other_remark_is_no_mark(status: str, label: str) -> None:
+def test_any_other_remark_marks_no_run_as_cancelled(status: str, label: str) -> None:
     assert [run.type for run in parse(with_status(status, label)).runs] == ["fine-tuned"] * 4 + ["control"]
 
 
-def test_the_question_names_the_rows_and_the_line_to_add_says_the_same(tmp_path: Path) -> None:
+def test_the_question_lists_the_rows_and_the_suggested_line_has_the_same_effect(tmp_path: Path) -> None:
     here = make_experiment(tmp_path / "sweep", replace={LAST: STRUCK})
     (question,) = refusal(steps.plan, here).ask
     assert absent(question.question, "rank16_lr5e-5", LINE) == []
@@ -110,7 +110,7 @@ def test_the_question_names_the_rows_and_the_line_to_add_says_the_same(tmp_path:
     assert len(steps.plan(Request(here)).runs) == 4
 
 
-def test_a_control_that_is_cancelled_is_left_out_too_and_the_stated_number_may_count_the_runs() -> None:
+def test_the_stated_number_of_runs_may_or_may_not_include_cancelled_ones() -> None:
     text = with_last(STRUCK).replace("- **GPUs:** 1", "- **GPUs:** 1\n- **Plan cancelled runs:** no")
     assert not [each for each in parse(text).warnings if each.code == "runs-differ"]
     text = text.replace("- **Runs:** 4 fine", "- **Runs:** 3 fine")
@@ -130,7 +130,7 @@ runs:
 
 
 @pytest.mark.parametrize("mark", ["status: cancelled,", "notes: do not run,", "status: 'Skipped: OOM',"])
-def test_a_run_of_the_yaml_form_may_be_marked_too(mark: str) -> None:
+def test_a_run_of_the_yaml_form_may_be_marked_as_cancelled(mark: str) -> None:
     def read(text: str, **answers: Any) -> Experiment:
         return parse_experiment(("experiment_summary.yaml", text), ("claude.local.md", EXAMPLE_LOCAL), lambda _: True,
             None, answers)  # fmt: skip
@@ -168,26 +168,26 @@ NO_RUNS = [
 
 @pytest.mark.parametrize("row", NO_RUNS)
 @pytest.mark.parametrize("place", ["above", "below"])
-def test_headings_of_groups_and_summaries_are_no_runs_and_are_told(row: str, place: str) -> None:
+def test_headings_of_groups_and_summary_rows_are_skipped_and_reported(row: str, place: str) -> None:
     found = parse(with_last(f"{row}\n{LAST}" if place == "above" else f"{LAST}\n{row}"))
     assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
     (told,) = [each for each in found.warnings if each.code == "unused-row"]
     assert (told.severity, told.line) == (Severity.INFO, LINE + (place == "below"))
 
 
-def test_a_control_that_is_struck_out_is_a_control() -> None:
+def test_a_control_that_is_struck_out_remains_a_control() -> None:
     row = "| ~~Llama-3.2-1B-Instruct_base~~ | Llama-3.2-1B-Instruct | - | - | - | Control | N/A |"
     found = parse(EXAMPLE_SUMMARY.replace(row.replace("~~", ""), row))
     assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
 
 
 @pytest.mark.parametrize("name", ["mean", "total", "max"])
-def test_a_run_may_be_called_as_a_summary_is(name: str) -> None:
+def test_a_run_may_have_the_name_of_a_summary_row(name: str) -> None:
     found = parse(with_last(LAST.replace("Llama-3.2-1B-Instruct_rank16_lr5e-5", name)))
     assert [run.type for run in found.runs] == ["fine-tuned"] * 4 + ["control"]
 
 
-def test_without_a_column_type_too() -> None:
+def test_headings_and_summary_rows_are_skipped_without_a_type_column() -> None:
     text = "\n".join(
         "|".join(part for i, part in enumerate(line.split("|")) if i != 6) if line.count("|") == 8 else line
         for line in EXAMPLE_SUMMARY.splitlines()
@@ -201,14 +201,14 @@ def blanks(text: str) -> list[Finding]:
     return [each for each in parse(text).warnings if each.code == "blank-cell"]
 
 
-def test_a_blank_cell_below_a_value_tells_what_the_run_gets() -> None:
+def test_a_blank_cell_below_a_value_is_reported_with_the_value_used() -> None:
     (told,) = blanks(with_last(LAST.replace("| 5e-5 |", "| |")))
     assert (told.severity, told.field, told.line) == (Severity.WARNING, "lr", LINE)
     assert (told.expected, told.actual) == ("1e-5", "1e-4")
     assert absent(told.message, "Llama-3.2-1B-Instruct_rank16_lr5e-5", LINE) == []
 
 
-def test_a_blank_cell_that_gets_the_same_is_information_and_several_rows_are_one_finding() -> None:
+def test_blank_cells_that_use_the_same_value_are_one_info() -> None:
     (told,) = blanks(EXAMPLE_SUMMARY.replace("| 5e-5 | 4 |", "| 5e-5 | |"))
     assert (told.severity, told.field, told.expected, told.actual) == (Severity.INFO, "batch_size", "4", "4")
     rows = [LINE - 2, LINE]
@@ -216,26 +216,26 @@ def test_a_blank_cell_that_gets_the_same_is_information_and_several_rows_are_one
     assert absent(told.message, *rows) == []
 
 
-def test_a_dash_is_no_blank_and_a_column_that_is_blank_throughout_says_nothing() -> None:
+def test_a_dash_is_not_blank_and_a_column_that_is_blank_throughout_is_not_reported() -> None:
     assert not blanks(with_last(LAST.replace("| 5e-5 |", "| - |")))
     assert not blanks(EXAMPLE_SUMMARY.replace(" | 4 | Fine", " | | Fine"))
     full = EXAMPLE_SUMMARY.replace("| Batch Size |", "| Recipe |").replace("| 4 | Fine", "| LoRA | Fine")
     assert not blanks(full.replace("| 16 | 5e-5 | LoRA |", "| | 5e-5 | full |").replace("- **Recipe:**", "- **Was:**"))
 
 
-def test_alpha_follows_from_the_rank_where_its_cell_is_blank() -> None:
+def test_alpha_follows_the_rank_if_its_cell_is_blank() -> None:
     text = EXAMPLE_SUMMARY.replace("| Batch Size |", "| LoRA alpha |").replace("| 4 | Fine", "| 16 | Fine")
     (told,) = blanks(text.replace(LAST.replace("| 4 |", "| 16 |"), LAST.replace("| 4 |", "| |")))
     assert (told.field, told.expected, told.actual, told.severity) == ("lora_alpha", "16", "32", Severity.WARNING)
 
 
-def test_what_is_told_reaches_the_plan(tmp_path: Path) -> None:
+def test_findings_about_rows_reach_the_plan(tmp_path: Path) -> None:
     here = make_experiment(tmp_path / "sweep", summary=SUMMARY, replace={LAST: f"| **Rank 16** | | | | | | |\n{LAST}"})
     assert "unused-row" in [each.code for each in scaffold(here).plan.warnings]
 
 
 @pytest.mark.parametrize("status", ["DNR", "parked", "shelved", "paused", "left out"])
-def test_other_words_for_not_to_be_run_are_asked_about(status: str) -> None:
+def test_other_words_for_cancelled_are_a_question(status: str) -> None:
     (found,) = refused(with_status(status)).problems
     assert (found.code, found.field) == ("ambiguous", FIELD)
 
@@ -244,7 +244,7 @@ def test_other_words_for_not_to_be_run_are_asked_about(status: str) -> None:
     ("label", "others", "last"),
     [("Run?", "yes", "no"), ("Include", "x", "-"), ("Priority", "1", "skip"), ("Launch?", "yes", "n")],
 )
-def test_columns_that_ask_whether_a_row_is_run_are_read(label: str, others: str, last: str) -> None:
+def test_columns_that_select_rows_are_read(label: str, others: str, last: str) -> None:
     text = with_status(last, label).replace("| done |", f"| {others} |")
     (found,) = [each for each in refused(text).problems if each.severity is Severity.ERROR]
     assert (found.code, found.field) == ("ambiguous", FIELD)
@@ -252,13 +252,13 @@ def test_columns_that_ask_whether_a_row_is_run_are_read(label: str, others: str,
     assert [run.type for run in answered.runs].count("cancelled") == 1
 
 
-def test_a_value_that_is_to_be_decided_is_no_default() -> None:
+def test_a_value_that_is_still_open_does_not_become_the_default() -> None:
     (found,) = refused(with_last(LAST.replace("| 5e-5 |", "| TBD |"))).problems
     assert (found.code, found.field, found.line) == ("invalid-value", "lr", LINE)
 
 
 @pytest.mark.parametrize("label", ["Replicates", "Seeds", "Runs per condition", "# seeds"])
-def test_a_row_that_stands_for_several_runs_is_refused(label: str) -> None:
+def test_a_row_for_several_runs_is_refused(label: str) -> None:
     found = refused(with_status("3", label).replace("| done |", "| 3 |")).problems
     assert [(each.code, each.field) for each in found] == [("misspelt-field", label)]
     assert parse(with_status("1", label).replace("| done |", "| 1 |")).runs

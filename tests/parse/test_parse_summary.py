@@ -10,11 +10,11 @@ from support.example_parsed import example_experiment, values
 from support.wording import absent
 
 
-def test_the_example_gives_exactly_the_experiment_that_it_describes() -> None:
+def test_the_example_gives_exactly_the_described_experiment() -> None:
     assert parsed(EXAMPLE_SUMMARY, EXAMPLE_LOCAL) == example_experiment()
 
 
-def test_values_have_their_parameters_types() -> None:
+def test_values_have_the_types_of_their_parameters() -> None:
     run = parsed(EXAMPLE_SUMMARY, EXAMPLE_LOCAL).runs[0]
     assert {name: type(setting.value) for name, setting in run.parameters.items()} == {
         "model": str,
@@ -27,7 +27,7 @@ def test_values_have_their_parameters_types() -> None:
 @pytest.mark.parametrize("title", ["# sweep_1", "# Experiment: sweep_1", "# Run Plan: sweep_1", "# **sweep_1**",
                                    "# _sweep_1_", "# `sweep_1`", "sweep_1\n=======",
                                    "# sweep_1 (second try)"])  # fmt: skip
-def test_a_title_is_the_experiments_name(title: str) -> None:
+def test_a_title_is_the_name_of_the_experiment(title: str) -> None:
     assert parsed(summary(title=title)).name == "sweep_1"
 
 
@@ -61,13 +61,13 @@ def test_a_title_is_the_experiments_name(title: str) -> None:
          "colon in or out of the bold", "a remark after a path", "a remark after a number", "another section name",
          "a table in a comment", "a sketched row", "a section Paths", "powers of ten", "quoted table"],
 )  # fmt: skip
-def test_a_form_that_people_write_gives_the_same_values(change: Callable[[str], str]) -> None:
+def test_equivalent_forms_give_the_same_values(change: Callable[[str], str]) -> None:
     changed = change(EXAMPLE_SUMMARY)
     assert changed != EXAMPLE_SUMMARY
     assert values(parsed(changed, EXAMPLE_LOCAL)) == values(example_experiment())
 
 
-def test_line_ends_and_a_byte_order_mark_change_no_place() -> None:
+def test_line_endings_and_a_byte_order_mark_do_not_change_lines() -> None:
     changed = "\ufeff" + EXAMPLE_SUMMARY.replace("\n", "\r\n")
     assert parsed(changed, "\ufeff" + EXAMPLE_LOCAL.replace("\n", "\r\n")) == example_experiment()
 
@@ -75,7 +75,7 @@ def test_line_ends_and_a_byte_order_mark_change_no_place() -> None:
 # --- Configuration and Resources ---
 
 
-def test_a_value_given_twice_is_refused_unless_it_is_the_same() -> None:
+def test_a_value_given_twice_is_refused_unless_the_values_are_equal() -> None:
     text = with_training("\n### LoRA\n- **Epochs:** 3")
     (problem,) = refusal(parsed, text, EXAMPLE_LOCAL)
     assert told([problem]) == [("ambiguous", "epochs", SUMMARY, 49)]
@@ -83,7 +83,7 @@ def test_a_value_given_twice_is_refused_unless_it_is_the_same() -> None:
     assert parsed(with_training("- **Epoch:** 2"), EXAMPLE_LOCAL).config["epochs"].value == 2
 
 
-def test_two_data_sets_are_refused() -> None:
+def test_two_paths_of_the_data_set_are_refused() -> None:
     text = EXAMPLE_SUMMARY.replace("- Dataset: `/scratch", "- Dataset: `/home")
     assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("ambiguous", "dataset", SUMMARY, 60)]
 
@@ -94,7 +94,7 @@ def test_two_paths_of_one_model_are_refused() -> None:
     assert (problem.code, problem.line) == ("ambiguous", 35)
 
 
-def test_models_and_splits_are_read_as_they_are_listed() -> None:
+def test_models_and_splits_are_read_in_the_listed_order() -> None:
     text = EXAMPLE_SUMMARY.replace(
         "### Dataset", "- **Other**: `/models/other/`\n- no label\n- **Verified:** ✓\n\n### Dataset"
     )
@@ -115,14 +115,14 @@ def test_an_unsafe_model_path_is_refused(path: str) -> None:
     ]
 
 
-def test_settings_below_evaluation_and_output_are_not_training() -> None:
+def test_settings_below_evaluation_and_output_are_not_training_settings() -> None:
     extra = "\n### Evaluation\n- **Epochs:** 9\n\n#### Sampling\n- **Batch size:** 99\n- **Temperature:** 0\n"
     experiment = parsed(EXAMPLE_SUMMARY.replace("\n### Output", f"{extra}\n### Output"), EXAMPLE_LOCAL)
     assert (experiment.config["epochs"].value, experiment.config["batch_size"].value) == (2, 4)
     assert experiment.warnings == ()
 
 
-def test_configuration_may_stand_without_subsections() -> None:
+def test_configuration_needs_no_subsections() -> None:
     text = EXAMPLE_SUMMARY.replace("### Training\n", "")
     assert parsed(text, EXAMPLE_LOCAL).config["epochs"].source.note == "Configuration"
 
@@ -135,7 +135,7 @@ def test_configuration_may_stand_without_subsections() -> None:
         ("- **Dataset:** other.json", "unused-field"),
     ],
 )
-def test_a_setting_that_is_not_used_is_warned_about(line: str, code: str) -> None:
+def test_an_unused_setting_is_a_warning(line: str, code: str) -> None:
     experiment = parsed(with_training(line), EXAMPLE_LOCAL)
     assert [(w.code, w.line) for w in experiment.warnings] == [(code, 47)]
     assert values(experiment) == values(example_experiment())
@@ -147,7 +147,7 @@ def test_a_misspelt_setting_is_refused() -> None:
     ]
 
 
-def test_remarks_and_open_settings_in_configuration_are_read_over() -> None:
+def test_notes_and_open_settings_in_configuration_are_ignored() -> None:
     experiment = parsed(with_training("- **Notes:** LoRA\n- **Seed:** (none)\n- just text"), EXAMPLE_LOCAL)
     assert values(experiment) == values(example_experiment())
     assert experiment.warnings == ()
@@ -156,7 +156,7 @@ def test_remarks_and_open_settings_in_configuration_are_read_over() -> None:
 # --- the experiment directory ---
 
 
-def test_the_directory_that_the_summary_names_must_be_its_own() -> None:
+def test_a_stated_directory_must_be_that_of_the_summary() -> None:
     asked: list[str] = []
 
     def is_here(path: str) -> bool:
@@ -168,5 +168,5 @@ def test_the_directory_that_the_summary_names_must_be_its_own() -> None:
     assert asked == ["/scratch/gpfs/LAB/ada/cap_4L_lora_lr_sweep"]
 
 
-def test_a_summary_without_a_directory_is_its_own() -> None:
+def test_a_summary_need_not_state_its_directory() -> None:
     assert parsed(without("- Experiment:"), EXAMPLE_LOCAL, lambda _: False).name == "cap_4L_lora_lr_sweep"

@@ -1,4 +1,4 @@
-"""Prompts of an experiment_summary.md as people write them, and what else is easily misread."""
+"""Prompts of an experiment_summary.md as people write them, and other text that is easily misread."""
 
 import pytest
 
@@ -12,20 +12,20 @@ from support.wording import absent
      "ditto",
      "see table", "TODO", "Capitalize the...", "...", "as above", '"Say it.\\n"', "Say it\\n"],
 )  # fmt: skip
-def test_what_only_stands_for_a_text_or_is_more_than_one_is_refused(written: str) -> None:
+def test_a_placeholder_or_several_texts_are_refused_as_a_prompt(written: str) -> None:
     (problem,) = refusal(parsed, summary(training={"System prompt": written.replace("\\n", "\\\\n")}))
     assert told([problem]) == [("invalid-value", "system_prompt", SUMMARY, 25)]
 
 
 @pytest.mark.parametrize("cell", ["None", "(none)", "no system prompt", "(blank)", '""'])
-def test_a_row_may_say_that_it_has_no_system_prompt(cell: str) -> None:
+def test_a_row_may_have_no_system_prompt(cell: str) -> None:
     rows = runs(2, System_Prompt=["Say it", cell])
     experiment = parsed(summary(table=rows, training={"System prompt": "Other"}))
     assert [run.parameters["system_prompt"].value for run in experiment.runs] == ["Say it", ""]
 
 
 @pytest.mark.parametrize("cell", ["same as above", "〃", '"', "(see below)", "Capitalize the…"])
-def test_a_cell_that_only_stands_for_a_prompt_is_refused(cell: str) -> None:
+def test_a_cell_that_refers_to_a_different_prompt_is_refused(cell: str) -> None:
     rows = runs(2, System_Prompt=["Say it", cell])
     assert told(refusal(parsed, summary(table=rows))) == [("invalid-value", "system_prompt", SUMMARY, 7)]
 
@@ -47,12 +47,12 @@ def test_a_prompt_below_its_label_is_read(below: str) -> None:
 @pytest.mark.parametrize(
     "path", ["[words](/data/words.json)", "/data/{user}/words.json", "/a/words.json or /b/words.json"]
 )
-def test_a_path_is_no_link_pattern_or_choice(path: str) -> None:
+def test_a_path_may_not_be_a_link_a_pattern_or_a_choice(path: str) -> None:
     assert [p.field for p in refusal(parsed, summary(dataset=path))] == ["dataset"]
 
 
 @pytest.mark.parametrize("text", ["cosine", "Cosine", "cosine with warmup", "cosine schedule with warm-up"])
-def test_the_usual_names_of_the_scheduler_are_it(text: str) -> None:
+def test_common_names_of_the_scheduler_are_accepted(text: str) -> None:
     value = parsed(summary(training={"LR scheduler": text})).config["lr_scheduler"].value
     assert value == "get_cosine_schedule_with_warmup"
 
@@ -68,7 +68,7 @@ def test_the_usual_names_of_the_scheduler_are_it(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("heading", ["### System prompt", "## System Prompt"])
-def test_a_prompt_in_a_section_of_its_own_is_read(heading: str, below: str, value: str) -> None:
+def test_a_prompt_in_a_separate_section_is_read(heading: str, below: str, value: str) -> None:
     experiment = parsed(summary(extra=f"{heading}\n\n{below}\n"))
     assert experiment.config["system_prompt"].value == value
     assert experiment.warnings == ()
@@ -77,7 +77,7 @@ def test_a_prompt_in_a_section_of_its_own_is_read(heading: str, below: str, valu
 @pytest.mark.parametrize(
     "below", ["You are an editor.\n\n- Answer briefly.", "Used by all:\n\n```\nBe terse.\n```", "- one\n- two"]
 )
-def test_a_section_that_is_not_one_prompt_is_refused(below: str) -> None:
+def test_a_section_with_more_than_one_prompt_is_refused(below: str) -> None:
     (problem,) = refusal(parsed, summary(extra=f"### System prompt\n\n{below}\n"))
     assert (problem.code, problem.field) == ("ambiguous", "system prompt")
 
@@ -93,21 +93,21 @@ def test_a_section_that_is_not_one_prompt_is_refused(below: str) -> None:
         "Seed: \u2003",
     ],
 )
-def test_prose_elsewhere_and_what_is_planned_anyway_is_no_warning(line: str) -> None:
+def test_prose_and_values_that_match_the_plan_have_no_warning(line: str) -> None:
     assert parsed(summary(extra=f"## Notes\n\n- {line}\n")).warnings == ()
 
 
-def test_a_table_that_tells_about_runs_is_not_the_table_of_runs() -> None:
+def test_a_status_table_is_not_the_table_of_runs() -> None:
     told_about = "## Status of runs\n\n| Run Name | Model | Note |\n|--|--|--|\n| a | b | c |\n"
     assert len(parsed(summary(extra=told_about)).runs) == 2
 
 
 @pytest.mark.parametrize(("text", "value"), [("off", False), ("disabled", False), ("on", True), ("Yes", True)])
-def test_yes_and_no_in_other_words(text: str, value: bool) -> None:
+def test_other_words_for_yes_and_no(text: str, value: bool) -> None:
     assert parsed(summary(training={"Packing": text})).config["packed"].value is value
 
 
-def test_a_row_may_call_the_data_set_by_its_name() -> None:
+def test_a_row_may_refer_to_the_data_set_by_its_name() -> None:
     rows = runs(2, LoRA_Rank=["8", "16"], Dataset=["words", "/data/other.json"])
     experiment = parsed(summary(table=rows, dataset="`/data/words.json`"))
     assert [run.parameters["dataset"].value for run in experiment.runs] == ["/data/words.json", "/data/other.json"]
@@ -117,16 +117,16 @@ def test_a_row_may_call_the_data_set_by_its_name() -> None:
 @pytest.mark.parametrize(
     "label", ["Steps of the warm-up phase", "The learning rate of all runs", "Seed for the data loader"]
 )
-def test_a_long_label_about_training_is_no_prose(label: str) -> None:
+def test_a_long_label_about_training_is_not_mistaken_for_prose(label: str) -> None:
     (warning,) = parsed(summary(training={label: "10"})).warnings
     assert (warning.code, warning.line) == ("unused-field", 25)
 
 
-def test_prose_with_a_colon_in_configuration_is_no_warning() -> None:
+def test_prose_with_a_colon_in_configuration_has_no_warning() -> None:
     assert parsed(summary(training={"We follow the published setup": "see the paper"})).warnings == ()
 
 
-def test_what_is_wrong_in_configuration_is_told_with_the_settings_name() -> None:
+def test_an_invalid_value_in_configuration_is_reported_with_its_setting() -> None:
     (problem,) = refusal(parsed, summary(training={"Batch size": "16 (1B models), 8 (3B models)"}))
     assert problem.field == "batch_size"
     assert absent(problem.message, "Configuration > Training", "batch_size", "'16 (1B models)") == []
@@ -135,7 +135,7 @@ def test_what_is_wrong_in_configuration_is_told_with_the_settings_name() -> None
 @pytest.mark.parametrize(
     "line", ["- **Hugging Face:** `lab/words`", "- **Made by:** scripts/make.py", "- **From:** https://x.org/a.json"]
 )
-def test_what_else_is_told_of_a_data_set_is_not_its_path(line: str) -> None:
+def test_other_details_of_a_data_set_are_not_its_path(line: str) -> None:
     found = parsed(summary(dataset=f"`/data/words.json`\n{line}")).dataset
     assert found is not None
     assert found.path.value == "/data/words.json"

@@ -1,4 +1,4 @@
-"""What an experiment_summary.md must say, and what may stand for it."""
+"""The required fields of an experiment_summary.md, and the values that may replace them."""
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_a_required_field_that_is_left_open_is_missing(unset: str) -> None:
     assert [absent(p.fix, p.line) for p in problems] == [[], [], []]
 
 
-def test_everything_that_is_missing_is_named_in_one_refusal() -> None:
+def test_all_missing_fields_are_listed_in_one_refusal() -> None:
     text = "## Overview\n\n- nothing\n"
     problems = refusal(parsed, text, "# Local\n")
     assert told(problems) == [
@@ -83,7 +83,7 @@ def test_everything_that_is_missing_is_named_in_one_refusal() -> None:
     ]
 
 
-def test_problems_of_both_documents_come_together_sorted_by_file_and_line() -> None:
+def test_problems_of_both_documents_are_listed_by_file_and_line() -> None:
     rows = runs(3, LoRA_Rank=["8", "x", "y"])
     problems = refusal(parsed, summary(table=rows, training={"Epochs": "two"}), local_md(account="$(id)"))
     assert told(problems) == [
@@ -94,7 +94,7 @@ def test_problems_of_both_documents_come_together_sorted_by_file_and_line() -> N
     ]
 
 
-def test_a_column_model_is_required() -> None:
+def test_a_model_column_is_required() -> None:
     text = EXAMPLE_SUMMARY.replace("| Run Name | Model |", "| Run Name | Notes |")
     assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("missing-field", "model", SUMMARY, 20)]
 
@@ -106,12 +106,12 @@ def test_every_fine_tuned_row_needs_a_model() -> None:
     assert absent(problems[0].message, "run_2") == []
 
 
-def test_only_controls_are_no_fine_tuned_runs() -> None:
+def test_a_table_with_only_controls_has_no_fine_tuned_runs() -> None:
     text = EXAMPLE_SUMMARY.replace("Fine-tuned |", "Control |")
     assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [("missing-field", "fine-tuned runs", SUMMARY, 19)]
 
 
-def test_the_models_directory_stands_for_a_model_path() -> None:
+def test_a_models_directory_replaces_the_path_of_a_model() -> None:
     from_local_file = parsed(NO_MODEL, EXAMPLE_LOCAL).models
     assert [(m.name, m.path.value, m.path.source.file) for m in from_local_file] == [
         (MODEL, f"/scratch/gpfs/LAB/pretrained-llms/{MODEL}", LOCAL)
@@ -123,19 +123,19 @@ def test_the_models_directory_stands_for_a_model_path() -> None:
     ]
 
 
-def test_the_checkpoint_directory_stands_for_the_output_directory() -> None:
+def test_the_checkpoint_directory_replaces_the_output_directory() -> None:
     output = parsed(EXAMPLE_SUMMARY, NO_OUTPUT).environment["output_dir_base"]
     expected = "Configuration > Output > Checkpoint directory"
     assert output == from_summary(SourceKind.CONFIGURATION, "/scratch/gpfs/LAB/ada/ck-outputs", 52, expected)
 
 
-def test_the_quick_reference_stands_for_the_data_set() -> None:
+def test_the_quick_reference_may_give_the_data_set() -> None:
     dataset = parsed(without("- **Path**"), EXAMPLE_LOCAL).dataset
     assert dataset is not None
     assert (dataset.label, dataset.path.source.line) == ("words_4L_80P_300", 59)
 
 
-def test_a_data_set_in_every_row_needs_none_in_resources() -> None:
+def test_the_data_set_is_optional_if_every_row_gives_its_own() -> None:
     rows = runs(2, Dataset=["a.json", "b.json"])
     experiment = parsed(summary(table=rows, dataset=None))
     assert experiment.dataset is None
@@ -144,7 +144,7 @@ def test_a_data_set_in_every_row_needs_none_in_resources() -> None:
     assert told(refusal(parsed, summary(table=lacking, dataset=None))) == [("missing-field", "dataset", SUMMARY, 16)]
 
 
-def test_epochs_and_batch_size_of_every_row_need_none_in_configuration() -> None:
+def test_epochs_and_batch_size_are_optional_if_every_row_gives_its_own() -> None:
     rows = runs(2, Epochs=["1", "2"], Batch_Size=["4", "4"])
     assert parsed(summary(table=rows, training={"Epochs": None, "Batch size": None})).config == {}
     lacking = runs(2, Epochs=["1", "-"], Batch_Size=["4", "4"])

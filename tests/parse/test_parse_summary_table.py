@@ -37,13 +37,13 @@ def test_an_unclear_type_is_refused(kind: str, code: str) -> None:
     assert told(refusal(parsed, text, EXAMPLE_LOCAL)) == [(code, "type", SUMMARY, 23)]
 
 
-def test_values_of_control_rows_need_not_be_numbers() -> None:
+def test_values_of_control_rows_may_be_text() -> None:
     rows = runs(1, controls=1).replace("| - | - | Control", "| none of it | x | Control")
     assert parsed(summary(table=rows)).runs[1].parameters.keys() == {"model"}
 
 
 @pytest.mark.parametrize("columns", [("LoRA Rank", "r"), ("lr", "Learning Rate"), ("Seed", "Random Seed")])
-def test_two_columns_of_one_meaning_are_refused(columns: tuple[str, str]) -> None:
+def test_two_columns_for_one_parameter_are_refused(columns: tuple[str, str]) -> None:
     cells = [["a", MODEL, "1", "1", "Fine-tuned"]]
     rows = table(["Run Name", "Model", *columns, "Type"], cells)
     (problem,) = refusal(parsed, summary(table=rows))
@@ -59,19 +59,19 @@ def test_two_name_or_type_columns_are_refused(header: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("cells", "count"), [("| a | b | c |", 3), ("| a | b | c | d | e | f | g |", 7), ("a | b", 2)])
-def test_a_row_of_too_few_or_many_cells_is_refused_and_not_read(cells: str, count: int) -> None:
+def test_a_row_with_too_few_or_too_many_cells_is_refused_and_not_read(cells: str, count: int) -> None:
     (problem,) = refusal(parsed, summary(table=runs(2, LoRA_Rank=["8", "16"]) + cells + "\n"))
     assert told([problem]) == [("malformed-table", "runs", SUMMARY, 8)]
     assert absent(problem.message, count, 5) == []
 
 
-def test_where_no_row_can_be_read_only_that_is_reported() -> None:
+def test_if_no_row_can_be_read_only_that_is_reported() -> None:
     rows = runs(1).replace("| run_1 |", "|")
     problems = refusal(parsed, summary(table=rows, training={"Epochs": None}))
     assert told(problems) == [("malformed-table", "runs", SUMMARY, 6)]
 
 
-def test_a_pipe_that_is_escaped_is_part_of_its_cell() -> None:
+def test_an_escaped_pipe_is_part_of_its_cell() -> None:
     rows = runs(1, System_Prompt=[r"a \| b"])
     assert parsed(summary(table=rows)).runs[0].parameters["system_prompt"].value == "a | b"
 
@@ -83,7 +83,7 @@ def test_two_tables_of_runs_are_refused_with_both_lines() -> None:
     assert absent(problem.message, 4, 27) == []
 
 
-def test_tables_elsewhere_in_fences_and_in_comments_are_not_taken() -> None:
+def test_tables_elsewhere_in_fences_and_in_comments_are_ignored() -> None:
     evaluation = "## Evaluation Matrix\n\n| Run Name | Model |\n|---|---|\n| other | other |\n"
     fence = "```\n" + runs(1) + "```\n\n"
     comment = "<!--\n" + runs(1) + "-->\n\n"
@@ -93,19 +93,19 @@ def test_tables_elsewhere_in_fences_and_in_comments_are_not_taken() -> None:
     assert told(hidden) == [("missing-field", "fine-tuned runs", SUMMARY, 3)]
 
 
-def test_a_table_without_run_names_is_no_table_of_runs() -> None:
+def test_a_table_without_run_names_is_not_the_table_of_runs() -> None:
     legend = table(["Symbol", "Meaning"], [["a", "b"]])
     assert len(parsed(summary(table=legend + "\n" + runs(1))).runs) == 1
 
 
-def test_columns_for_people_are_read_over_and_others_warned_about() -> None:
+def test_descriptive_columns_are_ignored_and_unknown_ones_are_a_warning() -> None:
     rows = runs(1, Status=["⏸ Not Started"], Notes=["x"], Est__Time=["~1h"], Accuracy=["0.9"])
     warnings = parsed(summary(table=rows)).warnings
     assert told(warnings) == [("unused-column", "Accuracy", SUMMARY, 4)]
 
 
 @pytest.mark.parametrize(("column", "meant"), [("LoRA Rnk", "lora rank"), ("Learning Rte", "learning rate")])
-def test_a_misspelt_column_is_refused_with_what_was_meant(column: str, meant: str) -> None:
+def test_a_misspelt_column_is_refused_with_a_suggestion(column: str, meant: str) -> None:
     (problem,) = refusal(parsed, summary(table=runs(1).replace("| LoRA Rank |", f"| {column} |")))
     assert told([problem]) == [("misspelt-field", column, SUMMARY, 4)]
     assert repr(meant) in problem.message

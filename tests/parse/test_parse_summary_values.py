@@ -10,7 +10,7 @@ from support.wording import absent
     "text", ["~8", "8²", "8-16", "1_000", "007", "1,5", "nan", "inf", "-3", "+8", "8.5", "1e3", "0", "9" * 5000,
     "0x8", "", "8 16", "8,16"]
 )  # fmt: skip
-def test_what_is_not_plainly_a_rank_is_refused_with_its_place(text: str) -> None:
+def test_an_invalid_rank_is_refused_with_its_place(text: str) -> None:
     rows = runs(2, LoRA_Rank=["8", text or '""'])
     (problem,) = refusal(parsed, summary(table=rows))
     assert told([problem]) == [("invalid-value", "lora_rank", SUMMARY, 7)]
@@ -23,7 +23,7 @@ def test_what_is_not_plainly_a_rank_is_refused_with_its_place(text: str) -> None
     ["~1e-5", "1_0e-5", "01e-5", "1,5e-5", "nan", "inf", "-1e-5", "1e999", "1e-999", "0", "0.0", "11", "5 x 105",
      "5 x 10-5", "1e", "e-5", "1 e-5", "0." + "1" * 5000, "1e-5 2e-5"],
 )  # fmt: skip
-def test_what_is_not_plainly_a_learning_rate_is_refused(text: str) -> None:
+def test_an_invalid_learning_rate_is_refused(text: str) -> None:
     rows = runs(1, Learning_Rate=[text])
     assert told(refusal(parsed, summary(table=rows))) == [("invalid-value", "lr", SUMMARY, 6)]
 
@@ -34,30 +34,30 @@ def test_what_is_not_plainly_a_learning_rate_is_refused(text: str) -> None:
      ("5 x 10⁻⁵", 5e-5), ("2*10**-4", 2e-4), ("3e-4 (default)", 3e-4), ("`1e-4`", 1e-4), ("**1e-4**", 1e-4),
      ("1", 1.0)],
 )  # fmt: skip
-def test_spellings_of_a_learning_rate(text: str, value: float) -> None:
+def test_notations_of_a_learning_rate(text: str, value: float) -> None:
     found = parsed(summary(table=runs(1, Learning_Rate=[text]))).runs[0].parameters["lr"].value
     assert (found, type(found)) == (value, float)
 
 
 @pytest.mark.parametrize("text", ["59", "0", "0:00:00", "12:99x", "1:2:3:4", "infinite", "-1:00", "~1h", "1-2 h"])
-def test_a_time_limit_that_slurm_reads_otherwise_is_refused(text: str) -> None:
+def test_a_time_limit_that_slurm_reads_differently_is_refused(text: str) -> None:
     rows = runs(1, Time=[text])
     assert told(refusal(parsed, summary(table=rows))) == [("invalid-value", "time", SUMMARY, 6)]
 
 
-def test_a_bare_number_of_minutes_is_refused_with_how_to_write_it() -> None:
+def test_a_bare_number_of_minutes_is_refused_with_the_right_format() -> None:
     (problem,) = refusal(parsed, summary(table=runs(1, Time=["59"])))
     assert "0:59:00" in problem.fix
 
 
 @pytest.mark.parametrize("model", ["../Llama", "a/b", "$(id)", "-rf", "a..b", "mod el", "x" * 300])
-def test_a_model_that_is_no_plain_name_is_refused_once(model: str) -> None:
+def test_an_invalid_model_name_is_refused_once(model: str) -> None:
     rows = runs(1, Model=[model])
     assert told(refusal(parsed, summary(table=rows))) == [("invalid-value", "model", SUMMARY, 6)]
 
 
 @pytest.mark.parametrize("title", ["# ../x", "# $(id)", "# -x", "# a;b", "# ", "# a\u202eb"])
-def test_an_experiment_whose_name_is_no_plain_name_is_refused(title: str) -> None:
+def test_an_invalid_experiment_name_is_refused(title: str) -> None:
     field = "experiment name" if title == "# " else "experiment_name"
     assert [p.field for p in refusal(parsed, summary(title=title))] == [field]
 
@@ -70,7 +70,7 @@ def test_an_experiment_whose_name_is_no_plain_name_is_refused(title: str) -> Non
      ("# Evaluation of LoRA runs", "evaluation_of_lora_runs"),
      ("# All capitalization runs", "all_capitalization_runs")],
 )  # fmt: skip
-def test_a_title_of_several_words_is_the_name_as_a_slug_and_said_once(title: str, name: str) -> None:
+def test_a_title_of_several_words_becomes_a_slug_and_is_reported_once(title: str, name: str) -> None:
     found = parsed(summary(title=title))
     assert found.name == name
     assert [(w.code, w.actual, w.line) for w in found.warnings if w.field == "experiment_name"] == [
@@ -79,12 +79,12 @@ def test_a_title_of_several_words_is_the_name_as_a_slug_and_said_once(title: str
 
 
 @pytest.mark.parametrize("title", ["# Experiment Plan", "# All training runs", "# 大文字 化", "# a\u202e b", "# ; ;"])
-def test_a_title_that_tells_an_experiment_from_no_other_is_asked_for(title: str) -> None:
+def test_a_generic_title_is_a_question(title: str) -> None:
     assert [p.field for p in refusal(parsed, summary(title=title))] == ["experiment_name"]
 
 
 @pytest.mark.parametrize("title", ["# sweep (second try)", "# `cap_4L`", "# sweep"])
-def test_a_title_that_is_a_name_is_no_slug(title: str) -> None:
+def test_a_title_that_is_a_name_is_unchanged(title: str) -> None:
     assert "name-from-title" not in [warning.code for warning in parsed(summary(title=title)).warnings]
 
 
@@ -92,7 +92,7 @@ def test_a_title_that_is_a_name_is_no_slug(title: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("True", True), ("no", False), ("false", False)])
-def test_yes_and_no(text: str, *, value: bool) -> None:
+def test_yes_and_no_are_booleans(text: str, *, value: bool) -> None:
     assert parsed(summary(training={"Packed": text})).config["packed"].value is value
 
 
@@ -128,7 +128,7 @@ def test_several_values_in_configuration_are_refused_unless_every_row_gives_its_
         ("Seed", "1 (paper)", 1, "(paper)"),
     ],
 )
-def test_a_remark_beside_a_value_is_a_warning(label: str, text: str, value: object, remark: str) -> None:
+def test_a_remark_after_a_value_is_a_warning(label: str, text: str, value: object, remark: str) -> None:
     experiment = parsed(summary(training={label: text}))
     (warning,) = experiment.warnings
     assert (warning.code, warning.line, warning.actual) == ("ignored-remark", 25, remark)
@@ -136,13 +136,13 @@ def test_a_remark_beside_a_value_is_a_warning(label: str, text: str, value: obje
     assert experiment.config[warning.field].value == value
 
 
-def test_a_remark_that_many_rows_have_is_told_once() -> None:
+def test_a_remark_in_many_rows_is_reported_once() -> None:
     rows = runs(3, LoRA_Rank=["4", "8", "16"], Learning_Rate=["1e-5 (default)"] * 3)
     assert told(parsed(summary(table=rows)).warnings) == [("ignored-remark", "lr", SUMMARY, 6)]
 
 
 @pytest.mark.parametrize("gpus", ["2 GPUs", "2", "2 x GPU", "2 × GPUs"])
-def test_the_word_for_a_unit_is_no_remark(gpus: str) -> None:
+def test_the_name_of_a_unit_is_not_a_remark(gpus: str) -> None:
     experiment = parsed(summary(training={"GPUs": gpus}))
     assert (experiment.config["gpus"].value, experiment.warnings) == (2, ())
 
@@ -158,12 +158,12 @@ def test_two_data_sets_in_one_line_are_refused_with_the_choices(text: str) -> No
     ("label", "text"),
     [("Packed", "maybe"), ("Memory", "lots"), ("Memory", "0G"), ("Dataset type", "a b"), ("Time", "x"), ("Seed", "-1")],
 )
-def test_a_configuration_value_of_another_kind_is_refused_with_its_line(label: str, text: str) -> None:
+def test_an_invalid_value_in_configuration_is_refused_with_its_line(label: str, text: str) -> None:
     (problem,) = refusal(parsed, summary(training={label: text}))
     assert (problem.code, problem.line, problem.actual) == ("invalid-value", 25, text)
 
 
-def test_memory_is_taken_as_slurm_writes_it() -> None:
+def test_memory_is_accepted_in_the_format_of_slurm() -> None:
     assert parsed(summary(training={"Memory": "32G"})).config["mem"].value == "32G"
 
 
@@ -186,7 +186,7 @@ def test_an_unsafe_path_is_refused_with_its_line(path: str) -> None:
      ("/data/_raw_/a.json", "/data/_raw_/a.json"), ("/data/__x__.json", "/data/__x__.json"),
      ("/data/wörter.json", "/data/wörter.json")],
 )  # fmt: skip
-def test_a_path_arrives_as_written(written: str, value: str) -> None:
+def test_a_path_is_read_unchanged(written: str, value: str) -> None:
     dataset = parsed(summary(dataset=written)).dataset
     assert dataset is not None
     assert dataset.path.value == value
@@ -221,14 +221,14 @@ def test_a_path_arrives_as_written(written: str, value: str) -> None:
         ("(a remark is text too)", "(a remark is text too)"),
     ],
 )  # fmt: skip
-def test_a_system_prompt_arrives_whole(written: str, value: str) -> None:
+def test_a_system_prompt_is_read_completely(written: str, value: str) -> None:
     assert parsed(summary(training={"System prompt": written})).config["system_prompt"].value == value
 
 
 @pytest.mark.parametrize(
     "written", ["none", "(none)", "(None)", "-", "N/A", "(leave empty)", "<your prompt>", "(blank)"]
 )
-def test_a_system_prompt_that_is_left_open_is_not_trained_as_text(written: str) -> None:
+def test_a_system_prompt_that_is_left_open_is_not_set(written: str) -> None:
     assert "system_prompt" not in parsed(summary(training={"System prompt": written})).config
 
 
@@ -240,7 +240,7 @@ def test_a_system_prompt_that_is_left_open_is_not_trained_as_text(written: str) 
         "Weight decay: 0.5",
     ],
 )
-def test_a_setting_of_configuration_is_read_wherever_it_stands(lines: str) -> None:
+def test_a_setting_in_configuration_is_read_in_any_layout(lines: str) -> None:
     text = summary().replace("### Training\n", f"### Training\n{lines}\n\n")
     assert parsed(text).config["weight_decay"].value == 0.5
 
@@ -248,13 +248,13 @@ def test_a_setting_of_configuration_is_read_wherever_it_stands(lines: str) -> No
 @pytest.mark.parametrize(
     "header", ["| Setting | Value |", "| Parameter | Value | Notes |", "| Hyperparameter | Setting |"]
 )
-def test_a_table_of_names_and_values_in_configuration_is_read(header: str) -> None:
+def test_a_table_of_settings_in_configuration_is_read(header: str) -> None:
     rows = f"{header}\n{'|--' * header.count(' |')}|\n| Seed | 99 |{' x |' * (header.count(' |') - 2)}\n\n"
     experiment = parsed(summary().replace("### Training\n", f"### Training\n{rows}"))
     assert (experiment.config["seed"].value, experiment.warnings) == (99, ())
 
 
-def test_another_table_in_configuration_is_not_lost_silently() -> None:
+def test_a_different_table_in_configuration_is_refused() -> None:
     text = summary().replace("### Training\n", "### Training\n| Model | Seed |\n|--|--|\n| a | 99 |\n\n")
     (problem,) = refusal(parsed, text)
     assert (problem.code, problem.line) == ("misspelt-field", 22)
@@ -264,7 +264,7 @@ def test_another_table_in_configuration_is_not_lost_silently() -> None:
 @pytest.mark.parametrize(
     "text", ["${oc.env:SECRET}", '"a" or "b"', "'a' or 'b'", "\\???", "x" * 20_001, "a\u0085b", "a\x07b", "a\x7fb"]
 )
-def test_a_system_prompt_that_could_change_on_its_way_is_refused(text: str) -> None:
+def test_a_system_prompt_that_later_steps_could_change_is_refused(text: str) -> None:
     assert told(refusal(parsed, summary(training={"System prompt": text}))) == [
         ("invalid-value", "system_prompt", SUMMARY, 25)
     ]

@@ -1,4 +1,4 @@
-"""Every question ends with a valid answer, and the line that it advises plans what the answer plans."""
+"""Every question ends with a valid answer, and the line that it suggests gives the same plan as the answer."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,14 +19,14 @@ OF_JOBS = ["time", "gpus", "mem", "qos", "cpus_per_task", "gpu_type"]
 
 
 @pytest.mark.parametrize("case", spread(CASES, every=3))
-def test_every_question_about_the_corpus_ends_and_its_line_plans_the_same(case: str) -> None:
+def test_every_question_about_the_corpus_ends_and_its_line_gives_the_same_plan(case: str) -> None:
     found = dict(documents_of(case))
     for choice in (0, 1) if asked(found) else ():
         check(found, choice)
 
 
 @pytest.mark.long
-def test_the_corpus_asks_for_all_that_is_required() -> None:
+def test_the_corpus_has_a_question_for_each_required_field() -> None:
     fields = {question.field for case in CASES for question in asked(dict(documents_of(case)))}
     required = {"experiment name", "experiment_name", "dataset", "epochs", "batch_size", "conda_env"}
     required |= {"my_wandb_project", "output_dir_base", f"path of model {MODEL}", "models_dir"}
@@ -37,12 +37,14 @@ def test_the_corpus_asks_for_all_that_is_required() -> None:
 @pytest.mark.examples
 @settings(max_examples=some_of(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents(), st.integers(0, 1))
-def test_every_question_about_any_documents_ends_and_its_line_plans_the_same(found: Documents, choice: int) -> None:
+def test_every_question_about_any_documents_ends_and_its_line_gives_the_same_plan(
+    found: Documents, choice: int
+) -> None:
     check(found, choice)
 
 
 def with_two(name: str, text: str, field: str, values: list[str]) -> Documents:
-    """Documents that say two things of a field, in a summary of either form."""
+    """Return documents with two values of a field, in a summary of either form."""
     if name == MD:
         lines = "".join(f"- **{field}:** {value}\n" for value in values)
         return {name: text.replace("- **Epochs:** 2\n", f"- **Epochs:** 2\n{lines}"), LOC: LOCAL}
@@ -56,7 +58,7 @@ SAID_TWICE += [(field, default) for field in COLUMNS if field in OF_LOCAL for de
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("field", "default"), spread(SAID_TWICE, every=4))
-def test_what_the_summary_says_twice_is_asked_until_one_answer(field: str, default: str, form: Form) -> None:
+def test_a_value_given_twice_in_the_summary_is_a_question_with_one_answer(field: str, default: str, form: Form) -> None:
     name, text = FORMS[form]
     rows = text.split("\n")
     text = "\n".join(row for row in rows if "|" in row or field not in row.lower().replace(" ", "_"))
@@ -65,15 +67,15 @@ def test_what_the_summary_says_twice_is_asked_until_one_answer(field: str, defau
     found = with_two(name, text, field, [values[0], second])
     if default:
         found[LOC] += f"\n## SLURM\n\n- **{field}**: {values[0] if default == 'good' else 'y z ??'}\n"
-    own = {"lora_rank", "lr", "batch_size"} if form == "markdown" else set()  # which each row says
-    # what asks for other modules, or another method, is refused by name: no answer stands for it
+    own = {"lora_rank", "lr", "batch_size"} if form == "markdown" else set()  # which each row gives
+    # different modules or a different method are refused: no answer can replace them
     refused = {"target_modules"} | ({"recipe"} if form == "markdown" else set())
     assert check(found) == ([] if field in own | refused else [field])
 
 
 @pytest.mark.parametrize("layout", ["- **{}**: {}\n", "- {}={}\n", "| {} | {} |\n", "{}: {}\n"])
 @pytest.mark.parametrize("field", spread([*OF_LOCAL, *DIRECTORIES], every=3))
-def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str, layout: str) -> None:
+def test_an_invalid_value_in_claude_local_md_is_a_question_with_one_answer(field: str, layout: str) -> None:
     wrong = {"modules": "a;b", "comment": "a $(b)"}.get(field, "x; y ??")
     labels = {"conda_env": "tune", "my_wandb_project": "w", "output_dir_base": "/o"}
     lines = [layout.format(label, value) for label, value in labels.items() if label != field]
@@ -87,7 +89,7 @@ def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str,
         text = f"---\n{front}---\n\n## SLURM\n\n{field}: {wrong}\n"
     answered = check({MD: MARKDOWN, LOC: text})
     assert answered in ([field], [])
-    if not answered:  # it sets nothing there, and is said to be unused
+    if not answered:  # it sets nothing there, and is reported as unused
         assert parsed({MD: MARKDOWN, LOC: text}).warnings
 
 
@@ -96,7 +98,7 @@ def test_what_claude_local_md_says_wrongly_is_asked_until_one_answer(field: str,
     (MD, "# sweep", "# a/b"), (MD, "# sweep", ""), (MD, "# sweep", "a/b!\n===="),
     (YML, "name: sweep", "name: a/b"), (YML, "  name: sweep", "  question: why"),
 ])  # fmt: skip
-def test_the_name_is_answered_by_either_of_its_fields(field: str, form: str, old: str, new: str) -> None:
+def test_the_experiment_name_may_be_answered_under_either_field(field: str, form: str, old: str, new: str) -> None:
     text = MARKDOWN if form == MD else YAML
     found = {form: text.replace(old, new), LOC: LOCAL}
     experiment = parsed(found, {field: "named"})
@@ -104,7 +106,7 @@ def test_the_name_is_answered_by_either_of_its_fields(field: str, form: str, old
     assert said(parsed(written(found, experiment.answers))) == said(experiment)
 
 
-def test_an_answer_that_brings_up_a_question_is_given_together_with_the_answer_to_that() -> None:
+def test_an_answer_that_raises_a_question_is_given_together_with_the_next_one() -> None:
     text = MARKDOWN.replace("- **Llama-3.2-1B-Instruct**: `/models/Llama-3.2-1B-Instruct`", "")
     text = text.replace("- **Epochs:** 2", "- **Epochs:** two")
     found = {MD: text, LOC: LOCAL.replace("- **Conda environment**: `tune`\n", "")}
@@ -112,7 +114,7 @@ def test_an_answer_that_brings_up_a_question_is_given_together_with_the_answer_t
     assert {answer.field for answer in parsed(found, answers).answers} == set(answers)
 
 
-def test_both_documents_are_mended_where_both_are_wrong() -> None:
+def test_a_question_about_both_documents_names_the_lines_of_both() -> None:
     found = with_two(MD, MARKDOWN, "time", ["1:00:00", "2:00:00"])
     found[LOC] += "- **Default time**: soon\n"
     (question,) = asked(found)
@@ -121,14 +123,14 @@ def test_both_documents_are_mended_where_both_are_wrong() -> None:
     assert check(found) == ["time"]
 
 
-def test_options_are_answers_that_are_taken() -> None:
+def test_the_options_of_a_question_are_accepted_as_answers() -> None:
     found = with_two(MD, MARKDOWN, "warmup steps", ["16 (1B models), 8 (3B models)"])
     (question,) = asked(found)
     assert question.options == ("16", "8")
     assert parsed(found, {"num_warmup_steps": "16"}).config["num_warmup_steps"].value == 16
 
 
-def test_what_one_run_says_wrongly_is_not_asked_for_all() -> None:
+def test_an_invalid_value_of_one_run_raises_no_question_for_all_runs() -> None:
     text = YAML.replace("{lora_rank: 8, lr: 1e-5}", "\n      lora_rank: 8\n      lr: [1e-5, 2e-5]\n      seed: two")
     with pytest.raises(Refused) as refused:
         parsed({YML: text, LOC: LOCAL})
@@ -136,7 +138,7 @@ def test_what_one_run_says_wrongly_is_not_asked_for_all() -> None:
     assert refused.value.ask == ()
 
 
-def test_no_field_can_be_answered_that_no_document_gives() -> None:
+def test_only_fields_of_documents_can_be_answered() -> None:
     given = {name for name, known in PARAMETERS.items() if known.column} | {*OF_LOCAL, *OF_CONFIGURATION}
     given = (given | {"experiment_name"}) - {"model"}
     assert {name for name in PARAMETERS if answerable(name)} == given
@@ -149,7 +151,7 @@ def test_no_field_can_be_answered_that_no_document_gives() -> None:
     (("five", "nine"), "- five: /d/a.json\n- **nine**: `/d/b.json`"),
     (("a", "b"), "- **Datasets:**\n  - `/d/a.json`\n  - /d/b.json"),
 ])  # fmt: skip
-def test_a_list_of_data_sets_beside_rows_that_name_their_own_is_no_question(rows: tuple[str, str], listed: str) -> None:
+def test_listed_data_sets_that_the_rows_name_raise_no_question(rows: tuple[str, str], listed: str) -> None:
     text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
     for row in (*rows, "-"):
         text = text.replace(" | 4 | F", f" | 4 | {row} | F", 1) if row != "-" else text.replace("- | C", "- | - | C")
@@ -159,7 +161,7 @@ def test_a_list_of_data_sets_beside_rows_that_name_their_own_is_no_question(rows
     assert [run.parameters["dataset"].value for run in tuned] == ["/d/a.json", "/d/b.json"]
 
 
-def test_a_stem_that_two_listed_data_sets_have_names_neither() -> None:
+def test_a_stem_that_two_listed_data_sets_share_names_neither() -> None:
     text = MARKDOWN.replace("| Batch Size |", "| Batch Size | Dataset |", 1).replace("|---|---|", "|---|---|---|", 1)
     text = text.replace(" | 4 | F", " | 4 | a | F").replace("- | C", "- | - | C")
     found = {MD: text.replace("`/data/words.json`", "`/d/a.json`, `/e/a.json`"), LOC: LOCAL}
@@ -196,7 +198,7 @@ LAYOUTS: dict[str, tuple[str, str, str, list[str]]] = {
 
 
 @pytest.mark.parametrize("layout", spread(LAYOUTS, every=2))
-def test_what_is_written_in_a_layout_of_its_own_is_mended_in_it(layout: str) -> None:
+def test_an_answer_is_written_in_the_layout_of_the_document(layout: str) -> None:
     old, new, more, fields = LAYOUTS[layout]
     assert old in MARKDOWN
     local = LOCAL.replace("- **Account**: `lab`\n", "") if layout == "site" else LOCAL
@@ -205,7 +207,7 @@ def test_what_is_written_in_a_layout_of_its_own_is_mended_in_it(layout: str) -> 
         assert sorted(check(found, choice)) == sorted(fields)
 
 
-def test_settings_in_a_block_of_yaml_are_mended_there() -> None:
+def test_an_answer_is_written_into_the_yaml_block_of_its_setting() -> None:
     block = "# L\n\n```yaml\nslurm:\n  time: soon\nconda_env: a\nmy_wandb_project: w\nmodules:\n  - 'a;b'\n  - c\n```\n"
     for choice in (0, 1):
         assert sorted(check({MD: MARKDOWN, LOC: block}, choice)) == ["modules", "output_dir_base", "time"]

@@ -1,4 +1,4 @@
-"""Settings in sections and tables of other names than Configuration: read where they plainly are, else refused."""
+"""Settings in sections and tables other than Configuration: read if they are clear, else refused."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ def values_of(text: str, *names: str, local: str | None = None) -> list[Scalar]:
 @pytest.mark.parametrize(
     "header", [["Parameter", "Value"], ["Setting", "Value", "Note"], ["Hyperparameter", "Default"]]
 )
-def test_a_table_of_settings_is_read_below_a_title_of_its_own(title: str, header: list[str]) -> None:
+def test_a_table_of_settings_is_read_below_a_different_title(title: str, header: list[str]) -> None:
     rows = [["Epochs", "3", "few"], ["Batch size", "8", ""], ["Seed", "7", ""]]
     text = summary(training=NO_LINES, extra=f"## {title}\n\n{table(header, [row[: len(header)] for row in rows])}")
     assert values_of(text, "epochs", "batch_size", "seed") == [3, 8, 7]
 
 
-def test_a_table_without_a_header_of_its_own_is_read_whole() -> None:
+def test_a_table_without_a_header_row_is_read_completely() -> None:
     text = summary(training=NO_LINES, extra="## Setup\n\n" + table(["Epochs", "3"], [["Batch size", "8"]]))
     assert values_of(text, "epochs", "batch_size") == [3, 8]
     text = summary(extra="## Setup\n\n" + table(["Method", "QLoRA"], [["Optimizer", "SGD"], ["Seed", "7"]]))
@@ -40,7 +40,7 @@ def test_a_table_without_a_header_of_its_own_is_read_whole() -> None:
 
 @pytest.mark.parametrize("title", ["SLURM", "Compute", "Job settings", "Compute Resources", "Resource requirements"])
 @pytest.mark.parametrize("as_table", [True, False])
-def test_what_jobs_ask_for_is_read_in_a_section_about_them(title: str, as_table: bool) -> None:
+def test_job_settings_are_read_in_a_section_about_them(title: str, as_table: bool) -> None:
     pairs = [["Account", "lab2"], ["Partition", "gpu"], ["QOS", "high"], ["Time limit", "4:00:00"], ["Contact", "Ada"]]
     lines = table(["Key", "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
     text = summary(extra=f"## {title}\n\n{lines}")
@@ -59,7 +59,7 @@ def test_a_section_about_weights_and_biases_is_read(title: str) -> None:
     assert (found.field, found.code) == ("wandb_mode", "invalid-value")
 
 
-def test_a_section_about_jobs_wins_over_claude_local_md_and_says_so() -> None:
+def test_a_section_about_jobs_overrides_claude_local_md_and_this_is_reported() -> None:
     local = local_md() + "\n## SLURM Defaults\n\n- **Account:** lab\n"
     plan = planned(summary(extra="## SLURM\n\n- **Account:** lab2\n"), local)
     assert plan.runs[0].value("account") == "lab2"
@@ -78,7 +78,7 @@ def test_a_section_about_jobs_wins_over_claude_local_md_and_says_so() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["- **{}:** {}", "| Key | Value |\n|---|---|\n| {} | {} |", "{}: {}"])
-def test_elsewhere_a_request_that_is_not_planned_is_refused_at_its_line(
+def test_a_setting_elsewhere_that_differs_from_the_plan_is_refused_at_its_line(
     label: str, value: str, field: str, form: str
 ) -> None:
     line = form.format(label, value).splitlines()[-1]
@@ -100,7 +100,7 @@ def test_elsewhere_a_request_that_is_not_planned_is_refused_at_its_line(
         ("Infrastructure", "| GPUs | 8 |"),
     ],
 )
-def test_what_may_be_an_estimate_or_describe_a_machine_is_a_warning(title: str, line: str) -> None:
+def test_an_estimate_or_a_description_of_a_machine_is_a_warning(title: str, line: str) -> None:
     (found,) = [w for w in planned(summary(extra=f"## {title}\n\n{line}\n")).warnings if w.severity is Severity.WARNING]
     assert found.code == "unused-field"
 
@@ -112,7 +112,7 @@ def test_what_may_be_an_estimate_or_describe_a_machine_is_a_warning(title: str, 
         "## Overview\n\n- **Runs:** 2 fine-tuned\n- **GPUs:** see the table\n",
     ],
 )  # fmt: skip
-def test_what_is_so_or_says_nothing_stays_silent(text: str) -> None:
+def test_a_matching_or_empty_statement_has_no_warning(text: str) -> None:
     assert [w for w in planned(summary(extra=text)).warnings if w.severity is Severity.WARNING] == []
 
 
@@ -123,7 +123,7 @@ def test_what_is_so_or_says_nothing_stays_silent(text: str) -> None:
         (["Job", "Value"], [["Account", "lab"]]),
     ],
 )  # fmt: skip
-def test_a_table_of_another_form_below_slurm_defaults_is_refused(header: list[str], rows: list[list[str]]) -> None:
+def test_an_unknown_table_below_slurm_defaults_is_refused(header: list[str], rows: list[list[str]]) -> None:
     local = local_md() + f"\n## SLURM Defaults\n\n{table(header, rows)}"
     assert told(refusal(parsed, summary(), local)) == [("misspelt-field", "table", LOCAL, 9)]
 
@@ -133,7 +133,7 @@ def test_a_table_of_another_form_below_slurm_defaults_is_refused(header: list[st
     [(["Parameter", "1B", "3B"], "misspelt-field"), (["Parameter", "LoRA", "Full"], "misspelt-field"),
      (["Parameter", "Ours", "Note"], None), (["Parameter", "Value", "Range"], None)],
 )  # fmt: skip
-def test_a_table_of_several_values_for_each_setting_is_refused(header: list[str], told_as: str | None) -> None:
+def test_a_table_with_several_values_for_each_setting_is_refused(header: list[str], told_as: str | None) -> None:
     text = summary(training={"Batch size": None}, extra="## Setup\n\n" + table(header, [["Batch size", "16", "8"]]))
     if told_as is None:
         assert values_of(text, "batch_size") == [16]
@@ -145,20 +145,20 @@ def test_a_table_of_several_values_for_each_setting_is_refused(header: list[str]
 @pytest.mark.parametrize(
     ("name", "warns"), [("Llama-3.2-1B-Instruct-bnb-4bit", True), ("Llama-3.2-1B-Instruct", False)]
 )
-def test_the_directory_of_a_model_that_is_called_as_another_training_is_a_warning(name: str, warns: bool) -> None:
+def test_a_model_directory_named_after_a_different_training_is_a_warning(name: str, warns: bool) -> None:
     found = planned(summary(models={"Llama-3.2-1B-Instruct": f"`/models/{name}`"})).warnings
     assert [(w.code, w.field) for w in found] == ([("name-mismatch", "model")] if warns else [])
 
 
 @pytest.mark.parametrize("label", ["Account", "Partition", "Constraint", "Reservation", "Mail user", "Exclude"])
-def test_a_row_does_not_say_what_all_jobs_share(label: str) -> None:
+def test_a_setting_that_all_jobs_share_is_refused_in_a_row(label: str) -> None:
     column: dict[str, Any] = {label.replace(" ", "_"): ["a", "b"]}
     (found,) = refusal(parsed, summary(table=runs(2, Seed=["1", "2"], **column)))
     assert (found.code, found.line) == ("misspelt-field", 4)
 
 
 @pytest.mark.parametrize("said", ["QLoRA", "LoRA with DoRA", "DPO"])
-def test_a_method_that_no_scaffold_has_is_refused_also_where_rows_say_the_recipe(said: str) -> None:
+def test_an_unsupported_method_is_refused_even_if_rows_give_the_recipe(said: str) -> None:
     rows = runs(2, Recipe=["LoRA", "full"], LoRA_Rank=["8", "-"])
 
     def with_overview(method: str) -> str:
@@ -190,7 +190,7 @@ def test_a_hyperparameter_elsewhere_that_no_run_has_is_refused(title: str, label
 
 
 def table_of(label: str, value: str) -> str | None:
-    """A table with a column where that is what rows usually say."""
+    """Return a table with a column for the value, if rows usually give it."""
     columns: dict[str, Any] = {{"LoRA rank": "LoRA_Rank"}.get(label, "Learning_Rate"): [value]}
     return runs(1, **columns) if label in {"LoRA rank", "Learning rate"} else None
 
@@ -215,7 +215,7 @@ def table_of(label: str, value: str) -> str | None:
         ("Overview", "- **Optimizer:** AdamW", None), ("Overview", "- **Logger:** TensorBoard", "levels-differ"),
     ],
 )  # fmt: skip
-def test_what_may_be_something_else_there_is_a_warning_or_nothing(title: str, line: str, code: str | None) -> None:
+def test_a_possible_setting_elsewhere_is_a_warning_or_ignored(title: str, line: str, code: str | None) -> None:
     text = summary(extra=f"## {title}\n\n{line}\n")
     if code == "ambiguous":
         assert [p.code for p in refusal(parsed, text)] == [code]
@@ -227,7 +227,7 @@ def test_what_may_be_something_else_there_is_a_warning_or_nothing(title: str, li
 @pytest.mark.parametrize(
     "line", ["- **Optimizer:** Lion", "- **Precision:** fp16", "- **DPO beta:** 0.1", "Use DoRA: yes"]
 )
-def test_what_no_scaffold_has_is_refused_elsewhere_too(line: str) -> None:
+def test_an_unsupported_setting_is_refused_elsewhere_too(line: str) -> None:
     found = refusal(parsed, summary(extra=f"## Overview\n\n{line}\n"))
     assert [p.code for p in found] == ["unsupported-setting"]
 
@@ -259,7 +259,7 @@ ASKED = {
 @pytest.mark.parametrize(
     "form", ["```bash\n{}```", "{}", "```\n{}```", "    {}", "1. Header:\n\n    ```bash\n    {}\n    ```"]
 )
-def test_options_of_sbatch_in_claude_local_md_are_settings(title: str, form: str) -> None:
+def test_sbatch_options_in_claude_local_md_are_settings(title: str, form: str) -> None:
     script = SCRIPT.replace("\n", "\n    ") if "    {}" in form else SCRIPT
     block = form.format(script if form != "{}" else script.partition("\n")[2])
     plan = planned(summary(), f"{local_md()}\n## {title}\n\nA job:\n\n{block}\n")
@@ -278,7 +278,7 @@ def test_options_of_sbatch_in_claude_local_md_are_settings(title: str, form: str
         ("-A <your-account>", "account", None),
     ],
 )  # fmt: skip
-def test_an_option_of_sbatch_is_read_as_sbatch_reads_it(option: str, name: str, value: Scalar) -> None:
+def test_an_sbatch_option_is_read_as_sbatch_reads_it(option: str, name: str, value: Scalar) -> None:
     plan = planned(summary(), f"{local_md()}\n## Jobs\n\n```\n#SBATCH {option}\n```\n")
     assert plan.runs[0].value(name) == value
 
@@ -291,18 +291,18 @@ def test_an_option_of_sbatch_is_read_as_sbatch_reads_it(option: str, name: str, 
         ("--ntasks-per-node=4", "misspelt-field", "ntasks-per-node"), ("-p a,b", "invalid-value", "partition"),
     ],
 )  # fmt: skip
-def test_an_option_of_sbatch_that_cannot_be_had_or_contradicts_is_refused(option: str, code: str, field: str) -> None:
+def test_an_unsupported_or_contradictory_sbatch_option_is_refused(option: str, code: str, field: str) -> None:
     local = f"{local_md()}\n## SLURM Defaults\n\n- **Account:** lab\n\n```\n#SBATCH {option}\n```\n"
     assert (code, field) in [(p.code, p.field) for p in refusal(planned, summary(), local)]
 
 
 @pytest.mark.parametrize("option", ["--array=0-3", "--exclusive", "--mem-per-cpu=4G", "--gres=lscratch:100", "-w n1"])
-def test_an_option_of_sbatch_that_no_setting_stands_for_is_a_warning(option: str) -> None:
+def test_an_sbatch_option_without_a_setting_is_a_warning(option: str) -> None:
     plan = planned(summary(), f"{local_md()}\n## Jobs\n\n```\n#SBATCH {option}\n```\n")
     assert [w.code for w in plan.warnings if w.severity is Severity.WARNING] == ["unused-field"]
 
 
-def test_an_example_of_a_job_script_is_not_read_and_said_where_jobs_ask_for_something_else() -> None:
+def test_an_example_job_script_is_ignored_and_reported_unless_the_settings_match() -> None:
     example = f"\n## Example job script\n\n```bash\n{SCRIPT}```\n"
     plan = planned(summary(), local_md() + example)
     assert [(w.code, w.field) for w in plan.warnings if w.severity is Severity.WARNING] == [("unused-field", "sbatch")]
@@ -311,7 +311,7 @@ def test_an_example_of_a_job_script_is_not_read_and_said_where_jobs_ask_for_some
     assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
 
 
-def test_options_of_sbatch_in_a_summary_are_read_below_slurm_and_refused_elsewhere() -> None:
+def test_sbatch_options_in_a_summary_are_read_below_slurm_and_refused_elsewhere() -> None:
     block = "```bash\n#SBATCH --account=lab\n#SBATCH --gres=gpu:2\n```"
     assert values_of(summary(extra=f"## SLURM\n\n{block}"), "account", "gpus") == ["lab", 2]
     found = refusal(parsed, summary(extra=f"## Overview\n\n{block}"))
@@ -328,9 +328,7 @@ def test_options_of_sbatch_in_a_summary_are_read_below_slurm_and_refused_elsewhe
         ("--mem=0", "mem", "8G"), ('--constraint="a b"', "constraint", "a|b"),
     ],
 )  # fmt: skip
-def test_a_question_about_an_option_of_sbatch_is_ended_by_an_answer_and_by_its_line(
-    option: str, name: str, answer: str
-) -> None:
+def test_an_answer_and_its_line_settle_a_question_about_an_sbatch_option(option: str, name: str, answer: str) -> None:
     label = {"partition": "Partition", "account": "Account", "time": "Time"}.get(name)
     other = {"partition": "other", "account": "other", "time": "1:00:00"}.get(name)
     after = f"\n- **{label}:** {other}\n" if label else ""
@@ -364,7 +362,7 @@ def test_a_question_about_an_option_of_sbatch_is_ended_by_an_answer_and_by_its_l
         ("## Weights & Biases\n\nLog offline, and sync later.", None), ("## SLURM\n\nUse 1 GPU.", None),
     ],
 )  # fmt: skip
-def test_what_claude_local_md_says_in_words_is_told_where_no_run_is_so(text: str, field: str | None) -> None:
+def test_a_statement_in_claude_local_md_that_fits_no_run_is_a_warning(text: str, field: str | None) -> None:
     plan = planned(summary(), f"{local_md()}\n{text}\n")
     found = [(w.field, w.file) for w in plan.warnings if w.severity is Severity.WARNING]
     assert found == ([] if field is None else [(field, LOCAL)])

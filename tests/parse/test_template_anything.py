@@ -1,4 +1,4 @@
-"""Any text at all as a plain YAML template: its values are taken or refused, and nothing is planned that it made up."""
+"""Any text as a plain YAML template: its values are accepted or refused, and no value is invented."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +17,7 @@ VALUES = st.one_of(st.text(max_size=30), st.integers(), st.floats(allow_nan=Fals
 
 
 def check(template: str) -> None:
-    """Plan with a template; where it is refused, every problem says where."""
+    """Plan with a template; if it is refused, every problem must have a place."""
     problems: tuple[Finding, ...] = ()
     runs: tuple[PlannedRun, ...] = ()
     try:
@@ -37,19 +37,19 @@ def check(template: str) -> None:
 @pytest.mark.examples
 @settings(max_examples=some_of(100), deadline=60_000)
 @given(st.text(max_size=300))
-def test_any_text_is_taken_or_refused(template: str) -> None:
+def test_any_text_is_accepted_or_refused(template: str) -> None:
     check(template)
 
 
 @pytest.mark.examples
 @settings(deadline=60_000, max_examples=some_of(200), suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(JSON))
-def test_any_change_of_a_template_is_taken_or_refused(template: str) -> None:
+def test_any_mutation_of_a_template_is_accepted_or_refused(template: str) -> None:
     check(template)
 
 
 @pytest.mark.examples
 @settings(deadline=60_000, max_examples=some_of(200))
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
-def test_any_value_of_any_key_is_taken_or_refused(values: dict[str, str | int | float | bool]) -> None:
+def test_any_value_of_any_key_is_accepted_or_refused(values: dict[str, str | int | float | bool]) -> None:
     check("".join(f"{key}: {yaml_scalar(value)}\n" for key, value in values.items()))

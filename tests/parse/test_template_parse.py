@@ -1,4 +1,4 @@
-"""Reading a plain YAML template with the documents: its values typed, and what is required given by it."""
+"""Parsing a plain YAML template together with the documents: typed values, and required settings that it gives."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from support.wording import absent
 
 
 @pytest.mark.parametrize("template", [JSON, PARQUET])
-def test_each_value_is_typed_and_knows_its_line(template: str) -> None:
+def test_each_value_is_typed_and_has_its_line(template: str) -> None:
     found = parsed_with(template).template
     assert {
         name: found[name].value for name in ("batch_size", "lr", "stash_adapter_weights", "run_val_every_n_steps")
@@ -41,18 +41,18 @@ def test_each_value_is_typed_and_knows_its_line(template: str) -> None:
         ("mem: 40G", "mem", "40G"),
     ],
 )
-def test_values_are_taken_as_they_are_written(written: str, name: str, value: object) -> None:
+def test_values_are_read_as_written(written: str, name: str, value: object) -> None:
     assert parsed_with(written).template[name].value == value
 
 
 @pytest.mark.parametrize(
     "written", ["account: ''", "account:", "account: <account>", "account: YOUR_ACCOUNT", "", "# x"]
 )
-def test_what_is_left_open_is_absent(written: str) -> None:
+def test_a_value_that_is_left_open_is_not_set(written: str) -> None:
     assert not parsed_with(written).template
 
 
-def test_what_the_template_gives_no_document_needs_to_give() -> None:
+def test_documents_need_not_give_the_settings_of_the_template() -> None:
     text = summary(models={}, training={"Epochs": None, "Batch size": None})
     local = local_md(**SILENT)
     lacking = {"conda_env", "my_wandb_project", "output_dir_base", "epochs", "batch_size"}
@@ -69,7 +69,7 @@ def test_what_the_template_gives_no_document_needs_to_give() -> None:
     }
 
 
-def test_a_virtual_environment_of_the_template_stands_for_conda() -> None:
+def test_a_virtual_environment_in_the_template_replaces_conda() -> None:
     assert "venv" in parsed_with("venv: envs/tune\n", local=local_md(conda_env=None)).template
 
 
@@ -87,7 +87,7 @@ def test_a_virtual_environment_of_the_template_stands_for_conda() -> None:
         ("output_dir_base: {a: b}", "output_dir_base", ["mapping"]),
     ],
 )
-def test_a_value_that_is_no_such_value_is_refused_at_its_line(line: str, field: str, values: list[Any]) -> None:
+def test_an_invalid_value_is_refused_at_its_line(line: str, field: str, values: list[Any]) -> None:
     others = {"output_dir_base": "/o", "models_dir": "/m"}
     rest = "".join(f"{name}: {value}\n" for name, value in others.items() if name != field)
     silent = summary(models={}), local_md(output_dir_base=None)
@@ -101,11 +101,11 @@ def test_a_value_that_is_no_such_value_is_refused_at_its_line(line: str, field: 
 @pytest.mark.parametrize(
     "line", ["epochs: many", "batch_size: [1, 2]", "lora_rank: x", "conda_env: '$(id)'", "models_dir: ~/m"]
 )
-def test_a_value_that_the_documents_give_anyway_need_not_be_one(line: str) -> None:
+def test_a_value_that_the_documents_override_may_be_invalid(line: str) -> None:
     assert parsed_with(line).template
 
 
-def test_what_identifies_another_experiment_is_an_example_whatever_it_says() -> None:
+def test_values_that_identify_a_different_experiment_may_be_anything() -> None:
     template = "my_wandb_run_name: '$(id)'\ninput_dir_base: __SCRATCH__/$USER/\nproject_dir: ~/x\ndataset_label: 12\n"
     assert parsed_with(template).template.keys() == {
         "my_wandb_run_name",
@@ -127,7 +127,9 @@ def test_what_identifies_another_experiment_is_an_example_whatever_it_says() -> 
         ("{% extends 'setup_finetune_template.yaml.j2' %}\n", 1, ".j2"),
     ],
 )
-def test_what_is_no_plain_yaml_is_refused_and_nothing_is_called_missing(template: str, line: int, hint: str) -> None:
+def test_a_template_that_is_not_plain_yaml_is_refused_and_nothing_is_reported_as_missing(
+    template: str, line: int, hint: str
+) -> None:
     silent = summary(models={}, training={"Epochs": None}), local_md(**SILENT)
     (problem,) = refusal(parsed_with, template, *silent)
     assert told([problem]) == [("template-error", "template", NAME, line)]
@@ -142,13 +144,13 @@ def test_what_is_no_plain_yaml_is_refused_and_nothing_is_called_missing(template
         ("extra: '${oc.env:HOME}'", ["'${'", "'???'"]),
     ],
 )
-def test_a_key_of_the_scripts_own_has_one_plain_value(line: str, allowed: list[str]) -> None:
+def test_a_key_of_the_script_must_have_a_single_plain_value(line: str, allowed: list[str]) -> None:
     (problem,) = refusal(parsed_with, line)
     assert told([problem]) == [("invalid-value", "extra", NAME, 1)]
     assert absent(str(problem.expected), *allowed) == []
     assert str(problem.expected) in problem.fix
 
 
-def test_keys_that_are_not_ours_are_kept_as_yaml_has_them() -> None:
+def test_unknown_keys_keep_their_yaml_values() -> None:
     others = parsed_with("extra: 1e-3\nflag: true\nword: x\nnothing:\n").template_others
     assert {name: setting.value for name, setting in others.items()} == {"extra": 1e-3, "flag": True, "word": "x"}

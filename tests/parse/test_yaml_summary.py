@@ -1,4 +1,4 @@
-"""experiment_summary.yaml, through the pipeline."""
+"""experiment_summary.yaml through the whole pipeline."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def problems(folder: Path) -> set[tuple[str, str | None, int | None]]:
     return {(f.code, f.field, f.line) for f in refused.value.problems}
 
 
-def test_the_yaml_form_becomes_run_directories_named_as_its_runs(tmp_path: Path) -> None:
+def test_the_yaml_form_gives_run_directories_with_the_names_of_its_runs(tmp_path: Path) -> None:
     folder = write(tmp_path / "cap")
     result = steps.scaffold(Request(folder))
     assert result.ok
@@ -91,7 +91,7 @@ def test_the_yaml_form_becomes_run_directories_named_as_its_runs(tmp_path: Path)
     assert (second["lr"], second["batch_size"], second["dataset_label"]) == (5e-5, 2, "other")
 
 
-def test_without_an_output_directory_each_run_keeps_its_output_in_its_own_artifacts(tmp_path: Path) -> None:
+def test_without_an_output_directory_each_run_writes_to_its_artifacts_directory(tmp_path: Path) -> None:
     folder = write(tmp_path / "cap")
     assert steps.scaffold(Request(folder)).ok
     made = yaml.safe_load((folder / "words_rank4/finetune.yaml").read_text())
@@ -127,7 +127,7 @@ def test_an_output_directory_in_claude_local_md_is_used(tmp_path: Path) -> None:
         ("lr: 1e-5}", "learnig_rate: 1e-5}", ("misspelt-field", "learnig_rate", 33)),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(
+def test_a_problem_is_reported_with_its_place(
     tmp_path: Path, old: str, new: str, expected: tuple[str, str | None, int | None]
 ) -> None:
     assert old in SUMMARY
@@ -164,14 +164,14 @@ def both(folder: Path, markdown: str) -> Path:
     return folder
 
 
-def test_where_both_forms_plan_the_same_the_yaml_form_is_used_and_it_is_said(tmp_path: Path) -> None:
+def test_the_yaml_form_is_used_if_both_forms_give_the_same_plan_and_this_is_reported(tmp_path: Path) -> None:
     result = steps.plan(Request(both(tmp_path / "cap", MARKDOWN)))
     assert "two-summaries" in [warning.code for warning in result.warnings]
     assert [run.directory for run in result.runs] == ["words_rank4", "words_rank8"]
 
 
 def disagreement(folder: Path, field: str, location: str) -> Finding:
-    """Return the one problem of an experiment whose two forms disagree, which is this one."""
+    """Return the only problem of an experiment whose two forms disagree, after comparing it."""
     with pytest.raises(Refused) as refused:
         steps.plan(Request(folder))
     (problem,) = refused.value.problems
@@ -179,7 +179,7 @@ def disagreement(folder: Path, field: str, location: str) -> Finding:
     return problem
 
 
-def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> None:
+def test_values_that_differ_between_the_forms_are_both_reported(tmp_path: Path) -> None:
     folder = both(tmp_path / "cap", MARKDOWN.replace("**Epochs:** 1", "**Epochs:** 3"))
     problem = disagreement(folder, "epochs", "experiment_summary.md:15")
     yml, md = problem.message.split(", ", 1)
@@ -187,19 +187,19 @@ def test_where_the_two_forms_disagree_both_values_are_told(tmp_path: Path) -> No
     assert absent(md, 3, "experiment_summary.md:15") == []
 
 
-def test_a_value_that_follows_from_another_that_differs_is_not_told_too(tmp_path: Path) -> None:
+def test_a_value_derived_from_one_that_differs_is_not_reported(tmp_path: Path) -> None:
     folder = both(tmp_path / "cap", MARKDOWN.replace("| 4 | 1e-5", "| 6 | 1e-5"))
     assert {(field, line) for _, field, line in problems(folder)} == {("lora_rank", 6)}
 
 
-def test_a_setting_that_one_form_lacks_is_told_with_the_place_in_the_other(tmp_path: Path) -> None:
+def test_a_setting_that_one_form_lacks_is_reported_with_its_place_in_the_other(tmp_path: Path) -> None:
     folder = both(tmp_path / "cap", MARKDOWN.replace("- **Prompt:**", "- **Seed:** 7\n- **Prompt:**"))
     problem = disagreement(folder, "seed", "experiment_summary.md:17")
     assert absent(problem.message, "seed", 14, "experiment_summary.yaml", 7, "experiment_summary.md:17") == []
     assert "experiment_summary.yaml:" not in problem.message
 
 
-def test_a_run_that_only_one_form_has_is_told(tmp_path: Path) -> None:
+def test_a_run_that_only_one_form_has_is_reported(tmp_path: Path) -> None:
     without = "".join(line for line in MARKDOWN.splitlines(keepends=True) if "words_rank8" not in line)
     with pytest.raises(Refused) as refused:
         steps.plan(Request(both(tmp_path / "cap", without)))
@@ -215,7 +215,7 @@ def test_a_run_that_only_one_form_has_is_told(tmp_path: Path) -> None:
         (MARKDOWN.replace("Llama-3.2-1B-Instruct", "Llama-9"), "model"),
     ],
 )
-def test_another_form_that_cannot_be_read_is_refused_with_how_to_be_rid_of_it(
+def test_an_unreadable_second_form_is_refused_with_a_fix_that_names_both_files(
     tmp_path: Path, markdown: str, follows: str
 ) -> None:
     with pytest.raises(Refused) as refused:
@@ -227,7 +227,7 @@ def test_another_form_that_cannot_be_read_is_refused_with_how_to_be_rid_of_it(
     assert follows in {problem.field for problem in rest}
 
 
-def test_what_setup_finetune_would_say_is_told_at_the_place_in_the_documents(tmp_path: Path) -> None:
+def test_a_value_that_setup_finetune_would_reject_is_reported_at_its_place_in_the_documents(tmp_path: Path) -> None:
     summary = SUMMARY.replace("dataset_type: chat_completion", "dataset_type: chat_complete")
     assert problems(write(tmp_path / "shared", summary)) == {("invalid-value", "dataset_type", 12)}
     by_run = SUMMARY.replace("{lora_rank: 4,", "{lora_rank: 4, dataset_type: a,").replace(
@@ -265,7 +265,7 @@ def test_what_setup_finetune_would_say_is_told_at_the_place_in_the_documents(tmp
         ),
     ],
 )
-def test_what_has_another_shape_is_told_in_plain_words_with_the_right_form(
+def test_a_value_of_the_wrong_shape_is_reported_with_the_right_form(
     tmp_path: Path, old: str, new: str, code: str, values: list[object], fix: str
 ) -> None:
     assert old in SUMMARY
@@ -276,7 +276,7 @@ def test_what_has_another_shape_is_told_in_plain_words_with_the_right_form(
     assert absent(problem.fix, fix) == []
 
 
-def test_the_schema_knows_the_settings_of_the_data_and_takes_what_is_not_ours_in_any_shape(
+def test_the_schema_contains_the_data_settings_and_accepts_unknown_sections_of_any_shape(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["schema"]) == 0
@@ -291,14 +291,14 @@ def test_the_schema_knows_the_settings_of_the_data_and_takes_what_is_not_ours_in
         jsonschema.validate(document, made)
 
 
-def test_one_value_in_two_places_of_a_run_is_no_contradiction(tmp_path: Path) -> None:
+def test_one_value_in_two_places_of_a_run_must_be_the_same(tmp_path: Path) -> None:
     twice = SUMMARY.replace("{lora_rank: 4,", "{gpus: 1, model: Llama-3.2-1B-Instruct, lora_rank: 4,")
     assert len(steps.plan(Request(write(tmp_path / "cap", twice))).runs) == 2
     other = SUMMARY.replace("{lora_rank: 4,", "{gpus: 2, lora_rank: 4,")
     assert problems(write(tmp_path / "other", other)) == {("ambiguous", "gpus", 34)}
 
 
-def test_the_schema_takes_the_example_and_refuses_another_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_schema_accepts_the_example_and_rejects_an_unknown_type_of_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     made = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator.check_schema(made)

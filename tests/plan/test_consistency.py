@@ -1,4 +1,4 @@
-"""What documents say of several settings together: nodes, effective batch sizes, warm-up ratios, the mode of W&B."""
+"""Settings that must agree with each other: nodes, effective batch sizes, warm-up ratios, the W&B mode."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ ROWS = 100
 
 
 def planned_of(rows: int | None, text: str, local: str | None = None, **options: Any) -> Plan:
-    """The plan of two texts, where a data set has so many rows."""
+    """Return the plan of the documents, with a data set of this many rows."""
     context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True, train_rows=lambda *_: rows)
     return make_plan(parsed(text, local), Options(**options), context)
 
@@ -36,28 +36,28 @@ def steps_of(plan: Plan) -> list[Scalar]:
 
 
 @pytest.mark.parametrize("count", ["1", "1 node", "one", "1 (4 GPUs)"])
-def test_one_node_is_what_a_run_gets(count: str) -> None:
+def test_a_run_uses_one_node(count: str) -> None:
     plan = planned(summary(training={"Nodes": count}))
     assert plan.runs[0].value("gpus") == (4 if "GPUs" in count else 1)
     assert "nodes" not in plan.runs[0].settings
 
 
 @pytest.mark.parametrize("count", ["2", "2 nodes", "two", "2 (4 GPUs each)"])
-def test_more_nodes_are_refused_with_their_line(count: str) -> None:
+def test_several_nodes_are_refused_with_their_line(count: str) -> None:
     (problem,) = refusal(planned, summary(training={"Nodes": count}))
     assert (problem.code, problem.field, problem.expected, problem.actual, problem.line) == (
         "unsupported-setting", "nodes", 1, 2, 25,
     )  # fmt: skip
 
 
-def test_nodes_of_claude_local_md_are_those_of_jobs_not_of_the_cluster() -> None:
+def test_nodes_in_claude_local_md_count_only_for_jobs() -> None:
     local = local_md() + "\n## SLURM Defaults\n\n- Nodes: 2\n"
     (problem,) = refusal(planned, summary(), local)
     assert (problem.file, problem.field, problem.line) == (LOCAL, "nodes", local.splitlines().index("- Nodes: 2") + 1)
     assert planned(summary(), local_md() + "\n## Cluster\n\n- Nodes: 120\n").warnings == ()
 
 
-def test_nodes_of_one_row_are_refused_at_the_row() -> None:
+def test_several_nodes_in_a_row_are_refused_at_the_row() -> None:
     (problem,) = refusal(planned, summary(table=runs(2, Seed=["1", "2"], Nodes=["1", "2"])))
     assert (problem.field, problem.line) == ("nodes", 7)
 
@@ -74,7 +74,7 @@ def test_nodes_of_one_row_are_refused_at_the_row() -> None:
         ("8 = 4 x 2", {}, "2"),
     ],
 )
-def test_an_effective_batch_size_that_is_so_is_taken(said: str, training: dict[str, str], gpus: str | None) -> None:
+def test_a_matching_effective_batch_size_is_accepted(said: str, training: dict[str, str], gpus: str | None) -> None:
     plan = planned(summary(training={"Effective batch size": said, **training}), local_md(gpus=gpus))
     assert plan.warnings == ()
     assert "effective_batch_size" not in plan.runs[0].settings
@@ -83,7 +83,7 @@ def test_an_effective_batch_size_that_is_so_is_taken(said: str, training: dict[s
 @pytest.mark.parametrize(
     ("said", "gpus", "accumulation"), [("32", None, 8), ("32", "2", 4), ("6", None, None), ("2", None, None)]
 )
-def test_another_effective_batch_size_is_refused_with_the_accumulation_that_makes_it(
+def test_a_different_effective_batch_size_is_refused_with_the_right_accumulation(
     said: str, gpus: str | None, accumulation: int | None
 ) -> None:
     text = summary(training={"Effective batch size": said})
@@ -98,7 +98,7 @@ def test_another_effective_batch_size_is_refused_with_the_accumulation_that_make
     assert planned(mended, local_md(gpus=gpus)).warnings == ()
 
 
-def test_effective_batch_sizes_of_rows_are_held_against_each_row() -> None:
+def test_the_effective_batch_size_of_a_row_is_compared_with_that_row() -> None:
     table = runs(2, Batch_Size=["4", "8"], Effective_Batch_Size=["4", "4"])
     (problem,) = refusal(planned, summary(table=table, training={"Batch size": None}))
     assert (problem.line, problem.expected, problem.actual) == (7, 4, 8)
@@ -115,38 +115,38 @@ def test_effective_batch_sizes_of_rows_are_held_against_each_row() -> None:
     ("ratio", "expected"), [("0.1", 5), ("10%", 5), ("0.03", 2), ("0", 0), ("1", 50), ("0.06", 3), ("3 %", 2)]
 )
 def test_a_warm_up_ratio_becomes_steps_rounded_up(ratio: str, expected: int) -> None:
-    """100 rows in batches of 4 are 25 steps, in each of 2 epochs."""
+    """Expect steps of 100 rows in batches of 4: 25 in each of 2 epochs."""
     plan = planned_of(ROWS, summary(training={"Warmup ratio": ratio}))
     assert steps_of(plan) == [expected] * 2
     source = plan.runs[0].settings["num_warmup_steps"].source
     assert (source.kind, source.file, source.line) == (SourceKind.CONFIGURATION, SUMMARY, 25)
 
 
-def test_it_counts_the_steps_of_the_run() -> None:
+def test_a_warm_up_ratio_uses_the_steps_of_the_run() -> None:
     training = {"Warmup ratio": "0.5", "Gradient accumulation": "2", "Training samples": "64", "Epochs": "1"}
     assert steps_of(planned_of(ROWS, summary(training=training), local_md(gpus="2"))) == [2, 2]
     limited = {"Warmup ratio": "0.5", "Max steps per epoch": "6"}
     assert steps_of(planned_of(ROWS, summary(training=limited))) == [6, 6]
 
 
-def test_ratios_of_rows_tell_runs_apart_by_their_steps() -> None:
+def test_warm_up_ratios_of_rows_name_runs_by_their_steps() -> None:
     plan = planned_of(ROWS, summary(table=runs(2, Warmup_Ratio=["0.1", "0.2"])))
     assert [run.directory for run in plan.runs] == ["num_warmup_steps5", "num_warmup_steps10"]
     assert [run.settings["num_warmup_steps"].source.line for run in plan.runs] == [6, 7]
 
 
 @pytest.mark.parametrize(("rows", "training"), [(None, {}), (ROWS, {"Packed": "yes"})])
-def test_a_ratio_of_unknown_steps_is_refused_with_what_to_write(rows: int | None, training: dict[str, str]) -> None:
+def test_a_ratio_is_refused_if_the_number_of_steps_is_unknown(rows: int | None, training: dict[str, str]) -> None:
     (problem,) = refusal(planned_of, rows, summary(training={"Warmup ratio": "0.1", **training}))
     assert told([problem]) == [("unsupported-setting", "warmup_ratio", SUMMARY, 25)]
     assert absent(problem.fix, "- **Warmup steps:** NUMBER", "0.1") == []
 
 
-def test_no_warm_up_needs_no_data() -> None:
+def test_a_ratio_of_zero_needs_no_data() -> None:
     assert steps_of(planned_of(None, summary(training={"Warmup ratio": "0"}))) == [0, 0]
 
 
-def test_a_ratio_beside_steps_is_refused() -> None:
+def test_a_ratio_together_with_steps_is_refused() -> None:
     (problem,) = refusal(planned_of, ROWS, summary(training={"Warmup ratio": "0.1", "Warmup steps": "5"}))
     assert told([problem]) == [("ambiguous", "warmup_ratio", SUMMARY, 25)]
 
@@ -158,7 +158,7 @@ def test_a_template_may_give_a_ratio() -> None:
     assert steps_of(plan) == [0, 0]
 
 
-def test_the_rows_are_those_of_the_file(tmp_path: Path) -> None:
+def test_the_ratio_uses_the_rows_of_the_data_file(tmp_path: Path) -> None:
     path = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
     replace = {path: "EXPERIMENT/data/words.json", "- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup ratio:** 0.25"}
     experiment = make_experiment(tmp_path / "sweep", replace=replace)
@@ -184,22 +184,22 @@ def mode_of(text: str, local: str) -> Setting:
         ({"wandb_mode": "online"}, "online"),
     ],
 )
-def test_the_mode_is_offline_unless_documents_say_otherwise(local: dict[str, str], expected: str) -> None:
+def test_the_wandb_mode_is_offline_by_default(local: dict[str, str], expected: str) -> None:
     assert mode_of(summary(), local_md(**local)).value == expected
 
 
-def test_the_summary_wins_over_claude_local_md() -> None:
+def test_the_summary_overrides_claude_local_md() -> None:
     setting = mode_of(summary(training={"W&B mode": "disabled"}), local_md(wandb_mode="online"))
     assert (setting.value, setting.source.file, setting.source.line) == ("disabled", SUMMARY, 25)
 
 
-def test_online_on_nodes_without_internet_is_refused() -> None:
+def test_online_mode_on_nodes_without_internet_is_refused() -> None:
     (problem,) = refusal(planned, summary(training={"W&B mode": "online"}), local_md(offline="yes"))
     assert told([problem]) == [("ambiguous", "wandb_mode", SUMMARY, 25)]
     assert absent(problem.message, LOCAL) == []
 
 
-# --- surroundings that the summary gives
+# --- environment settings in the summary
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_online_on_nodes_without_internet_is_refused() -> None:
         ("Offline", "offline", True), ("Reservation", "reservation", "course"),
     ],
 )  # fmt: skip
-def test_the_summary_may_give_the_surroundings_of_all_runs(label: str, name: str, value: Scalar) -> None:
+def test_the_summary_may_give_the_environment_of_all_runs(label: str, name: str, value: Scalar) -> None:
     text = summary(training={label: "yes" if value is True else str(value)})
     plan = planned(text)
     assert plan.runs[0].settings[name].value == value
@@ -219,13 +219,13 @@ def test_the_summary_may_give_the_surroundings_of_all_runs(label: str, name: str
     assert [(w.field, w.line) for w in warned] == ([("conda_env", 25)] if name == "conda_env" else [])
 
 
-def test_an_environment_in_the_summary_need_not_stand_in_claude_local_md() -> None:
+def test_an_environment_in_the_summary_is_not_required_in_claude_local_md() -> None:
     plan = planned(summary(training={"Conda environment": "tune2"}), local_md(conda_env=None))
     assert plan.runs[0].settings["conda_env"].value == "tune2"
 
 
 @pytest.mark.parametrize("ratio", [None, "0.1"])
-def test_a_data_set_is_read_once_with_a_warm_up_ratio_or_without(
+def test_a_data_set_is_read_once_with_or_without_a_warm_up_ratio(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: str | None
 ) -> None:
     lines = {"- **Epochs:** 2": f"- **Epochs:** 2\n- **Warmup ratio:** {ratio}"} if ratio else {}

@@ -17,25 +17,25 @@ def directories(plan: Plan) -> list[str]:
     return [run.directory for run in plan.runs]
 
 
-def test_names_hold_exactly_what_varies() -> None:
+def test_names_contain_exactly_the_varying_parameters() -> None:
     plan = plan_of(4, LoRA_Rank=["8", "8", "16", "16"], Learning_Rate=["1e-5", "5e-5"] * 2, Seed=["7"] * 4)
     assert plan.varying == ("lora_rank", "lr")
     assert plan.pattern == "rank{lora_rank}_lr{lr}"
     assert directories(plan) == ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
 
 
-def test_one_value_in_several_spellings_does_not_vary() -> None:
+def test_notations_of_one_value_do_not_vary() -> None:
     plan = plan_of(3, LoRA_Rank=["4", "8", "16"], Learning_Rate=["1e-5", "0.00001", "1E-05"])
     assert plan.varying == ("lora_rank",)
     assert {run.parameters["lr"] for run in plan.runs} == {1e-5}
 
 
-def test_names_have_the_canonical_form_whatever_the_spelling() -> None:
+def test_names_have_the_canonical_form_of_values() -> None:
     plan = plan_of(3, Learning_Rate=["0.00001", "5 × 10^-5", "1E-04"])
     assert directories(plan) == ["lr1e-5", "lr5e-5", "lr1e-4"]
 
 
-def test_controls_do_not_count_as_a_value() -> None:
+def test_values_of_controls_do_not_vary() -> None:
     rows = table(
         ["Run Name", "Model", "LoRA Rank", "Batch Size", "Type"],
         [["a", MODEL, "8", "4", "Fine-tuned"], ["b", MODEL, "16", "4", "Fine-tuned"], ["c", "other", "-", "1",
@@ -44,7 +44,7 @@ def test_controls_do_not_count_as_a_value() -> None:
     assert planned(summary(table=rows)).varying == ("lora_rank",)
 
 
-def test_a_row_that_leaves_a_value_open_has_that_of_configuration() -> None:
+def test_a_blank_cell_has_the_value_of_configuration() -> None:
     text = summary(table=runs(2, LoRA_Rank=["8", "16"], Seed=["3", "-"]), training={"Seed": "3"})
     assert planned(text).varying == ("lora_rank",)
     text = summary(table=runs(2, Seed=["3", "-"]), training={"Seed": "4"})
@@ -86,11 +86,11 @@ def test_every_column_that_varies_is_in_the_name(column: str, cells: list[str], 
 
 
 OF_SEVERAL = {"recipe", "target_modules", "warmup_ratio", "nodes", "effective_batch_size"}
-"""What becomes settings of other names, or is held against them."""
+"""Parameters that become other settings, or are compared with them."""
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in PARAMETERS.values() if p.column and p.name not in OF_SEVERAL))
-def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: str) -> None:
+def test_every_parameter_that_may_be_a_column_is_planned_and_named(name: str) -> None:
     kinds = {"int": ["2", "3"], "float": ["0.1", "0.2"], "bool": ["yes", "no"],
              "pattern_free_path": ["a.json", "b.json"], "time": ["1:00:00", "2:00:00"],
              "memory": ["8G", "9G"], "text": ["a", "b"], "tags": ["a", "b"],
@@ -111,7 +111,7 @@ def test_every_parameter_that_may_be_a_column_is_planned_and_told_apart(name: st
     assert plan.runs[0].settings[key].source.line == 6
 
 
-def test_the_order_is_model_rank_rate_batch_size_and_then_the_tables_own() -> None:
+def test_names_begin_with_model_rank_rate_and_batch_size_then_follow_the_table() -> None:
     rows = table(
         ["Run Name", "Seed", "Epochs", "Batch Size", "LR", "Rank", "Model"],
         [["a", "1", "1", "1", "1e-5", "8", MODEL], ["b", "2", "2", "2", "2e-5", "16", "Llama-3.2-3B-Instruct"]],
@@ -132,7 +132,7 @@ def test_free_text_has_a_legend() -> None:
     assert plan.legend == {"prompt1": "Be kind", "prompt2": "Be brief"}
 
 
-def test_two_kinds_of_free_text_do_not_share_a_legend() -> None:
+def test_two_text_parameters_have_separate_legends() -> None:
     plan = plan_of(2, System_Prompt=["Be kind", "Be brief"], Prompt=["{input}", "-"])
     assert directories(plan) == ["system_prompt1_prompt1", "system_prompt2_prompt2"]
     assert plan.legend == {
@@ -146,48 +146,48 @@ def test_two_kinds_of_free_text_do_not_share_a_legend() -> None:
 # --- one run, nothing varying, and the table's names ---
 
 
-def test_a_single_run_has_its_rows_name_where_that_is_safe() -> None:
+def test_a_single_run_has_the_name_of_its_row_if_that_is_safe() -> None:
     assert directories(planned(summary(table=runs(1)))) == ["run_1"]
 
 
 @pytest.mark.parametrize(
     "name", ["my run", "../x", ".hidden", "-x", "a/b", "nul", "COM1.txt", "scaffold.log", "a.", "a..b", "é", "x" * 201]
 )
-def test_a_single_run_with_an_unsafe_name_is_named_by_what_it_is(name: str) -> None:
+def test_a_single_run_with_an_unsafe_name_is_named_by_its_values(name: str) -> None:
     plan = planned(summary(table=runs(1).replace("run_1", name)))
     assert directories(plan) == [f"{MODEL}_rank8_lr1e-5"]
 
 
-def test_a_single_run_without_a_name_is_named_by_what_it_is() -> None:
+def test_a_single_run_without_a_name_is_named_by_its_values() -> None:
     assert directories(planned(summary(table=runs(1).replace("run_1", "-")))) == [f"{MODEL}_rank8_lr1e-5"]
 
 
-def test_the_tables_names_are_taken_where_they_are_asked_for() -> None:
+def test_names_of_the_table_are_used_on_request() -> None:
     plan = planned(summary(table=runs(2, LoRA_Rank=["8", "16"])), names="table")
     assert directories(plan) == ["run_1", "run_2"]
     assert plan.pattern == "{run name}"
 
 
 @pytest.mark.parametrize("name", ["a b", "..", ".scaffold", "con", "a/b", "$(id)", ""])
-def test_an_unsafe_name_of_the_table_is_refused(name: str) -> None:
+def test_an_unsafe_name_in_the_table_is_refused(name: str) -> None:
     text = summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_2", name))
     assert told(refusal(planned, text, names="table")) == [("unsafe-name", "run name", SUMMARY, 7)]
 
 
 @pytest.mark.parametrize("name", ["run_1", "RUN_1"])
-def test_names_that_are_the_same_on_some_file_system_are_refused_with_both_lines(name: str) -> None:
+def test_names_that_collide_on_some_file_systems_are_refused_with_both_lines(name: str) -> None:
     text = summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_2", name))
     (problem,) = refusal(planned, text, names="table")
     assert told([problem]) == [("name-collision", "run name", SUMMARY, 7)]
     assert absent(problem.message, 6, 7) == []
 
 
-def test_two_data_sets_of_one_name_are_refused() -> None:
+def test_two_data_sets_with_one_name_are_refused() -> None:
     text = summary(table=runs(2, Dataset=["/a/words.json", "/b/words.json"]))
     assert told(refusal(planned, text)) == [("name-collision", "run name", SUMMARY, 7)]
 
 
-def test_a_folder_that_cannot_be_a_name_is_refused() -> None:
+def test_a_folder_that_is_not_a_safe_name_is_refused() -> None:
     text = summary(table=runs(2, Dataset=["/a b/train.json", "/c/train.json"]))
     assert told(refusal(planned, text)) == [("unsafe-name", "run name", SUMMARY, 6)]
 
@@ -195,11 +195,11 @@ def test_a_folder_that_cannot_be_a_name_is_refused() -> None:
 @pytest.mark.parametrize(("name", "safe"), [("rank8_lr1e-5", True), ("a+b", True), ("a" * 200, True), ("lpt9.x", False),
                                             ("claude.local.md", False), ("Scaffold.LOG", False), ("a\n", False),
                                             ("", False)])  # fmt: skip
-def test_what_a_safe_name_is(name: str, *, safe: bool) -> None:
+def test_safe_names(name: str, *, safe: bool) -> None:
     assert is_safe(name) is safe
 
 
-# --- what was scaffolded before ---
+# --- runs of an earlier scaffold ---
 
 
 def test_a_scaffolded_run_keeps_its_directory_when_the_table_grows() -> None:
@@ -209,26 +209,26 @@ def test_a_scaffolded_run_keeps_its_directory_when_the_table_grows() -> None:
     assert directories(planned(grown)) == ["rank8_lr1e-5", "rank16_lr1e-5", "rank8_lr5e-5"]
 
 
-def test_a_scaffolded_run_keeps_its_directory_when_only_its_surroundings_change() -> None:
+def test_a_scaffolded_run_keeps_its_directory_when_only_its_environment_changes() -> None:
     before = plan_of(2, LoRA_Rank=["8", "16"])
     grown = summary(table=runs(3, LoRA_Rank=["8", "16", "8"], Learning_Rate=["1e-5", "1e-5", "5e-5"]))
     local = "conda_env: other\nmy_wandb_project: words\noutput_dir_base: /elsewhere\ntime: 9:00:00\n"
     assert directories(planned(grown, local, before)) == ["rank8", "rank16", "rank8_lr5e-5"]
 
 
-def test_a_run_whose_values_change_is_named_anew() -> None:
+def test_a_run_whose_values_change_gets_a_new_name() -> None:
     before = planned(summary(table=runs(1)))
     changed = summary(table=runs(1, LoRA_Rank=["16"]).replace("run_1", "other"))
     assert directories(planned(changed, previous=before)) == ["other"]
 
 
-def test_runs_that_differ_by_their_surroundings_alone_keep_their_own_directories() -> None:
+def test_runs_that_differ_only_in_their_environment_keep_their_directories() -> None:
     text = summary(table=runs(2, GPUs=["1", "2"]))
     before = planned(text)
     assert directories(planned(text, previous=before)) == ["gpus1", "gpus2"]
 
 
-def test_a_prompt_keeps_its_number_when_another_comes_before_it() -> None:
+def test_a_prompt_keeps_its_number_when_a_new_one_is_inserted_before_it() -> None:
     before = plan_of(2, System_Prompt=["Be kind", "Be brief"])
     grown = summary(table=runs(3, System_Prompt=["Be new", "Be kind", "Be brief"]))
     plan = planned(grown, previous=before)
@@ -236,13 +236,13 @@ def test_a_prompt_keeps_its_number_when_another_comes_before_it() -> None:
     assert plan.legend == {"prompt1": "Be kind", "prompt2": "Be brief", "prompt3": "Be new"}
 
 
-def test_another_way_of_naming_names_new_runs_alone() -> None:
+def test_a_different_naming_applies_only_to_new_runs() -> None:
     before = plan_of(2, LoRA_Rank=["8", "16"])
     text = summary(table=runs(3, LoRA_Rank=["8", "16", "32"]))
     assert directories(planned(text, previous=before, names="table")) == ["rank8", "rank16", "run_3"]
 
 
-def test_a_name_holds_values_of_parameters_that_vary_no_more() -> None:
+def test_a_name_keeps_values_of_parameters_that_no_longer_vary() -> None:
     before = plan_of(2, LoRA_Rank=["8", "16"], Learning_Rate=["1e-5", "5e-5"])
     one = planned(summary(table=runs(1, LoRA_Rank=["8"], Learning_Rate=["1e-5"])), previous=before)
     assert directories(one) == ["rank8_lr1e-5"]
@@ -250,7 +250,7 @@ def test_a_name_holds_values_of_parameters_that_vary_no_more() -> None:
     assert directories(planned(other, previous=one)) == ["run_1"]
 
 
-def test_a_text_that_varies_no_more_keeps_its_number() -> None:
+def test_a_text_that_no_longer_varies_keeps_its_number() -> None:
     before = plan_of(2, System_Prompt=["Be kind", "Be brief"])
     one = planned(summary(table=runs(1, System_Prompt=["Be brief"]).replace("run_1", "run_2")), previous=before)
     assert directories(one) == ["prompt2"]
@@ -258,7 +258,7 @@ def test_a_text_that_varies_no_more_keeps_its_number() -> None:
     assert directories(planned(text, previous=one)) == ["prompt2", "prompt3"]
 
 
-def test_a_new_name_that_another_run_has_had_gets_a_number() -> None:
+def test_a_new_name_that_a_different_run_has_used_gets_a_number() -> None:
     before = planned(summary(table=runs(1, LoRA_Rank=["8"])), names="table")
     text = summary(table=runs(2, LoRA_Rank=["16", "8"]).replace("run_2", "other"))
     assert directories(planned(text, previous=before, names="table")) == ["run_1_2", "run_1"]

@@ -37,7 +37,7 @@ def warned(plan: Plan) -> list[tuple[str, str | None, str | None, int | None]]:
 # --- the example ---
 
 
-def test_the_example_is_planned_in_full() -> None:
+def test_the_example_is_planned_completely() -> None:
     plan = planned(EXAMPLE_SUMMARY, EXAMPLE_LOCAL)
     assert [run.directory for run in plan.runs] == ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
     assert (plan.varying, plan.pattern) == (("lora_rank", "lr"), "rank{lora_rank}_lr{lr}")
@@ -92,7 +92,7 @@ def test_the_example_is_planned_in_full() -> None:
     }
 
 
-def test_every_value_knows_where_it_comes_from() -> None:
+def test_every_value_has_its_source() -> None:
     settings = planned(EXAMPLE_SUMMARY, EXAMPLE_LOCAL).runs[0].settings
     places = {name: (s.source.kind, s.source.file, s.source.line) for name, s in settings.items()}
     assert places["lr"] == (SourceKind.ROW, SUMMARY, 22)
@@ -114,7 +114,7 @@ def test_an_external_script_keeps_its_own_defaults() -> None:
 # --- the plan's identity ---
 
 
-def test_the_id_depends_on_everything_but_the_warnings() -> None:
+def test_the_id_depends_on_everything_except_warnings() -> None:
     plan = planned()
     assert planned().id == plan.id
     assert with_id(plan.model_copy(update={"warnings": (_some_warning(),)})).id == plan.id
@@ -129,10 +129,10 @@ def _some_warning() -> Finding:
     return planned(text).warnings[0]
 
 
-# --- whose value counts ---
+# --- precedence ---
 
 
-def test_a_rows_value_wins_over_configuration_with_a_warning() -> None:
+def test_a_row_overrides_configuration_with_a_warning() -> None:
     rows = runs(2, LoRA_Rank=["8", "16"], Batch_Size=["4", "16"], Epochs=["2", "-"])
     plan = planned(summary(table=rows))
     assert [(v["batch_size"], v["epochs"]) for v in (values(plan, 0), values(plan, 1))] == [(4, 2), (16, 2)]
@@ -150,14 +150,14 @@ def test_a_control_overrides_nothing() -> None:
     assert planned(summary(table=rows)).warnings == ()
 
 
-def test_configuration_wins_over_claude_local_md() -> None:
+def test_configuration_overrides_claude_local_md() -> None:
     text = summary(training={"Time": "2:00:00", "GPUs": "2"})
     found = values(planned(text, local_md(time="1:00:00", gpus="4")))
     assert (found["time"], found["gpus"]) == ("2:00:00", 2)
     assert values(planned(local=local_md(time="1:00:00", gpus="4")))["gpus"] == 4
 
 
-def test_a_rank_and_rate_that_nobody_gives_are_setup_finetunes_with_a_warning() -> None:
+def test_rank_and_rate_default_to_those_of_setup_finetune_with_a_warning() -> None:
     rows = table(["Run Name", "Model", "Seed"], [["a", MODEL, "1"], ["b", MODEL, "2"]])
     plan = planned(summary(table=rows))
     found = values(plan)
@@ -177,7 +177,7 @@ def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
     assert values(planned(summary(training={"LoRA alpha": "5"})))["lora_alpha"] == 5
 
 
-def test_account_partition_and_constraint_are_there_only_where_they_are_set() -> None:
+def test_account_partition_and_constraint_are_planned_only_if_they_are_set() -> None:
     names = {"account", "partition", "constraint", "modules", "prompt", "mem"}
     assert names.isdisjoint(values(planned()))
     found = values(planned(local=local_md(account="lab", partition="gpu", constraint="a100&big", modules="x/1")))
@@ -189,7 +189,7 @@ def test_account_partition_and_constraint_are_there_only_where_they_are_set() ->
     )
 
 
-def test_relative_paths_are_taken_from_the_directory_of_their_document() -> None:
+def test_relative_paths_start_at_the_directory_of_their_document() -> None:
     text = summary(dataset="data//./words.json", models={MODEL: "`models/base`"})
     found = values(planned(text, local_md(output_dir_base="outputs/")))
     assert (found["input_dir_base"], found["dataset_label"]) == (f"{DIRECTORY}/data/", "words")
@@ -205,21 +205,21 @@ def test_a_data_set_in_the_root_directory() -> None:
     assert values(planned(summary(dataset="/words.json")))["input_dir_base"] == "/"
 
 
-def test_the_rows_own_data_set_wins() -> None:
+def test_the_data_set_of_a_row_overrides_the_shared_one() -> None:
     plan = planned(summary(table=runs(2, Dataset=["/a/one.json", "-"])))
     assert [run.data_path for run in plan.runs] == ["/a/one.json", "/data/words.json"]
     assert [run.directory for run in plan.runs] == ["one", "words"]
     assert plan.runs[0].parameters["dataset"] == "/a/one.json"
 
 
-def test_evaluated_rows_are_left_out_with_a_reason() -> None:
+def test_evaluated_rows_are_excluded_with_a_reason() -> None:
     rows = table(["Run", "Model", "LR", "Type"], [["a", MODEL, "1e-5", "Fine-tuned"], ["b", MODEL, "-", "eval-only"]])
     assert planned(summary(table=rows)).excluded == (
         Excluded(name="b", reason="evaluation only: nothing is fine-tuned"),
     )
 
 
-# --- what stands against a plan ---
+# --- refusals ---
 
 
 def test_identical_rows_are_refused_with_both_lines() -> None:
@@ -229,12 +229,12 @@ def test_identical_rows_are_refused_with_both_lines() -> None:
 
 
 @pytest.mark.parametrize("names", ["varying", "table"])
-def test_rows_that_differ_in_spelling_alone_are_identical(names: str) -> None:
+def test_rows_that_differ_only_in_notation_are_identical(names: str) -> None:
     text = summary(table=runs(2, Learning_Rate=["1e-5", "0.00001"], Batch_Size=["4", "-"]))
     assert told(refusal(planned, text, names=names)) == [("identical-runs", "runs", SUMMARY, 7)]
 
 
-def test_an_unknown_model_is_refused_with_what_may_have_been_meant() -> None:
+def test_an_unknown_model_is_refused_with_a_suggestion() -> None:
     rows = runs(2, Model=["Llama-3.2-1B-Instrukt"] * 2, LoRA_Rank=["8", "16"])
     text = summary(table=rows, models={"Llama-3.2-1B-Instrukt": "/models/x"})
     (problem,) = refusal(planned, text)
@@ -247,7 +247,7 @@ def test_an_unknown_model_is_refused_with_what_may_have_been_meant() -> None:
 @pytest.mark.parametrize(("path", "extension"), [("/d/a.csv", ".csv"), ("/d/a", ""), ("/d/a.JSON", ".JSON"),
 ("/d/.json", ""),
                                                 ("/d/a.json.gz", ".gz"), ("/d.json/a", "")])  # fmt: skip
-def test_another_data_format_is_refused_with_those_that_are_supported(path: str, extension: str) -> None:
+def test_an_unsupported_data_format_is_refused_with_the_supported_ones(path: str, extension: str) -> None:
     (problem,) = refusal(planned, summary(dataset=path))
     assert told([problem]) == [("unsupported-format", "dataset", SUMMARY, 17)]
     assert (problem.expected, problem.actual) == (".json or .parquet", extension)
@@ -255,19 +255,19 @@ def test_another_data_format_is_refused_with_those_that_are_supported(path: str,
 
 
 @pytest.mark.parametrize("extension", [".json", ".parquet"])
-def test_the_template_follows_the_data_format(extension: str) -> None:
+def test_the_template_depends_on_the_data_format(extension: str) -> None:
     plan = planned(summary(dataset=f"/data/words{extension}"))
     assert plan.template == f"setup_finetune_{extension[1:]}.yaml.j2"
     assert values(plan)["dataset_ext"] == extension
 
 
-def test_both_formats_in_one_experiment_name_both_templates() -> None:
+def test_an_experiment_with_both_formats_lists_both_templates() -> None:
     plan = planned(summary(table=runs(2, Dataset=["/a/x.json", "/a/y.parquet"])))
     assert plan.template == "setup_finetune_json.yaml.j2, setup_finetune_parquet.yaml.j2"
 
 
 @pytest.mark.parametrize("name", ["my words.json", "-x.json", "a..b.json", "wörter.json", "a$b.json".replace("$", "(")])
-def test_a_data_set_whose_name_is_not_plain_is_refused(name: str) -> None:
+def test_an_unsafe_data_set_name_is_refused(name: str) -> None:
     assert told(refusal(planned, summary(dataset=f"/data/{name}"))) == [("invalid-value", "dataset", SUMMARY, 17)]
 
 
@@ -275,7 +275,9 @@ def test_a_data_set_whose_name_is_not_plain_is_refused(name: str) -> None:
     ("template", "expected"),
     [(None, "/templates/setup_finetune_json.yaml.j2"), ("/mine/own.yaml.j2", "/mine/own.yaml.j2")],
 )
-def test_a_missing_template_names_where_it_is_expected_and_how_to_make_one(template: str | None, expected: str) -> None:
+def test_a_missing_template_is_reported_with_its_path_and_the_example_to_copy(
+    template: str | None, expected: str
+) -> None:
     context = PlanContext(DIRECTORY, "/home/ada", "/templates", lambda _: False)
     (problem,) = refusal(make_plan, parsed(), Options(template=template), context)
     assert (problem.code, problem.expected, problem.file) == ("missing-template", expected, expected)
@@ -283,7 +285,7 @@ def test_a_missing_template_names_where_it_is_expected_and_how_to_make_one(templ
     assert absent(problem.fix, "/templates/setup_finetune_template.yaml.j2") == []
 
 
-def test_the_operators_template_serves_every_format() -> None:
+def test_the_template_of_the_operator_is_used_for_every_format() -> None:
     plan = planned(summary(table=runs(2, Dataset=["/a/x.json", "/a/y.parquet"])), template="/mine/own.yaml.j2")
     assert plan.template == "/mine/own.yaml.j2"
 
@@ -298,7 +300,7 @@ def test_the_operators_template_serves_every_format() -> None:
         ("qat_distributed", "2", "unsupported-setting"),
     ],
 )
-def test_a_recipe_must_be_one_that_is_scaffolded_and_fit_the_gpus(recipe: str, gpus: str, code: str | None) -> None:
+def test_a_recipe_must_be_supported_and_fit_the_gpus(recipe: str, gpus: str, code: str | None) -> None:
     text = summary(training={"Recipe": recipe, "GPUs": gpus})
     if code is None:
         assert planned(text).runs
@@ -306,7 +308,7 @@ def test_a_recipe_must_be_one_that_is_scaffolded_and_fit_the_gpus(recipe: str, g
         assert told(refusal(planned, text)) == [(code, "recipe", SUMMARY, 25)]
 
 
-def test_everything_that_stands_against_a_plan_is_named_at_once() -> None:
+def test_all_problems_of_a_plan_are_reported_at_once() -> None:
     rows = runs(2, Model=["Llama-9", "Llama-9"])
     text = summary(table=rows, models={"Llama-9": "/m"}, dataset="/d/a.csv", training={"Recipe": "generate"})
     assert [(p.code, p.line) for p in refusal(planned, text)] == [
@@ -327,8 +329,8 @@ def grid_of(cells: Sequence[tuple[str, str]], **columns: Any) -> str:
 
 
 @pytest.mark.parametrize("slip", range(1, len(CELLS)))
-def test_a_slip_that_makes_two_rows_one_run_is_told_with_the_combination_that_is_lacking(slip: int) -> None:
-    """The row got the rate of the row before it, or of the next rank."""
+def test_a_slip_that_makes_two_rows_identical_is_reported_with_the_missing_combination(slip: int) -> None:
+    """Give a row the rate of the row before it, or that of the other rank."""
     other = CELLS[slip - 1] if CELLS[slip - 1][0] == CELLS[slip][0] else CELLS[slip - 3]
     cells = [*CELLS[:slip], other, *CELLS[slip + 1 :]]
     (problem,) = refusal(planned, grid_of(cells))
@@ -338,13 +340,13 @@ def test_a_slip_that_makes_two_rows_one_run_is_told_with_the_combination_that_is
     assert f"lora_rank {rank}, lr {rate}" in problem.fix
 
 
-def test_what_follows_from_another_column_is_no_side_of_the_grid_of_identical_runs() -> None:
+def test_a_dependent_column_is_not_a_dimension_of_the_grid() -> None:
     cells = [*CELLS[:-1], CELLS[-2]]
     (problem,) = refusal(planned, grid_of(cells, LoRA_alpha=[str(2 * int(rank)) for rank, _ in cells]))
     assert problem.expected == "lora_rank 16, lr 1e-4"
 
 
-def test_two_slips_name_the_combination_that_is_one_cell_away() -> None:
+def test_each_of_two_slips_is_reported_with_the_nearest_missing_combination() -> None:
     cells = list(CELLS)
     cells[1], cells[5] = cells[0], cells[4]
     found = refusal(planned, grid_of(cells))
@@ -353,7 +355,7 @@ def test_two_slips_name_the_combination_that_is_one_cell_away() -> None:
 
 
 @pytest.mark.parametrize("cells", [[*CELLS, CELLS[0]], [CELLS[0]] * 4 + CELLS[4:], [CELLS[0], CELLS[0]]])
-def test_rows_that_are_no_grid_with_the_one_row_lack_nothing(cells: list[tuple[str, str]]) -> None:
+def test_identical_rows_outside_a_grid_have_no_missing_combination(cells: list[tuple[str, str]]) -> None:
     problems = refusal(planned, grid_of(cells))
     assert {problem.code for problem in problems} == {"identical-runs"}
     assert {problem.expected for problem in problems} == {None}

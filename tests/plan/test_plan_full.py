@@ -1,4 +1,4 @@
-"""Full fine-tuning in the plan: by a method or a recipe, for all runs or beside LoRA runs."""
+"""Full fine-tuning in the plan: by a method or a recipe, for all runs or together with LoRA runs."""
 
 from typing import Any
 
@@ -29,28 +29,28 @@ def recipes_of(plan: Plan) -> list[Any]:
         *((text, "lora") for text in ("LoRA", "lora fine-tuning", "PEFT: LoRA", "lora_finetune_single_device")),
     ],
 )
-def test_the_method_may_be_said_in_words_or_by_its_recipe(label: str, says: str, method: str) -> None:
+def test_the_method_may_be_given_in_words_or_as_a_recipe(label: str, says: str, method: str) -> None:
     plan = planned(summary(table=FULL, training={label: says}))
     assert recipes_of(plan) == [None if method == "lora" else "full_finetune_single_device"] * 2
     assert ("lora_rank" in plan.runs[0].settings) == (method == "lora")
 
 
 @pytest.mark.parametrize("says", ["fully sharded", "full precision", "Fullness", "QLoRA", "DPO", "prefix tuning"])
-def test_another_method_is_refused(says: str) -> None:
+def test_an_unsupported_method_is_refused(says: str) -> None:
     (problem,) = refusal(planned, summary(table=FULL, training={"Method": says}))
     assert (problem.code, problem.field, problem.expected) == (
         "unsupported-setting", "method", "LoRA or full fine-tuning",
     )  # fmt: skip
 
 
-def test_the_recipe_follows_from_the_gpus() -> None:
+def test_the_recipe_depends_on_the_gpus() -> None:
     text = summary(table=FULL, training={"Recipe": "full"})
     assert recipes_of(planned(text, local_md(gpus="4"))) == ["full_finetune_distributed"] * 2
     by_row = summary(table=runs(2, Recipe=["full", "full"], LoRA_Rank=["-", "-"], GPUs=["1", "2"]))
     assert recipes_of(planned(by_row)) == ["full_finetune_single_device", "full_finetune_distributed"]
 
 
-def test_full_runs_have_nothing_of_an_adapter_and_are_not_warned_of_its_default() -> None:
+def test_full_runs_have_no_lora_settings_and_no_warning_about_their_defaults() -> None:
     plan = planned(summary(table=FULL, training={"Recipe": "full"}))
     assert not plan.runs[0].settings.keys() & set(OF_LORA)
     assert plan.warnings == ()
@@ -58,7 +58,7 @@ def test_full_runs_have_nothing_of_an_adapter_and_are_not_warned_of_its_default(
     assert [run.directory for run in plan.runs] == ["lr1e-5", "lr2e-5"]
 
 
-def test_what_configuration_says_of_the_adapter_is_for_the_runs_that_have_one() -> None:
+def test_lora_settings_in_configuration_apply_only_to_lora_runs() -> None:
     plan = planned(summary(table=MIXED, training={"LoRA dropout": "0.1"}))
     assert [run.directory for run in plan.runs] == ["rank8_recipe-lora", "rank16_recipe-lora", "recipe-full"]
     assert ["lora_dropout" in run.settings for run in plan.runs] == [True, True, False]
@@ -68,27 +68,27 @@ def test_what_configuration_says_of_the_adapter_is_for_the_runs_that_have_one() 
 @pytest.mark.parametrize(
     ("label", "says"), [("LoRA rank", "8"), ("LoRA alpha", "8"), ("Dropout", "0"), ("Adapter weights only", "no")]
 )
-def test_an_adapters_setting_for_full_runs_alone_is_refused_where_it_stands(label: str, says: str) -> None:
+def test_a_lora_setting_is_refused_at_its_line_if_all_runs_are_full(label: str, says: str) -> None:
     (problem,) = refusal(planned, summary(table=FULL, training={"Recipe": "full", label: says}))
     assert (problem.code, problem.file, problem.line) == ("unsupported-setting", SUMMARY, 26)
     assert problem.field in OF_LORA
 
 
-def test_an_adapters_setting_in_a_full_row_is_refused_once() -> None:
+def test_a_lora_setting_in_a_full_row_is_refused_once() -> None:
     text = summary(table=runs(3, Recipe=["LoRA", "full", "full"], LoRA_Rank=["8", "8", "16"]))
     (problem,) = refusal(planned, text)
     assert told([problem]) == [("unsupported-setting", "lora_rank", SUMMARY, 7)]
     assert (problem.actual, absent(problem.message, 8, 7, 1)) == (8, [])
 
 
-def test_a_recipe_that_fits_only_some_runs_is_named_once() -> None:
+def test_a_recipe_that_fits_only_some_runs_is_reported_once() -> None:
     rows = runs(3, Recipe=["full_finetune_single_device", "full", "-"], LoRA_Rank=["-", "-", "8"], GPUs=["2", "2", "2"])
     problems = refusal(planned, summary(table=rows, training={"Recipe": "lora_finetune_single_device"}))
     found = [problem for problem in told(problems) if problem[0] == "wrong-recipe"]
     assert found == [("wrong-recipe", "recipe", SUMMARY, 6), ("wrong-recipe", "recipe", SUMMARY, 26)]
 
 
-def test_an_external_script_is_given_no_full_fine_tuning() -> None:
+def test_full_fine_tuning_with_an_external_script_is_refused() -> None:
     (problem,) = refusal(planned, summary(table=FULL, training={"Recipe": "full"}), setup_script="/opt/setup.py")
     assert (problem.code, problem.field, problem.line) == ("unsupported-setting", "recipe", 25)
     assert "--setup-script bundled" in problem.fix
@@ -102,7 +102,7 @@ def test_a_run_keeps_its_directory_when_its_gpus_change_and_the_table_grows() ->
     assert recipes_of(again) == ["full_finetune_distributed", None]
 
 
-def test_rows_that_differ_in_the_recipe_alone_are_two_runs() -> None:
+def test_rows_that_differ_only_in_the_recipe_are_two_runs() -> None:
     plan = planned(summary(table=runs(2, Recipe=["LoRA", "full"], LoRA_Rank=["8", "-"])))
     assert plan.varying == ("lora_rank", "recipe")
     same = summary(table=runs(2, Recipe=["full", "full_finetune_single_device"], LoRA_Rank=["-", "-"]))

@@ -1,11 +1,11 @@
-"""What plan tells of where values stand."""
+"""The sources of values in the result of `plan`."""
 
 from scaffold_torchtune.plan import plan_result
 from support.documents import local_md, planned, runs, summary
 from support.plans import Changes, plan_of
 
 
-def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have_theirs_once() -> None:
+def test_values_that_differ_by_run_have_sources_there_and_shared_ones_are_listed_once() -> None:
     rows = runs(2, LoRA_Rank=["8", "16"], Epochs=["3", "-"], Dataset=["-", "/other/words.json"])
     found = plan_result(planned(summary(table=rows), local_md()))
     assert [run.line for run in found.runs] == [6, 7]
@@ -28,7 +28,7 @@ def test_each_value_that_differs_by_run_has_its_place_and_those_that_do_not_have
     assert not common.keys() & {name for run in found.runs for name in run.sources}
 
 
-def test_runs_of_several_models_tell_where_each_is_named() -> None:
+def test_each_run_has_the_source_of_its_model() -> None:
     models = {"Llama-3.2-1B": "/m/1", "Llama-3.2-3B": "/m/3"}
     found = plan_result(planned(summary(table=runs(2, Model=list(models)), models=models)))
     assert [{name: str(source) for name, source in run.sources.items()} for run in found.runs] == [
@@ -37,7 +37,7 @@ def test_runs_of_several_models_tell_where_each_is_named() -> None:
     ]
 
 
-def test_of_many_levels_those_that_fewest_runs_have_are_not_left_out() -> None:
+def test_a_long_list_of_levels_keeps_the_rarest() -> None:
     made: list[Changes] = [{"lr": n * 1e-5, "seed": seed} for n in range(1, 16) for seed in (1, 2)]
     made += [{"lr": 7e-3, "seed": 1}]
     levels = plan_result(plan_of(*made, varying=["lr", "seed"])).levels

@@ -19,7 +19,7 @@ EXPERIMENT = "cap_4L_lora_lr_sweep"
 
 
 def found(place: Path, text: str, **given: object) -> list[Finding]:
-    """The findings about names if the summary has this text instead of its pattern, which is under Output."""
+    """Return the findings about names if the text, under Output, replaces the pattern of the summary."""
     experiment = make_experiment(place / "sweep", replace={OLD: text})
     warnings = steps.plan(Request(experiment, **given)).warnings  # type: ignore[arg-type]
     assert [each for each in warnings if each.code == "unused-field"] == []
@@ -60,7 +60,7 @@ def found(place: Path, text: str, **given: object) -> list[Finding]:
     "## Evaluation\n- **Naming pattern:** `eval_{task}_{rank}`",
     "## Evaluation\nRun directories are named `eval_{rank}`.",
 ])  # fmt: skip
-def test_a_pattern_that_the_names_follow_is_silent(text: str, tmp_path: Path) -> None:
+def test_a_matching_pattern_has_no_finding(text: str, tmp_path: Path) -> None:
     assert found(tmp_path, text) == []
 
 
@@ -91,9 +91,7 @@ def test_a_pattern_that_the_names_follow_is_silent(text: str, tmp_path: Path) ->
     ("## Naming\n```\nr8_lr1e-5/\n  finetune.yaml\n```", FIRST),
     ("## Notes\nThe run directories are named `r{rank}-lr{lr}`, one for each run.", FIRST),
 ])  # fmt: skip
-def test_a_pattern_that_the_names_do_not_follow_is_one_warning_with_both(
-    text: str, planned: str, tmp_path: Path
-) -> None:
+def test_a_pattern_that_differs_is_one_warning_with_pattern_and_name(text: str, planned: str, tmp_path: Path) -> None:
     (each,) = found(tmp_path, text)
     assert (each.severity, each.expected, each.file) == ("warning", planned, "experiment_summary.md")
     assert each.actual is not None
@@ -103,7 +101,7 @@ def test_a_pattern_that_the_names_do_not_follow_is_one_warning_with_both(
 
 
 @pytest.mark.parametrize("text", [OLD, "- **Naming pattern:** ck-out-<run name>", "- **Run directories:** `$RUN_NAME`"])
-def test_a_run_name_that_may_be_the_directory_is_an_info_that_names_both(text: str, tmp_path: Path) -> None:
+def test_a_run_name_that_may_be_the_directory_is_an_info_with_both_names(text: str, tmp_path: Path) -> None:
     (each,) = found(tmp_path, text)
     assert (each.severity, each.expected, each.actual) == ("info", FIRST, "Llama-3.2-1B-Instruct_rank8_lr1e-5")
 
@@ -112,13 +110,13 @@ def test_a_run_name_that_may_be_the_directory_is_an_info_that_names_both(text: s
     OLD, "- **Run directories:** same as the Run Name", "- **Naming pattern:** `{model}_rank{rank}_lr{lr}`",
     "- **Naming pattern:** `ck-out-Llama-3.2-1B-Instruct_rank8_lr1e-5/epoch_0`",
 ])  # fmt: skip
-def test_names_of_the_table_follow_a_pattern_of_run_names(text: str, tmp_path: Path) -> None:
+def test_names_of_the_table_match_a_pattern_of_run_names(text: str, tmp_path: Path) -> None:
     (each,) = found(tmp_path, text)
     assert "--names table" in each.fix
     assert found(tmp_path / "other", text, names="table") == []
 
 
-def test_the_warning_is_told_before_the_info_and_only_one_of_them(tmp_path: Path) -> None:
+def test_a_warning_replaces_the_info(tmp_path: Path) -> None:
     (each,) = found(tmp_path, f"{OLD}\n- **Example:** `{BASE}/ck-out-r8_lr1e-5/epoch_0`")
     assert each.severity == "warning"
 
@@ -132,7 +130,7 @@ def test_the_yaml_form_is_compared_too(pattern: str, codes: list[str], tmp_path:
     assert [each.code for each in warnings if each.code in {"naming-differs", "unused-field"}] == codes
 
 
-def test_a_scaffold_reports_it_once(tmp_path: Path) -> None:
+def test_a_scaffold_reports_a_different_name_once(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={OLD: "- **Naming pattern:** `r{rank}`"})
     result = steps.scaffold(Request(experiment))
     told = [*result.plan.warnings, *result.render.warnings, *result.setup.warnings, *result.validation.all_findings()]
@@ -141,7 +139,7 @@ def test_a_scaffold_reports_it_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["{a}" * 60 + "x", "*" * 200, "[" * 150 + "{rank}", "<" * 200, "A_" * 100])
-def test_a_hostile_pattern_takes_no_time(pattern: str, tmp_path: Path) -> None:
+def test_a_hostile_pattern_is_compared_quickly(pattern: str, tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 200)
     summary = experiment / "experiment_summary.md"
     plain = _seconds(experiment)

@@ -1,4 +1,4 @@
-"""A plain YAML template in the plan: what it decides, what wins over it, and how both are told."""
+"""A plain YAML template in the plan: its values, the values that override them, and the findings about both."""
 
 from collections.abc import Mapping
 
@@ -19,11 +19,11 @@ KIT = Interface(options={name: Option() for name in (
 
 
 def overridden(plan: Plan) -> dict[str, Finding]:
-    """What the plan says of the template's values that do not apply, by key."""
+    """Return the findings about overridden values of the template, by key."""
     return {str(f.field): f for f in plan.warnings if f.code == "overridden" and f.file == NAME}
 
 
-def test_its_values_beat_the_defaults_and_show_their_place() -> None:
+def test_template_values_override_defaults_and_have_their_source() -> None:
     plan = planned_with(JSON)
     assert (value(plan, "log_every_n_steps"), value(plan, "stash_adapter_weights")) == (7, True)
     common = plan_result(plan).common
@@ -44,7 +44,7 @@ TIME: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("kind", SEED)
-def test_what_the_summary_says_wins(kind: str) -> None:
+def test_the_summary_overrides_the_template(kind: str) -> None:
     plan = planned_with("# x\nseed: 9\n", *SEED[kind])
     found = overridden(plan)["seed"]
     assert (value(plan, "seed"), found.severity, found.expected, found.actual, found.line) == (5, "info", 5, 9, 2)
@@ -53,14 +53,14 @@ def test_what_the_summary_says_wins(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TIME)
-def test_what_any_document_says_wins(kind: str) -> None:
+def test_any_document_overrides_the_template(kind: str) -> None:
     plan = planned_with("time: 3:00:00", *TIME[kind])
     assert value(plan, "time") == "2:00:00"
     assert str(setting(plan, "time").source) in overridden(plan)["time"].message
     assert value(planned_with("time: 3:00:00"), "time") == "3:00:00"
 
 
-def test_each_key_is_told_once_and_only_where_it_differs() -> None:
+def test_each_overridden_key_is_reported_once_and_only_if_it_differs() -> None:
     table = runs(3, LoRA_Rank=["8", "16", "32"], Seed=["4", "-", "4"])
     template = "lora_rank: 8\nseed: 4\nmodels_dir: /models/\nconda_env: tune\nmy_wandb_project: other\n"
     found = overridden(planned_with(template, summary(table=table)))
@@ -69,12 +69,12 @@ def test_each_key_is_told_once_and_only_where_it_differs() -> None:
     assert absent(found["my_wandb_project"].message, "all runs") == []
 
 
-def test_how_a_path_or_a_time_is_spelt_makes_no_difference() -> None:
+def test_equal_paths_and_times_in_other_notations_are_not_reported() -> None:
     plan = planned_with("input_dir_base: /data/\ntime: 00:30:00\n", None, local_md(time="0:30:00"))
     assert overridden(plan) == {}
 
 
-def test_what_identifies_a_run_is_always_the_experiments() -> None:
+def test_values_that_identify_a_run_always_come_from_the_experiment() -> None:
     template = JSON + "experiment_name: other\nproject_dir: /other\ntorchtune_model_name: Llama-3.2-3B-Instruct\n"
     plan = planned_with(template)
     assert {value(plan, n) for n in ("experiment_name", "dataset_label", "torchtune_model_name")} == {
@@ -89,7 +89,7 @@ def test_what_identifies_a_run_is_always_the_experiments() -> None:
     assert absent(found["project_dir"].message, "'/other'") == []
 
 
-def test_what_only_the_template_has_is_planned() -> None:
+def test_values_that_only_the_template_gives_are_planned() -> None:
     template = JSON + "output_dir_base: out\nmodels_dir: /models\n"
     plan = planned_with(template, summary(models={}, training={"Epochs": None}), local_md(**SILENT))
     assert (value(plan, "epochs"), value(plan, "conda_env"), value(plan, "my_wandb_project")) == (3, "kit", "words")
@@ -97,7 +97,7 @@ def test_what_only_the_template_has_is_planned() -> None:
     assert not {"epochs", "output_dir_base", "models_dir"} & overridden(plan).keys()
 
 
-def test_a_virtual_environment_counts_where_no_document_names_an_environment() -> None:
+def test_a_virtual_environment_is_used_only_if_no_document_gives_an_environment() -> None:
     found = overridden(planned_with("venv: envs/tune"))
     assert (found["venv"].expected, found["venv"].actual) == (None, "envs/tune")
     assert absent(found["venv"].message, "conda") == []
@@ -105,7 +105,7 @@ def test_a_virtual_environment_counts_where_no_document_names_an_environment() -
     assert (value(plan, "venv"), "conda_env" in plan.runs[0].settings) == ("envs/tune", False)
 
 
-def test_a_run_keeps_its_directory_and_its_row_names_what_varies() -> None:
+def test_a_run_is_named_by_its_row_and_by_template_values() -> None:
     plan = planned_with("lora_rank: 16\nlr: 1e-3\n", summary(table=runs(2, LoRA_Rank=["8", "-"])))
     assert [run.directory for run in plan.runs] == ["rank8", "rank16"]
 
@@ -114,7 +114,7 @@ def test_a_run_keeps_its_directory_and_its_row_names_what_varies() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, {"Method": "LoRA"}])
-def test_a_recipe_in_a_package_is_planned_and_told(said: dict[str, str]) -> None:
+def test_a_recipe_in_a_package_is_planned_and_reported(said: dict[str, str]) -> None:
     plan = planned_with(JSON, summary(training=said))
     assert value(plan, "custom_recipe") == OWN_RECIPE
     assert value(plan, "lora_alpha") == 16
@@ -124,7 +124,7 @@ def test_a_recipe_in_a_package_is_planned_and_told(said: dict[str, str]) -> None
     assert [f.severity for f in kit.warnings if f.code == "own-recipe"] == ["info"]
 
 
-def test_a_recipe_that_the_summary_names_wins() -> None:
+def test_the_recipe_of_the_summary_overrides_the_template() -> None:
     text = summary(table=runs(1, LoRA_Rank=["-"]), training={"Recipe": "full"})
     plan = planned_with(JSON + "lora_rank: 8\n", text)
     assert value(plan, "custom_recipe") == "full_finetune_single_device"
@@ -136,7 +136,7 @@ def test_a_recipe_that_the_summary_names_wins() -> None:
     assert (found.expected, found.actual) == (None, "full_finetune_single_device")
 
 
-def test_full_fine_tuning_may_come_from_the_template() -> None:
+def test_the_template_may_request_full_fine_tuning() -> None:
     text = summary(table=runs(1, LoRA_Rank=["-"]))
     plan = planned_with("custom_recipe: full_finetune_single_device\nlora_dropout: 0.1\n", text)
     assert value(plan, "custom_recipe") == "full_finetune_single_device"
@@ -155,7 +155,7 @@ def test_full_fine_tuning_may_come_from_the_template() -> None:
         ("lora_finetune_distributed", "wrong-recipe", "1 GPU"),
     ],
 )
-def test_recipes_that_are_not_scaffolded_or_do_not_fit_are_refused_at_their_line(
+def test_recipes_that_are_unsupported_or_do_not_fit_are_refused_at_their_line(
     recipe: str, code: str, hint: str
 ) -> None:
     (problem,) = refusal(planned_with, f"# x\ncustom_recipe: {recipe}\n", summary(table=runs(1, LoRA_Rank=["-"])))
@@ -164,13 +164,13 @@ def test_recipes_that_are_not_scaffolded_or_do_not_fit_are_refused_at_their_line
     assert absent(problem.message, recipe, hint) == []
 
 
-def test_an_external_script_is_given_no_full_fine_tuning() -> None:
+def test_full_fine_tuning_with_an_external_script_is_refused() -> None:
     template, text = "custom_recipe: full_finetune_single_device", summary(table=runs(1, LoRA_Rank=["-"]))
     problems = refusal(planned_with, template, text, interface=KIT, script="/kit/setup_finetune.py")
     assert ("unsupported-setting", "recipe", NAME, 1) in told(problems)
 
 
-# --- keys that only a script can know ---
+# --- keys that only a script knows ---
 
 
 @pytest.mark.parametrize(
@@ -182,21 +182,21 @@ def test_an_external_script_is_given_no_full_fine_tuning() -> None:
         ("model", ""),
     ],
 )
-def test_an_unknown_key_is_refused_by_name(key: str, hint: str) -> None:
+def test_an_unknown_key_is_refused_with_a_suggestion(key: str, hint: str) -> None:
     for interface in (None, Interface(), KIT):
         (problem,) = refusal(planned_with, f"# x\n{key}: 1e-5\n", interface=interface)
         assert told([problem]) == [("unknown-key", key, NAME, 2)]
         assert hint in problem.message
 
 
-def test_a_key_that_the_script_takes_is_passed_on_as_yaml_has_it() -> None:
+def test_a_key_that_the_script_accepts_is_passed_on_unchanged() -> None:
     plan = planned_with("fast_mode: 1e-3", interface=KIT, script="/kit/setup_finetune.py")
     assert (value(plan, "fast_mode"), list(plan.runs[0].settings)[-1]) == (1e-3, "fast_mode")
     (problem,) = refusal(planned_with, "fast_mode: 1")
     assert problem.code == "unknown-key"
 
 
-def test_what_the_script_has_no_way_to_take_is_refused_at_its_line() -> None:
+def test_a_key_that_the_script_cannot_accept_is_refused_at_its_line() -> None:
     problems = refusal(planned_with, "batch_size_val: 9", interface=KIT, script="/kit/setup_finetune.py")
     assert told(problems) == [("untaken-setting", "batch_size_val", NAME, 1)]
     assert absent(problems[0].fix, NAME, "--setup-script bundled") == []

@@ -1,4 +1,4 @@
-"""What torchtune demands of conversations; tests/contract/test_data_sets.py holds it to torchtune itself."""
+"""The rules of torchtune for conversations; tests/contract/test_data_sets.py compares them with torchtune."""
 
 from typing import Any
 
@@ -29,17 +29,17 @@ def chat(turns: str) -> list[Message]:
         ("uata", 1), ("uaia", 1), ("su", 1), ("ut", 1), ("ss", 2),
     ],
 )  # fmt: skip
-def test_turns_that_torchtune_refuses_or_learns_nothing_from(turns: str, count: int) -> None:
+def test_turns_that_torchtune_refuses_or_cannot_learn_from(turns: str, count: int) -> None:
     assert len(set(turn_faults(chat(turns), LLAMA, train_on_input=False))) == count
 
 
-def test_an_answer_to_nothing_is_another_fault_than_a_second_answer() -> None:
+def test_an_answer_without_a_question_and_a_second_answer_are_different_faults() -> None:
     first, second = (list(turn_faults(chat(turns), LLAMA, train_on_input=False)) for turns in ("au", "uaa"))
     assert len(first) == len(second) == 1
     assert first != second
 
 
-def test_what_is_trained_on_needs_no_assistant() -> None:
+def test_training_on_the_input_needs_no_assistant() -> None:
     assert list(turn_faults(chat("su"), LLAMA, train_on_input=True)) == []
     assert len(list(turn_faults(chat("u"), LLAMA, train_on_input=True))) == 1
 
@@ -49,12 +49,12 @@ def test_what_is_trained_on_needs_no_assistant() -> None:
     [(MISTRAL, "sua", "uaiua"), (MISTRAL, "uatua", "ua"), (PHI3, "uatua", "sua"), (PHI3, "uaiua", "ua"),
      (GEMMA, "sua", "uatua"), ("", "uaa", "suatua")],
 )  # fmt: skip
-def test_roles_that_a_tokenizer_takes(tokenizer: str, refused: str, taken: str) -> None:
+def test_roles_that_a_tokenizer_accepts(tokenizer: str, refused: str, taken: str) -> None:
     assert list(turn_faults(chat(refused), tokenizer, train_on_input=False))
     assert not list(turn_faults(chat(taken), tokenizer, train_on_input=False))
 
 
-def test_a_system_prompt_takes_the_place_of_those_of_the_data() -> None:
+def test_the_system_prompt_replaces_those_of_the_data() -> None:
     found = with_system_prompt(chat("uasua"), "Shout.")
     assert found == [Message("system", ("Shout.",)), *chat("uaua")]
     assert with_system_prompt(chat("sua"), "") == chat("sua")
@@ -77,22 +77,22 @@ TEXT: Any = {"type": "text", "text": "x"}
         {"role": "user", "content": [TEXT, {"type": "image_url"}]},
     ],
 )  # fmt: skip
-def test_what_is_no_message(message: Any) -> None:
+def test_invalid_messages(message: Any) -> None:
     assert list(message_faults([message]))
     assert messages_of([message]) is None
 
 
-def test_an_image_is_another_fault_than_what_is_no_text() -> None:
+def test_an_image_and_invalid_content_are_different_faults() -> None:
     image, audio = ({"role": "user", "content": [{"type": kind, "text": "x"}]} for kind in ("image_url", "audio"))
     assert len([*message_faults([image]), *message_faults([audio])]) == 2
     assert list(message_faults([image])) != list(message_faults([audio]))
 
 
-def test_what_is_no_conversation() -> None:
+def test_invalid_conversations() -> None:
     cells: list[Any] = [None, "x", {}, [], 5]
     assert [messages_of(cell) for cell in cells] == [None] * 5
 
 
-def test_texts_of_a_message_are_kept_apart() -> None:
+def test_texts_of_a_message_remain_separate() -> None:
     cell: Any = [{"role": "user", "content": [TEXT, TEXT]}, {"role": "assistant", "content": "y"}]
     assert messages_of(cell) == [Message("user", ("x", "x")), Message("assistant", ("y",))]

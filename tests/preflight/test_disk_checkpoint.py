@@ -1,4 +1,4 @@
-"""Looking into the directories of base models, and how much room there is."""
+"""Reading the directory of a base model, and the free space on disk."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_a_models_directory_is_read_without_its_weights(tmp_path: Path) -> None:
     assert {"vocab.json", "merges.txt", "config.json"} <= found.files.keys()
 
 
-def test_files_one_level_below_count(tmp_path: Path) -> None:
+def test_files_one_level_deeper_are_listed(tmp_path: Path) -> None:
     found = inspect_checkpoint(str(make_checkpoint(tmp_path / "model", MODEL)))
     assert found.files["original/tokenizer.model"] == len("tokens")
     assert found.index is None
@@ -46,7 +46,7 @@ def test_files_one_level_below_count(tmp_path: Path) -> None:
     (tmp_path / "model" / "original").chmod(0o755)
 
 
-def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_directory_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "Llama-3.2-1B").mkdir()
     (tmp_path / "file").write_text("x")
     assert inspect_checkpoint(str(tmp_path / "Llama-3.2-1B-")) == CheckpointState(absent=True, near=("Llama-3.2-1B",))
@@ -71,13 +71,13 @@ def test_what_is_no_directory_is_told_apart(tmp_path: Path) -> None:
         (b"\x08" + bytes(7) + b'{"a": 1}', "a safetensors file"),
     ],
 )
-def test_what_is_no_safetensors_file_is_told(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_an_invalid_safetensors_file_is_reported(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
     assert problem in found.problem
 
 
-def test_a_file_that_is_cut_off_says_by_how_much(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_with_the_missing_bytes(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     write_safetensors(file, {"a": (2, 3), "b": (4,)})
     os.truncate(file, file.stat().st_size - 5)
@@ -86,7 +86,7 @@ def test_a_file_that_is_cut_off_says_by_how_much(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": []}'])
-def test_an_index_or_config_that_cannot_be_read_is_none_or_empty(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_index_or_config_is_none_or_empty(tmp_path: Path, text: str) -> None:
     for name in ("config.json", "model.safetensors.index.json"):
         (tmp_path / name).write_text(text)
     found = inspect_checkpoint(str(tmp_path))
@@ -94,12 +94,12 @@ def test_an_index_or_config_that_cannot_be_read_is_none_or_empty(tmp_path: Path,
     assert (found.config is None) == (text != '{"weight_map": []}')
 
 
-def test_the_index_says_which_file_holds_a_tensor(tmp_path: Path) -> None:
+def test_the_index_gives_the_file_of_a_tensor(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
     assert inspect_checkpoint(str(tmp_path)).index == {"a": "x.safetensors"}
 
 
-def test_free_space_is_that_of_the_nearest_directory_that_exists(tmp_path: Path) -> None:
+def test_free_space_is_that_of_the_nearest_existing_directory(tmp_path: Path) -> None:
     there = free_bytes(str(tmp_path / "not" / "yet"))
     assert there is not None
     assert there > 0
@@ -107,9 +107,7 @@ def test_free_space_is_that_of_the_nearest_directory_that_exists(tmp_path: Path)
     assert free_bytes(f"/{tmp_path.parts[1]}") is not None
 
 
-def test_a_directory_with_very_many_files_is_not_read_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_listed_files_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "_MAX_FILES", 3)
     for number in range(9):
         (tmp_path / str(number)).write_text("")

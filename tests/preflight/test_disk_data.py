@@ -1,4 +1,4 @@
-"""Looking into data set files: what is counted, and what can lie there instead."""
+"""Reading data set files: the counts, and the problems of paths and content."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ def looked_at(tmp_path: Path, content: Any) -> DataFile:
     return inspect_data(str(file), ".json")
 
 
-def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
+def test_rows_and_columns_of_every_split_are_counted(tmp_path: Path) -> None:
     found = looked_at(
         tmp_path,
         {
@@ -51,24 +51,24 @@ def test_rows_and_columns_of_every_part_are_counted(tmp_path: Path) -> None:
     }
 
 
-def test_a_list_for_each_column_and_a_list_of_texts_are_rows_too(tmp_path: Path) -> None:
-    """As the datasets library takes them (tests/contract/test_data_sets.py)."""
+def test_a_split_may_be_a_list_for_each_column_or_a_list_of_texts(tmp_path: Path) -> None:
+    """Expect the forms that the datasets library accepts (tests/contract/test_data_sets.py)."""
     found = looked_at(tmp_path, {"train": {"input": ["a", "b"], "output": ["c"]}, "validation": ["x", "y"]})
     assert found.parts["train"].columns == {"input": {"text": 1}, "output": {"text": 1, "absent": 2}}
     assert found.parts["validation"].columns == {"text": {"text": 1}}
     assert [part.rows for part in found.parts.values()] == [2, 2]
 
 
-def test_what_is_neither_rows_nor_columns_is_no_part(tmp_path: Path) -> None:
+def test_a_value_that_is_neither_rows_nor_columns_is_not_a_split(tmp_path: Path) -> None:
     assert looked_at(tmp_path, {"train": {}, "validation": {"input": 1}, "test": {"input": ["a"], "n": 1}}).parts == {}
 
 
 @pytest.mark.parametrize("cell", [5, 0.5])
-def test_a_number_is_a_number(tmp_path: Path, cell: float) -> None:
+def test_integers_and_decimals_are_numbers(tmp_path: Path, cell: float) -> None:
     assert looked_at(tmp_path, {"train": [{"n": cell}]}).parts["train"].columns == {"n": {"number": 1}}
 
 
-def test_a_number_that_python_does_not_read_is_no_json(tmp_path: Path) -> None:
+def test_a_number_that_python_cannot_read_is_invalid_json(tmp_path: Path) -> None:
     found = looked_at(tmp_path, b'{"train": [' + b"1" * 5000 + b"]}")
     assert absent(found.problem, "JSON", ": Exceeds the limit") == []
     assert "JSON Lines" not in found.problem
@@ -81,11 +81,11 @@ def test_a_message_has_a_role_and_a_text_or_list(tmp_path: Path, role: str, cont
     assert looked_at(tmp_path, {"train": rows}).parts["train"].messages == {}
 
 
-def test_rows_that_are_no_objects_have_no_columns(tmp_path: Path) -> None:
+def test_rows_that_are_not_objects_have_no_columns(tmp_path: Path) -> None:
     assert looked_at(tmp_path, {"train": [1, 2]}).parts == {"train": DataPart(rows=2, columns={})}
 
 
-def test_conversations_are_looked_into(tmp_path: Path) -> None:
+def test_conversations_are_checked(tmp_path: Path) -> None:
     good = {"role": "user", "content": "hello"}
     rows = [[good], [], [{**good, "role": "human"}], [{"role": "user", "content": None}], ["hello"]]
     part = looked_at(tmp_path, {"train": [{"messages": row} for row in rows]}).parts["train"]
@@ -111,13 +111,13 @@ def test_conversations_are_looked_into(tmp_path: Path) -> None:
         (b"[" * 100_000, "nested"),
     ],
 )
-def test_what_is_no_data_set_is_told_apart(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_each_kind_of_invalid_data_set_has_its_reason(tmp_path: Path, content: bytes, problem: str) -> None:
     found = looked_at(tmp_path, content)
     assert problem in found.problem
     assert not found.parts
 
 
-def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_files, "MAX_JSON", 1024**2)
     found = looked_at(tmp_path, b" " * (1024**2 + 1))
     assert (found, absent(found.unread, "1 MiB")) == (DataFile(unread=found.unread), [])
@@ -125,7 +125,7 @@ def test_a_large_file_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
     assert looked_at(tmp_path, whole + b" " * (1024**2 - len(whole))).parts == {"train": DataPart(rows=0, columns={})}
 
 
-def test_what_is_not_there_names_what_lies_beside_it(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_similar_names(tmp_path: Path) -> None:
     (tmp_path / "words_4L_300.json").write_text("{}")
     found = inspect_data(str(tmp_path / "words_4L_30.json"), ".json")
     assert found == DataFile(absent=True, near=("words_4L_300.json",))
@@ -133,7 +133,7 @@ def test_what_is_not_there_names_what_lies_beside_it(tmp_path: Path) -> None:
     assert inspect_data(str(tmp_path / "words_4L_300.json" / "words.json"), ".json") == DataFile(absent=True)
 
 
-def test_only_regular_files_are_opened_and_nobody_is_waited_for(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     assert absent(inspect_data(str(tmp_path / "pipe.json"), ".json").problem, "regular file") == []
     assert absent(inspect_data(str(tmp_path), ".json").problem, "directory") == []
@@ -141,7 +141,7 @@ def test_only_regular_files_are_opened_and_nobody_is_waited_for(tmp_path: Path) 
     assert inspect_data(f"/{'a' * 300}", ".json").problem.endswith(": File name too long")
 
 
-def test_what_was_opened_is_closed(tmp_path: Path) -> None:
+def test_every_opened_file_is_closed(tmp_path: Path) -> None:
     inspect_data(str(tmp_path), ".json")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
@@ -149,7 +149,7 @@ def test_what_was_opened_is_closed(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_file: Any, _forms: Any) -> DataFile:
         raise OSError(5, "Input/output error")
 
@@ -166,7 +166,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 # --- Parquet ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_and_columns_of_parquet_come_from_its_footer(tmp_path: Path) -> None:
+def test_rows_and_columns_of_parquet_are_read_from_its_footer(tmp_path: Path) -> None:
     columns = {"input": ["a", "b"], "n": [1, 2], "f": [0.5, 1.0], "b": [True, False], "l": [["x"], []],
                "o": [{"k": 1}, {"k": 2}], "z": pa.nulls(2)}  # fmt: skip
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "words.parquet")
@@ -176,7 +176,7 @@ def test_rows_and_columns_of_parquet_come_from_its_footer(tmp_path: Path) -> Non
     assert found.parts["train"].rows == 2
 
 
-def test_the_wide_and_the_coded_types_of_parquet_are_what_they_hold(tmp_path: Path) -> None:
+def test_large_and_dictionary_types_of_parquet_have_the_kind_of_their_values(tmp_path: Path) -> None:
     table = pa.table(
         {
             "s": pa.array(["a"], pa.large_string()),
@@ -198,14 +198,14 @@ def test_the_wide_and_the_coded_types_of_parquet_are_what_they_hold(tmp_path: Pa
         (b"PAR1 and more", [": "]),
     ],
 )
-def test_what_is_no_parquet_is_told(tmp_path: Path, content: bytes, problem: list[str]) -> None:
+def test_an_invalid_parquet_file_is_reported(tmp_path: Path, content: bytes, problem: list[str]) -> None:
     (tmp_path / "words.parquet").write_bytes(content)
     found = inspect_data(str(tmp_path / "words.parquet"), ".parquet").problem
     assert absent(found, "a Parquet file", *problem) == []
     assert (": " in found, "LFS" in found) == (bool(problem), len(problem) == 2)
 
 
-def test_without_pyarrow_parquet_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_parquet_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     (tmp_path / "words.parquet").write_bytes(b"PAR1")
     found = inspect_data(str(tmp_path / "words.parquet"), ".parquet")

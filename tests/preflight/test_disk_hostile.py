@@ -1,4 +1,4 @@
-"""Files of a base model that nobody wrote in good faith: a reason for each, never an exception, in bounded time."""
+"""Hostile files of a base model: each is reported with a reason, without an exception and in limited time."""
 
 import json
 import os
@@ -70,21 +70,21 @@ HEADERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_that_is_none_has_a_reason(tmp_path: Path, case: str) -> None:
+def test_an_invalid_header_has_a_reason(tmp_path: Path, case: str) -> None:
     write_header(tmp_path, HEADERS[case])
     found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
     assert found.problem
     assert found.shapes == {}
 
 
-def test_what_the_format_allows_is_taken(tmp_path: Path) -> None:
+def test_unusual_but_valid_headers_are_accepted(tmp_path: Path) -> None:
     write_header(tmp_path, {"__metadata__": {"x": "y"}, "s": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
         "e": {"dtype": "F16", "shape": [0, 7], "data_offsets": [4, 4]}}, size=4)  # fmt: skip
     found = inspect_checkpoint(str(tmp_path)).tensors["model.safetensors"]
     assert (found.problem, found.shapes) == ("", {"s": (), "e": (0, 7)})
 
 
-def test_headers_are_read_up_to_a_bound_each_and_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_headers_is_limited_each_and_in_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         write_safetensors(tmp_path / f"{name}.safetensors", {"t" * 100: (1,)})
     (size,) = {(tmp_path / f"{name}.safetensors").stat().st_size - 10 for name in "abc"}
@@ -114,14 +114,14 @@ OBJECTS: list[bytes] = [
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"])
 @pytest.mark.parametrize("content", OBJECTS, ids=lambda content: str(content[:30]))
-def test_an_index_or_config_that_is_none_is_judged_and_no_more(tmp_path: Path, name: str, content: bytes) -> None:
+def test_an_invalid_index_or_config_raises_nothing(tmp_path: Path, name: str, content: bytes) -> None:
     directory = make_checkpoint(tmp_path / "model", MODEL)
     (directory / name).write_bytes(content)
     assert judged(directory).files
 
 
 def judged(directory: Path) -> CheckpointState:
-    """What is found of a directory, of which findings are made that a result can carry."""
+    """Inspect a directory, and require that its findings fit into a result."""
     found = inspect_checkpoint(str(directory))
     changes = {"models_dir": str(directory.parent), "model_checkpoint": directory.name, "torchtune_model_name": MODEL}
     for each in check_plan(plan_of(changes), DiskState(checkpoints={str(directory): found}), {}):
@@ -129,7 +129,7 @@ def judged(directory: Path) -> CheckpointState:
     return found
 
 
-def test_names_that_no_result_can_carry_are_passed_over(tmp_path: Path) -> None:
+def test_names_that_a_result_cannot_contain_are_skipped(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", MODEL)
     (directory / "original" / "a\nb").write_text("")
     for name in (b"\xff.safetensors", b"model-\xe9.bin"):
@@ -171,8 +171,8 @@ FILES: dict[str, Callable[[random.Random], bytes]] = {
 
 
 def tried(directory: Path, name: str, seed: int, count: int) -> int:
-    """Judge a directory with that many hostile files in the place of one; return of how many a reason was given."""
-    choose, reasons = random.Random(seed), 0  # noqa: S311 - no secret
+    """Judge a directory with this many hostile versions of one file; return the number of those with a reason."""
+    choose, reasons = random.Random(seed), 0  # noqa: S311 - not used for secrets
     for _ in range(count):
         (directory / name).write_bytes(FILES[name](choose))
         found = judged(directory)

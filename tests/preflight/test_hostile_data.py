@@ -1,4 +1,4 @@
-"""Data sets that strangers made: whatever lies there is looked into in bounded time and memory, and never raises."""
+"""Hostile data sets: any content is read or refused in limited time and memory, without an exception."""
 
 import io
 import json
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.long
 
 CHAT: Changes = {"dataset_type": "chat_dataset", "system_prompt": ""}
 TEXT: Changes = {"dataset_type": "text_completion_dataset", "system_prompt": "", "packed": True}
-KILOBYTE = 1024 if sys.platform == "linux" else 1  # of ru_maxrss
+KILOBYTE = 1024 if sys.platform == "linux" else 1  # the unit of ru_maxrss
 KINDS: list[Changes] = [{}, {"packed": True, "max_seq_len": 40}, CHAT, TEXT, {"max_seq_len": 8, "train_on_input": True}]
 
 
 def looked_at(file: Path, content: bytes) -> tuple[DataFile, list[str]]:
-    """What is found in a file, for runs of every kind, and the codes of what refuses the plan."""
+    """Return the content found for runs of every kind, and the codes of the errors."""
     file.write_bytes(content)
     runs = [run_of({"batch_size": 1, **each}, number, data=str(file)) for number, each in enumerate(KINDS)]
     forms = [form for run in runs if (form := form_of(run))]
@@ -91,7 +91,7 @@ def test_a_hostile_row_is_refused_or_read(row: str, tmp_path: Path) -> None:
     ],
     ids=range(20),
 )  # fmt: skip
-def test_time_and_memory_are_bounded(content: bytes, tmp_path: Path) -> None:
+def test_time_and_memory_are_limited(content: bytes, tmp_path: Path) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
     with untraced():
         found, _ = looked_at(tmp_path / "words.json", content)
@@ -101,14 +101,14 @@ def test_time_and_memory_are_bounded(content: bytes, tmp_path: Path) -> None:
     assert spent < 10
 
 
-def test_more_rows_than_can_be_looked_at_soon_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_rows_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_files, "_MAX_ROWS", 1_000)
     found, _ = looked_at(tmp_path / "words.json", b'{"train": [' + b"[]," * 1_000 + b"[]]}")
     assert absent(found.unread, 1000) == []
     assert not looked_at(tmp_path / "words.json", b'{"train": [' + b"[]," * 999 + b"[]]}")[0].unread
 
 
-def test_columns_beyond_the_first_are_found_where_they_are_read(tmp_path: Path) -> None:
+def test_later_columns_are_found_if_runs_read_them(tmp_path: Path) -> None:
     row = {f"c{number}": "x" for number in range(200)} | {"input": "a", "output": "b"}
     found, _ = looked_at(tmp_path / "words.json", json.dumps({"train": [row]}).encode())
     assert {"input", "output"} <= found.parts["train"].columns.keys()
@@ -118,11 +118,11 @@ def test_columns_beyond_the_first_are_found_where_they_are_read(tmp_path: Path) 
     assert {"input", "output"} <= found.parts["train"].columns.keys()
 
 
-# --- a sample of drawn files ------------------------------------------------------------------------------------------
+# --- a sample of random files -----------------------------------------------------------------------------------------
 
 
 def drawn_json(drawn: random.Random) -> bytes:
-    """A data set with some of its bytes changed, some of its values replaced."""
+    """Return a data set with some bytes changed and some values replaced."""
     message = {
         "role": drawn.choice(["user", "assistant", "tool", ["x"], None, 5]),
         "content": drawn.choice(["x", [], 5]),
@@ -156,7 +156,7 @@ def parquet_of(columns: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("seed", spread(range(4), every=4))
-def test_drawn_json_is_refused_or_read(seed: int, tmp_path: Path) -> None:
+def test_random_json_is_refused_or_read(seed: int, tmp_path: Path) -> None:
     drawn = random.Random(seed)  # noqa: S311 - a fixed seed
     found = [looked_at(tmp_path / "words.json", drawn_json(drawn)) for _ in range(250)]
     assert {bool(each.problem) for each, _ in found} == {True, False}
@@ -164,7 +164,7 @@ def test_drawn_json_is_refused_or_read(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_drawn_parquet_is_refused_or_read(seed: int, tmp_path: Path) -> None:
+def test_random_parquet_is_refused_or_read(seed: int, tmp_path: Path) -> None:
     drawn = random.Random(seed)  # noqa: S311 - a fixed seed
     chat = [[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]] * 20
     whole = parquet_of({"input": ["a"] * 20, "output": ["b"] * 20, "text": ["c"] * 20, "messages": chat})
@@ -173,13 +173,13 @@ def test_drawn_parquet_is_refused_or_read(seed: int, tmp_path: Path) -> None:
 
 
 def drawn_lines(drawn: random.Random) -> bytes:
-    """A data set of a row a line."""
+    """Return a data set in JSON Lines."""
     return b"\n".join(drawn_json(drawn) for _ in range(drawn.randrange(4)))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["json", "lines", "parquet"])
-def test_many_drawn_files_are_refused_or_read(kind: str, tmp_path: Path) -> None:
+def test_many_random_files_are_refused_or_read(kind: str, tmp_path: Path) -> None:
     drawn = random.Random(19)  # noqa: S311 - a fixed seed
     whole = parquet_of({"input": ["a"] * 20, "output": ["b"] * 20, "text": ["c"] * 20})
     for _ in range(int(os.environ.get("HOSTILE_FILES", "1000"))):
@@ -200,13 +200,13 @@ def test_many_drawn_files_are_refused_or_read(kind: str, tmp_path: Path) -> None
         {"input": pa.array([], pa.string()), "output": pa.array([], pa.string())},
     ],
 )
-def test_parquet_of_other_types_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+def test_parquet_with_unsupported_types_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
     found, refused = looked_at(tmp_path / "words.parquet", parquet_of(columns))
     assert found.parts
     assert refused
 
 
-def test_a_row_of_parquet_is_looked_at_as_one_of_json(tmp_path: Path) -> None:
+def test_parquet_rows_are_read_like_json_rows(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"input": "a", "output": "b"}] * 150 + [
         {"input": None, "output": "b"},
         {"input": "", "output": "b"},
@@ -219,8 +219,8 @@ def test_a_row_of_parquet_is_looked_at_as_one_of_json(tmp_path: Path) -> None:
     assert [each.blank["input"].first for each in part.samples if "input" in each.form.columns] == [152] * 3
 
 
-def test_one_long_text_in_many_rows_of_parquet_takes_no_more_than_one(tmp_path: Path) -> None:
-    """Such a file is small, as its texts are coded; read plainly, it would take 2 GB."""
+def test_a_long_text_repeated_in_parquet_needs_memory_only_once(tmp_path: Path) -> None:
+    """Read a file that is small because its texts are dictionary-encoded; decoded, they would need 2 GB."""
     long = pa.array(["x" * 1_000_000]).dictionary_encode().dictionary
     column = pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), long)
     content = parquet_of({"input": column, "output": column})
@@ -232,6 +232,6 @@ def test_one_long_text_in_many_rows_of_parquet_takes_no_more_than_one(tmp_path: 
     assert (after - before) * KILOBYTE < 600 * 1024**2
 
 
-def test_what_a_value_takes_too_much_is_not_looked_into(tmp_path: Path) -> None:
+def test_a_value_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     found, _ = looked_at(tmp_path / "words.json", train('{"input": "' + "x" * 5_000_000 + '"}'))
     assert absent(found.unread, "4 MiB") == []

@@ -1,4 +1,4 @@
-"""Foreseeing that torchtune cannot load a base model: faults made in a directory that is right otherwise."""
+"""Base models that torchtune could not load: single faults in a directory that is otherwise correct."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PARTS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 
 
 def judged(directory: Path, model: str = LLAMA, listed: list[str] | None = None) -> list[Finding]:
-    """What is found of a model that lies in a directory; `listed` are the files that finetune.yaml names."""
+    """Return the findings about the model in a directory; `listed` are the files that finetune.yaml names."""
     changes = {"models_dir": str(directory.parent), "model_checkpoint": directory.name, "torchtune_model_name": model}
     seen = DiskState(checkpoints={str(directory): inspect_checkpoint(str(directory))})
     findings = check_plan(plan_of(changes), seen, {str(directory): listed} if listed else {})
@@ -30,7 +30,7 @@ def judged(directory: Path, model: str = LLAMA, listed: list[str] | None = None)
 
 
 def fault(directory: Path, model: str = LLAMA, listed: list[str] | None = None) -> str:
-    """What the one finding says after the model and its directory; it must be an error at the model's line."""
+    """Return the message of the only finding, without its start; it must be an error at the line of the model."""
     (finding,) = judged(directory, model, listed)
     assert (finding.code, finding.severity) == ("checkpoint-mismatch", Severity.ERROR)
     assert (finding.file, finding.line) == (SUMMARY, LINES["model_checkpoint"])
@@ -39,16 +39,16 @@ def fault(directory: Path, model: str = LLAMA, listed: list[str] | None = None) 
 
 
 @pytest.mark.parametrize("model", load().models)
-def test_every_model_as_it_is_published_has_no_finding(tmp_path: Path, model: str) -> None:
+def test_no_published_model_has_a_finding(tmp_path: Path, model: str) -> None:
     assert not judged(make_checkpoint(tmp_path / "model", model), model, ["model.safetensors"])
     assert not judged(make_checkpoint(tmp_path / "parts", model, files=2), model, PARTS)
 
 
-def test_files_that_are_not_named_yet_are_all_looked_at(tmp_path: Path) -> None:
+def test_without_names_from_finetune_yaml_all_files_are_checked(tmp_path: Path) -> None:
     assert not judged(make_checkpoint(tmp_path / "model", QWEN, files=2), QWEN)
 
 
-def test_what_cannot_be_seen_is_a_warning(tmp_path: Path) -> None:
+def test_a_model_that_is_not_found_is_a_warning(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "Llama-3.2-1B-Instruct", LLAMA)
     (finding,) = judged(tmp_path / "Llama-3.2-1B-Instrct")
     assert (finding.code, finding.severity, finding.actual) == ("not-seen", Severity.WARNING, "Llama-3.2-1B-Instruct")
@@ -56,12 +56,12 @@ def test_what_cannot_be_seen_is_a_warning(tmp_path: Path) -> None:
     assert (finding.code, finding.actual) == ("not-seen", None)
 
 
-def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("x")
     assert absent(fault(tmp_path / "model"), "directory") == []
 
 
-def test_a_model_that_is_not_looked_at_is_not_judged() -> None:
+def test_a_model_that_was_not_inspected_has_no_finding() -> None:
     assert not [
         f for f in check_plan(plan_of({"models_dir": None}), DiskState(), {}) if f.code == "checkpoint-mismatch"
     ]
@@ -102,13 +102,15 @@ CONFIG = {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads":
         (write("original/tokenizer.model", ""), ["original/tokenizer.model", "empty"]),
     ],
 )
-def test_faults_in_a_directory(tmp_path: Path, change: Callable[[Path], object], told: list[object]) -> None:
+def test_each_fault_in_a_directory_is_reported(
+    tmp_path: Path, change: Callable[[Path], object], told: list[object]
+) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA)
     change(directory)
     assert absent(fault(directory), *told) == []
 
 
-def test_a_model_of_another_name_is_found_by_its_shapes(tmp_path: Path) -> None:
+def test_a_different_model_is_recognized_by_its_shapes(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", "Llama-3.2-3B-Instruct")
     messages = [finding.message for finding in judged(directory)]
     assert [m for m in messages if absent(m, "hidden_size", 3072) == []]
@@ -116,7 +118,7 @@ def test_a_model_of_another_name_is_found_by_its_shapes(tmp_path: Path) -> None:
     assert [m for m in messages if absent(m, 108) == []]
 
 
-def test_tensors_that_are_missing_are_counted(tmp_path: Path) -> None:
+def test_missing_tensors_are_counted(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA)
     write_safetensors(directory / "model.safetensors", {"model.embed_tokens.weight": (128256, 2048)})
     missing, _, names = fault(directory).partition(": ")
@@ -124,8 +126,8 @@ def test_tensors_that_are_missing_are_counted(tmp_path: Path) -> None:
     assert names.startswith("model.layers.0.")
 
 
-def test_a_spare_tensor_is_an_error_where_torchtune_does_not_pass_over_it(tmp_path: Path) -> None:
-    """Tied embeddings: torchtune skips lm_head.weight of Qwen2.5-3B, and fails on that of Llama 3.2."""
+def test_an_additional_tensor_is_an_error_unless_torchtune_ignores_it(tmp_path: Path) -> None:
+    """Use tied embeddings: torchtune skips lm_head.weight of Qwen2.5-3B, and fails on that of Llama 3.2."""
     spare = {"lm_head.weight": (128256, 2048)}
     directory = make_checkpoint(tmp_path / "llama", LLAMA, changes=spare)
     spared, _, names = fault(directory).partition(": ")
@@ -134,25 +136,25 @@ def test_a_spare_tensor_is_an_error_where_torchtune_does_not_pass_over_it(tmp_pa
     assert not judged(make_checkpoint(tmp_path / "qwen", QWEN, changes=other), QWEN)
 
 
-def test_a_wrong_shape_is_told_with_both(tmp_path: Path) -> None:
+def test_a_wrong_shape_is_reported_with_the_expected_one(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA, changes={"model.norm.weight": (2047,)})
     assert absent(fault(directory), "model.norm.weight", 2047, LLAMA, 2048) == []
 
 
-def test_files_that_finetune_yaml_names_must_be_there(tmp_path: Path) -> None:
+def test_files_that_finetune_yaml_names_must_exist(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
     assert absent(fault(directory, QWEN, ["model.safetensors"]), "model.safetensors") == []
     many = [f"model-{n:05}-of-00009.safetensors" for n in range(1, 10)]
     assert absent(fault(directory, QWEN, many), *many, 6) == many[3:]
 
 
-def test_three_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
+def test_at_most_three_missing_files_are_listed(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
     three = [f"model-{n:05}-of-00003.safetensors" for n in range(1, 4)]
     assert absent(fault(directory, QWEN, three), *three, 0) == ["0"]
 
 
-def test_what_is_missing_is_told_with_what_is_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_existing_ones(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
     (finding,) = judged(directory, QWEN, ["one.safetensors", PARTS[0]])
     assert (finding.expected, finding.actual) == (f"one.safetensors, {PARTS[0]}", ", ".join(PARTS))
@@ -163,15 +165,15 @@ def test_what_is_missing_is_told_with_what_is_there(tmp_path: Path) -> None:
     assert (finding.expected, finding.actual) == ("model.safetensors", "no .safetensors file")
 
 
-def test_of_files_in_the_format_of_torch_only_their_presence_is_known(tmp_path: Path) -> None:
+def test_files_in_the_torch_format_only_have_to_exist(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA)
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     assert not judged(directory, LLAMA, ["pytorch_model.bin"])
     assert absent(fault(directory, LLAMA, ["other.bin"]), "other.bin") == []
 
 
-def test_only_the_files_that_finetune_yaml_names_are_loaded(tmp_path: Path) -> None:
-    """original/ or a second format beside them does not matter; a part that is not named is missing."""
+def test_only_files_that_finetune_yaml_names_are_checked(tmp_path: Path) -> None:
+    """Ignore original/ and files in a second format; report a part of the model that is not named."""
     directory = make_checkpoint(tmp_path / "model", LLAMA)
     write_safetensors(directory / "consolidated.safetensors", {"other": (1,)})
     assert not judged(directory, LLAMA, ["model.safetensors"])
@@ -181,7 +183,7 @@ def test_only_the_files_that_finetune_yaml_names_are_loaded(tmp_path: Path) -> N
     assert str(finding.expected).startswith("model.")
 
 
-def test_the_index_must_tell_the_truth(tmp_path: Path) -> None:
+def test_the_index_must_match_the_files(tmp_path: Path) -> None:
     index = tmp_path / "model" / "model.safetensors.index.json"
     directory = make_checkpoint(index.parent, QWEN, files=2)
     told = json.loads(index.read_text())["weight_map"]
@@ -193,14 +195,14 @@ def test_the_index_must_tell_the_truth(tmp_path: Path) -> None:
     assert not judged(directory, QWEN, PARTS)
 
 
-def test_the_index_is_not_held_against_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_not_compared_with_the_index(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", QWEN, files=2)
     (directory / PARTS[1]).write_text("x")
     assert absent(fault(directory, QWEN, PARTS), PARTS[1], "safetensors file") == []
 
 
 @pytest.mark.parametrize(("name", "what"), [("config.json", "JSON"), ("original/tokenizer.model", "empty")])
-def test_a_file_that_is_missing_is_not_one_that_is_damaged(tmp_path: Path, name: str, what: str) -> None:
+def test_missing_and_damaged_files_are_different_faults(tmp_path: Path, name: str, what: str) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA)
     write(name, "")(directory)
     assert absent(fault(directory), name, what) == []
@@ -208,7 +210,7 @@ def test_a_file_that_is_missing_is_not_one_that_is_damaged(tmp_path: Path, name:
     assert absent(fault(directory), name, what) == [what]
 
 
-def test_of_an_unknown_model_only_what_every_model_needs_is_judged(tmp_path: Path) -> None:
+def test_an_unknown_model_only_needs_what_every_model_needs(tmp_path: Path) -> None:
     directory = make_checkpoint(tmp_path / "model", LLAMA, changes={"extra": (1,)})
     (directory / "original" / "tokenizer.model").unlink()
     assert not judged(directory, "My-Model")

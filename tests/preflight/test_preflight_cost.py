@@ -1,4 +1,4 @@
-"""Estimates of what the runs need, and warnings where it is more than what is there."""
+"""Estimates of the resources that runs need, and warnings if they exceed the available ones."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ def found(code: str, *runs: Any, seen: DiskState | None = None, **more: Any) -> 
 
 
 def test_the_estimate_counts_memory_disk_and_steps() -> None:
-    """By hand: 1,235,814,400 parameters x 2 bytes; LoRA adds 663,552 x rank 8, four times 2 bytes each."""
+    """Calculate by hand: 1,235,814,400 parameters x 2 bytes; LoRA adds 663,552 x rank 8, four times 2 bytes each."""
     facts = facts_of("Llama-3.2-1B-Instruct")
     each = facts.lora_parameters(("q_proj", "v_proj", "output_proj"), mlp=True, output=False)
     assert (facts.parameters, each) == (1_235_814_400, 663_552)
@@ -43,21 +43,21 @@ def test_the_estimate_counts_memory_disk_and_steps() -> None:
     assert (round(held, 1), round(saved, 1), round(logits, 1)) == (2.3, 4.6, 2.0)
 
 
-def test_saving_the_adapter_alone_takes_little_room() -> None:
+def test_saving_only_the_adapter_needs_little_space() -> None:
     (finding,) = found("estimate", {"save_adapter_weights_only": True})
     _, of_disk, *_ = parts = finding.message.split("; ")
     assert absent(of_disk, "0.0 GiB") == []
     assert len(parts) == 3, "without a number of samples there is none of steps"
 
 
-def test_runs_that_differ_have_a_span() -> None:
+def test_estimates_that_differ_by_run_are_ranges() -> None:
     (finding,) = found("estimate", {"epochs": 1}, {"epochs": 3}, {**LLAMA_8B}, splits={DATA: {"train": 40}})
     of_the_gpu, _, steps, _ = finding.message.split("; ")
     assert absent(of_the_gpu, "2.3 GiB to 15.1 GiB") == []
     assert absent(steps, "10 to 30", 4, 40) == []
 
 
-def test_samples_in_a_step_and_what_a_job_asks_of_its_node_are_told() -> None:
+def test_the_estimate_includes_samples_per_step_and_requests_of_the_job() -> None:
     def told(*runs: Any, **more: Any) -> list[str]:
         (finding,) = found("estimate", *runs, splits={DATA: {"train": 400}}, **more)
         return finding.message.split("; ")[2:]
@@ -83,8 +83,8 @@ def test_an_unknown_model_has_no_estimate() -> None:
     assert "run0" not in finding.message
 
 
-def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
-    """By hand: 8,030,261,248 parameters x 2 bytes, once for each epoch, and twice more where there are several."""
+def test_optimizer_moments_are_saved_between_epochs() -> None:
+    """Calculate by hand: 8,030,261,248 parameters x 2 bytes, once per epoch, and twice more if there are several."""
     full: Changes = {
         **LLAMA_8B,
         "custom_recipe": "full_finetune_single_device",
@@ -100,17 +100,17 @@ def test_the_moments_of_the_optimizer_are_saved_between_epochs() -> None:
 @pytest.mark.parametrize(
     ("changes", "each"),
     [
-        # by hand, of each of 16 layers: in + out of q, v and the output of attention, and of the three of the MLP
+        # by hand, for each of 16 layers: in + out of q, v and the output of attention, and of the three of the MLP
         ({}, 16 * (4096 + 2560 + 4096 + 3 * 10_240)),
         ({"lora_attn_modules": "q_proj", "apply_lora_to_mlp": True}, 16 * (4096 + 3 * 10_240)),
         ({"apply_lora_to_mlp": False, "apply_lora_to_output": False}, 16 * (4096 + 2560 + 4096)),
-        ({"apply_lora_to_output": True}, 0),  # which is tied to the embedding: torchtune has no LoRA there
+        ({"apply_lora_to_output": True}, 0),  # it is tied to the embedding: torchtune has no LoRA there
         (LLAMA_8B, 32 * (8192 + 5120 + 8192 + 3 * 18_432)),
         ({**LLAMA_8B, "apply_lora_to_output": True}, 32 * (8192 + 5120 + 8192 + 3 * 18_432) + 4096 + 128_256),
         ({"lora_rank": None}, 0),
     ],
 )
-def test_what_is_trained_are_the_parameters_of_lora_in_its_places(changes: Changes, each: int) -> None:
+def test_trained_parameters_are_those_of_the_lora_modules(changes: Changes, each: int) -> None:
     run = run_of(changes)
     assert need_of(run, facts_of(run.text("torchtune_model_name"))).trained == each * 8 * 2
 
@@ -127,14 +127,14 @@ def test_what_is_trained_are_the_parameters_of_lora_in_its_places(changes: Chang
         ("h200", 141, 989), ("a100_40g", 40, 312),
     ],
 )  # fmt: skip
-def test_the_gpu_that_a_constraint_names(constraint: str, memory: int, teraflops: int) -> None:
+def test_the_gpu_in_a_constraint_is_recognized(constraint: str, memory: int, teraflops: int) -> None:
     gpu = gpu_of(constraint)
     assert gpu is not None
     assert (gpu.memory, gpu.teraflops) == (memory, teraflops)
 
 
-def test_the_kinds_of_gpus_that_are_known() -> None:
-    """Memory in GiB, and dense bf16 arithmetic, from the makers' data sheets."""
+def test_every_known_gpu_has_its_memory_and_speed() -> None:
+    """Compare memory in GiB and dense bf16 TFLOPS with the data sheets of the manufacturers."""
     known = {
         "b200": (180, 2250), "h200": (141, 989), "h100": (80, 989), "gh200": (96, 989), "a100": (80, 312),
         "l40s": (48, 362), "l40": (48, 181), "a40": (48, 150), "a6000": (48, 155), "a30": (24, 165), "a10": (24, 125),
@@ -145,11 +145,11 @@ def test_the_kinds_of_gpus_that_are_known() -> None:
 
 
 @pytest.mark.parametrize("constraint", ["", "ib", "cascade", "80", "rack12", "nomig"])
-def test_a_constraint_that_names_no_gpu(constraint: str) -> None:
+def test_a_constraint_without_a_gpu(constraint: str) -> None:
     assert gpu_of(constraint) is None
 
 
-def test_more_than_the_gpu_has_is_a_warning() -> None:
+def test_more_memory_than_the_gpu_has_is_a_warning() -> None:
     (finding,) = found("gpu-memory", {**LLAMA_70B, "constraint": "gpu80"})
     assert finding.severity is Severity.WARNING
     assert (finding.file, finding.line) == (SUMMARY, LINES["gpus"])
@@ -158,7 +158,7 @@ def test_more_than_the_gpu_has_is_a_warning() -> None:
     assert "GPU type" not in finding.message
 
 
-def test_the_type_of_the_gpus_says_what_they_are() -> None:
+def test_the_gpu_type_determines_the_memory() -> None:
     (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100"})
     assert finding.expected == "at most 80 GiB"
     assert absent(finding.message, "GPU type a100", "80 GiB") == []
@@ -169,7 +169,7 @@ def test_the_type_of_the_gpus_says_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("constraint", [None, "fast"])
-def test_more_than_any_common_gpu_holds_is_a_warning_where_none_is_named(constraint: str | None) -> None:
+def test_more_memory_than_any_common_gpu_has_is_a_warning(constraint: str | None) -> None:
     (finding,) = found("gpu-memory", {**LLAMA_70B, "constraint": constraint})
     assert finding.severity is Severity.WARNING
     assert (finding.field, finding.expected) == ("gpus", "at most 80 GiB")
@@ -185,24 +185,24 @@ def test_more_than_any_common_gpu_holds_is_a_warning_where_none_is_named(constra
         {**LLAMA_8B, "constraint": "fast"},
     ],
 )
-def test_what_fits_or_is_not_known_is_not_warned_of(changes: Changes) -> None:
+def test_sufficient_or_unknown_memory_gives_no_warning(changes: Changes) -> None:
     assert not found("gpu-memory", changes)
 
 
-def test_full_fine_tuning_holds_gradients_and_moments_of_all_weights() -> None:
+def test_full_fine_tuning_keeps_gradients_and_moments_of_all_weights() -> None:
     full: Changes = {**LLAMA_8B, "custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
     (finding,) = found("gpu-memory", {**full, "constraint": "gpu40"})
     assert finding.actual == f"{8_030_261_248 * 8 / GIB:.1f} GiB"
     assert not found("gpu-memory", {**full, "constraint": "gpu80"})
 
 
-def test_what_fsdp_keeps_off_the_gpus_takes_no_room_there() -> None:
+def test_state_that_fsdp_keeps_off_the_gpus_is_not_counted() -> None:
     full: Changes = {**LLAMA_70B, "custom_recipe": "full_finetune_distributed", "lora_rank": None, "lora_alpha": None}
     assert not found("gpu-memory", {**full, "gpus": 4, "constraint": "gpu40"})
     assert found("gpu-memory", {**full, "gpus": 1, "constraint": "gpu80"})
-    assert found("gpu-memory", {**LLAMA_70B, "gpus": 2, "constraint": "gpu40"})  # LoRA keeps all of it there
+    assert found("gpu-memory", {**LLAMA_70B, "gpus": 2, "constraint": "gpu40"})  # LoRA keeps all of its state there
     small: Changes = {**full, **LLAMA_8B, "gpus": 2, "constraint": "a10"}
-    assert found("gpu-memory", small)  # and so does the recipe of a model that fits
+    assert found("gpu-memory", small)  # so does the recipe of a model that fits
 
 
 # --- disk -------------------------------------------------------------------------------------------------------------
@@ -219,14 +219,14 @@ def test_outputs_that_do_not_fit_on_disk_are_a_warning() -> None:
     assert not found("disk-space", {"output_dir_base": None}, seen=DiskState(free={BASE: 1}))
 
 
-def test_outputs_that_just_fit_on_disk_fit() -> None:
-    """By hand: 663,552 parameters x rank 8 x 2 bytes, after each of 2 epochs, and two moments of as many bytes once."""
+def test_outputs_that_just_fit_on_disk_are_accepted() -> None:
+    """Calculate by hand: 663,552 parameters x rank 8 x 2 bytes after each of 2 epochs, and two such moments once."""
     needed = 4 * 663_552 * 8 * 2
     assert not found("disk-space", {}, seen=DiskState(free={BASE: needed}))
     assert found("disk-space", {}, seen=DiskState(free={BASE: needed - 1}))
 
 
-def test_the_adapter_is_saved_beside_the_merged_model() -> None:
+def test_the_adapter_is_saved_together_with_the_merged_model() -> None:
     lora: Changes = {"lora_rank": 512, "epochs": 1}
     adapter = 663_552 * 512 * 2 / GIB
     (finding,) = found("estimate", {**lora, "save_adapter_weights_only": False})
@@ -235,7 +235,7 @@ def test_the_adapter_is_saved_beside_the_merged_model() -> None:
     assert absent(finding.message.split("; ")[1], f"{adapter:.1f} GiB") == []
 
 
-def test_how_many_steps_packed_samples_make_is_not_estimated() -> None:
+def test_steps_of_packed_samples_are_not_estimated() -> None:
     (finding,) = found("estimate", {"packed": True}, {}, splits={DATA: {"train": 100}})
     assert len(finding.message.split("; ")) == 3
 
@@ -249,8 +249,8 @@ def long_data(characters: int) -> DiskState:
     return DiskState(data={DATA: DataFile(parts={"train": part})})
 
 
-def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
-    """By hand: 1e9 characters are 2.5e8 tokens; 2 epochs x 4 x 1.236e9 operations on an A100 at half its peak."""
+def test_a_time_limit_below_the_minimum_compute_time_is_a_warning() -> None:
+    """Calculate by hand: 1e9 characters are 2.5e8 tokens; 2 epochs x 4 x 1.236e9 FLOPs on an A100 at half its peak."""
     run: Changes = {"constraint": "a100", "time": "04:24:00"}
     (finding,) = found("time-limit", run, seen=long_data(1_000_000_000))
     hours = 2 * 2.5e8 * (4 * 1_235_814_400 + 2 * 8 * 663_552) / (312e12 * 0.5) / 3600
@@ -272,13 +272,13 @@ def test_a_time_limit_below_the_arithmetic_is_a_warning() -> None:
         {"constraint": "a100", "torchtune_model_name": "My-Model"},
     ],
 )
-def test_enough_time_or_none_known_is_not_warned_of(changes: Changes) -> None:
+def test_sufficient_or_unknown_time_gives_no_warning(changes: Changes) -> None:
     run = {"time": "02:30:00", **changes}
     assert not found("time-limit", run, seen=long_data(1_000_000_000))
     assert not found("time-limit", {"constraint": "a100", "time": "00:00:01"})
 
 
-def test_samples_that_are_not_counted_take_no_known_time() -> None:
+def test_the_time_of_uncounted_samples_is_unknown() -> None:
     run: Changes = {"constraint": "a100", "time": "00:00:00"}
     assert not found("time-limit", run, splits={DATA: {"train": 10**9}})
     assert not found(
@@ -287,7 +287,7 @@ def test_samples_that_are_not_counted_take_no_known_time() -> None:
 
 
 def test_full_fine_tuning_computes_the_gradients_of_all_weights() -> None:
-    """By hand: six operations a weight and token instead of four: 6.6 hours instead of 4.4."""
+    """Calculate by hand: six FLOPs per weight and token instead of four: 6.6 hours instead of 4.4."""
     full: Changes = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
     run = {"constraint": "a100", "time": "06:30:00"}
     (finding,) = found("time-limit", {**run, **full}, seen=long_data(1_000_000_000))

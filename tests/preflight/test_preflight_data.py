@@ -1,4 +1,4 @@
-"""Foreseeing what a data set will not give the runs."""
+"""Data sets that lack something that the runs need."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def found(seen: DataFile | DataPart, *runs: Any, **more: Any) -> list[Finding]:
 
 
 def mismatch(seen: DataFile | DataPart, changes: Changes | None = None, named: str = "dataset_label") -> str:
-    """The message of the one finding, which must be an error at the line of the setting that names what is wrong."""
+    """Return the message of the only finding, which must be an error at the line of the setting."""
     (finding,) = found(seen, changes or {})
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.ERROR)
     assert (finding.file, finding.line) == (SUMMARY, LINES[named])
@@ -39,12 +39,12 @@ def columns(**kinds: Any) -> DataPart:
     )
 
 
-def test_what_holds_all_that_is_read_has_no_finding() -> None:
+def test_a_complete_data_set_has_no_finding() -> None:
     assert not found(GOOD)
     assert not found(columns(input="text", output="text", note="null"))
 
 
-def test_what_cannot_be_seen_is_a_warning() -> None:
+def test_a_data_set_that_is_not_found_is_a_warning() -> None:
     (finding,) = found(DataFile(absent=True, near=("word.json",)))
     assert (finding.code, finding.severity, finding.actual) == ("not-seen", Severity.WARNING, "word.json")
     assert absent(finding.message, "'word.json'") == []
@@ -53,16 +53,16 @@ def test_what_cannot_be_seen_is_a_warning() -> None:
     assert absent(finding.message, "70 MiB") == []
 
 
-def test_what_is_no_data_set_is_an_error() -> None:
+def test_an_invalid_data_set_is_an_error() -> None:
     assert absent(mismatch(DataFile(problem="is not JSON")), "is not JSON") == []
 
 
-def test_for_a_script_of_the_users_own_it_is_a_warning() -> None:
+def test_an_invalid_data_set_is_a_warning_for_an_external_script() -> None:
     (finding,) = found(DataFile(problem="is not JSON"), script="/setup.py")
     assert (finding.code, finding.severity) == ("data-mismatch", Severity.WARNING)
 
 
-def test_a_part_that_is_missing_names_those_that_are_there() -> None:
+def test_a_missing_split_is_reported_with_the_existing_ones() -> None:
     assert absent(mismatch(DataFile(parts={"trian": GOOD})), "train", "'trian'") == []
     (finding,) = found(DataFile(parts={"a": GOOD, "b": GOOD}))
     assert finding.actual == "'a', 'b'"
@@ -73,14 +73,14 @@ def test_a_part_that_is_missing_names_those_that_are_there() -> None:
     assert absent(finding.fix, '{"train": [...]}') == []
 
 
-def test_validation_needs_a_part_of_its_own() -> None:
+def test_validation_needs_its_own_split() -> None:
     assert absent(mismatch(GOOD, {"run_val_every_n_steps": 5}), "split 'validation'") == []
     both = DataFile(parts={"train": GOOD, "validation": columns(input="text")})
     assert absent(mismatch(both, {"run_val_every_n_steps": 5}), "split 'validation'", "column 'output'") == []
     assert not found(both)
 
 
-def test_a_part_without_rows() -> None:
+def test_an_empty_split_is_an_error() -> None:
     both = DataFile(parts={"train": GOOD, "validation": DataPart(rows=0, columns={})})
     message = mismatch(both, {"run_val_every_n_steps": 5})
     assert absent(message, "split 'validation'", "rows") == []
@@ -105,28 +105,30 @@ def test_a_part_without_rows() -> None:
         ({"dataset_type": None}, columns(input="text"), ["column 'output'"], "dataset_label"),
     ],
 )  # fmt: skip
-def test_columns_that_the_type_of_data_set_reads(changes: Changes, part: DataPart, told: list[str], named: str) -> None:
+def test_columns_that_the_type_of_data_set_reads_are_required(
+    changes: Changes, part: DataPart, told: list[str], named: str
+) -> None:
     assert absent(mismatch(part, changes, named), *told) == []
 
 
-def test_a_value_that_is_absent_is_no_kind_of_value() -> None:
+def test_an_absent_value_has_no_kind() -> None:
     missing, other = (mismatch(columns(input={"text": 1, kind: 2}, output="text")) for kind in ("absent", "number"))
     assert absent(other, "number") == []
     assert absent(missing, "absent") == ["absent"]
 
 
-def test_of_an_experiment_of_one_run_no_number_of_runs_is_said() -> None:
+def test_a_single_run_is_reported_without_a_number_of_runs() -> None:
     assert absent(mismatch(columns(input="text")), "all", 1) == ["all", "1"]
 
 
-def test_columns_that_the_type_of_data_set_does_not_read_do_not_matter() -> None:
+def test_columns_that_the_type_of_data_set_does_not_read_are_ignored() -> None:
     assert not found(columns(text="text", n="number"), {"dataset_type": "text_completion_dataset"})
     assert not found(columns(q="text", a="text"), {"input_key": "q", "output_key": "a"})
     chat = DataPart(rows=2, columns={"messages": {"list": 1}})
     assert not found(chat, {"dataset_type": "chat_dataset"})
 
 
-def test_a_faulty_conversation_names_its_row() -> None:
+def test_an_invalid_conversation_is_reported_with_its_row() -> None:
     faulty = DataPart(rows=9, columns={"messages": {"list": 1}}, messages={"a message is no object": 4})
     message = mismatch(faulty, {"dataset_type": "chat_dataset"})
     assert absent(message, "row 4", "train", "a message is no object") == []
@@ -134,7 +136,7 @@ def test_a_faulty_conversation_names_its_row() -> None:
     assert not found(other)
 
 
-def test_runs_that_read_other_columns_are_each_told() -> None:
+def test_runs_that_read_different_columns_have_separate_findings() -> None:
     findings = found(GOOD, {"input_key": "q"}, {"input_key": "r"}, {})
     assert [each.expected for each in findings] == ["a column 'q'", "a column 'r'"]
 
@@ -142,7 +144,7 @@ def test_runs_that_read_other_columns_are_each_told() -> None:
 # --- counts -----------------------------------------------------------------------------------------------------------
 
 
-def test_other_counts_than_the_summary_says_are_a_warning() -> None:
+def test_counts_that_differ_from_the_summary_are_a_warning() -> None:
     parts = DataFile(parts={"train": GOOD, "validation": DataPart(rows=3, columns=TEXTS)})
     findings = found(parts, splits={DATA: {"train": 1000, "validation": 30, "test": 5}})
     assert [(f.code, f.severity, f.expected, f.actual) for f in findings] == [
@@ -151,34 +153,34 @@ def test_other_counts_than_the_summary_says_are_a_warning() -> None:
     assert findings[0].line == LINES["dataset_label"]
 
 
-def test_a_part_without_rows_that_the_summary_counts_is_told() -> None:
+def test_an_empty_split_that_the_summary_counts_is_reported() -> None:
     parts = DataFile(parts={"train": GOOD, "test": DataPart(rows=0, columns={})})
     (finding,) = found(parts, splits={DATA: {"test": 5}})
     assert (finding.code, finding.expected, finding.actual) == ("split-differs", 5, 0)
 
 
-def test_the_columns_that_are_there_are_named() -> None:
+def test_existing_columns_are_listed() -> None:
     (finding,) = found(columns(input="text", more="text"))
     assert (finding.expected, finding.actual) == ("a column 'output'", "'input', 'more'")
     findings = found(columns())
     assert [each.actual for each in findings] == ["no columns", "no columns"]
 
 
-def test_more_training_samples_than_there_are() -> None:
+def test_too_many_training_samples_are_reported() -> None:
     (finding,) = found(GOOD, {"training_samples": 1001})
     assert (finding.code, finding.expected, finding.actual) == ("split-differs", 1001, 1000)
     assert finding.line == LINES["training_samples"]
     assert not found(GOOD, {"training_samples": 1000})
 
 
-def test_a_finding_names_the_runs_that_use_the_data_set() -> None:
+def test_a_finding_lists_the_runs_that_use_the_data_set() -> None:
     other = run_of({}, 1, data="/elsewhere/words.json")
     (finding,) = found(DataFile(absent=True), run_of({}, 0), other)
     assert absent(finding.message, "run0") == []
     assert not {"run1", ","} & set(finding.message.split())
 
 
-# --- what nobody reads, what is empty ---------------------------------------------------------------------------------
+# --- unread columns, empty texts --------------------------------------------------------------------------------------
 
 
 def told(part: DataPart, *changes: Changes, code: str = "unread-column") -> list[Finding]:
@@ -199,7 +201,7 @@ def filled(*names: str, read: tuple[str, ...] = ("input", "output"), rows: int =
         "passage", "article", "Background Text", "few-shot examples", "premise", "choices", "history",
     ],
 )  # fmt: skip
-def test_a_column_that_the_answer_depends_on_and_nobody_reads_is_a_warning(name: str) -> None:
+def test_an_unread_column_that_the_answer_depends_on_is_a_warning(name: str) -> None:
     (finding,) = told(filled(name))
     assert (finding.severity, finding.expected, finding.actual) == (Severity.WARNING, "input", name)
     assert finding.line == LINES["dataset_type"]
@@ -210,15 +212,15 @@ def test_a_column_that_the_answer_depends_on_and_nobody_reads_is_a_warning(name:
 @pytest.mark.parametrize(
     "name", ["id", "answer", "label", "difficulty", "question_id", "source_url", "split", "output2"]
 )
-def test_other_columns_need_no_reader(name: str) -> None:
+def test_other_unread_columns_are_ignored(name: str) -> None:
     assert not told(filled(name))
 
 
-def test_a_column_without_a_text_in_it_is_none() -> None:
+def test_an_unread_column_without_text_is_ignored() -> None:
     assert not told(filled("instruction", rows=0))
 
 
-def test_a_column_that_is_read_is_none() -> None:
+def test_a_column_that_is_read_is_not_reported() -> None:
     part = filled("question", "context", read=("answer",))
     keys: Changes = {"input_key": "question", "output_key": "answer"}
     assert [each.actual for each in told(part, keys)] == ["context"]
@@ -226,7 +228,7 @@ def test_a_column_that_is_read_is_none() -> None:
     assert not told(part, named)
 
 
-def test_what_other_types_of_data_set_read() -> None:
+def test_unread_columns_of_other_types_of_data_set() -> None:
     chat = filled("system", "question").model_copy(update={"columns": {"messages": {"list": 1}, "system": {"text": 1}}})
     (finding,) = told(chat, {"dataset_type": "chat_dataset"})
     assert finding.actual == "system"
@@ -235,11 +237,11 @@ def test_what_other_types_of_data_set_read() -> None:
     assert (finding.expected, finding.actual) == ("text", "question")
 
 
-def test_where_no_column_is_read_that_is_told_and_nothing_else() -> None:
+def test_unread_columns_are_not_reported_if_no_column_is_read() -> None:
     assert not told(filled("question", read=("answer",)))
 
 
-def test_runs_that_read_other_columns_are_told_apart() -> None:
+def test_runs_that_read_different_columns_are_listed_separately() -> None:
     findings = told(filled("question", read=("input", "output")), {}, {"input_key": "question"}, {})
     assert [each.actual for each in findings] == ["question", "input"]
     assert absent(findings[0].message, "2 of 3 runs (run0, run2)") == []
@@ -255,13 +257,13 @@ def test_empty_texts_are_counted() -> None:
     assert absent(finding.message, 4, 9, 3, "both runs") == []
 
 
-def test_a_column_of_more_than_one_type_is_refused_also_where_nobody_reads_it() -> None:
+def test_a_column_with_mixed_types_is_refused_even_if_unread() -> None:
     part = columns(input="text", output="text", n={"absent": 1, "number": 2, "text": 7})
     message = mismatch(part)
     assert absent(message, "'n'", "row 7", "row 2", "number", "text") == []
     assert not found(columns(input="text", output="text", n={"absent": 1, "null": 2, "text": 7}))
 
 
-def test_what_cannot_be_loaded_is_refused_for_all_runs() -> None:
+def test_data_that_cannot_be_loaded_are_refused_for_all_runs() -> None:
     part = filled().model_copy(update={"faults": {"a number in 'n' has more than 64 bits": 3}})
     assert absent(mismatch(part), "row 3", "'n'") == []

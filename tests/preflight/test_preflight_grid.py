@@ -1,4 +1,4 @@
-"""The one cell that keeps runs from being a grid, what is far outside what is usual, and seeds that repeat nothing."""
+"""A single odd cell in a grid of runs, values far outside the usual range, and seeds without an effect."""
 
 import itertools
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def with_cells(rows: Rows, *cells: tuple[int, int, Scalar]) -> Rows:
 
 
 @pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3)])
-def test_one_odd_value_of_a_factor_that_is_else_the_same_is_found_wherever_it_stands(ranks: int, rates: int) -> None:
+def test_an_odd_value_of_a_constant_factor_is_found_in_any_run(ranks: int, rates: int) -> None:
     rows = [[*row, 4] for row in grid([8, 16, 32][:ranks], [1e-5, 5e-5, 1e-4][:rates])]
     for run in range(len(rows)):
         found = odd(with_cells(rows, (run, 2, 8)), ["lora_rank", "lr", "batch_size"])
@@ -60,14 +60,14 @@ OTHER: dict[str, Scalar] = {"lora_rank": 32, "lr": 3e-4, "model": "70B"}
 
 @pytest.mark.parametrize("run", range(len(WHOLE)))
 @pytest.mark.parametrize("column", range(3))
-def test_one_odd_cell_of_a_grid_is_found_wherever_it_stands(run: int, column: int) -> None:
+def test_an_odd_cell_of_a_grid_is_found_in_any_place(run: int, column: int) -> None:
     name, meant = NAMES[column], WHOLE[run][column]
     assert odd(with_cells(WHOLE, (run, column, OTHER[name]))) == [(run, name, OTHER[name], meant)]
 
 
 @pytest.mark.parametrize("usual_and_odd", [(4, 8), (4, 40), ("a.json", "b.json"), (1e-2, 1e-1)])
 @pytest.mark.parametrize(("ranks", "rates"), [(2, 3), (3, 2), (3, 3), (2, 5), (5, 2), (4, 4)])
-def test_the_odd_value_of_what_all_others_share_is_found_in_every_run(
+def test_an_odd_value_of_a_shared_factor_is_found_in_any_run(
     ranks: int, rates: int, usual_and_odd: tuple[Scalar, Scalar]
 ) -> None:
     usual, other = usual_and_odd
@@ -78,29 +78,29 @@ def test_the_odd_value_of_what_all_others_share_is_found_in_every_run(
 
 
 @pytest.mark.parametrize(("ranks", "rates"), [(2, 2), (2, 3), (2, 4), (3, 3), (4, 4)])
-def test_a_small_grid_needs_no_more_than_four_runs(ranks: int, rates: int) -> None:
+def test_four_runs_are_enough_for_a_grid(ranks: int, rates: int) -> None:
     rows = grid([8, 16, 32, 64][:ranks], [1e-5, 3e-5, 1e-4, 2e-4][:rates])
     for run, row in enumerate(rows):
         assert odd(with_cells(rows, (run, 1, 5e-3))) == [(run, "lr", 5e-3, row[1])]
 
 
-def test_in_a_grid_of_two_sides_the_other_run_may_be_the_odd_one() -> None:
+def test_in_a_grid_of_two_levels_either_run_may_be_the_odd_one() -> None:
     rows = with_cells(grid([8, 16], [1e-5, 3e-5]), (3, 1, 5e-3))
     (cell,) = odd_cells(factors(rows))
     assert (cell.run, cell.pair, cell.expected) == (3, 1, 3e-5)
     rows = with_cells(grid(["a", "b"], ["x", "y"]), (1, 1, "z"))
     (cell,) = odd_cells(factors(rows, ["model", "dataset"]))
-    assert (cell.run, cell.pair) == (3, 1)  # the later one: nothing tells which
+    assert (cell.run, cell.pair) == (3, 1)  # the later one, because nothing distinguishes them
 
 
-def test_odd_cells_in_two_rows_and_two_in_one_row() -> None:
+def test_two_odd_cells_are_found_in_one_row_or_in_two() -> None:
     assert odd(with_cells(WHOLE, (5, 1, 3e-4), (20, 0, 32))) == [(5, "lr", 3e-4, 3e-5), (20, "lora_rank", 32, 16)]
     assert odd(with_cells(WHOLE, (5, 1, 3e-4), (20, 1, 3e-4))) == [(5, "lr", 3e-4, 3e-5), (20, "lr", 3e-4, 1e-4)]
     assert odd(with_cells(WHOLE, (5, 1, 3e-4), (5, 0, 64))) == [(5, "lora_rank", 64, 8), (5, "lr", 3e-4, 3e-5)]
-    assert odd(with_cells(WHOLE, *((run, 1, 3e-4) for run in range(0, 24, 4)))) == []  # six of them are no slip
+    assert odd(with_cells(WHOLE, *((run, 1, 3e-4) for run in range(0, 24, 4)))) == []  # six of them are intended
 
 
-def test_one_odd_cell_of_a_grid_that_lacks_a_row_besides() -> None:
+def test_an_odd_cell_is_found_if_one_row_is_also_missing() -> None:
     for left_out in range(len(WHOLE)):
         for run in (5, 6, 11):
             if run != left_out:
@@ -109,10 +109,10 @@ def test_one_odd_cell_of_a_grid_that_lacks_a_row_besides() -> None:
                 assert (cell.run, cell.factor, cell.gaps) == (run - (left_out < run), "lr", 1)
                 assert cell.expected in {WHOLE[run][1], WHOLE[left_out][1]}
     lacking = [row for i, row in enumerate(with_cells(WHOLE, (5, 1, 3e-4))) if i not in {0, 7, 14, 20}]
-    assert odd(lacking) == []  # too few are left to tell
+    assert odd(lacking) == []  # too few runs are left to decide
 
 
-def test_what_follows_from_another_factor_or_never_varies_otherwise() -> None:
+def test_dependent_and_constant_factors_are_compared() -> None:
     rows = [[rank, lr, 2 * int(str(rank))] for rank, lr in grid([8, 16, 32], [1e-5, 3e-5, 1e-4])]
     names = ["lora_rank", "lr", "lora_alpha"]
     assert odd(rows, names) == []
@@ -121,7 +121,7 @@ def test_what_follows_from_another_factor_or_never_varies_otherwise() -> None:
     assert odd(with_cells(rows, (7, 3, 30)), [*NAMES, "epochs"]) == [(7, "epochs", 30, 3)]
     sweep: Rows = [[lr, 3] for lr in (1e-5, 2e-5, 3e-5, 5e-5, 1e-4)]
     assert odd(with_cells(sweep, (2, 1, 30)), ["lr", "epochs"]) == [(2, "epochs", 30, 3)]
-    assert odd(with_cells(sweep, (4, 1, 30)), ["lr", "epochs"]) == []  # at an end it may be meant
+    assert odd(with_cells(sweep, (4, 1, 30)), ["lr", "epochs"]) == []  # at an end it may be intended
 
 
 def test_seeds_are_a_factor_unless_each_run_has_its_own() -> None:
@@ -140,7 +140,7 @@ def one_factor_at_a_time(*levels: Sequence[Scalar]) -> Rows:
 
 
 @pytest.mark.parametrize("sizes", list(itertools.product(range(1, 6), repeat=3)))
-def test_one_factor_at_a_time_is_no_grid(sizes: tuple[int, ...]) -> None:
+def test_a_design_that_varies_one_factor_at_a_time_has_no_odd_cell(sizes: tuple[int, ...]) -> None:
     rows = one_factor_at_a_time(*(range(10 * i + 1, 10 * i + 1 + size) for i, size in enumerate(sizes)))
     assert odd(rows) == []
 
@@ -149,18 +149,18 @@ def test_one_factor_at_a_time_is_no_grid(sizes: tuple[int, ...]) -> None:
     "rows",
     [
         *([[2**n, n * 1e-5 + 1e-5] for n in range(count)] for count in range(2, 9)),  # pairs
-        [[8, 1e-5], [8, 2e-5], [16, 2e-5], [16, 4e-5]],  # rates that go with the rank
+        [[8, 1e-5], [8, 2e-5], [16, 2e-5], [16, 4e-5]],  # rates that depend on the rank
         WHOLE[:-1],
         WHOLE[:-2],
         [*WHOLE, [8, 3e-4, "1B"]],
         [*WHOLE[:-1], [64, 3e-4, "1B"]],
         [[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]],  # a half fraction
         [[a, b, (a + b) % 3] for a in range(3) for b in range(3)],  # a Latin square
-        [[8, 1e-5, "1B"], [8, 1e-5, "3B"], [8, 1e-5, "8B"], [8, 5e-6, "70B"]],  # less for the largest model
+        [[8, 1e-5, "1B"], [8, 1e-5, "3B"], [8, 1e-5, "8B"], [8, 5e-6, "70B"]],  # lower for the largest model
         [[8, lr, 3] for lr in (1e-5, 2e-5, 3e-5)],
     ],
 )
-def test_designs_that_are_no_grid_and_grids_that_lack_rows_have_no_odd_cell(rows: Rows) -> None:
+def test_other_designs_and_incomplete_grids_have_no_odd_cell(rows: Rows) -> None:
     assert odd(rows) == []
 
 
@@ -168,7 +168,7 @@ def found(code: str, *runs: Changes, varying: Sequence[str] = ()) -> list[Findin
     return [each for each in check_plan(plan_of(*runs, varying=varying), DiskState(), {}) if each.code == code]
 
 
-def test_an_odd_cell_is_a_warning_at_its_row_in_the_place_of_the_missing_combinations() -> None:
+def test_an_odd_cell_is_a_warning_at_its_row_that_replaces_the_missing_combinations() -> None:
     runs = [dict(zip(["lora_rank", "lr", "epochs"], row, strict=True)) for row in grid(RANKS, RATES, [1, 2, 3])]
     runs[5]["lr"] = 3e-4
     (finding,) = found("odd-value", *runs, varying=["lora_rank", "lr", "epochs"])
@@ -178,7 +178,7 @@ def test_an_odd_cell_is_a_warning_at_its_row_in_the_place_of_the_missing_combina
     assert not found("incomplete-factorial", *runs, varying=["lora_rank", "lr", "epochs"])
 
 
-def test_a_plan_shows_it_first_with_the_levels_and_validate_repeats_it(tmp_path: Path) -> None:
+def test_plan_and_validate_report_an_odd_cell_with_the_levels(tmp_path: Path) -> None:
     here = make_experiment(tmp_path / "sweep")
     (row,) = [line for line in (here / SUMMARY).read_text().splitlines() if "16 | 5e-5" in line]
     change(here / SUMMARY, row, row.replace("16 | 5e-5", "16 | 5e-4").replace("lr5e-5", "lr5e-4"))
@@ -200,7 +200,7 @@ def test_a_plan_shows_it_first_with_the_levels_and_validate_repeats_it(tmp_path:
         ("max_seq_len", 1_000_000), ("gradient_accumulation_steps", 1000), ("clip_grad_norm", 1000.0), ("gpus", 64),
     ],
 )  # fmt: skip
-def test_a_value_far_outside_what_is_usual_is_a_warning(name: str, value: Scalar) -> None:
+def test_a_value_far_outside_the_usual_range_is_a_warning(name: str, value: Scalar) -> None:
     (finding,) = [each for each in found("unusual-value", {name: value}, {}) if each.field == name]
     assert (finding.severity, finding.actual) == (Severity.WARNING, value)
     assert (finding.file, finding.line) == (SUMMARY, LINES.get(name, 99))
@@ -209,7 +209,7 @@ def test_a_value_far_outside_what_is_usual_is_a_warning(name: str, value: Scalar
     assert not [each for each in check_plan(plan_of(default), DiskState(), {}) if each.code == "unusual-value"]
 
 
-def test_alpha_is_weighed_against_the_rank_and_rates_against_what_is_trained() -> None:
+def test_usual_alphas_depend_on_the_rank_and_usual_rates_on_the_method() -> None:
     assert not found("unusual-value", {"lora_rank": 256, "lora_alpha": 16}, {"lora_rank": 8, "lora_alpha": 256})
     (finding,) = found("unusual-value", {"lora_rank": 1, "lora_alpha": 128})
     assert finding.field == "lora_alpha"
@@ -217,7 +217,7 @@ def test_alpha_is_weighed_against_the_rank_and_rates_against_what_is_trained() -
     assert [each.field for each in found("unusual-value", full, {"lr": 5e-3})] == ["lr"]
 
 
-def test_what_people_use_is_not_unusual() -> None:
+def test_common_values_are_not_unusual() -> None:
     usual: list[dict[str, Any]] = [
         {"lr": 1e-3}, {"lr": 2e-6}, {"lora_rank": 512, "lora_alpha": 1024}, {"lora_rank": 1, "lora_alpha": 2},
         {"epochs": 100}, {"batch_size": 256}, {"weight_decay": 0.0}, {"weight_decay": 0.3}, {"num_warmup_steps": 0},
@@ -232,7 +232,7 @@ def test_what_people_use_is_not_unusual() -> None:
 FULL: Changes = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
 
 
-def test_runs_of_full_fine_tuning_that_differ_by_seed_alone_are_refused() -> None:
+def test_full_runs_that_differ_only_in_the_seed_are_refused() -> None:
     runs: list[Changes] = [{**FULL, "lr": lr, "seed": seed} for lr in (1e-5, 2e-5) for seed in (1, 2, 3)]
     one, other = found("seed-effect", *runs, varying=["lr", "seed"])
     assert {one.severity, other.severity} == {Severity.ERROR}
@@ -241,7 +241,7 @@ def test_runs_of_full_fine_tuning_that_differ_by_seed_alone_are_refused() -> Non
     assert len(found("seed-effect", *named)) == 1
 
 
-def test_seeds_that_come_with_another_difference_or_with_lora_are_not_refused() -> None:
+def test_seeds_with_a_further_difference_or_with_lora_are_accepted() -> None:
     runs: list[Changes] = [{**FULL, "seed": 1}, {**FULL, "seed": 2, "lr": 3e-5}, {**FULL, "seed": 3, "gpus": 2}]
     assert not found("seed-effect", *runs)
     lora: list[Changes] = [{"seed": 1}, {"seed": 2}]
@@ -250,12 +250,12 @@ def test_seeds_that_come_with_another_difference_or_with_lora_are_not_refused() 
     assert finding.field == "seed"
 
 
-def test_a_job_of_its_own_makes_no_other_training() -> None:
+def test_different_job_settings_do_not_change_the_training() -> None:
     runs: list[Changes] = [{**FULL, "seed": 1, "time": "1:00:00"}, {**FULL, "seed": 2, "time": "2:00:00"}]
     assert len(found("seed-effect", *runs)) == 1
 
 
-def test_a_scaffold_of_replicates_of_full_fine_tuning_writes_nothing(tmp_path: Path) -> None:
+def test_a_refused_scaffold_of_full_replicates_writes_nothing(tmp_path: Path) -> None:
     seeds = {"| LoRA Rank |": "| Recipe |", "| Learning Rate |": "| Seed |", "- **Runs:** 4": "- **Runs:** 2"}
     rows = {
         " | 8 | 1e-5 |": " | full | 1 |",

@@ -1,4 +1,4 @@
-"""Names of runs with a value that differs from the plan, and paths that SLURM cannot use."""
+"""Names of runs that state a value other than the planned one, and paths that SLURM cannot use."""
 
 from typing import Any
 
@@ -30,18 +30,18 @@ def mismatches(*named_runs: PlannedRun) -> list[Finding]:
         "wd0.01 lora_dropout0", "words_seed3_rank8", "Llama-3.2-1B-Instruct", "xlr3", "rank 3", "a" * 400 + "_rank3",
     ],
 )  # fmt: skip
-def test_names_that_say_what_is_planned_or_nothing_are_no_matter(name: str) -> None:
+def test_names_that_match_the_plan_or_state_no_value_are_accepted(name: str) -> None:
     run = named(name, {"seed": 7, "gradient_accumulation_steps": 3}, data="/data/words_seed3.json")
     assert mismatches(run) == []
 
 
-def test_what_is_part_of_the_models_name_says_nothing() -> None:
+def test_the_name_of_the_model_states_no_value() -> None:
     changes = {"torchtune_model_name": "My_r16_seed3"}
     assert mismatches(named("My_r16_seed3_rank8", changes)) == []
     assert len(mismatches(named("My_r16_rank8", changes))) == 1
 
 
-def test_what_is_no_finite_number_says_nothing() -> None:
+def test_a_number_that_is_not_finite_is_ignored() -> None:
     assert mismatches(named("rank1e999_lr1e999")) == []
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_finite_number_says_nothing() -> None:
         ("lora_dropout0.1", "lora_dropout0.1", "lora_dropout", 0.1), ("bs 4_rank_9", "rank_9", "lora_rank", 9),
     ],
 )  # fmt: skip
-def test_a_name_that_says_another_value_is_a_warning_at_its_row(
+def test_a_name_that_states_a_different_value_is_a_warning_at_its_row(
     name: str, said: str, setting: str, number: float
 ) -> None:
     (found,) = mismatches(named(name, number=4))
@@ -71,7 +71,7 @@ def test_a_name_that_says_another_value_is_a_warning_at_its_row(
     assert len(default.message) > len(found.message), "of a default it is said that it is one"
 
 
-def test_a_default_under_another_name_is_said_to_be_one_and_told_once_for_all_runs() -> None:
+def test_a_default_that_differs_from_names_is_reported_once_for_all_runs() -> None:
     some = [named(f"rank8_{n}", {"lora_rank": 64}, n, defaults=["lora_rank"]) for n in range(3)]
     (found,) = mismatches(*some, named("rank64", {"lora_rank": 64}, 3))
     assert absent(found.message, "'rank8_0'", "'rank8'", "lora_rank", 64, "default", "3 runs") == []
@@ -80,20 +80,20 @@ def test_a_default_under_another_name_is_said_to_be_one_and_told_once_for_all_ru
     assert absent(two.message, "2 runs") == []
 
 
-def test_each_setting_is_told_of_its_own() -> None:
+def test_each_setting_in_a_name_has_a_separate_finding() -> None:
     assert [each.field for each in mismatches(named("rank9_lr2e-5"))] == ["lora_rank", "lr"]
 
 
-def test_a_rank_in_the_name_of_a_run_that_trains_all_weights_is_none() -> None:
+def test_a_rank_in_the_name_of_a_full_run_is_reported() -> None:
     full = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None, "seed": None}
     (found,) = mismatches(named("rank16_seed3", full))
     assert absent(found.message, "'rank16_seed3'", "'rank16'") == []
     assert (found.field, found.expected, found.actual) == ("lora_rank", 16, None)
     assert mismatches(named("alpha3", full))
-    assert not mismatches(named("rank16", {"lora_rank": None}))  # what a script takes by itself is not known
+    assert not mismatches(named("rank16", {"lora_rank": None}))  # the default of an external script is unknown
 
 
-def test_runs_without_the_setting_are_told_apart_from_runs_with_another_value() -> None:
+def test_runs_without_the_setting_are_listed_separately_from_runs_with_a_different_value() -> None:
     full = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
     found = mismatches(named("rank16", {"lora_rank": 8}), named("rank4", full, 1), named("rank5", full, 2))
     assert [each.actual for each in found] == [8, None]
@@ -101,17 +101,17 @@ def test_runs_without_the_setting_are_told_apart_from_runs_with_another_value() 
     assert " runs" not in found[0].message
 
 
-def test_a_batch_may_be_named_by_all_of_its_samples() -> None:
+def test_a_name_may_state_the_batch_size_or_a_total_of_samples() -> None:
     several = {"batch_size": 2, "gradient_accumulation_steps": 3, "gpus": 4}
     for name in ("bs2", "bs6", "bs24"):
         assert not mismatches(named(name, several))
     for name in ("bs4", "bs8", "bs3"):
         assert mismatches(named(name, several))
-    assert mismatches(named("ep24", several))  # what is a number of samples is no number of epochs
+    assert mismatches(named("ep24", several))  # a number of samples is not a number of epochs
     assert not mismatches(named("bs5", {"batch_size": None}))
 
 
-def test_a_models_directory_that_is_named_as_another_model_is_a_warning_at_its_path() -> None:
+def test_a_model_directory_named_after_a_different_model_is_a_warning_at_its_path() -> None:
     for name in ("Llama-3.2-1B-Instruct", "LLAMA-3.2-1b-instruct", "my-llama", "/models/any"):
         assert not mismatches(named("", {"model_checkpoint": name}))
     other = {"model_checkpoint": "Llama-3.2-1B"}
@@ -125,7 +125,7 @@ def test_a_models_directory_that_is_named_as_another_model_is_a_warning_at_its_p
     assert not mismatches(named("", {"torchtune_model_name": "my-own", "model_checkpoint": "Llama-3.2-1B"}))
 
 
-def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:
+def test_a_plan_of_documents_compares_the_name_of_the_row() -> None:
     cells = [["a_rank8", MODEL, "1e-5", "Fine-tuned"]]
     plan = planned(summary(table=table(["Run Name", "Model", "LR", "Type"], cells)))
     (found,) = [each for each in check_plan(plan, DiskState(), {}) if each.code == "name-mismatch"]
@@ -141,7 +141,7 @@ def test_the_plan_of_documents_has_the_rows_name_to_compare() -> None:
         ("/lab/a\tb", ["'\\t'"], ["'a\\tb'"]),
     ],
 )
-def test_the_path_of_logs_has_no_character_that_slurm_interprets(
+def test_a_path_with_characters_that_slurm_interprets_is_an_error(
     path: str, characters: list[str], renamed: list[str]
 ) -> None:
     found = log_path_problem(path)
@@ -153,5 +153,5 @@ def test_the_path_of_logs_has_no_character_that_slurm_interprets(
 
 
 @pytest.mark.parametrize("path", ["/", "/lab/it's (a) sweep-1_é", "/lab/$HOME/~/{a}#b"])
-def test_other_paths_are_no_problem_for_logs(path: str) -> None:
+def test_other_paths_of_logs_are_accepted(path: str) -> None:
     assert log_path_problem(path) is None

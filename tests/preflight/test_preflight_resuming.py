@@ -1,4 +1,4 @@
-"""A job that resumes goes on from the training that is planned, and from no other."""
+"""A job that resumes continues only the training that is planned."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ SUMMARY = "experiment_summary.md"
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """An experiment whose runs resume, scaffolded, of which one run was trained for an epoch of two."""
+    """Scaffold an experiment whose runs resume, one of them after the first of two epochs."""
     replace = {
         "/scratch/gpfs/LAB/ada": str(tmp_path),
         "- **GPUs:** 1": f"- **GPUs:** 1\n{RESUME}\n- **Weight decay:** 0.01",
@@ -40,7 +40,7 @@ def results(here: Path) -> Path:
 
 
 def start(here: Path, epochs: int = 1) -> None:
-    """Leave what torchtune leaves in the output directory after some epochs of a training."""
+    """Write the files that torchtune leaves in the output directory after some epochs."""
     folder = results(here)
     (folder / "recipe_state").mkdir(parents=True, exist_ok=True)
     (folder / "recipe_state" / "recipe_state.pt").write_bytes(b"state")
@@ -60,7 +60,7 @@ def judged(here: Path) -> list[Finding]:
     return [each for each in found if each.code == "other-state"]
 
 
-def test_the_same_plan_goes_on(here: Path) -> None:
+def test_a_state_of_the_same_plan_has_no_finding(here: Path) -> None:
     assert judged(here) == []
     assert steps.validate(Request(here)).passed
 
@@ -80,7 +80,7 @@ CHANGES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("field", CHANGES)
-def test_the_state_of_another_plan_is_refused_by_the_name_of_what_differs(here: Path, field: str) -> None:
+def test_a_state_of_a_different_plan_is_refused_with_the_setting(here: Path, field: str) -> None:
     old, new, expected, actual = CHANGES[field]
     text = (here / SUMMARY).read_text()
     assert old in text
@@ -102,13 +102,13 @@ def test_the_state_of_another_plan_is_refused_by_the_name_of_what_differs(here: 
         lambda text: text.replace(RESUME, f"{RESUME}\n- **Log every:** 10"),
     ],
 )
-def test_more_epochs_and_other_logs_are_not(here: Path, change_it: Callable[[str], str]) -> None:
+def test_more_epochs_and_different_logging_are_accepted(here: Path, change_it: Callable[[str], str]) -> None:
     (here / SUMMARY).write_text(change_it((here / SUMMARY).read_text()))
     assert judged(here) == []
-    assert scaffold(here, started="replace").ok  # what it goes on from stays where it is
+    assert scaffold(here, started="replace").ok  # the state remains in place
 
 
-def test_a_job_that_begins_anew_is_not(here: Path) -> None:
+def test_a_job_that_does_not_resume_ignores_the_state(here: Path) -> None:
     change(here / SUMMARY, RESUME, "- **Resume from checkpoint:** no")
     change(here / SUMMARY, "decay:** 0.01", "decay:** 0.1")
     assert judged(here) == []
@@ -127,7 +127,7 @@ def test_a_state_without_a_config_is_a_warning(here: Path) -> None:
     assert judged(here) == []
 
 
-def test_fewer_epochs_than_are_done_would_train_nothing(here: Path) -> None:
+def test_fewer_epochs_than_are_completed_are_an_error(here: Path) -> None:
     change(here / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 4")
     assert scaffold(here, started="replace").ok
     start(here, epochs=3)
@@ -138,7 +138,7 @@ def test_fewer_epochs_than_are_done_would_train_nothing(here: Path) -> None:
     assert judged(here) == []
 
 
-def test_more_epochs_upon_a_training_that_is_complete_are_a_warning(here: Path) -> None:
+def test_more_epochs_after_a_completed_training_are_a_warning(here: Path) -> None:
     start(here, epochs=2)
     assert judged(here) == []
     change(here / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 3")
@@ -147,7 +147,7 @@ def test_more_epochs_upon_a_training_that_is_complete_are_a_warning(here: Path) 
     assert absent(finding.message, 2) == []
 
 
-def test_validate_sees_it_where_the_state_came_later(here: Path) -> None:
+def test_validate_reports_a_state_that_appeared_later(here: Path) -> None:
     config = results(here) / "torchtune_config.yaml"
     config.write_text(config.read_text().replace("weight_decay: 0.01", "weight_decay: 0.3"))
     result = steps.validate(Request(here))
@@ -155,7 +155,7 @@ def test_validate_sees_it_where_the_state_came_later(here: Path) -> None:
     assert [(each.code, each.field) for each in errors_in(result.findings)] == [("other-state", "weight_decay")]
 
 
-def test_interpolations_are_compared_by_what_they_come_to(here: Path) -> None:
+def test_interpolations_are_compared_by_their_values(here: Path) -> None:
     config = results(here) / "torchtune_config.yaml"
     text = config.read_text()
     label = re.findall(r"(?m)^dataset_label: (\S+)", text)[0]
@@ -163,7 +163,7 @@ def test_interpolations_are_compared_by_what_they_come_to(here: Path) -> None:
     assert judged(here) == []
 
 
-def test_a_directory_that_cannot_be_looked_into_has_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_directory_has_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert inspect_results(str(tmp_path / "none")) is None
     assert inspect_results("a\0b") is None
     (tmp_path / "recipe_state").mkdir()

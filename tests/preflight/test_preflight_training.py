@@ -1,4 +1,4 @@
-"""Foreseeing runs that train nothing, or never get past their warm-up, and outputs that go into a model."""
+"""Runs that train nothing or never finish their warm-up, and outputs inside a base model."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def found(*runs: Any, rows: int | None = 1000, **more: Any) -> list[Finding]:
         (243, 4, 1, 1, None, 60),
         (3, 4, 1, 1, None, 0),
         (240, 4, 7, 1, None, 8),
-        (9, 2, 1, 4, None, 1),  # 9 samples dealt to 4 processes: 3 each, one batch of 2
+        (9, 2, 1, 4, None, 1),  # 9 samples for 4 processes: 3 each, one batch of 2
         (8, 2, 1, 4, None, 1),
         (240, 4, 1, 1, 10, 10),
         (240, 4, 1, 1, 100, 60),
@@ -41,7 +41,7 @@ def found(*runs: Any, rows: int | None = 1000, **more: Any) -> list[Finding]:
     ],
 )
 def test_steps_in_an_epoch(rows: int, batch: int, accumulation: int, processes: int, limit: int, steps: int) -> None:
-    """Each number was counted by hand; tests/contract/test_steps.py holds the rule to the recipes' own classes."""
+    """Compare with counts by hand; tests/contract/test_steps.py compares the rule with the recipes' classes."""
     made = steps_per_epoch(rows, batch_size=batch, accumulation=accumulation, processes=processes, limit=limit)
     assert made == steps
 
@@ -57,11 +57,11 @@ def test_a_run_without_a_step_is_an_error_at_its_batch_size(changes: Changes) ->
     assert absent(finding.message, "words.json", 1000) == []
 
 
-def test_as_many_samples_as_a_step_takes_are_enough() -> None:
+def test_as_many_samples_as_one_step_needs_are_enough() -> None:
     assert not found({"batch_size": 1000, "num_warmup_steps": 0})
 
 
-def test_what_the_summary_says_counts_where_the_data_is_not_seen() -> None:
+def test_the_count_of_the_summary_is_used_if_the_data_are_not_found() -> None:
     (finding,) = found({"batch_size": 8}, rows=None, splits={DATA: {"train": 7}})
     assert absent(finding.message, "summary", 7) == []
     assert "words.json has" not in finding.message
@@ -69,11 +69,11 @@ def test_what_the_summary_says_counts_where_the_data_is_not_seen() -> None:
     assert not found({"batch_size": 8}, rows=None, splits={DATA: {"test": 7}})
 
 
-def test_what_is_counted_wins_over_what_the_summary_says() -> None:
+def test_counted_rows_override_the_summary() -> None:
     assert not found({}, rows=1000, splits={DATA: {"train": 1}})
 
 
-def test_fewer_training_samples_count() -> None:
+def test_a_smaller_number_of_training_samples_is_used() -> None:
     (finding,) = found({"training_samples": 3})
     assert finding.code == "no-steps"
     assert absent(finding.message, 3) == []
@@ -82,7 +82,7 @@ def test_fewer_training_samples_count() -> None:
 
 
 @pytest.mark.parametrize(("asked", "count"), [(None, 1000), (999, 999), (1000, 1000), (1001, 1000)])
-def test_the_samples_of_an_epoch(asked: int | None, count: int) -> None:
+def test_samples_of_an_epoch(asked: int | None, count: int) -> None:
     run = run_of({"training_samples": asked})
     found = rows_of(run, plan_of(run), seen_rows(1000))
     assert found is not None
@@ -91,21 +91,21 @@ def test_the_samples_of_an_epoch(asked: int | None, count: int) -> None:
     assert ("words.json" in found.basis) is (asked != 999)
 
 
-def test_an_epoch_may_be_limited() -> None:
+def test_the_steps_of_an_epoch_may_be_limited() -> None:
     assert steps_of(run_of({}), 1000) == 250
     assert steps_of(run_of({"max_steps_per_epoch": 10}), 1000) == 10
 
 
-def test_an_empty_data_set_trains_nothing_packed_or_not() -> None:
+def test_an_empty_packed_data_set_has_no_steps() -> None:
     assert [each.code for each in found({"packed": True}, rows=0)] == ["no-steps"]
 
 
-def test_there_are_never_more_packs_than_samples() -> None:
+def test_packs_are_never_more_than_samples() -> None:
     assert [each.code for each in found({"packed": True}, rows=3)] == ["no-steps"]
     assert not found({"packed": True, "num_warmup_steps": 1}, rows=4)
 
 
-def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() -> None:
+def test_a_warmup_as_long_as_the_training_is_a_warning_with_a_suggested_value() -> None:
     (finding,) = found({"num_warmup_steps": 500})
     assert (finding.code, finding.severity) == ("long-warmup", Severity.WARNING)
     assert (finding.file, finding.line) == (SUMMARY, LINES["num_warmup_steps"])
@@ -117,7 +117,7 @@ def test_a_warmup_as_long_as_training_is_a_warning_with_the_number_to_write() ->
     assert shorter.message != finding.message.replace("500", "499", 1), "all of training is more than half of it"
 
 
-def test_a_warmup_of_more_than_half_of_training_is_a_warning_too() -> None:
+def test_a_warmup_of_more_than_half_of_the_training_is_a_warning() -> None:
     (finding,) = found({"num_warmup_steps": 499})
     assert (finding.code, finding.actual) == ("long-warmup", 499)
     assert absent(finding.message, 499, "500 steps") == []
@@ -125,13 +125,13 @@ def test_a_warmup_of_more_than_half_of_training_is_a_warning_too() -> None:
     assert not found({"num_warmup_steps": 250})
 
 
-def test_a_default_warmup_that_nobody_chose_is_said_to_be_one() -> None:
+def test_an_unchosen_default_warmup_is_reported_as_a_default() -> None:
     (finding,) = found(run_of({"num_warmup_steps": 100}, defaults=["num_warmup_steps"]), rows=100)
     assert absent(finding.message, "100 steps", "default") == []
     assert finding.line == LINES["epochs"]
 
 
-def test_runs_with_the_same_trouble_are_told_once() -> None:
+def test_runs_with_the_same_problem_are_one_finding() -> None:
     findings = found({"batch_size": 2000}, {"batch_size": 2000, "lr": 1.0}, {"batch_size": 4})
     assert [absent(each.message, "2 of 3 runs (run0, run1)") for each in findings] == [[]]
     (one,) = found({"batch_size": 2000}, {"batch_size": 4})
@@ -164,7 +164,7 @@ def test_outputs_inside_the_base_model_are_an_error(changes: Changes) -> None:
     assert finding.line == LINES.get(place, 99)
 
 
-def test_outputs_beside_the_model_or_around_it_are_fine() -> None:
+def test_outputs_next_to_or_above_the_model_are_accepted() -> None:
     assert not found({"output_dir_base": "/scratch/me/models/", "experiment_name": "Llama-3.2-1B-Instruct-out"})
     assert not found({"output_dir_base": "/scratch"})
     assert not found({"output_dir_base": None})
@@ -172,13 +172,13 @@ def test_outputs_beside_the_model_or_around_it_are_fine() -> None:
     assert not found({"models_dir": None, "output_dir_base": None})
 
 
-def test_outputs_go_below_what_is_planned() -> None:
+def test_the_output_directory_is_below_the_planned_one() -> None:
     assert output_dir(run_of({})) == "/scratch/me/out/capitals"
     assert output_dir(run_of({"experiment_name": None})) == "/scratch/me/out"
     assert output_dir(run_of({"output_dir_base": None})) is None
 
 
-def test_a_value_without_a_line_has_its_file() -> None:
+def test_a_value_without_a_line_has_only_its_file() -> None:
     run = run_of({})
     derived = Setting(value="x", source=Source(kind=SourceKind.DERIVED, file=SUMMARY))
     run = run.model_copy(update={"settings": {**run.settings, "lr": derived}})

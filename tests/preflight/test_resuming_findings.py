@@ -1,4 +1,4 @@
-"""What a state may differ in from the plan that goes on from it, key by key of finetune.yaml."""
+"""Differences allowed between a saved state and the plan that resumes it, key by key of finetune.yaml."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ CONFIG: dict[str, Any] = {
 def found(
     there: dict[str, Any] | None, here: dict[str, Any] | None = CONFIG, *, done: int = 1, epochs: int | None = 2
 ) -> list[Finding]:
-    """What is said of a run that is planned so, and would go on from a state of so many epochs of that training."""
+    """Return the findings about a planned run that would resume a state after `done` epochs of that training."""
     plan = plan_of({"epochs": epochs}, {})
     disk = DiskState(states={"run0": Results(names=(), text="", epochs=done)})
     planned = {name: here for name in ("run0", "run1") if here is not None}
@@ -32,12 +32,12 @@ def found(
     return list(resuming_findings(plan, disk, planned, saved))
 
 
-def test_the_same_training_goes_on() -> None:
+def test_the_same_training_has_no_finding() -> None:
     assert found(CONFIG) == []
-    assert found({**CONFIG, "seed": 15}, None) == []  # what is planned is not known yet
+    assert found({**CONFIG, "seed": 15}, None) == []  # the plan is not known yet
 
 
-def test_of_a_state_without_a_config_it_is_not_known() -> None:
+def test_a_state_without_a_config_is_a_warning() -> None:
     (finding,) = found(None)
     assert (finding.code, finding.severity, finding.field) == (
         "other-state",
@@ -55,7 +55,7 @@ def test_of_a_state_without_a_config_it_is_not_known() -> None:
         ({"compile": True}, "compile", None, True),
         ({"optimizer": {"lr": 2e-5, "fused": True}}, "lr", 1e-5, 2e-5),
         ({"optimizer": {"lr": 1e-5, "fused": False}}, "fused", True, False),
-        ({"optimizer": {"lr": 1e-5, "fused": True, "epochs": 3}}, "epochs", None, 3),  # of another than the recipe
+        ({"optimizer": {"lr": 1e-5, "fused": True, "epochs": 3}}, "epochs", None, 3),  # not the epochs of the recipe
         ({"model": {**CONFIG["model"], "lora_attn_modules": ["q_proj"]}}, "lora_attn_modules", "['q_proj', 'v_proj']", "['q_proj']"),
         ({"model": {**CONFIG["model"], "_component_": "x"}}, "torchtune_model_name", CONFIG["model"]["_component_"], "x"),
         ({"checkpointer": {"checkpoint_dir": "/m"}}, "model_checkpoint", None, "/m"),
@@ -67,7 +67,7 @@ def test_of_a_state_without_a_config_it_is_not_known() -> None:
         ({"dataset": {"field": ["x" * 300]}}, "field", None, str(["x" * 300])[:200]),
     ],
 )  # fmt: skip
-def test_what_differs_is_refused(there: dict[str, Any], field: str, expected: Any, actual: Any) -> None:
+def test_a_different_value_is_refused(there: dict[str, Any], field: str, expected: Any, actual: Any) -> None:
     (finding,) = found({**CONFIG, **there})
     assert (finding.code, finding.severity) == ("other-state", Severity.ERROR)
     assert (finding.field, finding.expected, finding.actual) == (field, expected, actual)
@@ -77,7 +77,7 @@ def test_what_differs_is_refused(there: dict[str, Any], field: str, expected: An
     assert absent(finding.fix, field, "Resume from checkpoint") == []
 
 
-def test_what_is_planned_and_was_not_there_is_refused() -> None:
+def test_a_value_that_the_state_lacks_is_refused() -> None:
     (finding,) = found(CONFIG, {**CONFIG, "compile": True})
     assert (finding.field, finding.expected, finding.actual) == ("compile", True, None)
 
@@ -91,18 +91,18 @@ def test_what_is_planned_and_was_not_there_is_refused() -> None:
         "enable_activation_offloading",
     ],
 )  # fmt: skip
-def test_what_changes_nothing_of_what_is_trained_may_differ(key: str) -> None:
+def test_keys_that_do_not_affect_the_training_may_differ(key: str) -> None:
     assert found({**CONFIG, key: "x"}) == []
     assert found({**CONFIG, key: {"a": 1}}, {**CONFIG, key: {"a": 2}}) == []
     assert len(found({**CONFIG, "loss": {key: "x"}})) == 1
 
 
-def test_nothing_is_as_good_as_absent_and_a_tuple_as_a_list() -> None:
+def test_null_equals_absent_and_a_tuple_equals_a_list() -> None:
     assert found({**CONFIG, "clip_grad_norm": None, "loss": {"a": None}}) == []
     assert found({**CONFIG, "betas": (0.9, 0.95)}, {**CONFIG, "betas": [0.9, 0.95]}) == []
 
 
-def test_all_that_differs_is_told_with_the_first_in_the_order_of_the_plan() -> None:
+def test_all_differences_are_listed_and_the_first_one_gives_the_line() -> None:
     (finding,) = found({**CONFIG, "seed": 15, "optimizer": {"lr": 2e-5, "fused": False}, "x": 1, "y": 2, "z": 3})
     assert (finding.field, finding.file, finding.line) == ("seed", SUMMARY, LINES["seed"])
     assert absent(finding.message, "seed", "optimizer.lr", "optimizer.fused", "x", "y") == []
@@ -119,10 +119,10 @@ def test_all_that_differs_is_told_with_the_first_in_the_order_of_the_plan() -> N
         (2, None, 1, None, None, None), (2, "x", 1, None, None, None),
     ],
 )  # fmt: skip
-def test_epochs(
+def test_epochs_of_the_plan_and_of_the_state(
     planned: int | None, before: Any, done: int, severity: Severity | None, expected: Any, actual: Any
 ) -> None:
-    """Of the epochs that are done none is trained again, but the last one of a training that is complete."""
+    """Expect no completed epoch to be repeated, except the last one of a completed training."""
     findings = found({**CONFIG, "epochs": before}, done=done, epochs=planned)
     assert [(each.field, each.severity) for each in findings] == ([("epochs", severity)] if severity else [])
     for each in findings:
@@ -130,5 +130,5 @@ def test_epochs(
         assert each.line == (LINES["epochs"] if planned is not None else None)
 
 
-def test_runs_without_a_state_begin_anew() -> None:
+def test_runs_without_a_state_start_from_the_beginning() -> None:
     assert list(resuming_findings(plan_of(run_of({})), DiskState(), {}, {})) == []

@@ -1,4 +1,4 @@
-"""What is counted of the samples of a data set, row by row, and how a run makes them."""
+"""Counting the samples of a data set, row by row, and the form in which a run makes them."""
 
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ def form(kind: str = INSTRUCT, **more: Any) -> SampleForm:
 
 @pytest.fixture
 def at_hand(tmp_path: Path) -> tuple[str, ...]:
-    """The files of Llama's tokenizer."""
+    """Return the files of Llama's tokenizer."""
     entry = find_model(MODELS["llama3"])
     assert entry is not None
     return tuple(str(write_tokenizers(tmp_path) / entry.name / file) for _, file in entry.tokenizer_files)
 
 
-# --- how a run makes samples ------------------------------------------------------------------------------------------
+# --- the form of samples ----------------------------------------------------------------------------------------------
 
 USUAL: dict[str, Any] = {
     "tokenizer": LLAMA, "tokenizer_files": (f"{AT}/original/tokenizer.model",), "max_seq_len": 2048,
@@ -61,7 +61,7 @@ USUAL: dict[str, Any] = {
          {"dataset_type": INSTRUCT, "columns": ("input", "output"), "train_on_input": True, "packed": True, "rows": 40, "max_seq_len": 512}),
         ({"dataset_type": CHAT, "input_key": "x", "output_key": "y", "prompt": "Q: {input}"},
          {"dataset_type": CHAT, "columns": ("messages",), "system_prompt": "Capitalise the word.", "around": ("Q: ", "")}),
-        # of a text all is trained on, without a prompt
+        # a text is trained on completely, without a prompt
         ({"dataset_type": TEXT, "prompt": "Q: {input}", "train_on_input": True}, {"dataset_type": TEXT, "columns": ("text",)}),
         ({"dataset_type": TEXT, "input_key": "story", "output_key": "y"}, {"dataset_type": TEXT, "columns": ("story",)}),
         ({**PLAIN, "torchtune_model_name": "Mine"},
@@ -70,11 +70,11 @@ USUAL: dict[str, Any] = {
          {"dataset_type": INSTRUCT, "columns": ("input", "output"), "tokenizer_files": ()}),
     ],
 )  # fmt: skip
-def test_how_a_run_makes_samples(changes: Changes, expected: dict[str, Any]) -> None:
+def test_the_form_of_the_samples_of_a_run(changes: Changes, expected: dict[str, Any]) -> None:
     assert form_of(run_of(changes)) == SampleForm(**USUAL | expected)
 
 
-def test_what_was_counted_for_a_run_is_found_by_how_it_makes_samples() -> None:
+def test_counts_of_a_run_are_found_by_its_form() -> None:
     run, other = run_of(PLAIN), run_of({**PLAIN, "max_seq_len": 512})
     ours = SampleCounts(form=form(tokenizer_files=USUAL["tokenizer_files"]), rows=3)
     part = DataPart(rows=3, columns={}, samples=(SampleCounts(form=form(TEXT), rows=1), ours))
@@ -84,10 +84,10 @@ def test_what_was_counted_for_a_run_is_found_by_how_it_makes_samples() -> None:
     assert counts_of(run_of({"dataset_type": "mine"}), part) is None
 
 
-# --- what is measured, and how much -----------------------------------------------------------------------------------
+# --- measuring and its limits -----------------------------------------------------------------------------------------
 
 
-def test_a_text_is_measured_once_for_a_row() -> None:
+def test_a_text_is_measured_once_per_row() -> None:
     sizes = Sizes()
     first = sizes.of("a b\n caf\u00e9 \ud800")
     assert first == (4, 12)
@@ -96,11 +96,11 @@ def test_a_text_is_measured_once_for_a_row() -> None:
     assert sizes.of("a b\n caf\u00e9 \ud800") is not first
 
 
-def test_how_many_characters_are_counted_token_by_token(at_hand: tuple[str, ...]) -> None:
+def test_the_number_of_characters_that_are_tokenized_is_limited(at_hand: tuple[str, ...]) -> None:
     known, unknown = form(tokenizer_files=at_hand), form()
     four = [Piece(masked=True, text="ab"), Piece(masked=False, tokens=3), Piece(masked=False, text="cd")]
     tokens = Tokens(budget=8)
-    assert tokens.of(unknown, four) is None  # which takes nothing of what may be counted
+    assert tokens.of(unknown, four) is None  # it uses nothing of the budget
     first = tokens.of(known, four)
     assert first is not None
     assert tokens.of(known, four) is first
@@ -108,15 +108,15 @@ def test_how_many_characters_are_counted_token_by_token(at_hand: tuple[str, ...]
     assert tokens.of(known, [Piece(masked=True, tokens=9)]) is first
 
 
-def test_a_text_that_is_too_long_is_estimated(at_hand: tuple[str, ...]) -> None:
+def test_a_very_long_text_is_estimated(at_hand: tuple[str, ...]) -> None:
     tokens = Tokens(budget=10**9)
     assert tokens.of(form(tokenizer_files=at_hand), [Piece(masked=False, text="a" * 200_000)]) is not None
     assert tokens.of(form(tokenizer_files=at_hand), [Piece(masked=False, text="a" * 200_001)]) is None
 
 
 @pytest.mark.parametrize("kind", [CHAT, INSTRUCT])
-def test_of_samples_that_fit_no_token_is_counted(kind: str, at_hand: tuple[str, ...], monkeypatch: Any) -> None:
-    """Packed ones are counted, as their lengths matter."""
+def test_samples_that_certainly_fit_are_not_tokenized(kind: str, at_hand: tuple[str, ...], monkeypatch: Any) -> None:
+    """Tokenize packed samples, because their lengths matter."""
     asked: list[object] = []
     monkeypatch.setattr(samples, "counter_of", lambda *key: asked.append(key))
     row = {
@@ -147,13 +147,13 @@ def test_rows_are_counted_with_the_first_of_each_kind() -> None:
     assert (found.exact, found.form.max_seq_len) == (True, 60)
 
 
-def test_rows_that_are_not_used_are_not_counted() -> None:
+def test_unused_rows_are_not_counted() -> None:
     found = counted(form(max_seq_len=60, rows=2), SHORT, LONG, LONG, {"input": "", "output": ""})
     assert (found.rows, found.cut, found.blank) == (2, RowCount(count=1, first=2), {})
 
 
 def test_a_sample_without_labels_that_is_shorter_than_a_pack_does_not_fill_it(at_hand: tuple[str, ...]) -> None:
-    """Of 1 + 9 + 19 masked tokens, 15 and 1, the last of 29 has no label, nor has any of a text of one token."""
+    """Use 1 + 9 + 19 masked tokens, then 15 and 1: the last of 29 has no label, nor does a text of one token."""
     row = {"input": "a" * 19, "output": "b"}
     for size, filling, empty in ((45, 0, 0), (31, 0, 0), (30, 1, 1), (29, 1, 1)):
         found = counted(form(max_seq_len=size, packed=True, tokenizer_files=at_hand), row)
@@ -168,7 +168,7 @@ def test_a_sample_without_labels_that_is_shorter_than_a_pack_does_not_fill_it(at
     assert (text.filling, text.empty.count) == (1, 1)
 
 
-def test_texts_of_which_nothing_is_left_are_told_from_short_ones() -> None:
+def test_texts_without_tokens_are_distinguished_from_short_ones() -> None:
     qwen = "torchtune.models.qwen2_5.qwen2_5_tokenizer"
     found = counted(form(TEXT, tokenizer=qwen), {"text": "a"}, {"text": ""}, {"text": " "})
     assert (found.empty, found.blank["text"]) == (RowCount(count=1, first=2), RowCount(count=2, first=2))
@@ -176,7 +176,7 @@ def test_texts_of_which_nothing_is_left_are_told_from_short_ones() -> None:
     assert found.empty == RowCount(count=1, first=2)
 
 
-def test_chats_that_a_tokenizer_refuses_are_counted_by_fault_and_not_as_samples() -> None:
+def test_chats_that_a_tokenizer_rejects_are_counted_by_fault() -> None:
     user, assistant = {"role": "user", "content": "a " * 90}, {"role": "assistant", "content": "b"}
     rows: list[Any] = [[user, user, assistant], [user, assistant], [user, user], [user, user, assistant], "x", [5]]
     found = counted(form(CHAT, max_seq_len=60), *({"messages": row} for row in rows), {})
@@ -184,27 +184,27 @@ def test_chats_that_a_tokenizer_refuses_are_counted_by_fault_and_not_as_samples(
     assert list(found.faults.values()) == [RowCount(count=3, first=1), RowCount(count=1, first=3)]
 
 
-def test_a_system_prompt_of_the_run_stands_for_that_of_the_chat() -> None:
+def test_a_system_prompt_of_the_run_replaces_that_of_the_chat() -> None:
     system = {"role": "system", "content": "a " * 90}
     row = {"messages": [system, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     assert counted(form(CHAT, max_seq_len=60), row).empty.count == 1
     assert counted(form(CHAT, max_seq_len=60, system_prompt="a"), row).cut.count == 0
 
 
-def test_what_a_model_has_that_is_not_known_is_not_measured() -> None:
+def test_samples_of_an_unknown_model_are_not_measured() -> None:
     found = counted(form(tokenizer="", max_seq_len=10, packed=True), LONG, SHORT)
     assert (found.rows, found.cut.count, found.packs, found.exact) == (2, 0, None, True)
 
 
-def test_packs_have_the_bounds_of_the_lengths() -> None:
-    """A sample of 40 words and as many letters has 1 + 5 + 41 + 5 + 1 + 1 = 53 tokens at least, and 109 at most."""
+def test_bounds_of_packs_follow_from_bounds_of_lengths() -> None:
+    """Use a sample of 40 words and as many letters: it has 1 + 5 + 41 + 5 + 1 + 1 = 53 to 109 tokens."""
     row = {"input": "a " * 40, "output": "b"}
     assert counted(form(max_seq_len=110, packed=True), *[row] * 4).packs == Packs(least=2, likely=2, most=4)
     assert counted(form(max_seq_len=53, packed=True), *[row] * 4).packs == Packs(least=4, likely=4, most=4)
-    # a text goes on in the next pack; what is cut off of it does not
+    # a text continues in the next pack; its truncated part does not
     text = {"text": "a" * 40}
     assert counted(form(TEXT, max_seq_len=100, packed=True), *[text] * 10).packs == Packs(least=1, likely=2, most=5)
     assert counted(form(TEXT, max_seq_len=20, packed=True), *[text] * 10).packs == Packs(least=2, likely=6, most=10)
-    # what has no more bytes than words needs no tokenizer
+    # a text with as many bytes as words needs no tokenizer
     assert counted(form(TEXT, packed=True), {"text": "a"}).exact
     assert counted(form(packed=True)).packs == Packs(least=0, likely=0, most=0)

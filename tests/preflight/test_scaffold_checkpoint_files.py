@@ -1,4 +1,4 @@
-"""Base models that lie here under other names than they are published: finetune.yaml names the files as they are."""
+"""Base models whose files have unusual names on this machine: finetune.yaml lists the actual names."""
 
 import json
 import os
@@ -29,7 +29,7 @@ INDEX = "model.safetensors.index.json"
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The directory of the model, as it is published."""
+    """Create the directory of the model as it is published."""
     return make_checkpoint(tmp_path / "models" / MODEL, MODEL)
 
 
@@ -58,7 +58,7 @@ def twice(model: Path) -> None:
 
 
 def as_torchtune_saves(model: Path) -> None:
-    """As torchtune 0.6.1 leaves epoch_N after LoRA (FullModelHFCheckpointer.save_checkpoint)."""
+    """Rename the files as torchtune 0.6.1 leaves epoch_N after LoRA (FullModelHFCheckpointer.save_checkpoint)."""
     name = "model-00001-of-00001.safetensors"
     (model / "model.safetensors").rename(model / name)
     weight_map = dict.fromkeys(dict(facts_of(MODEL).tensors()), name)
@@ -104,7 +104,7 @@ LAID: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", LAID)
-def test_the_files_that_lie_there_reach_finetune_yaml_and_are_proved(here: Path, model: Path, case: str) -> None:
+def test_the_actual_file_names_are_written_to_finetune_yaml_and_validated(here: Path, model: Path, case: str) -> None:
     lay, names = LAID[case]
     lay(model)
     result = scaffold(here)
@@ -118,7 +118,7 @@ def test_the_files_that_lie_there_reach_finetune_yaml_and_are_proved(here: Path,
     assert "checkpoint_files" in {each.field for each in found}
 
 
-def test_a_model_as_it_is_published_and_one_that_cannot_be_seen_plan_nothing(here: Path, model: Path) -> None:
+def test_a_published_model_and_a_missing_one_need_no_file_names(here: Path, model: Path) -> None:
     assert scaffold(here).ok
     made = (here / RUN / "setup_finetune.yaml").read_text()
     assert "checkpoint_files" not in made
@@ -128,7 +128,7 @@ def test_a_model_as_it_is_published_and_one_that_cannot_be_seen_plan_nothing(her
 
 
 @pytest.mark.parametrize("name", known_models())
-def test_every_model_is_known_by_the_names_that_it_is_published_with(name: str) -> None:
+def test_every_model_has_the_file_names_of_its_publication(name: str) -> None:
     entry = find_model(name)
     assert entry is not None
     listed = entry.checkpoint_files
@@ -143,7 +143,7 @@ def refused(here: Path) -> Any:
     return problem
 
 
-def test_an_adapter_alone_is_no_base_model(here: Path, model: Path) -> None:
+def test_an_adapter_is_not_a_base_model(here: Path, model: Path) -> None:
     (model / "model.safetensors").rename(model / "adapter_model.safetensors")
     problem = refused(here)
     assert absent(problem.message, "adapter") == []
@@ -158,18 +158,18 @@ def test_an_adapter_alone_is_no_base_model(here: Path, model: Path) -> None:
         twice,
     ],
 )
-def test_where_files_are_missing_or_it_is_open_which_count_it_is_refused(here: Path, model: Path, lay: Any) -> None:
+def test_missing_or_ambiguous_weight_files_are_refused(here: Path, model: Path, lay: Any) -> None:
     lay(model)
     assert "model.safetensors" in str(refused(here).expected)
 
 
-def test_other_weights_than_an_index_names_do_not_count(model: Path) -> None:
+def test_an_index_that_names_different_files_is_ignored(model: Path) -> None:
     sharded(2)(model)
     (model / INDEX).write_text(json.dumps({"weight_map": {"a": "../other/model.safetensors", "b": "gone.safetensors"}}))
     assert inspect_checkpoint(str(model)).weights == tuple(SHARDS[2])
 
 
-def test_of_two_sets_of_shards_the_one_that_the_index_names_counts(model: Path) -> None:
+def test_the_index_selects_one_of_two_sets_of_shards(model: Path) -> None:
     sharded(3)(model)
     for name in SHARDS[2]:
         (model / name).hardlink_to(model / SHARDS[3][0])
@@ -178,7 +178,7 @@ def test_of_two_sets_of_shards_the_one_that_the_index_names_counts(model: Path) 
     assert inspect_checkpoint(str(model)).weights == ()
 
 
-def test_an_entry_of_the_cache_names_its_snapshot(here: Path, model: Path) -> None:
+def test_the_fix_for_an_entry_of_the_cache_names_its_snapshot(here: Path, model: Path) -> None:
     entry = model.parent / f"models--meta-llama--{MODEL}"
     for name in ("0a1b", "ffff"):
         (entry / "snapshots" / name).mkdir(parents=True)
@@ -190,7 +190,7 @@ def test_an_entry_of_the_cache_names_its_snapshot(here: Path, model: Path) -> No
 
 
 def in_cache(model: Path, name: str) -> Path:
-    """The model as Hugging Face's libraries lay it into their cache: links to blobs."""
+    """Move the model into a cache of the Hugging Face libraries: links to blobs."""
     entry = model.parent / f"models--org--{name}"
     snapshot = entry / "snapshots" / "0a1b2c"
     (entry / "blobs").mkdir(parents=True)
@@ -215,7 +215,7 @@ def test_a_snapshot_in_the_cache_is_read_and_its_name_is_checked(
 
 @pytest.mark.long
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_an_external_script_that_names_other_files_is_refused_before_anything_is_written(
+def test_an_external_script_that_names_different_files_is_refused_before_anything_is_written(
     here: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: str
 ) -> None:
     monkeypatch.setenv("USER", "ada")

@@ -1,4 +1,4 @@
-"""What is foreseen refuses the plan before anything is written, and is looked at again by validate."""
+"""Predicted failures refuse the plan before anything is written, and `validate` checks for them again."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ OWN_DATA = {"/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json": "
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """The example with its data set and its model on this machine."""
+    """Create the example with its data set and its model on this machine."""
     make_checkpoint(tmp_path / "models" / MODEL, MODEL)
     replace = {**OWN_DATA, "/scratch/gpfs/LAB/pretrained-llms": str(tmp_path / "models")}
     return make_experiment(tmp_path / "sweep", replace=replace)
 
 
-def test_where_all_is_seen_and_right_there_is_information_alone(here: Path) -> None:
+def test_correct_data_and_model_give_only_information(here: Path) -> None:
     change(here / "experiment_summary.md", "**Batch size:** 4", "**Batch size:** 4\n- **Warmup steps:** 10")
     change(here / "experiment_summary.md", "ck-out-{run_name}", "ck-out-{run_directory}")
     result = scaffold(here)
@@ -44,7 +44,7 @@ def test_where_all_is_seen_and_right_there_is_information_alone(here: Path) -> N
 
 
 @pytest.mark.parametrize("step", [steps.plan, steps.render, steps.scaffold])
-def test_what_would_fail_is_refused_before_anything_is_written(here: Path, step: Any) -> None:
+def test_a_predicted_failure_is_refused_before_anything_is_written(here: Path, step: Any) -> None:
     (here / "data" / "words.json").write_text(json.dumps({"train": [{"input": "a"}]}))
     (here.parent / "models" / MODEL / "config.json").unlink()
     before = set(everything(here))
@@ -56,7 +56,7 @@ def test_what_would_fail_is_refused_before_anything_is_written(here: Path, step:
     assert set(everything(here)) - {"scaffold.log"} == before
 
 
-def test_what_goes_wrong_after_the_scaffold_fails_the_validation(here: Path) -> None:
+def test_damage_after_the_scaffold_fails_the_validation(here: Path) -> None:
     assert scaffold(here).ok
     (here.parent / "models" / MODEL / "original" / "tokenizer.model").unlink()
     (here / "data" / "words.json").write_text(json.dumps({**DATA, "train": []}))
@@ -66,8 +66,8 @@ def test_what_goes_wrong_after_the_scaffold_fails_the_validation(here: Path) -> 
     assert all(run.passed for run in result.runs)
 
 
-def test_checkpoint_files_are_those_that_lie_there(here: Path) -> None:
-    """A model in two parts, where it is published in one file."""
+def test_the_actual_checkpoint_files_are_used(here: Path) -> None:
+    """Split a model that is published as one file into two."""
     directory = here.parent / "models" / MODEL
     directory.rename(directory.with_name("whole"))
     make_checkpoint(directory, MODEL, files=2)
@@ -78,14 +78,14 @@ def test_checkpoint_files_are_those_that_lie_there(here: Path) -> None:
     assert absent(problem.message, "model-00002-of-00002.safetensors") == []
 
 
-def test_a_second_scaffold_of_the_same_finds_nothing_to_do(here: Path) -> None:
+def test_a_second_scaffold_without_changes_changes_nothing(here: Path) -> None:
     assert scaffold(here).ok
     before = everything(here)
     assert scaffold(here).unchanged
     assert everything(here) == before
 
 
-def test_what_comes_into_sight_changes_the_warnings_and_no_run(tmp_path: Path) -> None:
+def test_data_that_appear_later_change_the_warnings_but_no_run(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace=OWN_DATA)
     (experiment / "data" / "words.json").rename(experiment / "data" / "later.json")
     assert "not-seen" in {f.code for f in scaffold(experiment).plan.warnings if f.field == "dataset"}
@@ -97,7 +97,7 @@ def test_what_comes_into_sight_changes_the_warnings_and_no_run(tmp_path: Path) -
     assert outputs(experiment) == made
 
 
-def test_parquet_is_counted_too(tmp_path: Path) -> None:
+def test_parquet_rows_are_counted(tmp_path: Path) -> None:
     replace = {"/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json": "data/words.parquet"}
     replace["**Format:** JSON"] = "**Format:** Parquet"
     experiment = make_experiment(tmp_path / "sweep", replace=replace)
@@ -108,7 +108,7 @@ def test_parquet_is_counted_too(tmp_path: Path) -> None:
     assert absent(problem.message, "words.parquet", 3) == []
 
 
-def test_for_an_external_script_data_is_a_warning(here: Path, tmp_path: Path) -> None:
+def test_invalid_data_are_a_warning_for_an_external_script(here: Path, tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text("")
     (here / "data" / "words.json").write_text(json.dumps({"training": []}))
@@ -128,7 +128,7 @@ def test_a_data_set_is_read_once_for_all_runs(here: Path, monkeypatch: pytest.Mo
     assert opened == [str(here / "data" / "words.json")]
 
 
-def test_columns_that_are_not_read_and_samples_that_are_cut_are_among_the_warnings(here: Path) -> None:
+def test_unread_columns_and_truncated_samples_are_warnings(here: Path) -> None:
     rows = [{"instruction": "Capitalise it.", "input": "a " * 100, "output": "A"}, *DATA["train"][1:]]
     (here / "data" / "words.json").write_text(json.dumps({**DATA, "train": rows}))
     change(here / "experiment_summary.md", "**Batch size:** 4", "**Batch size:** 4\n- **Max sequence length:** 64")

@@ -1,4 +1,4 @@
-"""Counting of tokens, by files of tokenizers that are written here; tests/contract/test_sample_lengths.py compares."""
+"""Counting tokens with tokenizer files written here; tests/contract/test_sample_lengths.py compares with torchtune."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,7 @@ from scaffold_torchtune.preflight import tokenizers
 from scaffold_torchtune.preflight.tokenizers import TokenCounter, counter_of
 from support.byte_tokenizers import sentencepiece_file, tiktoken_file
 
-# ruff: noqa: E501 - the tables of texts have their counts beside them
+# ruff: noqa: E501 - the tables of texts have their counts in the same line
 
 LLAMA3 = "torchtune.models.llama3.llama3_tokenizer"
 QWEN, PHI4 = "torchtune.models.qwen2_5.qwen2_5_tokenizer", "torchtune.models.phi4.phi4_tokenizer"
@@ -28,7 +28,7 @@ def counts(found: TokenCounter | None, texts: dict[str, int]) -> dict[str, int]:
     return {text: found.count(text) for text in texts}
 
 
-def test_llama3_merges_by_rank_what_its_pattern_keeps_together(tmp_path: Path) -> None:
+def test_llama3_merges_by_rank_within_the_parts_of_its_pattern(tmp_path: Path) -> None:
     model = tiktoken_file(b"he", b"ll", b"llo", b"hello", b"12", b"123", b"1234", b"  ", b"\xc3\xa9")
     texts = {
         "": 0, "hello": 1, "hell": 2, "hello hello": 3, "1234": 2, "12": 1, "   ": 2, "  a": 3, "\u00e9": 1, "e\u0301": 3,
@@ -59,7 +59,7 @@ def test_qwen_merges_in_the_order_of_its_file(head: str, tmp_path: Path) -> None
         "fim_suffix", "fim_pad", "repo_name", "file_sep",
     ],
 )  # fmt: skip
-def test_special_tokens_of_qwen_are_one_token_each(name: str, tmp_path: Path) -> None:
+def test_special_tokens_of_qwen_are_single_tokens(name: str, tmp_path: Path) -> None:
     found = counter(tmp_path, QWEN, b"{}", b"#version: 0.2\n")
     assert counts(found, {f"a<|{name}|>b": 3, f"<|{name}>": 3 + len(name)}) == {
         f"a<|{name}|>b": 3,
@@ -67,7 +67,7 @@ def test_special_tokens_of_qwen_are_one_token_each(name: str, tmp_path: Path) ->
     }
 
 
-def test_phi4_leaves_out_the_first_and_the_last_line_whatever_they_hold(tmp_path: Path) -> None:
+def test_phi4_ignores_the_first_and_the_last_line(tmp_path: Path) -> None:
     found = counter(tmp_path, PHI4, b"{}", f"{MERGES}\nx y".encode())
     texts = {
         "he": 2,
@@ -85,7 +85,7 @@ def test_phi4_leaves_out_the_first_and_the_last_line_whatever_they_hold(tmp_path
 
 
 def test_letters_of_a_vocabulary_are_the_bytes_of_gpt2(tmp_path: Path) -> None:
-    """What is no letter that can be seen has one of those from 256 on: 0 is \u0100, a space \u0120, 127 \u0121."""
+    """Map bytes without a visible letter to letters from 256 on: 0 is \u0100, a space \u0120, 127 \u0121."""
     pairs = ["\u0100 \u0100", "\u0121 ~", "! !", "\u00c2 \u0142", "\u00c2 \u00a1", "\u00c2 \u00ac", "\u00c2 \u0143", "\u00c2 \u00ae",
              "\u00f0 \u0141", "\u00ff \u00ff"]  # fmt: skip
     texts = dict.fromkeys(["\0\0", "\x7f~", "!!", "\u00a0", "\u00a1", "\u00ac", "\u00ad", "\u00ae"], 1) | {
@@ -96,7 +96,7 @@ def test_letters_of_a_vocabulary_are_the_bytes_of_gpt2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokenizer", SENTENCEPIECE)
 def test_sentencepiece_puts_a_space_before_a_text_unless_it_is_trimmed(tokenizer: str, tmp_path: Path) -> None:
-    """torchtune encodes a trimmed text behind an end of line, and cuts that off."""
+    """Expect that torchtune encodes a trimmed text after a newline, which it then removes."""
     for prefix in (True, False):
         found = counter(tmp_path, f"torchtune.models.{tokenizer}", sentencepiece_file(prefix=prefix))
         assert found is not None
@@ -110,8 +110,8 @@ def test_sentencepiece_puts_a_space_before_a_text_unless_it_is_trimmed(tokenizer
 @pytest.mark.parametrize(
     ("tokenizer", "contents"),
     [
-        (LLAMA3, [b""]), (LLAMA3, [tiktoken_file().partition(b"\n")[2]]),  # a byte is not there
-        (LLAMA3, [tiktoken_file() + b"aGU= 255\n"]),  # two tokens of one rank
+        (LLAMA3, [b""]), (LLAMA3, [tiktoken_file().partition(b"\n")[2]]),  # a byte is missing
+        (LLAMA3, [tiktoken_file() + b"aGU= 255\n"]),  # two tokens with one rank
         (LLAMA3, [tiktoken_file() + b"a GU= 256\n"]), (LLAMA3, [tiktoken_file() + b"aG*U= 256\n"]),
         (LLAMA3, [tiktoken_file() + b"aGU= x\n"]), (LLAMA3, [tiktoken_file() + b"aGU=\n"]),
         (QWEN, [b"{}", b"#version\nh e l\n"]), (QWEN, [b"{}", b"#version: 0.2\nh\n"]), (QWEN, [b"{}", b"\xff\xfe"]),
@@ -120,13 +120,11 @@ def test_sentencepiece_puts_a_space_before_a_text_unless_it_is_trimmed(tokenizer
         (f"torchtune.models.{SENTENCEPIECE[0]}", [b"x", b"y"]), ("torchtune.models.mine.tokenizer", [b"x"]),
     ],
 )  # fmt: skip
-def test_of_what_is_no_tokenizer_nothing_is_counted(tokenizer: str, contents: list[bytes], tmp_path: Path) -> None:
+def test_an_invalid_tokenizer_counts_nothing(tokenizer: str, contents: list[bytes], tmp_path: Path) -> None:
     assert counter(tmp_path, tokenizer, *contents) is None
 
 
-def test_without_files_or_without_the_library_nothing_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_files_or_library_nothing_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counter_of(LLAMA3, []) is None
     assert counter_of(LLAMA3, [str(tmp_path / "none")]) is None
     assert counter_of(LLAMA3, [str(tmp_path)]) is None
@@ -137,7 +135,7 @@ def test_without_files_or_without_the_library_nothing_is_counted(
     assert asked == ["tiktoken"] * 3 + ["sentencepiece"] * 3
 
 
-def test_of_a_file_so_much_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_tokenizer_file_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizers, "_MAX_FILE", len(tiktoken_file()))
     found = counter(tmp_path, LLAMA3, tiktoken_file() + b"no token")
     assert counts(found, {"ab": 2}) == {"ab": 2}

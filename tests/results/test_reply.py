@@ -1,4 +1,4 @@
-"""What agents get of a step: a summary in one line, what is next, what was logged; lists cut with right counts."""
+"""Replies for agents: a summary of one line, the next step, the log entries; shortened lists with correct counts."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from support.mcp_calls import STEPS, call, listed
 from support.wording import absent
 
 SMALL = 20_000
-"""Bytes: far more than any reply takes, and far less than what is cut."""
+"""A number of bytes far above the size of any reply, and far below that of the shortened data."""
 
 
 def replied(step: str, experiment: Path, **asked: Any) -> dict[str, Any]:
@@ -41,16 +41,16 @@ def experiment(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 runs, scaffolded."""
+    """Scaffold 120 runs."""
     experiment = many_runs(tmp_path_factory.mktemp("many"), 120)
     assert steps.scaffold(Request(experiment)).ok
     return experiment
 
 
-# --- what guides ----------------------------------------------------------------------------------------------------
+# --- guidance -------------------------------------------------------------------------------------------------------
 
 
-def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep: Path) -> None:
+def test_following_the_next_step_leads_to_a_passed_validation(root: Path, sweep: Path) -> None:
     tools = {tool.name: tool.input_schema for tool in listed(root)}
     follow: dict[str, Any] = {"tool": "parse_summary", "arguments": {"experiment": str(sweep)}}
     made = []
@@ -69,19 +69,19 @@ def test_who_follows_what_is_next_comes_to_a_passed_validation(root: Path, sweep
     assert data["submit"] in (sweep / "scaffold.log").read_text()
 
 
-def test_the_arguments_of_the_last_call_are_those_of_the_next(root: Path, sweep: Path) -> None:
+def test_the_next_call_has_the_arguments_of_the_last_one(root: Path, sweep: Path) -> None:
     given = {"experiment": str(sweep), "names": "table", "setup_script": "bundled", "only": "x*", "local": None}
     (result,) = call(root, ("plan_runs", given))
     kept = {name: given[name] for name in ("experiment", "names", "setup_script")}
     assert (result.structured_content or {})["next"]["arguments"] == kept
 
 
-def test_the_arguments_in_the_table_are_those_of_the_tools(root: Path) -> None:
+def test_the_table_has_the_arguments_of_each_tool(root: Path) -> None:
     for tool in listed(root):
         assert list(ARGUMENTS[tool.name]) == list(tool.input_schema["properties"])
 
 
-def test_what_was_logged_is_told_as_it_stands_there(experiment: Path) -> None:
+def test_a_reply_lists_the_log_entries_of_its_step(experiment: Path) -> None:
     heads = []
     for step in ("parse", "plan", "render", "setup", "validate"):
         heads += replied(step, experiment)["logged"]
@@ -96,7 +96,7 @@ def all_actions(log: list[str]) -> list[str]:
     return [line.partition("] ")[2] for line in log if line.startswith("[")]
 
 
-def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
+def test_a_refused_writing_step_reports_its_log_entry(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
     data = replied("render", experiment)
     assert data["summary"].startswith("Refused: ")
@@ -109,11 +109,11 @@ def test_a_refused_writing_step_tells_its_entry(experiment: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["setup", "validate"])
-def test_a_step_that_needs_a_plan_names_the_tool_that_makes_it(experiment: Path, step: str) -> None:
+def test_a_step_without_a_plan_suggests_the_tool_that_creates_it(experiment: Path, step: str) -> None:
     assert replied(step, experiment)["next"] == {"tool": "render_yaml", "arguments": {"experiment": str(experiment)}}
 
 
-def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: Path) -> None:
+def test_a_failed_validation_lists_its_errors_and_suggests_no_tool(experiment: Path) -> None:
     assert steps.scaffold(Request(experiment)).ok
     for run in ("rank8_lr1e-5", "rank16_lr1e-5"):
         change(experiment / run / "finetune.yaml", "seed: 14", "seed: 15")
@@ -126,7 +126,7 @@ def test_a_failed_validation_names_its_errors_and_asks_for_no_tool(experiment: P
 
 
 @pytest.mark.long
-def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
+def test_a_single_failed_setup_is_listed_first_with_its_reason(many: Path) -> None:
     result = steps.setup(Request(many))
     runs = [
         run.model_copy(update={"ok": i != 99, "reason": "" if i != 99 else "boom"}) for i, run in enumerate(result.runs)
@@ -139,10 +139,10 @@ def test_one_failed_setup_is_told_first_with_its_reason(many: Path) -> None:
     assert "run_setup again" in data["next"]["first"]
 
 
-# --- values that nobody chose ---
+# --- unchosen values ---
 
 
-def test_the_defaults_of_a_plan_have_the_values_of_finetune_yaml_that_nobody_chose(tmp_path: Path) -> None:
+def test_defaults_of_a_plan_include_unchosen_values_of_finetune_yaml(tmp_path: Path) -> None:
     chosen = {"- **GPUs:** 1": "- **GPUs:** 1\n- **LoRA dropout:** 0.1\n- **Gradient clipping:** 1"}
     for replace, clipping in ((None, "none"), (chosen, None)):
         experiment = make_experiment(tmp_path / str(clipping), replace=replace)
@@ -198,7 +198,7 @@ def test_a_number_is_written_in_its_shortest_form(number: object, text: str) -> 
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 ))  # fmt: skip
-def test_what_is_written_reads_back_as_the_same_values_and_types(data: Any) -> None:
+def test_written_data_read_back_with_the_same_values_and_types(data: Any) -> None:
     for text in (reply.written(data), reply.written(data, indent=2, ascii_only=True)):
         assert repr(json.loads(text)) == repr(data)
 
@@ -208,7 +208,7 @@ def test_a_text_that_looks_like_a_number_is_unchanged() -> None:
     assert reply.written(data) == json.dumps(data, separators=(",", ":")).replace(",1e-05", ",1e-5")
 
 
-def test_a_learning_rate_in_answers_is_written_as_in_the_names_of_directories(
+def test_a_learning_rate_is_written_as_in_names_of_directories(
     experiment: Path, capsys: pytest.CaptureFixture[str], root: Path, sweep: Path
 ) -> None:
     assert main(["plan", str(experiment), "--json"]) == 0
@@ -219,19 +219,19 @@ def test_a_learning_rate_in_answers_is_written_as_in_the_names_of_directories(
         assert not re.search(r"e-0[0-9]", text)
 
 
-# --- bounds ---------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
-def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) -> None:
+def test_pages_list_every_run_once_and_counts_include_all_runs(many: Path, step: str) -> None:
     result = getattr(steps, step)(Request(many))
 
     def page(**asked: Any) -> dict[str, Any]:
         return reply.of_result(result, reply.Call(reply.TOOLS[step], {"experiment": str(many)}, **asked))
 
     start, seen, pages = 1, [], 0
-    total = 120 if step != "parse" else 121  # and the control
+    total = 120 if step != "parse" else 121  # 120 runs and the control
     while True:
         data = page(start=start)
         assert len(json.dumps(data)) < SMALL
@@ -251,7 +251,7 @@ def test_pages_list_every_run_once_and_counts_stay_whole(many: Path, step: str) 
 
 
 @pytest.mark.parametrize("step", ["parse", "plan"])
-def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> None:
+def test_a_sweep_of_usual_size_is_listed_completely(tmp_path: Path, step: str) -> None:
     experiment = many_runs(tmp_path, 32)
     data = replied(step, experiment)
     assert len(data["runs"]) == 32 + (step == "parse")
@@ -260,7 +260,7 @@ def test_a_sweep_of_usual_size_is_listed_whole(tmp_path: Path, step: str) -> Non
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", ["parse", "plan"])
-def test_what_all_runs_share_is_said_once(many: Path, step: str) -> None:
+def test_values_that_all_runs_share_are_listed_once(many: Path, step: str) -> None:
     data = replied(step, many)
     whole = replied(step, many, whole=True)
     names = "name" if step == "parse" else "directory"
@@ -279,14 +279,14 @@ def test_what_all_runs_share_is_said_once(many: Path, step: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", ["render", "setup", "validate"])
-def test_runs_that_are_as_they_should_be_are_counted_and_listed_on_request(many: Path, step: str) -> None:
+def test_successful_runs_are_counted_and_listed_only_on_request(many: Path, step: str) -> None:
     assert replied(step, many)["runs"] == []
     assert "left_out" not in replied(step, many)
     (first, *_) = replied(step, many, start=1)["runs"]
     assert replied(step, many, only=first["directory"])["runs"] == [first]
 
 
-def test_of_runs_some_of_which_are_written_those_are_listed(tmp_path: Path) -> None:
+def test_only_runs_that_were_written_are_listed(tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 12)
     steps.scaffold(Request(experiment))
     gone = next(experiment.glob("*/setup_finetune.yaml"))
@@ -296,7 +296,7 @@ def test_of_runs_some_of_which_are_written_those_are_listed(tmp_path: Path) -> N
     assert (data["created"], data["unchanged"]) == (1, 11)
 
 
-def test_of_runs_that_are_not_all_well_those_are_listed(tmp_path: Path) -> None:
+def test_only_runs_with_errors_are_listed(tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 12)
     steps.scaffold(Request(experiment))
     bad = next(experiment.glob("*/finetune.yaml"))
@@ -306,7 +306,7 @@ def test_of_runs_that_are_not_all_well_those_are_listed(tmp_path: Path) -> None:
     assert data["left_out"]["runs"] == 11
 
 
-def test_infos_are_notes_and_no_warnings(tmp_path: Path) -> None:
+def test_infos_are_notes_and_not_warnings(tmp_path: Path) -> None:
     data = replied("plan", make_experiment(tmp_path / "sweep"))
     assert {each["severity"] for each in data["notes"]} == {"info"}
     assert "info" not in {each["severity"] for each in data["warnings"]}
@@ -314,14 +314,14 @@ def test_infos_are_notes_and_no_warnings(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_pattern_chooses_runs(many: Path) -> None:
+def test_a_pattern_selects_runs(many: Path) -> None:
     data = replied("plan", many, only="lr1.1e-?")
     assert [run["directory"] for run in data["runs"]] == ["lr1.1e-5", "lr1.1e-4"]
     assert data["counts"]["runs"] == 120
 
 
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
-def test_a_pattern_may_be_of_names_in_the_table(step: str, done: Path) -> None:
+def test_a_pattern_may_match_names_in_the_table(step: str, done: Path) -> None:
     data = replied(step, done, only="*_rank16_lr5e-5")
     assert [run.get("directory") or run["name"] for run in data["runs"]] in (
         [["rank16_lr5e-5"], ["Llama-3.2-1B-Instruct_rank16_lr5e-5"]]
@@ -330,7 +330,7 @@ def test_a_pattern_may_be_of_names_in_the_table(step: str, done: Path) -> None:
 
 @settings(deadline=60_000)
 @given(st.lists(st.text(max_size=2000), max_size=60), st.dictionaries(st.text(max_size=9), st.text(max_size=3000)))
-def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str, str]) -> None:
+def test_long_values_are_shortened_and_counted(texts: list[str], values: dict[str, str]) -> None:
     problems = [finding("invalid-value", text, actual=text).model_dump(mode="json") for text in texts]
     runs = [{"directory": text, "ok": True, "parameters": values} for text in texts]
     data = {"problems": problems, "runs": runs, "config": values}
@@ -342,7 +342,7 @@ def test_whatever_is_long_is_cut_and_counted(texts: list[str], values: dict[str,
         assert len(run["parameters"]) + run.get("left_out", {}).get("parameters", 0) == len(values)
 
 
-def test_the_worst_comes_first_where_not_all_fit() -> None:
+def test_the_most_severe_findings_come_first_if_not_all_fit() -> None:
     infos = [finding("estimate", "x" * 300).model_dump(mode="json") for _ in range(60)]
     error = finding("invalid-value", "bad").model_dump(mode="json")
     out = bounded({"findings": [*infos, error]}, reply.Call("x"))
@@ -353,7 +353,7 @@ def test_the_worst_comes_first_where_not_all_fit() -> None:
 # --- schemas --------------------------------------------------------------------------------------------------------
 
 
-def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(root: Path, sweep: Path) -> None:
+def test_replies_contain_every_key_of_their_schemas_with_valid_types(root: Path, sweep: Path) -> None:
     results = call(root, *((tool, {"experiment": str(sweep)}) for tool in STEPS.values()))
     for tool, result in zip(STEPS.values(), results, strict=True):
         (schema,) = (output(step.result) for step in reply.STEPS if step.tool == tool)
@@ -361,10 +361,10 @@ def test_every_key_of_the_output_schemas_is_in_the_replies_and_the_types_hold(ro
         assert named <= (result.structured_content or {}).keys()
 
 
-# --- what trials of agents stumbled over ------------------------------------------------------------------------------
+# --- problems found in trials with agents -----------------------------------------------------------------------------
 
 
-def test_renders_summary_and_counts_tell_the_same(tmp_path: Path) -> None:
+def test_summary_and_counts_of_render_agree(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     planned = replied("plan", experiment)["counts"]["warnings"]
     data = replied("render", experiment)
@@ -374,7 +374,7 @@ def test_renders_summary_and_counts_tell_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_what_fits_on_the_first_page_stands_on_every_page(many: Path) -> None:
+def test_lists_of_the_first_page_are_on_every_page(many: Path) -> None:
     first, later = replied("plan", many), replied("plan", many, start=100)
     for name in ("warnings", "varying", "excluded"):
         assert first[name] == later[name] != []
@@ -399,9 +399,7 @@ def test_a_field_has_its_line_in_each_document_that_gives_it(tmp_path: Path) -> 
         ("- **Epochs:** 2", "- **Epochs:** 3000", "unusual-value"),
     ],
 )
-def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
-    experiment: Path, old: str, new: str, code: str
-) -> None:
+def test_a_plan_with_doubtful_values_suggests_asking_the_user(experiment: Path, old: str, new: str, code: str) -> None:
     usual = replied("plan", experiment)["next"]
     assert code not in usual["first"]
     change(experiment / "experiment_summary.md", old, new)
@@ -410,7 +408,7 @@ def test_a_plan_that_may_not_be_what_is_meant_asks_before_anything_is_written(
     assert data["next"]["arguments"] == usual["arguments"]
 
 
-def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path) -> None:
+def test_an_edited_file_suggests_the_user_and_overwrite(experiment: Path) -> None:
     assert steps.scaffold(Request(experiment)).ok
     change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
     judged = replied("validate", experiment)
@@ -424,7 +422,7 @@ def test_a_file_that_was_edited_leads_to_the_user_and_overwrite(experiment: Path
 
 
 @pytest.mark.long
-def test_a_long_line_that_submits_is_the_command_that_does_the_same(many: Path) -> None:
+def test_a_long_submit_line_is_replaced_by_the_equivalent_command(many: Path) -> None:
     data = replied("validate", many)
     assert data["submit"] == f"scaffold-torchtune submit {many}"
     lines = [line for line in (many / "scaffold.log").read_text().splitlines() if "Submit with:" in line]

@@ -1,4 +1,4 @@
-"""The report as a page, as Markdown and as CSV, of runs in every state, of hostile values, and of many runs."""
+"""The report as a page, as Markdown and as CSV: runs in every state, hostile values, and many runs."""
 
 import csv
 import hashlib
@@ -38,7 +38,7 @@ def rows(text: str) -> list[dict[str, str]]:
 # --- the page
 
 
-def test_the_page_is_whole_and_every_link_leads_somewhere_in_it(told: ExperimentReport) -> None:
+def test_the_page_is_complete_and_its_links_have_targets(told: ExperimentReport) -> None:
     made = Page(page(told))
     assert len(made.ids) == len({*made.ids})
     assert {link[1:] for link in made.links if link.startswith("#")} <= {*made.ids}
@@ -47,7 +47,7 @@ def test_the_page_is_whole_and_every_link_leads_somewhere_in_it(told: Experiment
     assert all(made.elements[name] for name in ("nav", "header", "footer", "caption"))
 
 
-def test_only_its_own_style_and_script_are_allowed(told: ExperimentReport) -> None:
+def test_the_policy_allows_only_its_own_style_and_script(told: ExperimentReport) -> None:
     text = page(told)
     ((_, _, policy),) = [each for each in Page(text).attributes if each[2].startswith("default-src")]
     assert policy.startswith("default-src 'none'")
@@ -81,7 +81,7 @@ def test_two_factors_are_a_matrix_with_each_run_once(told: ExperimentReport) -> 
     assert [each for each in made.attributes if each[:2] == ("a", "title")] == [("a", "title", run) for run in RUNS]
 
 
-def test_other_numbers_of_factors_are_the_table_alone(tmp_path: Path) -> None:
+def test_other_numbers_of_factors_have_only_a_table(tmp_path: Path) -> None:
     three = design(tmp_path / "three", [8, 16], ["1e-5", "5e-5"], [1, 2])
     one = design(tmp_path / "one", [8, 16, 32], ["1e-5"])
     for experiment, factors in ((three, ["lora_rank", "lr", "seed"]), (one, ["lora_rank"])):
@@ -94,7 +94,7 @@ def test_other_numbers_of_factors_are_the_table_alone(tmp_path: Path) -> None:
         assert all(f"<code>{run.directory}</code></a></th>" in text for run in made.runs)
 
 
-def test_levels_are_in_the_order_of_numbers_and_cells_without_a_run_are_shown(tmp_path: Path) -> None:
+def test_levels_are_sorted_as_numbers_and_empty_cells_are_shown(tmp_path: Path) -> None:
     experiment = design(tmp_path, [128, 8, 16], ["1e-4", "5e-5", "2e-4"])
     summary = experiment / "experiment_summary.md"
     text = summary.read_text()
@@ -109,7 +109,7 @@ def test_levels_are_in_the_order_of_numbers_and_cells_without_a_run_are_shown(tm
     assert Page(page(made)).text.count("no run") == 1
 
 
-def test_a_factor_that_another_one_determines_is_on_its_side(tmp_path: Path) -> None:
+def test_a_dependent_factor_shares_a_side_of_the_matrix(tmp_path: Path) -> None:
     experiment = design(tmp_path, [8, 16], ["1e-5", "5e-5"])
     summary = experiment / "experiment_summary.md"
     lines = summary.read_text().splitlines()
@@ -132,7 +132,7 @@ def test_a_factor_that_another_one_determines_is_on_its_side(tmp_path: Path) -> 
     assert "| `8, 64` |" in markdown(made)
 
 
-def test_a_sparse_search_is_no_matrix(tmp_path: Path) -> None:
+def test_a_sparse_search_has_no_matrix(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sparse", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5"])
     summary = experiment / "experiment_summary.md"
     (line,) = [line for line in summary.read_text().splitlines(keepends=True) if "_rank8_lr1e-5" in line]
@@ -143,7 +143,7 @@ def test_a_sparse_search_is_no_matrix(tmp_path: Path) -> None:
     assert report_on(experiment).grid is None
 
 
-def test_each_run_has_its_own_values_with_their_sources_and_shared_ones_stand_once(told: ExperimentReport) -> None:
+def test_runs_list_their_own_values_with_sources_and_shared_ones_are_listed_once(told: ExperimentReport) -> None:
     first = told.runs[0]
     values = {each.name: (each.value, each.source, each.is_default) for each in first.values}
     assert values["lora_rank"] == (8, "experiment_summary.md:22 (LoRA Rank)", False)
@@ -155,9 +155,9 @@ def test_each_run_has_its_own_values_with_their_sources_and_shared_ones_stand_on
     assert page(told).count("<code>batch_size</code>") == 1
 
 
-def test_a_value_that_a_file_has_otherwise_is_shown_beside_the_expected_one(done: Path) -> None:
+def test_a_value_that_differs_in_a_file_is_shown_next_to_the_expected_one(done: Path) -> None:
     change(done / "rank8_lr1e-5/finetune.yaml", "lora_rank: 8", "lora_rank: 64")
-    change(done / "rank16_lr1e-5/finetune.yaml", "epochs: 2", "epochs: 9")  # which all runs share
+    change(done / "rank16_lr1e-5/finetune.yaml", "epochs: 2", "epochs: 9")  # all runs share it
     made = report_on(done, scaffolded_only)
     assert made.verdict == "failed"
     found = {run.directory: {each.name: each.found for each in run.values if each.found} for run in made.runs}
@@ -174,7 +174,7 @@ def test_a_value_that_a_file_has_otherwise_is_shown_beside_the_expected_one(done
     assert "2 runs with errors" in Page(text).text
 
 
-def test_a_refusal_after_the_verdict_is_on_top_until_a_verdict_comes_after_it(done: Path) -> None:
+def test_a_refusal_after_the_verdict_is_shown_until_the_next_verdict(done: Path) -> None:
     summary = done / "experiment_summary.md"
     change(summary, "| 16 |", "| sixteen |")
     with pytest.raises(Exception, match="problem"):
@@ -190,7 +190,7 @@ def test_a_refusal_after_the_verdict_is_on_top_until_a_verdict_comes_after_it(do
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_hostile_values_are_text(intact: Path, hostile: str) -> None:
+def test_hostile_values_are_shown_as_text(intact: Path, hostile: str) -> None:
     def status(run: PlannedRun, number: int) -> RunStatus:
         found = in_all_states(run, number)
         cause = found.cause and found.cause.model_copy(update={"message": hostile, "fix": hostile, "file": hostile})
@@ -217,7 +217,7 @@ def test_hostile_values_are_text(intact: Path, hostile: str) -> None:
     assert len(csv_table(made).splitlines()) == 5
 
 
-def test_a_page_knows_itself_and_whether_it_was_edited(told: ExperimentReport) -> None:
+def test_a_page_is_recognized_and_so_are_edits(told: ExperimentReport) -> None:
     made = page(told).encode()
     assert is_page(made)
     assert is_unedited(made)
@@ -236,7 +236,7 @@ def points(text: str) -> list[list[tuple[float, float]]]:
     return [[(float(x), float(y)) for x, y in (pair.split(",") for pair in line.split())] for line in lines]
 
 
-def test_curves_fall_as_the_losses_do_and_end_where_they_are_no_number(told: ExperimentReport) -> None:
+def test_curves_follow_the_losses_and_end_at_nan(told: ExperimentReport) -> None:
     text = page(told)
     curves = points(text)
     assert len(curves) == 2 * 4  # a small one in the table, one with axes
@@ -249,7 +249,7 @@ def test_curves_fall_as_the_losses_do_and_end_where_they_are_no_number(told: Exp
     assert words[3].endswith("not a number from step 46 on")
 
 
-def test_one_run_that_diverges_does_not_flatten_the_others(intact: Path) -> None:
+def test_a_diverging_run_does_not_flatten_the_others(intact: Path) -> None:
     def status(run: PlannedRun, number: int) -> RunStatus:
         found = losses(40, 0.5)
         if number == 0:
@@ -264,7 +264,7 @@ def test_one_run_that_diverges_does_not_flatten_the_others(intact: Path) -> None
     assert "are cut off" in Page(text).text
 
 
-def test_a_curve_has_a_gap_where_a_loss_is_no_number(intact: Path) -> None:
+def test_a_curve_has_a_gap_at_a_nan_loss(intact: Path) -> None:
     whole = losses(9, 1.0)
     gap = (*whole[:3], LossPoint(step=16, loss=None), *whole[4:])
     text = page(report_on(intact, lambda run, _: RunStatus(directory=run.directory, state="running", losses=gap)))
@@ -274,7 +274,7 @@ def test_a_curve_has_a_gap_where_a_loss_is_no_number(intact: Path) -> None:
 @pytest.mark.parametrize(
     "odd", [(), losses(1, 1.0), (LossPoint(step=1, loss=None),) * 3, (LossPoint(step=7, loss=2.0),) * 2]
 )
-def test_odd_curves_are_no_reason_to_fail(intact: Path, odd: tuple[LossPoint, ...]) -> None:
+def test_unusual_curves_are_drawn_without_failing(intact: Path, odd: tuple[LossPoint, ...]) -> None:
     made = report_on(intact, lambda run, _: RunStatus(directory=run.directory, state="running", losses=odd))
     text = page(made)
     assert "nan," not in text
@@ -286,7 +286,7 @@ def test_odd_curves_are_no_reason_to_fail(intact: Path, odd: tuple[LossPoint, ..
 # --- the log
 
 
-def test_the_log_is_a_timeline_and_remarks_are_one_entry(told: ExperimentReport) -> None:
+def test_the_log_is_a_timeline_with_one_entry_for_all_remarks(told: ExperimentReport) -> None:
     actions = [each.action for each in told.log]
     assert actions[0] == "SCAFFOLD_TORCHTUNE_START"
     assert actions[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
@@ -296,7 +296,7 @@ def test_the_log_is_a_timeline_and_remarks_are_one_entry(told: ExperimentReport)
     assert Page(page(told)).elements["time"] == len(told.log) + 1
 
 
-def test_what_is_no_entry_of_the_log_is_left_out() -> None:
+def test_lines_that_are_not_log_entries_are_skipped() -> None:
     text = "nonsense\n[2026-11-27 04:30:00] SUBMIT\nDetails: jobs 7\nforged\n[x] NOT\n\n[2026-11-27 04:31:00] INFO\n"
     found = list(read_entries(text))
     assert [(each.action, each.lines) for each in found] == [("SUBMIT", (("Details", "jobs 7"),)), ("INFO", ())]
@@ -317,7 +317,7 @@ def test_markdown_is_short_and_has_verdict_matrix_causes_and_findings(told: Expe
 
 
 @pytest.mark.long
-def test_markdown_of_many_runs_lists_those_that_need_a_look_first(tmp_path: Path) -> None:
+def test_markdown_of_many_runs_begins_with_those_that_have_problems(tmp_path: Path) -> None:
     experiment = design(tmp_path, [8, 16, 32, 64], ["1e-5", "2e-5", "3e-5", "4e-5", "5e-5", "6e-5"], [1, 2, 3])
     scaffold(experiment)
     text = markdown(report_on(experiment))
@@ -327,7 +327,7 @@ def test_markdown_of_many_runs_lists_those_that_need_a_look_first(tmp_path: Path
     assert "and 12 more runs" in text
 
 
-def test_markdown_shows_values_as_code_whatever_they_hold(intact: Path) -> None:
+def test_markdown_shows_any_value_as_code(intact: Path) -> None:
     made = report_on(intact).model_copy(update={"experiment": "*a* _b_ [c](d) <e> `f` @all #12 &amp;"})
     head = markdown(made).splitlines()[0]
     assert head == r"# \*a\* \_b\_ \[c\](d) \<e\> \`f\` &#64;all &#35;12 &amp;amp;"
@@ -336,7 +336,7 @@ def test_markdown_shows_values_as_code_whatever_they_hold(intact: Path) -> None:
 # --- CSV
 
 
-def test_csv_has_a_line_for_each_run_with_what_varies_and_its_results(told: ExperimentReport) -> None:
+def test_csv_has_a_line_for_each_run_with_varying_values_and_results(told: ExperimentReport) -> None:
     found = rows(csv_table(told))
     assert [row["directory"] for row in found] == [*RUNS]
     assert list(found[0]) == [
@@ -357,12 +357,12 @@ def test_csv_has_a_line_for_each_run_with_what_varies_and_its_results(told: Expe
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)"])
-def test_no_text_of_csv_is_a_formula(intact: Path, text: str) -> None:
+def test_a_text_in_csv_is_never_a_formula(intact: Path, text: str) -> None:
     made = report_on(intact, lambda run, _: RunStatus(directory=run.directory, state="running", output_dir=text))
     assert {row["output_directory"] for row in rows(csv_table(made))} == {f"'{text}"}
 
 
-def test_a_setting_called_as_a_column_of_ours_has_a_column_of_its_own(told: ExperimentReport) -> None:
+def test_a_setting_with_the_name_of_a_result_has_a_separate_column(told: ExperimentReport) -> None:
     runs = tuple(
         run.model_copy(update={"values": (run.values[0].model_copy(update={"name": "state", "value": number}),)})
         for number, run in enumerate(told.runs)
@@ -372,11 +372,11 @@ def test_a_setting_called_as_a_column_of_ours_has_a_column_of_its_own(told: Expe
     assert [row["state"] for row in found] == ["finished", "failed", "running", "finished"]
 
 
-# --- many
+# --- many runs
 
 
 def multiplied(report: ExperimentReport, times: int) -> ExperimentReport:
-    """The report with as many times the runs, each with a curve."""
+    """Return the report with this many times the runs, each with a curve."""
     curve = losses(60, 0.5)
     runs = tuple(
         run.model_copy(
@@ -402,7 +402,7 @@ def test_500_runs_are_below_3_megabytes(told: ExperimentReport) -> None:
 
 
 @pytest.mark.long
-def test_a_page_of_as_many_runs_as_there_may_be_can_be_read_back(told: ExperimentReport) -> None:
+def test_a_page_with_the_maximum_number_of_runs_can_be_read_back(told: ExperimentReport) -> None:
     many = multiplied(told, MOST_RUNS // 4)
     text = page(many)
     assert len(text.encode()) < MAX_READ

@@ -1,4 +1,4 @@
-"""Gradients that are clipped, activations that are computed again: from documents to finetune.yaml and its proof."""
+"""Gradient clipping and activation checkpointing, from the documents to finetune.yaml and its validation."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_a_norm_is_planned_under_each_label(label: str, text: str, value: float)
 
 
 @pytest.mark.parametrize("text", ["none", "off", "Off", "no", "disabled", "default", "-", "(none)", "n/a"])
-def test_without_clipping_nothing_is_planned(text: str) -> None:
+def test_switched_off_clipping_is_not_planned(text: str) -> None:
     assert "clip_grad_norm" not in configured("Gradient clipping", text)
     rows = runs(2, Gradient_clipping=[text, "1.0"])
     plan = planned(summary(table=rows))
@@ -39,14 +39,14 @@ def test_without_clipping_nothing_is_planned(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "yes", "1,0", "strong", "1e7", "inf"])
-def test_what_is_no_positive_number_is_refused(text: str) -> None:
+def test_a_value_that_is_not_a_positive_number_is_refused(text: str) -> None:
     (problem,) = refusal(configured, "Gradient clipping", text)
     assert (problem.code, problem.field) == ("invalid-value", "clip_grad_norm")
     if text != "1,0":
         assert problems_of(text_of() + f"clip_grad_norm: {text}\n") == [("invalid-value", "clip_grad_norm")]
 
 
-def test_the_norm_arrives_at_top_level() -> None:
+def test_the_norm_is_written_to_the_top_level() -> None:
     assert config_of(clip_grad_norm=1.5)["clip_grad_norm"] == 1.5
     assert config_of()["clip_grad_norm"] is None
     assert config_of(clip_grad_norm=None)["clip_grad_norm"] is None
@@ -58,7 +58,7 @@ def with_script(options: dict[str, Option], **training: str) -> Any:
 
 
 @pytest.mark.parametrize(("key", "text"), [("clip_grad_norm", "1.0"), ("enable_activation_checkpointing", "no")])
-def test_a_script_without_the_option_cannot_be_told(key: str, text: str) -> None:
+def test_a_setting_without_an_option_of_the_script_is_refused(key: str, text: str) -> None:
     taken = [
         "experiment_name", "my_wandb_project", "my_wandb_run_name", "output_dir_base", "input_dir_base",
         "input_formatting", "dataset_label", "dataset_ext", "torchtune_model_name", "model_checkpoint", "models_dir",
@@ -76,7 +76,7 @@ def test_a_script_without_the_option_cannot_be_told(key: str, text: str) -> None
     ("written", "code"),
     [("1.5", None), ("2.0", "value-mismatch"), ("'1.5'", "wrong-type"), ("null", "missing-value")],
 )
-def test_the_norm_is_proven_where_torchtune_reads_it(written: str, code: str | None) -> None:
+def test_the_norm_is_validated_where_torchtune_reads_it(written: str, code: str | None) -> None:
     run = good_files.planned({"clip_grad_norm": 1.5})
     config = replaced(GOOD_CONFIG, "compile: false", f"compile: false\nclip_grad_norm: {written}")
     found = validate_run(run, files_of(run, config), bundled=True)
@@ -84,7 +84,7 @@ def test_the_norm_is_proven_where_torchtune_reads_it(written: str, code: str | N
 
 
 @pytest.mark.parametrize("label", ["Activation checkpointing", "enable_activation_checkpointing"])
-def test_activation_checkpointing_is_planned_where_it_is_said(label: str) -> None:
+def test_activation_checkpointing_is_planned_if_it_is_given(label: str) -> None:
     assert configured(label, "yes")["enable_activation_checkpointing"].value is True
     assert configured(label, "no")["enable_activation_checkpointing"].value is False
     assert "enable_activation_checkpointing" not in configured(label, "-")
@@ -107,7 +107,7 @@ def test_the_stock_value_of_the_model_is_the_default(model: str, recipe: str, st
 
 
 @pytest.mark.parametrize(("written", "code"), [("true", None), ("false", "value-mismatch"), ("'true'", "wrong-type")])
-def test_activation_checkpointing_is_proven_where_torchtune_reads_it(written: str, code: str | None) -> None:
+def test_activation_checkpointing_is_validated_where_torchtune_reads_it(written: str, code: str | None) -> None:
     key = "enable_activation_checkpointing"
     run = good_files.planned({key: True})
     found = validate_run(run, files_of(run, replaced(GOOD_CONFIG, f"{key}: false", f"{key}: {written}")), bundled=True)

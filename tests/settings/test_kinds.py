@@ -1,4 +1,4 @@
-"""One reader of kinds: documents and setup_finetune.yaml take the same texts, as the same values."""
+"""The shared reader of kinds: documents and setup_finetune.yaml accept the same texts, with the same values."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from scaffold_torchtune.setup.keys import read_keys
 from scaffold_torchtune.system.serialization import yaml_scalar
 from support.documents import SUMMARY
 
-# Texts that are values of a kind as they stand, and texts that are none; each by a key of that kind.
+# Valid and invalid texts of each kind, with a key of that kind.
 KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
     "int": ("lora_rank", ["1", "8", "1000000000"], ["0", "-8", "+8", "08", "8.0", "1_0", "1e3", "٣", "1000000001", ""]),
     "float": ("lr", ["1e-5", "0.00001", "10", ".5", "2.5E-5"], ["0", "-1", "11", "1,5", "1e400", "nan", "inf", "01"]),
@@ -74,7 +74,7 @@ BAD = [(key, text) for key, _, bad in KINDS.values() for text in bad]
 
 
 def by_documents(key: str, text: str) -> Scalar:
-    """The value that a document gives, or None where it is refused."""
+    """Return the value that a document gives, or None if it is refused."""
     try:
         return values.typed(PARAMETERS[key], SourceText(text, 1, SUMMARY, exact=True)).value
     except NotTyped:
@@ -82,7 +82,7 @@ def by_documents(key: str, text: str) -> Scalar:
 
 
 def by_setup(key: str, text: str) -> Scalar:
-    """The value that setup_finetune.yaml gives, or None where it is refused."""
+    """Return the value that setup_finetune.yaml gives, or None if it is refused."""
     number = KEYS[key].kind in {"int", "float"}
     try:
         settings, report = read_keys(f"{key}: {text if number else yaml_scalar(text)}\n", "setup_finetune.yaml")
@@ -91,20 +91,20 @@ def by_setup(key: str, text: str) -> Scalar:
     return None if report.errors or key not in settings.given else settings.values[key]
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_kind_has_texts() -> None:
     assert {PARAMETERS[key].kind for key, _, _ in KINDS.values()} == set(KINDS)
     assert {parameter.kind for parameter in PARAMETERS.values()} == set(KINDS)
 
 
 @pytest.mark.parametrize(("key", "text"), GOOD)
-def test_a_value_is_the_same_value_in_both(key: str, text: str) -> None:
+def test_a_valid_text_has_the_same_value_in_both(key: str, text: str) -> None:
     parameter = KEYS[key]
     value = read(parameter.kind, text, parameter.bounds)
     assert (by_documents(key, text), by_setup(key, text)) == (value, value)
 
 
 @pytest.mark.parametrize(("key", "text"), BAD)
-def test_what_is_no_value_is_refused_by_both(key: str, text: str) -> None:
+def test_an_invalid_text_is_refused_by_both(key: str, text: str) -> None:
     parameter = KEYS[key]
     with pytest.raises(NotTyped) as refused:
         read(parameter.kind, text, parameter.bounds)
@@ -126,22 +126,22 @@ def test_what_is_no_value_is_refused_by_both(key: str, text: str) -> None:
         ("lr_scheduler", "cosine", "get_cosine_schedule_with_warmup"),
     ],
 )
-def test_documents_may_write_a_value_as_people_do(key: str, written: str, value: Scalar) -> None:
+def test_documents_accept_values_in_common_notations(key: str, written: str, value: Scalar) -> None:
     assert by_documents(key, written) == value
 
 
-def test_setup_finetune_yaml_takes_modules_as_people_write_them_and_nothing_else() -> None:
+def test_setup_finetune_yaml_accepts_a_list_notation_only_for_modules() -> None:
     assert by_setup("modules", "cuda/12, gcc/13") == "cuda/12,gcc/13"
     for key, text in (("reservation", "a, b"), ("mail_type", "end"), ("wandb_tags", "a, b"), ("packed", "yes")):
         assert by_setup(key, text) is None
 
 
-def test_bare_minutes_are_a_time_of_setup_finetune_yaml_alone() -> None:
+def test_only_setup_finetune_yaml_accepts_bare_minutes() -> None:
     assert by_setup("time", "30") == "30"
     assert by_documents("time", "30") is None
 
 
 @pytest.mark.parametrize("text", ["/a, /b", "/Smith, John/x", "/a or /b", "/a ✓"])
-def test_what_may_be_a_remark_or_two_paths_is_no_path_of_a_document(text: str) -> None:
+def test_a_document_refuses_a_path_with_a_possible_remark_or_two_paths(text: str) -> None:
     assert by_setup("models_dir", text) == text
     assert by_documents("models_dir", text) is None

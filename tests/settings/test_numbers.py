@@ -17,7 +17,7 @@ def test_a_plain_whole_number_is_read(text: str, value: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", " 8", "8\n", "-1", "+1", "08", "1_0", "1.0", "1e3", "８", "٣", "²", "1234567890123", "9" * 10_000]
 )
-def test_what_is_not_plainly_a_whole_number_is_none(text: str) -> None:
+def test_an_invalid_whole_number_is_none(text: str) -> None:
     assert kinds.read_int(text) is None
 
 
@@ -27,7 +27,7 @@ def test_what_is_not_plainly_a_whole_number_is_none(text: str) -> None:
      "１e5", "1e٣", "1 x 10", "5 x 105", "2 x 1024", "1 × 10-5", "1 × 10^", "x 10^5", "01 × 10^-5", "1 × 10^999",
      "9" * 10_000],
 )  # fmt: skip
-def test_what_is_not_plainly_a_number_is_none(text: str) -> None:
+def test_an_invalid_number_is_none(text: str) -> None:
     assert kinds.read_float(text) is None
 
 
@@ -36,13 +36,13 @@ def test_what_is_not_plainly_a_number_is_none(text: str) -> None:
     [("0", 0.0), ("0e-999", 0.0), ("1e-5", 1e-5), ("5E-5", 5e-5), ("1e+3", 1e3), (".5", 0.5), ("1 × 10^-5", 1e-5),
      ("5 x 10⁻⁵", 5e-5), ("2.5·10⁻³", 2.5e-3), ("3 X 10**2", 300.0), ("1×10^−5", 1e-5), ("5 x 10²", 500.0)],
 )  # fmt: skip
-def test_numbers_as_people_write_them(text: str, value: float) -> None:
+def test_numbers_in_common_notations(text: str, value: float) -> None:
     assert kinds.read_float(text) == value
 
 
 @settings(deadline=None)
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
-def test_what_is_canonical_reads_back_as_the_same_number(number: float) -> None:
+def test_the_canonical_form_reads_back_as_the_same_number(number: float) -> None:
     text = kinds.shortest_number(number)
     assert float(text) == number
     short_enough = len(text) < 15
@@ -64,42 +64,42 @@ def test_the_canonical_form_is_the_shortest(number: float, text: str) -> None:
     [("30", 1800), ("30:15", 1815), ("0:59:00", 3540), ("12:30:00", 45_000), ("1-12", 129_600), ("1-12:30", 131_400),
      ("1-12:30:15", 131_415), ("0", 0), ("0:00:00", 0)],
 )  # fmt: skip
-def test_a_time_limit_as_slurm_counts_it(text: str, seconds: int) -> None:
+def test_a_time_limit_is_read_like_slurm_reads_it(text: str, seconds: int) -> None:
     assert kinds.slurm_seconds(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "1:2:3:4", "-1", "1-", "a", "12:99x", "１:00", "1:00:00\n", "infinite", "9" * 100]
 )
-def test_what_slurm_would_not_take_is_none(text: str) -> None:
+def test_a_time_limit_that_slurm_rejects_is_none(text: str) -> None:
     assert kinds.slurm_seconds(text) is None
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_escaped_text_is_one_line_that_hides_nothing(text: str) -> None:
+def test_escaped_text_is_one_line_and_loses_nothing(text: str) -> None:
     escaped = escape(text, limit=10_000)
     assert escaped.isprintable()
     plain = escaped.encode("ascii", "backslashreplace").decode("unicode_escape")
     assert plain == text
 
 
-def test_a_lone_surrogate_is_escaped_too() -> None:
+def test_a_lone_surrogate_is_escaped() -> None:
     assert escape("a\ud800") == "a\\ud800"
 
 
-def test_long_text_is_cut_with_what_is_left_out() -> None:
+def test_long_text_is_shortened_with_the_number_of_omitted_characters() -> None:
     kept, dots, rest = escape("x" * 205).partition("... (")
     assert (kept, bool(dots), absent(rest, 5)) == ("x" * 200, True, [])
     assert escape("x" * 200) == "x" * 200
 
 
 @pytest.mark.parametrize(("value", "text"), [("8", "'8'"), (8, "8"), (True, "True"), (None, "None"), (1e-5, "1e-05")])
-def test_a_shown_value_leaves_no_doubt_about_its_type(value: str | float | None, text: str) -> None:
+def test_a_shown_value_reveals_its_type(value: str | float | None, text: str) -> None:
     assert shown(value) == text
 
 
-def test_close_matches_ignore_case_and_come_best_first() -> None:
+def test_close_matches_ignore_case_and_begin_with_the_best() -> None:
     assert close_matches("LORA_RNK", ["lr", "lora_alpha", "lora_rank"])[0] == "lora_rank"
     assert absent(did_you_mean("epoch", ["epochs"]), "'epochs'") == []
     assert did_you_mean("zzz", ["epochs"]) == ""

@@ -1,7 +1,7 @@
-"""Whatever a document may give reaches the plan, with its value and its line, by every way and under every label.
+"""Every setting of a document reaches the plan with its value and line, in every place and under every label.
 
-The names, labels and topics are written out here, and taken from no table of the package: a name that a table loses
-must be missed here.
+The names, labels and topics are written out here instead of being read from a table of the package, so that a name that
+the table loses is noticed.
 """
 
 from typing import Any
@@ -76,12 +76,12 @@ LABELS: dict[str, str] = {
     "qos": "qos, quality of service",
     "requeue": "requeue",
 }
-"""What a summary may call them."""
+"""The labels that a summary accepts."""
 
 _GENERAL = "machine defaults general"
 _ANYWHERE = f"top slurm modules wandb conda paths service mail other {_GENERAL}"
 _OF_SLURM = f"top slurm {_GENERAL}"
-_OF_JOBS = f"top slurm modules conda paths {_GENERAL}"  # which show what their section speaks of
+_OF_JOBS = f"top slurm modules conda paths {_GENERAL}"  # these show the topic of their section
 _OF_NODES = "top slurm defaults general"  # elsewhere they may describe the machine
 
 LOCAL_LABELS: dict[str, dict[str, str]] = {
@@ -144,14 +144,14 @@ LOCAL_LABELS: dict[str, dict[str, str]] = {
         "gpu_type": "gpu type",
     },
 }
-"""Every label of claude.local.md by the topics of sections where it counts."""
+"""Every label of claude.local.md, by the topics of sections in which it is read."""
 
 HEADINGS = {
     "top": "", "slurm": "SLURM", "modules": "Modules", "wandb": "Wandb", "conda": "Conda", "paths": "Paths",
     "service": "Slack", "mail": "Mail", "other": "Contacts", "machine": "Cluster", "defaults": "Defaults",
     "general": "Environment", "nothing": "GitHub",
 }  # fmt: skip
-"""A heading about each topic."""
+"""A heading for each topic."""
 
 LOCAL_TEXTS = {
     **{name: text for name, (text, _) in OF_LOCAL.items()},
@@ -175,7 +175,7 @@ def _is(setting: Setting, value: Scalar, kind: SourceKind, file: str, line: int)
 
 
 def _in_yaml(document: str) -> Any:
-    """The plan of a summary in YAML, beside a claude.local.md that says as little as it may."""
+    """Return the plan of a summary in YAML with a minimal claude.local.md."""
     experiment = parse_experiment((SUMMARY.replace(".md", ".yaml"), document), (LOCAL, local_md()), lambda _: True)
     context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True)
     return make_plan(experiment, Options(names="table"), context)
@@ -252,7 +252,7 @@ def test_a_key_of_a_run_or_of_controls_reaches_the_plan(name: str) -> None:
     lines[lines.index("controls:")] = f"controls:\n  {name}: {written}"
     shared = "\n".join(lines)
     run = _in_yaml(shared).runs[0]
-    if name not in {"lora_rank", "lr"}:  # which the runs of that document have of their own
+    if name not in {"lora_rank", "lr"}:  # each run of that document has its own value
         _is(run.settings[name], value, SourceKind.CONFIGURATION, file, _line(shared, f"  {name}: {written}"))
     own = YAML.replace("parameters: {lora_rank: 8, lr: 1e-5}", f"parameters:\n      {name}: {written}")
     own = own.replace("{lora_rank: 16, lr: 5e-5}", "{lora_rank: 16, lr: 5e-5, seed: 1}")
@@ -296,14 +296,14 @@ def test_a_line_of_claude_local_md_reaches_the_plan(name: str) -> None:
 
 
 @pytest.mark.parametrize("topic", HEADINGS)
-def test_every_label_of_claude_local_md_yields_its_setting_where_it_counts(topic: str) -> None:
+def test_every_label_of_claude_local_md_is_read_in_sections_on_its_topics(topic: str) -> None:
     for topics, labels in LOCAL_LABELS.items():
         for name, label in _labels(labels):
             heading = f"## {HEADINGS[topic]}\n\n" if HEADINGS[topic] else ""
             found = local.read_local(f"# Local\n\n{heading}- {label}: {LOCAL_TEXTS[name]}\n", LOCAL)
             read = {setting: field.text for setting, field in found.settings.items()}
             expected = {name: LOCAL_TEXTS[name]} if topic in topics.split() else {}
-            if topic == "wandb" and label.startswith("offline"):  # where it says how runs are logged
+            if topic == "wandb" and label.startswith("offline"):  # there it states how runs are logged
                 expected = {"wandb_mode": "offline"}
             assert read == expected, label
 

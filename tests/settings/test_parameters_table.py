@@ -1,4 +1,4 @@
-"""What cannot be derived from the table of parameters says the same as it: templates, documentation, the YAML form."""
+"""Files that cannot be derived from the table of parameters agree with it: templates, documentation, the YAML form."""
 
 import re
 import runpy
@@ -18,14 +18,14 @@ LABELS = ROOT / "workflows/labels.md"
 
 
 def rows_of(heading: str) -> list[list[str]]:
-    """The cells of each row of the table in a section of the guide."""
+    """Return the cells of each row of the table in a section of the guide."""
     section = LABELS.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
 def labels_in(cell: str) -> list[str]:
-    """The labels of a cell, without the sections in parentheses."""
+    """Return the labels in a cell, without the sections in parentheses."""
     return [label for label in re.split(r"[,;] +", re.sub(r" \([^()]*\)", "", cell)) if label]
 
 
@@ -35,13 +35,13 @@ def test_the_template_writes_every_key_in_the_order_of_the_table() -> None:
     assert [name for group in groups for name in re.findall(r'"(\w+)"', group)] == list(KEYS)
 
 
-def test_the_guide_has_the_tables_that_its_script_generates() -> None:
+def test_the_tables_of_the_guide_are_up_to_date() -> None:
     script = runpy.run_path(str(ROOT / "scripts/write_labels.py"))
     assert script["PAGE"] == LABELS
     assert script["page"](LABELS.read_text()) == LABELS.read_text()
 
 
-def test_every_label_of_the_summary_in_the_guide_means_its_setting() -> None:
+def test_every_summary_label_in_the_guide_belongs_to_its_setting() -> None:
     rows = rows_of("Columns of the table of runs, and lines of Configuration") + rows_of("Lines of Configuration only")
     assert len(rows) > 60
     for name, labels, *_ in rows:
@@ -51,7 +51,7 @@ def test_every_label_of_the_summary_in_the_guide_means_its_setting() -> None:
         assert len(labels_in(labels)) == len(setting.aliases) + len(setting.words)
 
 
-def test_every_label_of_claude_local_md_in_the_guide_means_its_setting_where_it_is_read() -> None:
+def test_every_claude_local_md_label_in_the_guide_belongs_to_its_setting() -> None:
     rows = rows_of("Lines of claude.local.md")
     assert {name.strip("`") for name, *_ in rows} == OF_LOCAL.keys() | DIRECTORIES.keys()
     topics = [frozenset({topic}) for topic in ("top", "slurm", "wandb", "conda")]
@@ -65,7 +65,7 @@ def test_every_label_of_claude_local_md_in_the_guide_means_its_setting_where_it_
             assert name.strip("`") in {local_lines.setting(label, topic) for topic in topics}, label
 
 
-def test_settings_that_the_guides_name_are_parameters() -> None:
+def test_settings_in_the_guides_are_parameters() -> None:
     text = "".join((ROOT / f"workflows/{name}.md").read_text() for name in ("documents", "recipes"))
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text))
     known = PARAMETERS.keys() | DIRECTORIES.keys()
@@ -77,26 +77,26 @@ def test_settings_that_the_guides_name_are_parameters() -> None:
 
 
 @pytest.mark.parametrize("form", [ComputeForm, TrainingDataForm, RunForm])
-def test_what_the_yaml_form_names_is_a_column(form: type[ComputeForm | TrainingDataForm | RunForm]) -> None:
+def test_every_field_of_the_yaml_form_is_a_column(form: type[ComputeForm | TrainingDataForm | RunForm]) -> None:
     other = {"path", "format", "size_kb", "splits", "name", "type", "parameters", "compute", "dataset_path"}
     for name in form.model_fields.keys() - other - {"dataset_label"}:
         assert PARAMETERS[name].column, name
 
 
-def test_new_writes_each_option_that_claude_local_md_holds() -> None:
+def test_new_writes_each_option_that_belongs_to_claude_local_md() -> None:
     written = set(re.findall(r"\{\{ (\w+) \}\}", (ROOT / "templates/new_local.md.j2").read_text()))
     assert written == {"models_dir", "module", *ONLY_LOCAL} - {"modules"}
     assert set(OPTIONS) == {"experiment_name", "model", "dataset", "models_dir", *COLUMNS, *TRAINING, *ONLY_LOCAL}
     assert all(by_label(label) is PARAMETERS[name] for name, label in (COLUMNS | TRAINING).items())
 
 
-def test_labels_mean_one_parameter() -> None:
+def test_each_label_belongs_to_one_parameter() -> None:
     labels = [(normalize(label), p.name) for p in PARAMETERS.values() for label in (p.name, *p.aliases, *p.words)]
     assert len({label for label, _ in labels}) == len(labels)
     assert all(label == normalize(label) for p in PARAMETERS.values() for label in (*p.aliases, *p.words))
 
 
-def test_numbers_have_bounds_and_nothing_else_has() -> None:
+def test_only_numbers_have_bounds() -> None:
     assert {n for n, p in PARAMETERS.items() if p.bounds != UNBOUNDED} == {
         n for n, p in PARAMETERS.items() if p.kind in {"int", "float"}
     }
@@ -113,9 +113,9 @@ def test_defaults_are_values_of_their_kind() -> None:
 
 
 @pytest.mark.parametrize("name", ["clip_grad_norm", "enable_activation_checkpointing"])
-def test_a_parameter_stands_in_three_files_and_the_templates(name: str) -> None:
-    """In the table, where it goes to finetune.yaml, and where `validate` looks for it."""
+def test_a_parameter_is_in_three_files_and_the_templates(name: str) -> None:
+    """Look for the table, the effect on finetune.yaml, and the place that `validate` checks."""
     sources = (ROOT / "server").rglob("*.py")
     found = {path.name for path in sources if re.search(rf"\b{name}\b", path.read_text())}
-    advises = {"reporting.py"}  # reads it in finetune.yaml, to advise it where GPU memory was too small
+    advises = {"reporting.py"}  # reads it in finetune.yaml, to suggest it if GPU memory was too small
     assert len(found - advises) == 3, found

@@ -1,4 +1,4 @@
-"""What several tests of files and locks need."""
+"""Fixtures for the tests of files and locks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from scaffold_torchtune.system.files import Tree
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Tree]:
-    """An experiment directory with its state directories."""
+    """Create an experiment directory with its state directories."""
     (tmp_path / "experiment").mkdir()
     with Tree(tmp_path / "experiment") as made:
         made.prepare()

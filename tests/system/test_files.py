@@ -19,7 +19,7 @@ from support.wording import absent
 
 
 def code(action: Callable[..., Any], *args: Any) -> str:
-    """The code of a refusal."""
+    """Return the code of a refusal."""
     with pytest.raises(Refused) as caught:
         action(*args)
     (problem,) = caught.value.problems
@@ -28,7 +28,7 @@ def code(action: Callable[..., Any], *args: Any) -> str:
 
 
 def fix(action: Callable[..., Any], *args: Any) -> str:
-    """The fix of a refusal."""
+    """Return the fix of a refusal."""
     with pytest.raises(Refused) as caught:
         action(*args)
     return caught.value.problems[0].fix
@@ -56,7 +56,7 @@ def test_the_fix_of_an_error_fits_its_reason(tree: Tree, monkeypatch: pytest.Mon
         assert len({each for (name, _), each in fixes.items() if name == action}) == 6
 
 
-def test_what_is_written_is_read_back(tree: Tree) -> None:
+def test_written_content_is_read_back(tree: Tree) -> None:
     tree.write("a.txt", b"one")
     tree.write("a.txt", b"two")
     assert tree.read("a.txt") == b"two"
@@ -65,7 +65,7 @@ def test_what_is_written_is_read_back(tree: Tree) -> None:
     assert tree.names() == [".scaffold", "a.txt"]
 
 
-def test_what_is_not_there_is_none(tree: Tree) -> None:
+def test_a_missing_path_is_none_or_empty(tree: Tree) -> None:
     assert tree.kind("a") is None
     assert tree.kind("a/b") is None
     assert tree.read("a/b") is None
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_none(tree: Tree) -> None:
     tree.remove("a")
 
 
-def test_directories_are_made_once(tree: Tree) -> None:
+def test_a_directory_is_created_once(tree: Tree) -> None:
     assert tree.make_directory("run")
     assert not tree.make_directory("run")
     assert tree.kind("run") == "directory"
@@ -91,7 +91,7 @@ def test_a_path_cannot_leave_the_experiment(tree: Tree, path: str) -> None:
     assert everything(tree.root.parent) == before
 
 
-def test_no_link_is_followed_and_no_target_changed(tree: Tree, tmp_path: Path) -> None:
+def test_links_are_not_followed_and_their_targets_not_changed(tree: Tree, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").write_text("mine")
@@ -111,7 +111,7 @@ def test_no_link_is_followed_and_no_target_changed(tree: Tree, tmp_path: Path) -
     assert tree.kind("link") == "other"
 
 
-def test_a_fifo_does_not_make_us_wait(tree: Tree) -> None:
+def test_a_fifo_does_not_block(tree: Tree) -> None:
     os.mkfifo(tree.root / "fifo")
     assert tree.kind("fifo") == "other"
     assert code(tree.read, "fifo") == "unsafe-path"
@@ -141,7 +141,7 @@ def test_a_huge_file_is_not_read(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO])
-def test_what_the_file_system_refuses_is_told_and_leaves_nothing(
+def test_an_error_of_the_file_system_is_reported_and_leaves_nothing(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     tree.write("a", b"old")
@@ -161,7 +161,7 @@ def test_what_the_file_system_refuses_is_told_and_leaves_nothing(
     assert tree.read("a") == b"old"
 
 
-def test_an_unreadable_file_is_told_as_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.write("a", b"x")
     original = os.open
 
@@ -174,13 +174,13 @@ def test_an_unreadable_file_is_told_as_one(tree: Tree, monkeypatch: pytest.Monke
     assert code(tree.read, "a") == "unreadable-file"
 
 
-def test_an_entry_is_appended_whole_or_not_at_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_is_appended_completely_or_not_at_all(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.append("log", b"one\n")
     tree.append("log", b"two\n")
     assert tree.read("log") == b"one\ntwo\n"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     monkeypatch.setattr(signal, "SIGXFSZ", signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # the file may only grow by two more bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # the file may grow by only two more bytes
     try:
         assert code(tree.append, "log", b"three\n") == "write-failed"
     finally:
@@ -188,7 +188,7 @@ def test_an_entry_is_appended_whole_or_not_at_all(tree: Tree, monkeypatch: pytes
     assert tree.read("log") == b"one\ntwo\n"
 
 
-def test_a_directory_that_is_not_there_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_missing_directory_cannot_be_opened(tmp_path: Path) -> None:
     assert code(Tree, tmp_path / "nothing") == "unreadable-file"
     (tmp_path / "file").touch()
     assert code(Tree, tmp_path / "file") == "unsafe-path"
@@ -216,7 +216,7 @@ def test_no_descriptor_is_left_open(tree: Tree) -> None:
 # --- the lock ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_lock_is_held_by_one(tree: Tree) -> None:
+def test_the_lock_has_only_one_holder(tree: Tree) -> None:
     with tree.locked():
         assert code(tree.locked().__enter__) == "busy"
         program = "import sys\nfrom pathlib import Path\nfrom scaffold_torchtune.findings import Refused\n"
@@ -229,13 +229,13 @@ def test_the_lock_is_held_by_one(tree: Tree) -> None:
         pass
 
 
-def test_the_lock_is_given_back_after_a_failure(tree: Tree) -> None:
+def test_the_lock_is_released_after_a_failure(tree: Tree) -> None:
     with pytest.raises(ZeroDivisionError), tree.locked():
         raise ZeroDivisionError
     assert not (tree.root / ".scaffold" / "lock").exists()
 
 
-def test_a_lock_that_cannot_be_made_is_told(tree: Tree) -> None:
+def test_a_lock_that_cannot_be_created_is_refused(tree: Tree) -> None:
     shutil.rmtree(tree.root / ".scaffold")
     (tree.root / ".scaffold").touch()
     assert code(tree.locked().__enter__) == "unsafe-path"
@@ -247,7 +247,7 @@ def test_a_link_as_the_lock_is_not_followed(tree: Tree, tmp_path: Path) -> None:
     assert not (tmp_path / "target").exists()
 
 
-def test_leftovers_in_staging_are_cleared_without_leaving_it(tree: Tree, tmp_path: Path) -> None:
+def test_leftovers_in_staging_are_removed_without_following_links(tree: Tree, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "file").write_text("mine")
@@ -261,7 +261,7 @@ def test_leftovers_in_staging_are_cleared_without_leaving_it(tree: Tree, tmp_pat
     assert (mine / "file").read_text() == "mine"
 
 
-def test_a_leftover_of_any_depth_and_mode_is_cleared(tree: Tree) -> None:
+def test_a_leftover_of_any_depth_and_mode_is_removed(tree: Tree) -> None:
     top = tree.root / ".scaffold" / "staging" / "run"
     top.mkdir()
     here = os.open(top, os.O_RDONLY)
@@ -278,7 +278,7 @@ def test_a_leftover_of_any_depth_and_mode_is_cleared(tree: Tree) -> None:
     assert not tree.names(".scaffold/staging")
 
 
-def test_a_temporary_directory_goes_whatever_lies_in_it() -> None:
+def test_a_temporary_directory_is_removed_with_any_content() -> None:
     with files.temporary_directory() as made:
         here = made
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""Reading JSON piece by piece, in the same way as all at once."""
+"""Reading JSON piece by piece, with the same result as reading it at once."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def drawn_value(drawn: random.Random, depth: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100_000])
-def test_what_is_read_is_what_json_reads(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_those_that_json_reads(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialization, "_CHUNK", chunk)
     drawn = random.Random(chunk)  # noqa: S311 - a fixed seed
     for _ in range(1_500):
@@ -46,7 +46,7 @@ def test_what_is_read_is_what_json_reads(chunk: int, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("chunk", [1, 100_000])
-def test_what_json_refuses_is_refused(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_json_is_refused_like_json_refuses_it(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialization, "_CHUNK", chunk)
     drawn = random.Random(chunk)  # noqa: S311 - a fixed seed
     refused = 0
@@ -76,12 +76,12 @@ def test_what_json_refuses_is_refused(chunk: int, monkeypatch: pytest.MonkeyPatc
         (b'{\n "a": 1,\n}', "line 3 column 1"),
     ],
 )
-def test_what_is_wrong_is_said(data: bytes, said: str) -> None:
+def test_the_reason_for_a_refusal_is_reported(data: bytes, said: str) -> None:
     with pytest.raises(NotJson, match=said):
         read(data)
 
 
-def test_a_value_may_take_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_value_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialization, "_CHUNK", 100)
     monkeypatch.setattr(serialization, "MAX_JSON_VALUE", 1_000)
     assert read(b'{"a": ["' + b"x" * 500 + b'"]}') == {"a": ["x" * 500]}
@@ -90,8 +90,8 @@ def test_a_value_may_take_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.long
-def test_memory_is_that_of_one_value_and_not_of_the_file() -> None:
-    data = b'{"train": [' + b",".join([b'{"a": [[], [], []]}'] * 60_000) + b"]}"  # read at once it takes 30 MB
+def test_memory_depends_on_one_value_and_not_on_the_file() -> None:
+    data = b'{"train": [' + b",".join([b'{"a": [[], [], []]}'] * 60_000) + b"]}"  # 30 MB if read at once
     tracemalloc.start()
     stream = JsonStream(io.BytesIO(data))
     count = sum(1 for _ in stream.members() for _ in stream.items())

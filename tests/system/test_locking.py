@@ -1,4 +1,4 @@
-"""The lock of an experiment: a dead maker stops nobody, and two living ones never have it."""
+"""The lock of an experiment: a dead owner blocks nobody, and two living processes never hold it at once."""
 
 import contextlib
 import errno
@@ -28,7 +28,7 @@ from support.forked import forked
 from support.sampling import mostly_long
 from support.waiting import PATIENCE
 
-# The kernel takes such locks from the dead in the order of their descriptors, those of flock after all others.
+# The kernel releases such locks of a dead process in the order of descriptors, those of flock last.
 LOCKF: Final = fcntl.lockf
 HOLD: Final = """\
 import os, socket, sys, time
@@ -48,7 +48,7 @@ def lock_of(tree: Tree) -> Path:
 
 
 def codes(tree: Tree) -> list[str]:
-    """The codes of the refusal of a lock that is taken and given back at once; empty where it is not refused."""
+    """Take and release the lock; return the codes of the refusal, or an empty list if it was taken."""
     try:
         with tree.locked():
             assert json.loads(lock_of(tree).read_text())["pid"] == os.getpid()
@@ -61,7 +61,7 @@ def codes(tree: Tree) -> list[str]:
 
 @contextlib.contextmanager
 def holding(tree: Tree, before: str = "") -> Iterator["subprocess.Popen[str]"]:
-    """Another process that holds the lock."""
+    """Start another process that holds the lock."""
     command = [sys.executable, "-c", HOLD.format(before=before), str(tree.root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -73,8 +73,8 @@ def holding(tree: Tree, before: str = "") -> Iterator["subprocess.Popen[str]"]:
 
 
 def record(**changed: Any) -> str:
-    """The record of a lock that this process might have made on this machine."""
-    maker = vars(locking._ourselves(is_locked=True))  # noqa: SLF001 - what is written, to be changed
+    """Return the record of a lock that this process could have created on this machine."""
+    maker = vars(locking._ourselves(is_locked=True))  # noqa: SLF001 - the original record, to be changed
     return json.dumps({**maker, **changed}) + "\n"
 
 
@@ -84,7 +84,7 @@ def dead_process() -> int:
     return process.pid
 
 
-# --- whose maker is dead ----------------------------------------------------------------------------------------------
+# --- locks of dead owners ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def dead_process() -> int:
     [b"", b"\n", b"\0" * 4096, b"12", b"12\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b"a\nb\n", b"0\nhost\n", b"{" * 9999,
      b"9" * 5000 + b"\nhost\n", b'{"pid": "1", "host": "a"}\n', b'{"pid": -1, "host": "a"}\n', b"x" * 1_000_000],
 )  # fmt: skip
-def test_an_empty_or_damaged_lock_has_no_maker(tree: Tree, content: bytes) -> None:
+def test_an_empty_or_damaged_lock_has_no_owner(tree: Tree, content: bytes) -> None:
     lock_of(tree).write_bytes(content)
     assert tree.look_at_lock() == Leftover(None)
     assert codes(tree) == []
 
 
-def test_a_lock_that_was_cut_off_anywhere_has_no_maker(tree: Tree) -> None:
+def test_a_truncated_lock_has_no_owner(tree: Tree) -> None:
     whole = record(pid=1, host="another.host", boot="another").encode()
     for length in range(len(whole)):
         lock_of(tree).write_bytes(whole[:length])
@@ -106,7 +106,7 @@ def test_a_lock_that_was_cut_off_anywhere_has_no_maker(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("before", ["", ELSEWHERE], ids=["here", "another machine"])
-def test_the_lock_of_a_maker_is_held_while_it_lives_and_not_longer(tree: Tree, before: str) -> None:
+def test_a_lock_is_held_as_long_as_its_owner_lives(tree: Tree, before: str) -> None:
     with holding(tree, before) as process:
         assert codes(tree) == ["busy"]
         found = tree.look_at_lock()
@@ -120,7 +120,7 @@ def test_the_lock_of_a_maker_is_held_while_it_lives_and_not_longer(tree: Tree, b
         assert codes(tree) == []
 
 
-def test_where_the_file_system_may_not_share_locks_another_machine_is_taken_to_live(
+def test_if_locks_may_not_be_shared_an_owner_on_another_machine_is_assumed_alive(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "_are_shared", lambda _state: False)
@@ -136,15 +136,15 @@ def test_where_the_file_system_may_not_share_locks_another_machine_is_taken_to_l
         assert "another.host" in problem.message
         assert ".scaffold/lock" in problem.fix
     lock_of(tree).unlink()
-    with holding(tree) as process:  # of this machine it is known
+    with holding(tree) as process:  # on this machine its death is certain
         process.kill()
         process.wait()
         assert codes(tree) == []
-    lock_of(tree).touch()  # and what is damaged is nobody's on any machine
+    lock_of(tree).touch()  # a damaged lock has no owner on any machine
     assert codes(tree) == []
 
 
-def test_a_process_that_has_the_number_of_a_dead_one_holds_nothing(tree: Tree) -> None:
+def test_a_process_with_the_pid_of_a_dead_owner_does_not_hold_the_lock(tree: Tree) -> None:
     for pid in (os.getpid(), os.getppid(), 1):
         lock_of(tree).write_text(record(pid=pid))
         assert codes(tree) == []
@@ -154,7 +154,7 @@ def test_a_process_that_has_the_number_of_a_dead_one_holds_nothing(tree: Tree) -
         assert codes(tree) == ([] if pid != 1 or locking._started(1) != "1" else ["busy"])  # noqa: SLF001
 
 
-def test_an_earlier_versions_lock_is_judged_by_its_process(tree: Tree) -> None:
+def test_a_lock_of_an_earlier_version_depends_on_its_process(tree: Tree) -> None:
     host = socket.gethostname()
     lock_of(tree).write_text(f"{dead_process()}\n{host}\n")
     assert codes(tree) == []
@@ -168,8 +168,8 @@ def test_an_earlier_versions_lock_is_judged_by_its_process(tree: Tree) -> None:
         assert lock_of(tree).read_text() == content
 
 
-def test_the_lock_is_given_back_in_any_directory_where_another_lies(tree: Tree) -> None:
-    with tree.locked():  # as who is told to remove it does
+def test_releasing_a_lock_does_not_remove_one_that_replaced_it(tree: Tree) -> None:
+    with tree.locked():  # a user may remove it when the fix suggests so
         lock_of(tree).unlink()
         with Tree(tree.root) as another, another.locked():
             theirs = lock_of(tree).read_text()
@@ -177,10 +177,10 @@ def test_the_lock_is_given_back_in_any_directory_where_another_lies(tree: Tree) 
     assert lock_of(tree).read_text() == theirs, "another's is left alone"
 
 
-def test_of_the_threads_of_one_process_one_has_it(tree: Tree) -> None:
+def test_only_one_thread_of_a_process_holds_the_lock(tree: Tree) -> None:
     found: list[list[str]] = []
     with tree.locked():
-        for _ in range(3):  # closing a file gives back what the process has locked of it
+        for _ in range(3):  # closing a file releases the locks of its process
             thread = threading.Thread(target=lambda: found.append(codes(tree)))
             thread.start()
             thread.join()
@@ -192,7 +192,7 @@ def test_of_the_threads_of_one_process_one_has_it(tree: Tree) -> None:
 
 @contextlib.contextmanager
 def holding_refused(tree: Tree) -> Iterator[str]:
-    """The code with which another process is refused."""
+    """Yield the code of the refusal of another process."""
     program = "import sys\nfrom pathlib import Path\nfrom scaffold_torchtune.findings import Refused\n"
     program += "from scaffold_torchtune.system.files import Tree\n"
     program += "try:\n    with Tree(Path(sys.argv[1])) as tree, tree.locked():\n        pass\n"
@@ -219,7 +219,7 @@ def failing(code: int) -> Callable[..., Any]:
     ]
 )
 def lacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file system that lacks something."""
+    """Provide a file system that lacks a feature."""
     lack: str = request.param
     if lack in {"no kernel locks", "neither"}:
         monkeypatch.setattr(fcntl, "lockf", failing(errno.ENOLCK))
@@ -236,7 +236,7 @@ LACKS: Final = {
 }
 
 
-def test_with_less_it_does_the_same(tree: Tree, lacking: str) -> None:
+def test_the_lock_works_without_the_missing_feature(tree: Tree, lacking: str) -> None:
     assert codes(tree) == []
     lock_of(tree).touch()
     assert codes(tree) == []
@@ -250,7 +250,7 @@ def test_with_less_it_does_the_same(tree: Tree, lacking: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
-def test_of_eight_processes_one_has_it_also_where_they_are_killed(
+def test_only_one_of_eight_processes_holds_the_lock_even_if_some_are_killed(
     tree: Tree, tmp_path: Path, lacking: str, times: int
 ) -> None:
     wins, witness = tmp_path / "wins", tmp_path / "witness"
@@ -262,25 +262,25 @@ def test_of_eight_processes_one_has_it_also_where_they_are_killed(
         assert time.monotonic() < deadline
         while len(running) < 8:
             running.add(forked(lambda: compete(tree.root, wins, witness)))
-        pid, status = os.wait()  # of any child: what is not waited for keeps its number
+        pid, status = os.wait()  # of any child: one that is not waited for keeps its number
         if pid not in running:  # of an earlier test
             continue
         running.discard(pid)
         assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
     for pid in running:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)  # the number of one that is not waited for is still a process's, which may hold the lock
+        os.waitpid(pid, 0)  # an unreaped process keeps its number, and may seem to hold the lock
     assert "two" not in wins.read_text()
     assert wins.read_text().count("killed\n") >= wanted / 4
     assert codes(tree) == []
 
 
-def test_a_lock_that_another_replaced_meanwhile_is_looked_at_again(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_was_replaced_in_the_meantime_is_read_again(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     original, calls = locking._lock, itertools.count(1)  # noqa: SLF001 - the moment between two calls
     with contextlib.ExitStack() as others:
 
         def lock(descriptor: int, *, is_alone: bool = True) -> bool:
-            if next(calls) == 2:  # the empty one is open already
+            if next(calls) == 2:  # the empty lock is already open
                 lock_of(tree).unlink()
                 others.enter_context(holding(tree))
             return original(descriptor, is_alone=is_alone)
@@ -290,7 +290,7 @@ def test_a_lock_that_another_replaced_meanwhile_is_looked_at_again(tree: Tree, m
         assert codes(tree) == ["busy"]
 
 
-def test_without_kernel_locks_the_last_of_those_who_replace_a_dead_lock_has_it(
+def test_without_kernel_locks_the_last_process_to_replace_a_dead_lock_holds_it(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sleep(seconds: float) -> None:
@@ -306,7 +306,7 @@ def test_without_kernel_locks_the_last_of_those_who_replace_a_dead_lock_has_it(
 
 
 def compete(root: Path, wins: Path, witness: Path) -> None:
-    """Take the lock once, and be killed with it or give it back; tell where another has it meanwhile."""
+    """Take the lock once, then be killed or release it; record any second holder."""
     chance = random.Random(os.getpid())  # noqa: S311
     with Tree(root) as tree, witness.open("r+") as alone:
         for _ in range(2000):
@@ -347,7 +347,7 @@ MOUNTS: Final = """\
      ("/scratch/gpfs/me", True), ("/lustre/me", True), ("/lustre/local/me", False), ("/lustre/none/me", False),
      ("/mnt/with space/me", False), ("/again/me", False)],
 )  # fmt: skip
-def test_whether_locks_reach_other_machines_is_seen_from_the_mount(path: str, *, shares: bool) -> None:
+def test_the_mount_shows_if_locks_are_shared_with_other_machines(path: str, *, shares: bool) -> None:
     assert locking.shares_locks(path, MOUNTS) == shares
 
 
@@ -355,7 +355,7 @@ def test_whether_locks_reach_other_machines_is_seen_from_the_mount(path: str, *,
 
 
 class Calls:
-    """Stands for `os` and `fcntl` in the lock's own module, and does something at the call with a number."""
+    """A replacement of `os` and `fcntl` in the lock's module that acts at the call with a given number."""
 
     def __init__(self, number: int, act: Callable[[], Any]) -> None:
         self.made: list[str] = []
@@ -387,7 +387,7 @@ def at_call(number: int, act: Callable[[], Any]) -> Iterator[Calls]:
 
 @pytest.mark.parametrize("left", ["nothing", "an empty lock", "a dead one's"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EINTR])
-def test_what_the_file_system_says_at_any_call_is_a_refusal_or_stops_nobody(
+def test_an_error_at_any_call_is_a_refusal_or_blocks_nobody(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, left: str, code: int
 ) -> None:
     monkeypatch.setattr(locking, "_SETTLE", 0.05)
@@ -417,7 +417,7 @@ def test_what_the_file_system_says_at_any_call_is_a_refusal_or_stops_nobody(
 
 @pytest.mark.long
 @pytest.mark.parametrize("left", mostly_long(["nothing", "an empty lock", "a dead one's"], "a dead one's"))
-def test_killed_at_any_call_it_stops_nobody_and_leaves_no_half(tree: Tree, left: str) -> None:
+def test_a_kill_at_any_call_blocks_nobody_and_leaves_no_partial_record(tree: Tree, left: str) -> None:
     for number in itertools.count(1):
         leave(tree, left)
         before = lock_of(tree).read_bytes() if left != "nothing" else None
@@ -443,7 +443,7 @@ def leave(tree: Tree, left: str) -> None:
         lock_of(tree).write_text(record(pid=1))
 
 
-def test_the_record_is_on_the_disk_before_it_has_its_name(tree: Tree) -> None:
+def test_the_record_is_on_disk_before_it_has_its_name(tree: Tree) -> None:
     with at_call(0, lambda: None) as calls, tree.locked():
         pass
     assert [name for name in calls.made if name in {"lockf", "write", "fsync", "link", "unlink"}][:4] == [

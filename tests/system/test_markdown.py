@@ -65,11 +65,11 @@ def test_paragraphs_are_read_line_by_line() -> None:
     assert [(t.plain, t.line) for t in title.paragraphs] == [("First line", 5), ("second line", 6)]
 
 
-def test_a_comment_over_several_lines_does_not_shift_what_follows() -> None:
+def test_a_comment_over_several_lines_does_not_shift_later_lines() -> None:
     assert [(t.plain, t.line) for t in read("a <!-- x\ny --> b\nc: d\n").paragraphs] == [("a  b", 1), ("c: d", 3)]
 
 
-def test_bullets_nest_and_give_label_and_value() -> None:
+def test_nested_bullets_have_labels_and_values() -> None:
     bullets = list(sections()["List"].all_bullets())
     pairs = [(b.text.line, b.text.labelled()) for b in bullets]
     assert [(line, pair and pair[:3]) for line, pair in pairs] == [
@@ -90,7 +90,7 @@ def test_bullets_nest_and_give_label_and_value() -> None:
      "`Seed=7`", "**Seed** = 7", "**Seed** – 7", "**Seed** — 7", "**Seed** → 7", "**Seed** - 7", "[x] **Seed:** 7",
      "[ ] Seed: 7", "**Seed**: `7`", "`Seed`: `7`"],
 )  # fmt: skip
-def test_labels_and_values_in_the_ways_that_people_write_them(text: str) -> None:
+def test_labels_and_values_in_common_notations(text: str) -> None:
     (bullet,) = read(f"- {text}\n").bullets
     pair = bullet.text.labelled()
     assert pair is not None
@@ -98,7 +98,7 @@ def test_labels_and_values_in_the_ways_that_people_write_them(text: str) -> None
 
 
 @pytest.mark.parametrize("text", ["**Note** this", "*very* well", "nothing", "`code` then"])
-def test_what_is_no_label(text: str) -> None:
+def test_text_without_a_label(text: str) -> None:
     (bullet,) = read(f"- {text}\n").bullets
     assert bullet.text.labelled() is None
 
@@ -119,7 +119,7 @@ def test_what_is_no_label(text: str) -> None:
         ("**P:**\n\n## Q\n", "", False),
     ],
 )
-def test_what_stands_below_a_label_without_a_value_is_its_value(text: str, below: str, exact: bool) -> None:
+def test_content_below_a_label_without_a_value_is_its_value(text: str, below: str, exact: bool) -> None:
     root = read(text)
     found = root.bullets[0].text if text.startswith("-") else root.paragraphs[0]
     pair = found.labelled()
@@ -143,7 +143,7 @@ def test_the_source_of_a_value_keeps_the_marks(text: str, source: str) -> None:
     assert pair.source == source
 
 
-def test_a_code_span_is_the_value_only_where_it_stands_alone_at_the_start() -> None:
+def test_a_code_span_is_the_value_only_if_it_stands_alone_at_the_start() -> None:
     def value(text: str) -> str | None:
         pair = read(f"- **Key:** {text}\n").bullets[0].text.labelled()
         return pair and pair.value
@@ -154,7 +154,7 @@ def test_a_code_span_is_the_value_only_where_it_stands_alone_at_the_start() -> N
     assert value("") == ""
 
 
-def test_underscores_in_a_path_are_no_emphasis() -> None:
+def test_underscores_in_a_path_are_not_emphasis() -> None:
     texts = [t.plain for t in read("/a/_b_/c\n__x__.json\n_word_ and __word__\n/_a/b_/c\n").paragraphs]
     assert texts == ["/a/_b_/c", "__x__.json", "word and word", "/_a/b_/c"]
 
@@ -170,12 +170,12 @@ def test_a_table_has_its_cells_and_lines() -> None:
     assert [[cell.plain for cell in row.cells] for row in quoted.rows] == [["d"]]
 
 
-def test_rows_have_as_many_cells_as_were_written() -> None:
+def test_rows_keep_their_number_of_cells() -> None:
     (table,) = read("| a | b |\n|---|---|\n| 1 |\n| 1 | 2 | 3 |\n1 | 2\n").tables
     assert [[cell.plain for cell in row.cells] for row in table.rows] == [["1"], ["1", "2", "3"], ["1", "2"]]
 
 
-def test_fences_keep_their_text_and_are_not_looked_into() -> None:
+def test_fences_keep_their_text_unparsed() -> None:
     fences = sections()["Table"].fences
     assert [(f.language, f.content, f.line) for f in fences] == [
         ("yaml", "key: value\n", 24),
@@ -185,7 +185,7 @@ def test_fences_keep_their_text_and_are_not_looked_into() -> None:
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u2007", "\u202f"])
-def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str) -> None:
+def test_unusual_spaces_around_marks_are_spaces_and_those_in_texts_are_kept(space: str) -> None:
     root = read(f"#{space}a{space}b\n\n-{space}one\n{space * 2}-{space}two\n3.{space}three\n")
     (section,) = root.sections
     assert section.title == f"a{space}b"
@@ -197,7 +197,7 @@ def test_other_spaces_around_marks_are_spaces_and_those_in_texts_stay(space: str
     "deep",
     ["*a **b " * 100 + " d* c**" * 100, "\n".join("  " * i + "- a" for i in range(60)), "> " * 60 + "x"],
 )
-def test_what_is_nested_too_deeply_is_refused_with_its_line(deep: str) -> None:
+def test_too_deep_nesting_is_refused_with_its_line(deep: str) -> None:
     with pytest.raises(MarkdownError) as caught:
         read(f"# a\n\n{deep}\n")
     assert (caught.value.line or 0) >= 3
@@ -208,13 +208,13 @@ def test_an_empty_document_is_an_empty_section() -> None:
     assert read("") == Section("", 0, 1)
 
 
-def test_an_empty_heading_bullet_and_rule_are_nothing() -> None:
+def test_empty_headings_bullets_and_rules_have_no_content() -> None:
     root = read("#\n-\n\n---\n")
     assert [s.title for s in root.walk()] == ["", ""]
     assert [b.text.plain for s in root.walk() for b in s.bullets] == [""]
 
 
-def test_line_ends_of_every_system_and_a_byte_order_mark_give_the_same_tree() -> None:
+def test_any_line_endings_and_a_byte_order_mark_give_the_same_tree() -> None:
     assert read("\ufeff" + DOCUMENT.replace("\n", "\r\n")) == read(DOCUMENT)
 
 
@@ -226,7 +226,7 @@ def test_a_document_that_is_too_large_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 20_000, "![a\n" * 20_000, "\n\n".join(["[a"] * 20_000)])
-def test_brackets_of_links_without_end_are_refused_at_the_first(text: str) -> None:
+def test_too_many_unclosed_brackets_are_refused(text: str) -> None:
     with pytest.raises(MarkdownError) as caught:
         read(f"# a\n\n{text}\n")
     assert caught.value.line == 3

@@ -1,4 +1,4 @@
-"""How a program is run: what it printed is bounded, and everything that it started ends with it."""
+"""Running programs: their output is limited, and everything that they started ends with them."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ LEAVES_BEHIND = {
 
 @pytest.mark.parametrize("how", LEAVES_BEHIND)
 @pytest.mark.parametrize("end", ["", "open('hangs', 'w')\nimport time; time.sleep(600)"])
-def test_what_a_program_started_ends_with_it(
+def test_processes_that_a_program_started_end_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, end: str
 ) -> None:
     pass_deadlines_once((tmp_path / "hangs").exists, monkeypatch)
@@ -43,12 +43,12 @@ def test_what_a_program_started_ends_with_it(
     wait_until(lambda: not is_alive(int(done.output)))
 
 
-def test_a_program_that_runs_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_program_that_runs_too_long_is_killed(tmp_path: Path) -> None:
     done = run(tmp_path, "import time; time.sleep(600)", timeout=0.5)
     assert (done.ended, done.status) == ("deadline", -9)
 
 
-def test_a_daemon_that_forked_twice_and_holds_the_pipe_ends_too(tmp_path: Path) -> None:
+def test_a_daemon_that_forked_twice_and_holds_the_pipe_is_ended(tmp_path: Path) -> None:
     program = """\
 import os, time
 if os.fork() == 0:
@@ -67,7 +67,7 @@ while not os.path.exists("printed"):
     wait_until(lambda: not is_alive(int(done.output)))
 
 
-def test_programs_that_run_at_once_do_not_end_each_others_processes(tmp_path: Path) -> None:
+def test_parallel_programs_do_not_end_each_others_processes(tmp_path: Path) -> None:
     first = f"import subprocess, sys\nsubprocess.Popen({SLEEPER}, start_new_session=True)"
     second = f"""\
 import os, subprocess, sys, time
@@ -91,13 +91,13 @@ os.kill(int(open("child").read()), 0)
 
 
 @pytest.mark.long
-def test_many_programs_that_start_and_end_at_once_all_come_to_their_end(tmp_path: Path) -> None:
+def test_many_parallel_programs_all_end(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: processes.run(["/bin/true"], tmp_path, PATIENCE), range(40)))
     assert {one.status for one in done} == {0}
 
 
-def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
+def test_other_children_of_the_caller_are_left_alone(tmp_path: Path) -> None:
     child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
     try:
         run(tmp_path, "pass")
@@ -108,7 +108,9 @@ def test_our_own_other_children_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+def test_children_are_found_with_and_without_the_list_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
     child = os.spawnv(os.P_NOWAIT, sys.executable, SLEEP)  # noqa: S606
     try:
         if not listed:
@@ -120,13 +122,13 @@ def test_children_are_found_however_the_kernel_tells_of_them(monkeypatch: pytest
                 return opened(path, *mode)
 
             monkeypatch.setattr(supervisor, "open", unlisted, raising=False)
-        assert child in supervisor.children()  # the kernel of the machine decides which way is taken
+        assert child in supervisor.children()  # either way, depending on the kernel
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
 
 
-# --- whoever ends -----------------------------------------------------------------------------------------------------
+# --- signals and kills ------------------------------------------------------------------------------------------------
 
 DEADLY = sorted(
     {signal.Signals(number).name for number in signal.valid_signals() if number in signal.Signals.__members__.values()}
@@ -134,7 +136,7 @@ DEADLY = sorted(
 )
 
 
-def test_no_signal_to_its_parent_is_meant_for_us(tmp_path: Path) -> None:
+def test_signals_that_a_program_sends_to_its_parent_do_not_reach_the_caller(tmp_path: Path) -> None:
     program = f"""\
 import os, signal
 for name in {DEADLY}:
@@ -147,7 +149,7 @@ print("went on")
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
 @pytest.mark.parametrize("how", LEAVES_BEHIND)
-def test_a_program_that_ends_its_parent_ends_too(tmp_path: Path, name: str, how: str) -> None:
+def test_a_program_that_kills_its_parent_is_ended(tmp_path: Path, name: str, how: str) -> None:
     program = f"""\
 import os, signal, subprocess, sys, time
 print({LEAVES_BEHIND[how]}.pid, os.getpid(), flush=True)
@@ -161,8 +163,8 @@ time.sleep(600)
     wait_until(lambda: not is_alive(child))
 
 
-def test_a_daemon_of_a_program_that_ends_its_parent_ends_too_and_our_own_children_do_not(tmp_path: Path) -> None:
-    """It has left the program's group and session, and its parent; its environment is empty, and nothing is open."""
+def test_a_daemon_of_a_program_that_kills_its_parent_is_ended_and_other_children_are_not(tmp_path: Path) -> None:
+    """Use a daemon outside the program's group, session and parents, with an empty environment and no open files."""
     daemon = """\
 import os, sys, time
 if os.fork() == 0:
@@ -202,7 +204,7 @@ def test_a_program_that_stops_its_parent_is_ended_at_its_deadline(
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGQUIT", "SIGTERM", "SIGABRT"])
-def test_however_we_end_the_program_and_all_that_it_started_end_with_us(tmp_path: Path, name: str) -> None:
+def test_the_program_and_its_processes_end_with_the_caller(tmp_path: Path, name: str) -> None:
     started = " ".join(f"print({one}.pid, file=file);" for one in LEAVES_BEHIND.values())
     program = f"""\
 import os, subprocess, sys, time
@@ -222,7 +224,7 @@ time.sleep(600)
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_variables_and_arguments_arrive_as_they_are(tmp_path: Path) -> None:
+def test_variables_and_arguments_are_passed_unchanged(tmp_path: Path) -> None:
     program = "import os, sys\nprint(ascii(sys.argv[1:]), ascii(os.environ['MINE']), len(os.environ['LONG']))"
     variables = {"MINE": "a=b\n\udcff", "LONG": "x" * 100_000}
     done = processes.run([sys.executable, "-c", program, "", "ü \n", "-c"], tmp_path, PATIENCE, env=variables)
@@ -233,7 +235,7 @@ def test_variables_and_arguments_arrive_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("megabytes", [100, pytest.param(1000, marks=pytest.mark.long)])
-def test_very_much_output_fills_neither_memory_nor_the_disk(tmp_path: Path, megabytes: int) -> None:
+def test_a_very_long_output_fills_neither_memory_nor_the_disk(tmp_path: Path, megabytes: int) -> None:
     program = (
         f"import sys\nfor _ in range({megabytes}):\n    sys.stdout.write('x' * 1_000_000)\nprint('\\nthe last line')"
     )
@@ -246,19 +248,19 @@ def test_very_much_output_fills_neither_memory_nor_the_disk(tmp_path: Path, mega
     assert not list(tmp_path.iterdir())
 
 
-def test_a_program_that_prints_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_prints_endlessly_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MOST", 1_000_000)
     assert run(tmp_path, "while True:\n    print('on and on')").ended == "output"
 
 
-def test_it_is_stopped_within_a_moment(tmp_path: Path) -> None:
+def test_a_program_is_stopped_on_request(tmp_path: Path) -> None:
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     done = run(tmp_path, "import time; time.sleep(600)", stop=stop)
     assert done.ended == "stopped"
 
 
-def test_how_long_it_ran_is_told(tmp_path: Path) -> None:
+def test_the_run_time_is_returned(tmp_path: Path) -> None:
     assert 0.3 <= run(tmp_path, "import time; time.sleep(0.3)").seconds < PATIENCE
 
 
@@ -268,50 +270,50 @@ def test_a_program_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-def test_secrets_that_a_program_prints_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_secrets_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     monkeypatch.setenv("SHORT_TOKEN", "1")
     done = run(tmp_path, "print('0123456789' + 'abcdef 1 hf_' + 'a' * 30)")
     assert done.output == "[WANDB_API_KEY] 1 [secret]\n"
 
 
-def test_a_process_ends_with_its_status_and_its_output(tmp_path: Path) -> None:
+def test_status_and_output_of_a_process_are_returned(tmp_path: Path) -> None:
     program = "import os, sys\nprint(os.getcwd(), flush=True)\nprint('error', file=sys.stderr)\nsys.exit(3)"
     done = run(tmp_path, program)
     assert (done.status, done.output, done.ended) == (3, f"{tmp_path}\nerror\n", "")
 
 
-def test_a_process_reads_what_it_is_given_and_has_the_variables_that_it_is_given(tmp_path: Path) -> None:
+def test_a_process_receives_only_the_given_input_and_variables(tmp_path: Path) -> None:
     program = "import os, sys\nprint(sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ)"
     command = [sys.executable, "-c", program]
     done = processes.run(command, tmp_path, PATIENCE, given=b"x" * 1_000_000, env={"MINE": "yes"}, tail=14)
     assert done.output == "xxx yes False\n"
 
 
-def test_of_a_long_output_the_end_is_kept(tmp_path: Path) -> None:
+def test_the_end_of_a_long_output_is_kept(tmp_path: Path) -> None:
     done = run(tmp_path, "print('x' * 1_000_000 + 'end')")
     assert len(done.output) == processes.TAIL
     assert done.output.endswith("xend\n")
 
 
-def test_a_process_that_should_stop_is_ended_soon(tmp_path: Path) -> None:
+def test_a_process_ends_if_the_stop_was_requested_before(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     done = run(tmp_path, "import time\ntime.sleep(600)", stop=stop)
     assert (done.ended, done.status) == ("stopped", -9)
 
 
-def test_a_running_process_that_nobody_stops_goes_on(tmp_path: Path) -> None:
+def test_a_process_that_is_not_stopped_completes(tmp_path: Path) -> None:
     done = run(tmp_path, "import time\ntime.sleep(0.5)", stop=threading.Event())
     assert (done.ended, done.status) == ("", 0)
 
 
-def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         processes.run([str(tmp_path / "nothing")], tmp_path, 1)
 
 
-def test_without_an_active_environment_our_own_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_active_environment_the_current_python_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("CONDA_PREFIX", raising=False)
     assert processes.python() == sys.executable

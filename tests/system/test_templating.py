@@ -1,4 +1,4 @@
-"""Templates that somebody else wrote: what they may take, and what is said where they take more."""
+"""Templates of users: the limits on their resources, and the problem reported if one is exceeded."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ from support.waiting import PATIENCE, wait_until
 from support.wording import absent
 
 LIMITS = Limits(megabytes=100, seconds=60)
-SHORT = Limits(megabytes=100, seconds=1)  # whose end is reached on purpose
+SHORT = Limits(megabytes=100, seconds=1)  # reached on purpose
 NESTED = 100
 
 
@@ -55,7 +55,7 @@ DOUBLES = "{% set n = namespace(x=VALUE) %}{% for i in range(60) %}{% set n.x = 
         DOUBLES.replace("VALUE", "[1]"),
     ),
 )
-def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+def test_the_memory_of_a_template_is_limited(tmp_path: Path, source: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert problem_of(tmp_path, source).message
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes, of this process
@@ -72,20 +72,20 @@ def test_memory_that_a_template_takes_is_bounded(tmp_path: Path, source: str) ->
         ),
     ],
 )
-def test_time_that_a_template_takes_is_bounded(tmp_path: Path, source: str) -> None:
+def test_the_time_of_a_template_is_limited(tmp_path: Path, source: str) -> None:
     message = problem_of(tmp_path, source, SHORT).message
     assert absent(message, f"{SHORT.seconds} s", f"{SHORT.megabytes} MB") == []
 
 
 @pytest.mark.long
-def test_an_operation_that_nothing_can_interrupt_is_ended_with_its_process(tmp_path: Path) -> None:
-    power = "{{ (3**(3**16)) ** 3 % 7 }}"  # minutes, in a few hundred megabytes
+def test_an_operation_that_cannot_be_interrupted_is_ended_with_its_process(tmp_path: Path) -> None:
+    power = "{{ (3**(3**16)) ** 3 % 7 }}"  # minutes, with a few hundred megabytes
     limits = Limits(megabytes=2000, seconds=1)
     assert absent(problem_of(tmp_path, power, limits).message, "1 s") == []
 
 
 @pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
-def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) -> None:
+def test_output_and_size_of_a_template_are_limited(tmp_path: Path, source: str) -> None:
     assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
 
 
@@ -114,7 +114,7 @@ def test_output_and_size_of_a_template_are_bounded(tmp_path: Path, source: str) 
         every=3,
     ),
 )
-def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: str) -> None:
+def test_any_exception_in_a_template_is_a_problem(tmp_path: Path, source: str) -> None:
     assert problem_of(tmp_path, source).message
 
 
@@ -129,7 +129,7 @@ def test_whatever_a_template_raises_is_a_problem_of_it(tmp_path: Path, source: s
         "../own.j2",
     ),
 )
-def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Path, name: str) -> None:
+def test_files_that_a_template_includes_are_read_with_the_same_limits(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
@@ -140,7 +140,7 @@ def test_the_files_that_a_template_includes_are_read_as_all_others(tmp_path: Pat
 
 
 @pytest.mark.long
-def test_the_values_that_a_problem_is_about_are_numbered(tmp_path: Path) -> None:
+def test_a_problem_has_the_number_of_its_values(tmp_path: Path) -> None:
     (tmp_path / "own.j2").write_text("{{ 1 / n }}\n")
     assert render_each("own.j2", [{"n": 1}, {"n": 2}], [tmp_path]) == ["1.0\n", "0.5\n"]
     with pytest.raises(TemplateProblem) as caught:
@@ -167,7 +167,7 @@ def test_rendering_ends_when_it_is_stopped(tmp_path: Path) -> None:
     thread.join()
 
 
-def test_a_template_renders_the_same_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_a_template_renders_the_same_in_a_separate_process(tmp_path: Path) -> None:
     source = "{% for k in ['lr'] %}\n  {{ settings | entries([k]) }}{% endfor %}é {{ 'a b' | sh }} {{ 1e-5 | yaml }}\n"
     (tmp_path / "own.j2").write_text(source)
     values = {"settings": {"lr": 1e-5}}

@@ -1,4 +1,4 @@
-"""Suggestions for words that are not known, of which a document may have any number."""
+"""Suggestions for unknown words, of which a document may contain any number."""
 
 import difflib
 from pathlib import Path
@@ -14,7 +14,7 @@ from scaffold_torchtune.settings.parameters import KEYS
 
 
 @pytest.mark.long
-def test_so_many_words_are_compared_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_compared_words_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
     original = difflib.get_close_matches
 
@@ -34,7 +34,7 @@ def test_so_many_words_are_compared_and_no_more(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", ["template", "summary"])
-def test_many_unknown_keys_take_no_longer_than_others(
+def test_many_unknown_keys_are_compared_only_up_to_the_limit(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     most = 100

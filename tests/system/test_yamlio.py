@@ -53,7 +53,7 @@ def test_a_list_of_texts_reads_back(values: list[str]) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_not_written(value: float) -> None:
+def test_a_number_that_is_not_finite_is_not_written(value: float) -> None:
     with pytest.raises(ValueError, match="cannot be a setting"):
         yaml_scalar(value)
 
@@ -71,11 +71,11 @@ def test_plain_values_are_written_plainly(value: Scalar, text: str) -> None:
      ("2026-01-01", "2026-01-01"),
      ("true", True), ("yes", True), ("null", None), ("", None), ("abc", "abc")],
 )  # fmt: skip
-def test_scalars_are_read_as_torchtune_reads_them(text: str, value: Scalar) -> None:
+def test_scalars_are_read_like_torchtune_reads_them(text: str, value: Scalar) -> None:
     agree(read_yaml(f"key: {text}").data["key"], value)
 
 
-def test_every_key_and_item_knows_its_line_and_how_it_was_written() -> None:
+def test_every_key_and_item_has_its_line_and_source_text() -> None:
     document = read_yaml("a: 012\nb:\n  c: yes\n  d: 'yes'\ne:\n- 1:30\n- x\n")
     assert document.data["b"] == {"c": True, "d": "yes"}
     assert document.lines == {("a",): 1, ("b",): 2, ("b", "c"): 3, ("b", "d"): 4, ("e",): 5, ("e", 0): 6, ("e", 1): 7}
@@ -111,7 +111,7 @@ def test_an_empty_document_is_none() -> None:
         ("\ud800", "", None),
     ],
 )  # fmt: skip
-def test_yaml_that_could_surprise_is_refused_with_its_line(text: str, message: str, line: int | None) -> None:
+def test_ambiguous_yaml_is_refused_with_its_line(text: str, message: str, line: int | None) -> None:
     with pytest.raises(YamlError) as caught:
         read_yaml(text)
     assert message in caught.value.message
@@ -153,7 +153,7 @@ def test_a_long_number_is_refused_before_it_is_converted(
     def convert(*_: object) -> None:
         pytest.fail("it is converted")
 
-    assert read_yaml(form.replace("{}", "c")).data  # what is short is remembered
+    assert read_yaml(form.replace("{}", "c")).data  # short values are cached
     monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_int", convert)
     monkeypatch.setattr(yaml.constructor.SafeConstructor, "construct_yaml_float", convert)
     with pytest.raises(YamlError) as caught:
@@ -162,18 +162,18 @@ def test_a_long_number_is_refused_before_it_is_converted(
 
 
 @pytest.mark.parametrize("number", ["0x_", "0b_", "._", "-0b__"])
-def test_what_has_the_form_of_a_number_and_is_none_is_refused_at_its_line(number: str) -> None:
+def test_an_invalid_value_in_the_form_of_a_number_is_refused_at_its_line(number: str) -> None:
     with pytest.raises(YamlError) as caught:
         read_yaml(f"a: 1\nb: {number}\n")
     assert caught.value.line == 2
 
 
 @pytest.mark.parametrize("text", ["9" * MAX_NUMBER, "1:30:00", "0x1F", "x" * LONG, "1:" * LONG + "x"])
-def test_what_is_short_or_no_number_is_read(text: str) -> None:
+def test_short_numbers_and_long_texts_are_read(text: str) -> None:
     assert isinstance(read_yaml(f"a: {text}\n").data["a"], int if len(text) <= MAX_NUMBER else str)
 
 
-def test_many_directives_for_tags_are_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_tag_directives_are_refused_without_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml, "parse", lambda *_, **__: pytest.fail("it is parsed"))
     text = "".join(f"%TAG !t{i}! x\n" for i in range(50_000))
     with pytest.raises(YamlError) as caught:

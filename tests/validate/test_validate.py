@@ -1,4 +1,4 @@
-"""The validate stage against good files."""
+"""The validate stage with correct files."""
 
 import re
 
@@ -151,13 +151,13 @@ def other_value(name: str) -> Scalar:
     return value + 1 if isinstance(value, int | float) else f"{value}x"
 
 
-def test_every_known_setting_is_tried_below() -> None:
+def test_every_known_setting_has_a_value_in_this_module() -> None:
     assert {*VALUES, *OTHER} == arrivals.FINETUNE_SETTINGS | directives.JOB_SETTINGS
 
 
 @pytest.mark.parametrize("name", sorted({*VALUES, *OTHER}))
-def test_no_known_setting_is_skipped(name: str) -> None:
-    """Every setting is proven: planned otherwise, with setup_finetune.yaml to match, the outputs are found wrong."""
+def test_every_known_setting_is_compared(name: str) -> None:
+    """Plan a different value, with setup_finetune.yaml to match: the outputs must be reported as wrong."""
     data = "/scratch/me/data/words.json" if name != "dataset_label" else "/scratch/me/data/wordsx.json"
     data = "data/words.json" if name in {"input_dir_base", "input_formatting"} else data
     run = planned({name: other_value(name)}, data=data)
@@ -166,20 +166,20 @@ def test_no_known_setting_is_skipped(name: str) -> None:
     assert {f.file for f in found} <= {f"{RUN}/{CONFIG}", f"{RUN}/{SLURM}"}
 
 
-def test_a_setting_whose_arrival_is_unknown_is_reported() -> None:
+def test_a_setting_without_a_known_place_is_reported() -> None:
     run = planned({"nonsense": 1})
     found = validate_run(run, files_of(run), bundled=True)
     assert [(f.code, f.severity, f.field) for f in found] == [("unproven-setting", Severity.WARNING, "nonsense")]
 
 
-def test_a_name_chosen_by_hand_is_not_held_against_the_run() -> None:
+def test_a_value_in_a_directory_chosen_by_the_user_is_only_a_warning() -> None:
     run = planned().model_copy(update={"name": "rank9", "directory": "rank9"})
     found = validate_run(run, files_of(run), bundled=True)
     names = [f for f in found if f.code == "name-mismatch"]
     assert [(f.field, f.severity) for f in names] == [("lora_rank", "warning"), ("my_wandb_run_name", "error")]
 
 
-def test_parts_that_are_no_nodes() -> None:
+def test_lists_in_place_of_nodes_are_reported() -> None:
     run = planned()
     config = re.sub(r"(model|dataset|checkpointer):\n(  .*\n)+", r"\1: [1, {a: 2}]\n", GOOD_CONFIG)
     found = validate_run(run, files_of(run, config), bundled=True)

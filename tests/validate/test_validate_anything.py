@@ -1,4 +1,4 @@
-"""The validate stage against any text at all."""
+"""The validate stage with any text in the files."""
 
 import re
 from typing import Any

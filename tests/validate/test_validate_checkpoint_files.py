@@ -1,4 +1,4 @@
-"""Which checkpoint files a finetune.yaml names."""
+"""The checkpoint files that a finetune.yaml names."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def of(node: str) -> tuple[str, ...]:
     return named(f"name: model\ncheckpointer: {{checkpoint_files: {node}}}\n")
 
 
-def test_files_are_listed_or_follow_a_format() -> None:
+def test_files_are_a_list_or_generated_from_a_format() -> None:
     assert named(GOOD_CONFIG) == ("model.safetensors",)
     assert of("[a.safetensors, '${name}.safetensors']") == ("a.safetensors", "model.safetensors")
     assert of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '00012'}") == tuple(
@@ -43,15 +43,15 @@ def test_files_are_listed_or_follow_a_format() -> None:
         "checkpointer: {checkpoint_files: {max_filename: '3'}}",
     ],
 )
-def test_what_names_none_has_none(text: str) -> None:
+def test_a_config_without_valid_file_names_gives_none(text: str) -> None:
     assert named(text) == ()
 
 
 @pytest.mark.parametrize("last", ["00000", "\u00b2", "9" * 5000])
-def test_a_format_whose_last_number_is_none_names_none(last: str) -> None:
+def test_a_format_with_an_invalid_last_number_gives_no_files(last: str) -> None:
     assert of(f"{{filename_format: 'model-{{}}-of-{{}}.safetensors', max_filename: '{last}'}}") == ()
 
 
-def test_a_format_without_end_is_bounded() -> None:
+def test_the_number_of_files_from_a_format_is_limited() -> None:
     found = of("{filename_format: 'model-{}-of-{}.safetensors', max_filename: '999999999'}")
     assert len(found) == 1000

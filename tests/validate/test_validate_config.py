@@ -1,4 +1,4 @@
-"""The validate stage against configs of other plans, other forms and other mistakes: each has exactly these findings."""
+"""The validate stage with configs of different plans, in different notations and with mistakes: the exact findings."""
 
 import pytest
 
@@ -23,9 +23,9 @@ def error(field: str, code: str = "value-mismatch") -> tuple[str, str, str]:
 
 NO_MLP = error("model.apply_lora_to_mlp", "unplanned-value")
 
-# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the config; what is found.
+# The planned settings in addition to the usual ones (None: not planned), the replacements in the config, the findings.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
-    # numbers in other forms are the same numbers
+    # other notations of the same numbers
     ({}, ("lr: 1.0e-05", "lr: 1e-5"), []),
     ({}, ("lr: 1.0e-05", "lr: 0.00001"), []),
     ({}, ("lr: 1.0e-05", "lr: 1E-05"), []),
@@ -35,7 +35,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({"lr": 1}, ("lr: 1.0e-05", "lr: 1.0"), [error("lr", "name-mismatch")]),
     ({"clip_grad_norm": 1}, ("seed: 14\n", "seed: 14\nclip_grad_norm: 1.0\n"), []),
     ({"weight_decay": "0.01"}, (), [error("weight_decay", "wrong-type")]),
-    # what is not planned is not asked for
+    # settings that are not planned are not required
     ({"lora_alpha": None, "lora_rank": None}, (), []),
     ({"lora_alpha": None}, ("lora_alpha: 16", "lora_alpha: 8"), [error("lora_alpha")]),
     ({"lora_alpha": None, "lora_rank": "8"}, (), [error("lora_rank", "wrong-type")]),
@@ -48,7 +48,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({"packed": None, "train_on_input": None, "dataset_type": None}, (), []),
     ({"system_prompt": None}, (), [error("dataset.new_system_prompt", "unplanned-value")]),
     ({"run_val_every_n_steps": None}, (), []),
-    # the place of the data
+    # the location of the data
     ({"input_dir_base": "/other"}, (), []),
     # a prompt
     ({"prompt": "Say {input}!"}, PROMPT, []),
@@ -77,13 +77,13 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, (FILES, "{}"), [error("model_checkpoint", "missing-value")]),
     ({}, (FILES, "''"), [error("model_checkpoint", "missing-value")]),
     ({}, (f"  checkpoint_files: {FILES}\n", ""), [error("model_checkpoint", "missing-value")]),
-    # values of other types
+    # wrong types
     ({}, ("batch_size: 4", "batch_size: [4]"), [error("batch_size")]),
     ({}, ("output_dir: " + OUT, "output_dir: 5"), [*[error("output_dir_base")] * 2, error("metric_logger.log_dir", "unplanned-value")]),
     ({"dataset_type": "chat_completion"}, ("_component_: torchtune.datasets.instruct_dataset", "_component_: 5"), [error("dataset_type"), error("model_checkpoint", "missing-value"), error("system_prompt", "missing-value"), error("dataset_ext", "unplanned-value"), error("dataset.new_system_prompt", "unplanned-value")]),
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: 5"), [error("loss._component_", "wrong-type")]),
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: [a]"), [error("loss._component_", "wrong-type")]),
-    # epochs to save
+    # epochs_to_save
     ({"epochs_to_save": "1,2"}, EPOCHS, [UNREAD]),
     ({"epochs_to_save": "1,2"}, (*EPOCHS, "[1, 2]", "[1, '2']"), [error("epochs_to_save"), UNREAD]),
     ({"epochs_to_save": "1"}, (*EPOCHS, "[1, 2]", "[1, true]"), [error("epochs_to_save"), UNREAD]),
@@ -104,7 +104,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({"packed": True}, ("packed: false", "packed: true"), []),
     ({"max_seq_len": None}, ("  max_seq_len: 2048\n", ""), []),
     ({"packed": True, "max_seq_len": None}, ("packed: false", "packed: true", "  max_seq_len: 2048\n", ""), [error("max_seq_len", "missing-value")]),
-    # what would change the run, and nobody planned
+    # unplanned values that would change the run
     ({}, ("recipe_checkpoint: null", "recipe_checkpoint: null\n  adapter_checkpoint: old.pt"), [error("checkpointer.adapter_checkpoint", "unplanned-value")]),
     ({}, ("recipe_checkpoint: null", "recipe_checkpoint: null\n  resume_from_checkpoint: true"), [error("checkpointer.resume_from_checkpoint", "unplanned-value")]),
     ({}, ("recipe_checkpoint: null", "recipe_checkpoint: null\n  resume_from_checkpoint: false"), []),
@@ -121,7 +121,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, ("max_seq_len: 2048", "max_seq_length: 2048"), [error("max_seq_len", "missing-value"), error("tokenizer.max_seq_length", "unplanned-value")]),
     ({}, ("checkpoint_files:", "checkpoint_file:"), [error("model_checkpoint", "missing-value"), error("checkpointer.checkpoint_file", "unplanned-value")]),
     ({"num_warmup_steps": None}, ("  num_warmup_steps: 100\n", ""), [error("lr_scheduler.num_warmup_steps", "missing-value")]),
-    # schedulers and components that do not exist
+    # unknown schedulers and components
     ({"lr_scheduler": "get_linear_schedule_with_warmup"}, ("get_cosine", "get_linear"), [error("lr_scheduler._component_", "unplanned-value")]),
     ({"dataset_type": "strange"}, ("torchtune.datasets.instruct_dataset", "strange"), [error("dataset_type", "invalid-value"), error("dataset._component_", "unplanned-value")]),
     ({}, ("seed: 14", "seed: 14\nextra:\n  _component_: other.thing"), [error("extra._component_", "unplanned-value")]),
@@ -146,7 +146,7 @@ def found(changes: dict[str, Scalar], config: str) -> Found:
 
 
 @pytest.mark.parametrize(("changes", "pairs", "expected"), CASES)
-def test_each_config_has_these_findings_and_no_others(
+def test_each_config_has_exactly_these_findings(
     changes: dict[str, Scalar], pairs: tuple[str, ...], expected: Found
 ) -> None:
     assert sorted(map(str, found(changes, replaced(GOOD_CONFIG, *pairs)))) == sorted(map(str, expected))

@@ -1,4 +1,4 @@
-"""The validate stage for every type of data set: a good node, then each of its values changed, and each left out."""
+"""The validate stage for every type of data set: a correct node, then each of its values changed, and each removed."""
 
 import re
 from typing import NamedTuple
@@ -17,7 +17,7 @@ BASE = replaced(GOOD_CONFIG, "dataset_label: words\ninput_dir: /scratch/me/data/
 
 
 class Case(NamedTuple):
-    """A planned data set, the node `dataset` that it becomes, and which of its lines may be left out."""
+    """A planned data set, its `dataset` node, and the lines of the node that may be omitted."""
 
     plan: dict[str, Scalar]
     node: str
@@ -176,7 +176,7 @@ dataset_val:
     ),
 }
 FREE = {"conversation_style", "data_files: /scratch/me/data/validation.parquet"}
-"""What no setting plans."""
+"""Values that no setting plans."""
 
 
 def of(case: Case) -> tuple[PlannedRun, str]:
@@ -189,14 +189,14 @@ def errors_of(run: PlannedRun, config: str) -> list[Finding]:
 
 
 def values() -> list[tuple[str, str]]:
-    """Every line that holds a planned value, of every case: the case and the line."""
+    """Return every line with a planned value, of every case: the case and the line."""
     lines = [(name, line) for name, case in CASES.items() for line in (case.node + case.more).splitlines(keepends=True)]
     found = [(name, line, line.partition(":")[0].strip()) for name, line in lines if not line.rstrip().endswith(":")]
     return [(name, line) for name, line, key in found if not {key, line.strip()} & FREE]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_good_nodes_have_no_error(name: str) -> None:
+def test_correct_nodes_have_no_error(name: str) -> None:
     run, config = of(CASES[name])
     findings = validate_run(run, files_of(run, config), bundled=True)
     assert [(f.code, f.field) for f in findings if f.code != "unread-setting"] == []
@@ -209,7 +209,7 @@ def changed(line: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "line"), values())
-def test_each_value_that_is_changed_is_found_on_its_line(name: str, line: str) -> None:
+def test_each_changed_value_is_reported_at_its_line(name: str, line: str) -> None:
     run, config = of(CASES[name])
     at = config.rindex(line)
     errors = errors_of(run, config[:at] + changed(line) + config[at + len(line) :])
@@ -217,7 +217,7 @@ def test_each_value_that_is_changed_is_found_on_its_line(name: str, line: str) -
 
 
 @pytest.mark.parametrize(("name", "line"), values())
-def test_each_value_that_is_left_out_is_found_unless_it_is_torchtunes_default(name: str, line: str) -> None:
+def test_each_removed_value_is_reported_unless_it_is_the_default_of_torchtune(name: str, line: str) -> None:
     run, config = of(CASES[name])
     at = config.rindex(line)
     errors = errors_of(run, config[:at] + config[at + len(line) :])
@@ -241,7 +241,7 @@ def test_each_value_that_is_left_out_is_found_unless_it_is_torchtunes_default(na
         ("cruijff_kit's text completion", "field: train", "unplanned-value", "dataset_ext"),
     ],
 )
-def test_what_nobody_planned_is_found_once(name: str, addition: str, code: str, field: str) -> None:
+def test_each_unplanned_value_is_reported_once(name: str, addition: str, code: str, field: str) -> None:
     run, config = of(CASES[name])
     errors = errors_of(run, replaced(config, "dataset:\n", f"dataset:\n  {addition}\n"))
     assert [(f.code, f.field) for f in errors] == [(code, field)]

@@ -1,4 +1,4 @@
-"""The list of the settings that nobody chose."""
+"""The list of default values that nobody chose."""
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import escape
@@ -18,7 +18,7 @@ def setting(value: bool | float | str, kind: SourceKind = SourceKind.DEFAULT) ->
     return Setting(value=value, source=Source(kind=kind))
 
 
-def test_defaults_are_listed_with_their_values_once() -> None:
+def test_defaults_are_listed_once_with_their_values() -> None:
     given = {
         "lr": setting(1e-4),
         "epochs": setting(2, SourceKind.ROW),
@@ -31,16 +31,16 @@ def test_defaults_are_listed_with_their_values_once() -> None:
     assert told.fix
 
 
-def test_a_default_of_some_runs_says_so() -> None:
+def test_a_default_of_only_some_runs_is_listed_with_their_number() -> None:
     (told,) = unchosen(plan({"seed": setting(14)}, {"seed": setting(15, SourceKind.ROW)}))
     assert absent(told.message.partition(": ")[2], "seed 14", "1 of 2") == []
 
 
-def test_where_everything_was_chosen_nothing_is_reported() -> None:
+def test_without_unchosen_defaults_nothing_is_reported() -> None:
     assert unchosen(plan({"seed": setting(15, SourceKind.ROW)}, {"seed": setting(14, SourceKind.LOCAL)})) == []
 
 
-def test_the_list_is_bounded() -> None:
+def test_the_list_is_limited() -> None:
     (told,) = unchosen(plan({f"s{n}": setting(n) for n in range(41)}))
     assert absent(told.message.partition("s39 39")[2], 1) == []
     assert "s40" not in told.message

@@ -1,4 +1,4 @@
-"""What decides in the checks, one condition at a time: each of these tests fails where that condition is broken."""
+"""The conditions in the checks, one at a time: each test fails if its condition is broken."""
 
 import re
 
@@ -58,7 +58,7 @@ def by_default(run: PlannedRun, name: str, value: Scalar) -> PlannedRun:
         ("source: json\n", "source: json\n  filter_fn: mine\n", "dataset.filter_fn"),
     ],
 )
-def test_no_script_may_change_what_is_trained_or_from_where(old: str, new: str, field: str) -> None:
+def test_no_script_may_change_the_training_or_its_start(old: str, new: str, field: str) -> None:
     assert ("unplanned-value", "error", field) in reported(external(planned(), old, new))
 
 
@@ -71,7 +71,7 @@ def test_no_script_may_change_what_is_trained_or_from_where(old: str, new: str, 
         ("source: json\n", "source: json\n  feild: train\n", "dataset.feild"),
     ],
 )
-def test_an_argument_that_is_not_taken_is_named_so(old: str, new: str, field: str) -> None:
+def test_an_unknown_argument_is_named_in_the_message(old: str, new: str, field: str) -> None:
     (found,) = bundled(planned(), old, new)
     assert (found.code, found.field) == ("unplanned-value", field)
     component, _, argument = field.rpartition(".")
@@ -79,18 +79,18 @@ def test_an_argument_that_is_not_taken_is_named_so(old: str, new: str, field: st
     assert re.search(r"\btorch(tune)?\.\w+\.", found.message), f"which {component} it is"
 
 
-def test_a_planned_stock_recipe_of_lora_is_lora() -> None:
+def test_a_planned_stock_lora_recipe_is_treated_as_lora() -> None:
     assert not bundled(planned({"custom_recipe": "lora_finetune_single_device"}))
 
 
-def test_packing_needs_a_tokenizer_at_all() -> None:
+def test_packing_requires_a_tokenizer_node() -> None:
     found = bundled(
         planned({"packed": True}), "packed: false", "packed: true", "tokenizer:\n", "tokenizer: 5\nother:\n"
     )
     assert ("missing-value", "error", "max_seq_len") in reported(found)
 
 
-def test_what_is_torchs_own_and_not_known_is_a_warning() -> None:
+def test_an_unknown_component_of_torch_is_a_warning() -> None:
     found = external(planned(), "torch.optim.AdamW", "torch.optim.Nope")
     assert reported(found) == [("unplanned-value", "warning", "optimizer._component_")]
 
@@ -108,24 +108,24 @@ def test_what_is_torchs_own_and_not_known_is_a_warning() -> None:
         (planned(without="dataset_ext"), "/scratch/me/data/words.json"),
     ],
 )
-def test_where_the_data_set_is(run: PlannedRun, file: str) -> None:
+def test_equivalent_paths_of_the_data_set_match(run: PlannedRun, file: str) -> None:
     found = bundled(run, "data_files: ${input_dir}/${dataset_label}.json", f"data_files: {file}")
     assert [f for f in found if f.code == "value-mismatch"] == []
 
 
-def test_another_packages_data_set_of_the_same_name_is_another() -> None:
+def test_a_data_set_with_the_same_name_in_a_different_package_differs() -> None:
     name = "torchtune.datasets.instruct_dataset"
     assert ("value-mismatch", "error", "dataset_type") in reported(bundled(planned(), name, f"my.{name}"))
 
 
-def test_nothing_is_expected_where_a_field_must_not_be() -> None:
+def test_a_forbidden_field_has_no_expected_value() -> None:
     found = bundled(planned({"dataset_ext": ".parquet"}, data="/d/w.parquet"))
     (field,) = [f for f in found if f.code == "unplanned-value"]
     assert (field.field, field.expected, field.actual) == ("dataset_ext", None, "train")
     assert absent(field.message, "dataset.field") == []
 
 
-def test_a_data_set_of_cruijff_kit_without_findings() -> None:
+def test_a_cruijff_kit_data_set_has_no_findings() -> None:
     assert not bundled(planned(OWN_PLAN), *OWN_PAIRS)
 
 
@@ -141,7 +141,7 @@ def test_a_data_set_of_cruijff_kit_without_findings() -> None:
         (planned(OWN_PLAN, without="prompt"), (), "unplanned-value", "dataset.prompt"),
     ],
 )
-def test_what_is_not_planned_of_a_data_set_is_unplanned(
+def test_unplanned_arguments_of_a_data_set_are_reported(
     run: PlannedRun, pairs: tuple[str, ...], code: str, field: str
 ) -> None:
     found = bundled(run, *OWN_PAIRS, *pairs)
@@ -149,7 +149,7 @@ def test_what_is_not_planned_of_a_data_set_is_unplanned(
     assert field.rpartition(".")[2] not in {f.field for f in found}
 
 
-def test_where_the_model_lies_need_not_be_planned() -> None:
+def test_the_models_directory_need_not_be_planned() -> None:
     assert not bundled(planned(OWN_PLAN, without="models_dir"), *OWN_PAIRS)
 
 
@@ -157,19 +157,19 @@ def test_the_column_of_a_conversation_need_not_be_planned() -> None:
     assert not bundled(planned({"dataset_type": "chat_dataset"}), INSTRUCT, CHAT)
 
 
-def test_a_planned_column_of_a_conversation_must_be_there() -> None:
+def test_a_planned_column_of_a_conversation_is_required() -> None:
     run = planned({"dataset_type": "chat_dataset", "input_key": "input"})
     assert ("missing-value", "error", "input_key") in reported(
         bundled(run, INSTRUCT, CHAT.replace("  conversation_column: messages\n", ""))
     )
 
 
-def test_columns_that_nobody_planned_are_the_usual_ones() -> None:
+def test_unplanned_columns_must_have_the_usual_names() -> None:
     found = bundled(planned(), "source: json\n", "source: json\n  column_map: {input: a, output: output}\n")
     assert reported(found) == [("value-mismatch", "error", "input_key")]
 
 
-def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
+def test_the_usual_output_column_is_optional_for_text_completion() -> None:
     text = "  _component_: torchtune.datasets.text_completion_dataset\n  column: text\n"
     pairs = (INSTRUCT, text, "  train_on_input: false\n", "", "  new_system_prompt: Capitalise the word.\n", "")
     plan: dict[str, Scalar] = {
@@ -184,18 +184,18 @@ def test_the_usual_output_of_text_alone_need_not_arrive() -> None:
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_training_on_the_input_may_be_left_out_where_it_is_not_planned(trained: bool) -> None:
+def test_training_on_the_input_is_optional_unless_it_is_planned(trained: bool) -> None:
     found = external(planned({"train_on_input": trained}), "  train_on_input: false\n", "")
     assert reported(found) == ([("missing-value", "error", "train_on_input")] if trained else [])
 
 
-def test_validation_that_is_not_planned_and_validation_that_is_planned_off() -> None:
+def test_validation_may_be_unplanned_but_not_planned_off() -> None:
     pairs = ("epochs: 2", "epochs: 2\nrun_val_every_n_steps: 5")
     assert reported(external(planned(without="run_val_every_n_steps"), *pairs)) == []
     assert reported(external(planned(), *pairs)) == [("unplanned-value", "error", "run_val_every_n_steps")]
 
 
-def test_text_alone_is_always_trained_on() -> None:
+def test_text_completion_always_trains_on_the_input() -> None:
     plan: dict[str, Scalar] = {"dataset_type": "text_completion_dataset", "input_key": "text", "system_prompt": ""}
     asked = [f for f in bundled(planned({**plan, "train_on_input": False})) if f.code == "unread-setting"]
     assert [(f.field, f.expected) for f in asked] == [("train_on_input", False)]
@@ -208,7 +208,7 @@ def test_text_alone_is_always_trained_on() -> None:
         assert "unread-setting" not in {f.code for f in bundled(run)}
 
 
-# --- what findings hold -------------------------------------------------------------------------------------------
+# --- values in findings -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_text_alone_is_always_trained_on() -> None:
         ),
     ],
 )
-def test_the_values_of_a_difference(
+def test_a_difference_has_expected_and_found_values(
     changes: dict[str, Scalar],
     pairs: tuple[str, ...],
     code: str,
@@ -267,7 +267,7 @@ def test_the_values_of_a_difference(
         (14, "14", "wrong-type", [14, "'14'", "text"], ["integer"]),
     ],
 )
-def test_a_difference_names_values_and_a_type_only_where_it_is_the_type(
+def test_a_message_names_both_values_and_the_type_only_if_it_differs(
     expected: Scalar, actual: Scalar, code: str, values: list[object], others: list[object]
 ) -> None:
     report = Report(planned(), "finetune.yaml", bundled=True)
@@ -278,13 +278,13 @@ def test_a_difference_names_values_and_a_type_only_where_it_is_the_type(
 
 
 @pytest.mark.parametrize("files", ["", "  checkpoint_files: []\n"])
-def test_of_what_must_only_be_there_no_value_is_planned(files: str) -> None:
+def test_a_value_that_must_only_exist_has_no_expected_value(files: str) -> None:
     (found,) = bundled(planned(), "  checkpoint_files: [model.safetensors]\n", files)
     assert (found.code, found.expected) == ("missing-value", None)
     assert absent(found.message, "checkpointer.checkpoint_files", "nothing") == ["nothing"]
 
 
-def test_what_is_to_be_done_about_a_value_that_nobody_planned() -> None:
+def test_the_fix_for_an_unplanned_value_depends_on_the_script() -> None:
     ours = bundled(planned(), "compile: false", "compile: true")
     theirs = external(planned(), "compile: false", "compile: true")
     assert [(f.code, f.field, f.expected, f.actual, f.fix == FIX) for f in (*ours, *theirs)] == [
@@ -294,7 +294,7 @@ def test_what_is_to_be_done_about_a_value_that_nobody_planned() -> None:
     assert absent(theirs[0].fix, "summary") == []
 
 
-def test_why_alpha_is_what_it_is() -> None:
+def test_a_wrong_alpha_is_reported_with_its_derivation() -> None:
     found = bundled(planned(without="lora_alpha"), "lora_alpha: 16", "lora_alpha: 8")
     assert [(f.code, f.expected, f.actual) for f in found] == [("value-mismatch", 16, 8)]
     assert absent(found[0].message, "model.lora_alpha", 8, 16, "2 x lora_rank") == []
@@ -305,17 +305,17 @@ def test_a_default_of_an_external_script_keeps_its_type() -> None:
     assert reported(found) == [("wrong-type", "error", "weight_decay")]
 
 
-def test_alpha_is_as_much_a_default_as_the_rank_that_it_follows_from() -> None:
+def test_alpha_is_a_default_if_its_rank_is() -> None:
     run = by_default(planned(without="lora_alpha"), "lora_rank", 8)
     assert reported(external(run, "lora_alpha: 16", "lora_alpha: 8")) == [("default-differs", "warning", "lora_alpha")]
 
 
-def test_a_default_that_the_recipe_does_not_read_is_no_matter() -> None:
+def test_a_default_that_the_recipe_does_not_read_is_ignored() -> None:
     run = by_default(planned(), "epochs_to_save", "all")
     assert not external(run, "epochs: 2", "epochs: 2\nepochs_to_save: all")
 
 
-def test_an_unproven_setting_is_reported_without_a_file_to_point_into() -> None:
+def test_an_unproven_setting_is_reported_without_a_file() -> None:
     run = planned({"new_one": 1})
     files = {**files_of(run), SETUP: None}
     assert {f.code for f in validate_run(run, files, bundled=True)} == {"missing-file", "unproven-setting"}
@@ -324,7 +324,7 @@ def test_an_unproven_setting_is_reported_without_a_file_to_point_into() -> None:
 # --- the directory's name -------------------------------------------------------------------------------------------
 
 
-def test_a_number_alone_claims_nothing() -> None:
+def test_a_bare_number_in_a_name_states_no_value() -> None:
     assert claims("run_8") == []
 
 
@@ -337,7 +337,7 @@ def test_a_number_alone_claims_nothing() -> None:
         ("words_seed1_rank8", "m", "/d/words/words_seed1.json"),
     ],
 )
-def test_the_names_of_model_and_data_claim_nothing(directory: str, model: str, data: str) -> None:
+def test_names_of_model_and_data_state_no_value(directory: str, model: str, data: str) -> None:
     run = planned(data=data).model_copy(update={"directory": directory, "model": model})
     found = [f.field for f in bundled(run) if f.code == "name-mismatch"]
     assert found == ["my_wandb_run_name"]
@@ -350,7 +350,7 @@ def named(directory: str, name: str, seed: Scalar, config: str) -> list[str]:
     return [str(f.severity) for f in found if f.code == "name-mismatch" and f.field == "seed"]
 
 
-def test_a_name_that_the_author_chose_may_say_otherwise_than_what_is_planned() -> None:
+def test_a_directory_name_that_the_author_chose_may_differ_from_the_plan() -> None:
     assert named("seed1", "seed1", 14, "14") == ["warning"]
     assert named("seed1", "other", 14, "14") == ["error"]
     assert named("seed1", "seed1", 14, "15") == ["error"]
@@ -363,7 +363,7 @@ def test_a_name_that_the_author_chose_may_say_otherwise_than_what_is_planned() -
 # --- setup_finetune.yaml --------------------------------------------------------------------------------------------
 
 
-def test_what_a_script_must_not_be_given_is_not_written() -> None:
+def test_a_setting_that_the_script_must_not_receive_is_not_written() -> None:
     run = planned({"seed": 14}).model_copy(update={"unwritten": ("seed",)})
     files = files_of(run)
     assert reported(validate_run(run, files, bundled=True)) == [("unplanned-value", "error", "seed")]

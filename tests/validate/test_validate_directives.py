@@ -1,4 +1,4 @@
-"""The validate stage against what scripts ask SLURM for, in all the ways in which it can be asked."""
+"""The validate stage with SBATCH directives in all their notations."""
 
 import pytest
 
@@ -14,8 +14,8 @@ from support.wording import absent
 
 TIME = "#SBATCH --time=00:59:00 # Time limit\n"
 
-# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the script; whether
-# the bundled setup made it; what is found.
+# The planned settings in addition to the usual ones (None: not planned), the replacements in the script, whether it is
+# that of the bundled setup, and the findings.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     # time
     ({}, ("00:59:00", "59"), True, []),
@@ -63,7 +63,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("--ntasks=1", "--ntasks=2"), True, [("value-mismatch", "error", "ntasks")]),
     ({}, ("--nodes=1", "-N 1-4"), True, [("value-mismatch", "error", "nodes")]),
     ({}, ("#SBATCH --nodes=1\n#SBATCH --ntasks=1\n", ""), True, []),
-    # where, and on whose account
+    # partition, account and constraint
     ({"account": "lab"}, ("##SBATCH --account=<ACT>", "#SBATCH -A lab"), True, []),
     ({"account": "lab"}, (), True, [("missing-value", "error", "account")]),
     ({"partition": "gpu"}, ("##SBATCH --account=<ACT>", "#SBATCH -p cpu"), True, [("value-mismatch", "error", "partition")]),
@@ -82,13 +82,13 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("--output=slurm-%j.out", "-e logs/slurm-%j.err"), True, [("unplanned-value", "error", "error")]),
     ({}, ("--output=slurm-%j.out", "-o logs/slurm-%j.out"), False, [("unplanned-value", "info", "output")]),
     ({}, ("--output=slurm-%j.out", "-o logs/%x/slurm-%j.out"), False, [("unplanned-value", "warning", "output")]),
-    # what nobody planned
+    # unplanned directives
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --requeue --exclusive --hold --no-requeue"), False,
      [("unplanned-value", "error", "hold"), *[("unplanned-value", "warning", name) for name in ("requeue", "exclusive", "no-requeue")]]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -a 0-9"), True, [("unplanned-value", "error", "array")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -D /elsewhere"), True, [("unplanned-value", "error", "chdir")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH --wrap=x"), False, [("unplanned-value", "error", "wrap")]),
-    # what stands there twice
+    # repeated directives
     ({}, ("##SBATCH --account=<ACT>", TIME), True, [("duplicate-directive", "error", "time")]),
     ({}, ("##SBATCH --account=<ACT>", "#SBATCH -t 1"), True, [("duplicate-directive", "error", "time"), ("value-mismatch", "error", "time")]),
     ({}, ("##SBATCH --account=<ACT>", TIME), False, [("duplicate-directive", "error", "time")]),
@@ -99,13 +99,13 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
 
 
 @pytest.mark.parametrize(("changes", "pairs", "bundled", "expected"), CASES)
-def test_each_way_to_ask_slurm(
+def test_each_notation_of_a_directive(
     changes: dict[str, Scalar], pairs: tuple[str, ...], *, bundled: bool, expected: Found
 ) -> None:
     assert sorted(map(str, found(changes, replaced(GOOD_SLURM, *pairs), bundled=bundled))) == sorted(map(str, expected))
 
 
-def test_a_log_elsewhere_has_a_fix_of_its_own_for_an_external_script() -> None:
+def test_a_log_in_a_different_place_has_a_special_fix_for_an_external_script() -> None:
     run, slurm = planned(), replaced(GOOD_SLURM, "slurm-%j.out", "logs/slurm-%j.out")
     (ours,), (made,) = (
         [f for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "output"]
@@ -127,20 +127,20 @@ LONG = [
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_a_long_option_has_its_value_after_an_equals_sign_or_a_space(name: str) -> None:
+def test_the_value_of_a_long_option_follows_an_equals_sign_or_a_space(name: str) -> None:
     script = parse_script(f"#!/bin/sh\n#SBATCH --{name}=a\n#SBATCH --{name} a\n")
     assert [(d.name, d.value) for d in script.directives] == [(name, "a")] * 2
 
 
 @pytest.mark.parametrize("name", [name for name in LONG if not any(o != name and o.startswith(name) for o in LONG)])
-def test_a_long_option_may_be_cut_where_no_other_begins_so(name: str) -> None:
+def test_a_long_option_may_be_abbreviated_if_it_is_unique(name: str) -> None:
     others = [other for other in (*LONG, "exclusive", "hold", "requeue", "no-requeue") if other != name]
     short = next(name[:n] for n in range(1, len(name) + 1) if not any(o.startswith(name[:n]) for o in others))
     assert [d.name for d in parse_script(f"#!/bin/sh\n#SBATCH --{short}=a\n").directives] == [name]
 
 
 @pytest.mark.parametrize("letter", "ACDGJNacdenopqt")
-def test_a_short_option_is_a_long_one(letter: str) -> None:
+def test_a_short_option_equals_its_long_form(letter: str) -> None:
     names = "account constraint chdir gpus job-name nodes array cpus-per-task dependency error ntasks output partition qos time"
     script = parse_script(f"#!/bin/sh\n#SBATCH -{letter}a\n#SBATCH -{letter} a\n")
     long = dict(zip("ACDGJNacdenopqt", names.split(), strict=True))[letter]
@@ -148,7 +148,7 @@ def test_a_short_option_is_a_long_one(letter: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["exclusive", "hold", "no-requeue", "requeue"])
-def test_an_option_without_a_value_takes_none(name: str) -> None:
+def test_an_option_without_a_value_accepts_none(name: str) -> None:
     script = parse_script(f"#!/bin/sh\n#SBATCH --{name} --mem=1\n#SBATCH --{name[:-1]} word\n")
     assert [(d.name, d.value) for d in script.directives] == [(name, ""), ("mem", "1"), (name, "")]
     assert [line for line, _ in script.problems] == [3]

@@ -1,4 +1,4 @@
-"""The validate stage against files of an external script."""
+"""The validate stage with files of an external script."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_defaults_of_an_external_script_are_warnings_only() -> None:
     }
 
 
-def test_an_external_script_may_not_change_what_was_asked_for() -> None:
+def test_an_external_script_may_not_change_planned_values() -> None:
     run = planned()
     config = replaced(EXTERNAL_CONFIG, "lora_rank: 8", "lora_rank: 64")
     found = errors_in(validate_run(run, files_of(run, config, EXTERNAL_SLURM), bundled=False))
@@ -33,7 +33,7 @@ def test_the_known_fault_of_deleted_conda_lines_is_explained() -> None:
     assert absent(found[0].message, "setup_finetune.py", "'conda'", "modules") == []
 
 
-def test_an_external_scripts_own_recipe_is_reported() -> None:
+def test_a_recipe_of_an_external_script_is_reported() -> None:
     run = planned()
     own = "kit.recipes.lora_finetune_single_device_nightly.__main__"
     slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", own)
@@ -63,14 +63,14 @@ def test_external_components_and_arguments() -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "''", "{}"])
-def test_an_unread_key_that_says_nothing_is_nothing(value: str) -> None:
+def test_an_empty_key_that_nothing_reads_is_ignored(value: str) -> None:
     run, config = planned(), f"{GOOD_CONFIG}nobodys: {value}\n"
     assert validate_run(run, files_of(run, config), bundled=False) == ()
     assert [f.field for f in validate_run(run, files_of(run, config), bundled=True)] == ["nobodys"]
 
 
 @pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
-def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity: str, *, bundled: bool) -> None:
+def test_unusual_checkpoint_files_are_only_a_warning_for_an_external_script(severity: str, *, bundled: bool) -> None:
     run = planned()
     for name, reported in (("mine.safetensors", True), ("consolidated.00.pth", False), ("pytorch_model.bin", False)):
         config = replaced(GOOD_CONFIG, "[model.safetensors]", f"[{name}]")
@@ -92,7 +92,7 @@ def test_checkpoint_files_of_other_names_may_be_an_external_scripts_own(severity
         ("lora_finetune_single_device", 2, "gpus"),
     ],
 )
-def test_a_planned_recipe_must_be_for_the_gpus(recipe: str, gpus: int, field: str | None, *, bundled: bool) -> None:
+def test_a_planned_recipe_must_fit_the_gpus(recipe: str, gpus: int, field: str | None, *, bundled: bool) -> None:
     run = planned({"custom_recipe": recipe, "gpus": gpus})
     processes = f"--nproc_per_node {gpus} " if gpus > 1 else ""
     slurm = replaced(
@@ -102,7 +102,7 @@ def test_a_planned_recipe_must_be_for_the_gpus(recipe: str, gpus: int, field: st
     assert [f.field for f in found if f.code == "wrong-recipe"] == ([field] if field else [])
 
 
-def test_a_recipe_of_torchtune_is_no_package() -> None:
+def test_a_torchtune_recipe_is_not_a_package() -> None:
     slurm = replaced(GOOD_SLURM, "single_device", "single_device.__main__")
     found = errors_in(validate_run(planned(), files_of(planned(), slurm=slurm), bundled=True))
     assert [(f.code, f.field) for f in found] == [("wrong-recipe", "gpus")]

@@ -1,4 +1,4 @@
-"""The validate stage against good files with one fault each."""
+"""The validate stage with correct files that have one fault each."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from support.good_files import CONFIG, GOOD_CONFIG, RUN, SETUP, SLURM, files_of,
 # ruff: noqa: E501 - the table of faults has one fault a line
 
 
-# One fault each: the file, what is replaced by what, then the code, field and the text on the line of the finding.
+# One fault each: the file, the replacement, then the code, the field and the text on the line of the finding.
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # in setup_finetune.yaml
     (SETUP, "lora_rank: 8", "lora_rank: 9", "value-mismatch", "lora_rank", "lora_rank"),
@@ -166,7 +166,7 @@ def lines_with(text: str, part: str) -> set[int | None]:
 
 
 @pytest.mark.parametrize(("file", "old", "new", "code", "field", "part"), FAULTS)
-def test_each_fault_is_found_where_it_is(file: str, old: str, new: str, code: str, field: str, part: str) -> None:
+def test_each_fault_is_reported_at_its_line(file: str, old: str, new: str, code: str, field: str, part: str) -> None:
     run = planned()
     files = files_of(run)
     files[file] = replaced(str(files[file]), old, new)

@@ -1,4 +1,4 @@
-"""The validate stage for full fine-tuning: good files, and the same with one fault each."""
+"""The validate stage for full fine-tuning: correct files, and the same with one fault each."""
 
 import pytest
 
@@ -46,12 +46,12 @@ def found_in(run: PlannedRun, config: str, slurm: str) -> list[tuple[str, str | 
 
 
 @pytest.mark.parametrize(("gpus", "slurm"), [(1, ONE_GPU), (2, TWO_GPUS)])
-def test_good_files_have_no_finding_at_all(gpus: int, slurm: str) -> None:
+def test_correct_files_have_no_finding(gpus: int, slurm: str) -> None:
     run = full_run(gpus)
     assert validate_run(run, files_of(run, GOOD, slurm), bundled=True) == ()
 
 
-# One fault each: the file, what is replaced by what, then the code, the field and what is on the line of the finding.
+# One fault each: the file, the replacement, then the code, the field and the text on the line of the finding.
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (SETUP, "custom_recipe: full_finetune_single_device\n", "", "missing-value", "custom_recipe", ""),
     (SETUP, "custom_recipe: full_finetune_single_device\n", "custom_recipe: lora_finetune_single_device\n", "value-mismatch", "custom_recipe", "custom_recipe"),
@@ -78,7 +78,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("file", "old", "new", "code", "field", "part"), FAULTS)
-def test_each_fault_is_found_where_it_is(file: str, old: str, new: str, code: str, field: str, part: str) -> None:
+def test_each_fault_is_reported_at_its_line(file: str, old: str, new: str, code: str, field: str, part: str) -> None:
     run = full_run()
     files = files_of(run, GOOD, ONE_GPU)
     files[file] = replaced(str(files[file]), old, new)
@@ -91,7 +91,7 @@ def test_each_fault_is_found_where_it_is(file: str, old: str, new: str, code: st
 
 
 @pytest.mark.parametrize("processes", ["--nproc_per_node 1 ", "--nproc_per_node 4 ", ""])
-def test_as_many_processes_as_gpus(processes: str) -> None:
+def test_processes_must_be_as_many_as_gpus(processes: str) -> None:
     slurm = replaced(TWO_GPUS, "--nproc_per_node 2 ", processes)
     assert found_in(full_run(2), GOOD, slurm) == [("wrong-recipe", "gpus")]
 
@@ -100,12 +100,12 @@ def test_as_many_processes_as_gpus(processes: str) -> None:
     ("gpus", "recipe", "slurm"),
     [(2, "full_finetune_single_device", TWO_GPUS), (1, "full_finetune_distributed", ONE_GPU)],
 )
-def test_a_planned_recipe_that_does_not_fit_the_planned_gpus(gpus: int, recipe: str, slurm: str) -> None:
+def test_a_planned_recipe_must_fit_the_planned_gpus(gpus: int, recipe: str, slurm: str) -> None:
     stock = "full_finetune_distributed" if gpus == 2 else "full_finetune_single_device"
     assert found_in(full_run(gpus, recipe), GOOD, replaced(slurm, stock, recipe)) == [("wrong-recipe", "gpus")]
 
 
-def test_the_full_recipe_and_model_where_lora_is_planned() -> None:
+def test_the_full_recipe_and_model_are_reported_if_lora_is_planned() -> None:
     run = planned()
     slurm = replaced(GOOD_SLURM, "lora_finetune", "full_finetune")
     assert found_in(run, GOOD_CONFIG, slurm) == [("wrong-recipe", "gpus")]
@@ -114,12 +114,12 @@ def test_the_full_recipe_and_model_where_lora_is_planned() -> None:
     )
 
 
-def test_a_directory_that_names_a_rank_which_no_full_run_has() -> None:
+def test_a_directory_with_a_rank_is_reported_for_a_full_run() -> None:
     run = full_run().model_copy(update={"directory": "rank8_lr1e-5"})
     assert ("name-mismatch", "lora_rank") in found_in(run, GOOD, ONE_GPU)
 
 
-def test_an_external_script_may_write_the_full_recipe_in_its_own_way() -> None:
+def test_an_external_script_may_add_keys_to_the_full_recipe() -> None:
     run = full_run()
     config = GOOD.replace("optimizer_in_bwd: false\n", "optimizer_in_bwd: false\nextra: 1\n")
     found = validate_run(run, files_of(run, config, ONE_GPU), bundled=False)

@@ -1,4 +1,4 @@
-"""The validate stage against what else a job is asked for: QOS, mail, typed GPUs, Weights & Biases, offline, resume."""
+"""The validate stage for further job settings: QOS, mail, typed GPUs, Weights & Biases, offline, resume."""
 
 from typing import Final
 
@@ -64,11 +64,11 @@ def found(run: PlannedRun, config: str, slurm: str, *, bundled: bool = True) -> 
     return [(f.code, str(f.severity), f.field) for f in validate_run(run, files, bundled=bundled)]
 
 
-def test_what_is_planned_and_written_is_proven() -> None:
+def test_planned_job_settings_have_no_finding() -> None:
     assert found(planned(ASKED), GOOD[CONFIG], SCRIPT) == []
 
 
-# What is replaced by what in which file; the code and the setting of the one error; a part of the line that it names.
+# The file and the replacement; the code and the field of the only error; a part of its line.
 FAULTS: Final = [
     (SLURM, "--qos=high", "--qos=low", "value-mismatch", "qos", "--qos"),
     (SLURM, "--qos=high", "--qos=HIGH", "value-mismatch", "qos", "--qos"),
@@ -118,7 +118,7 @@ def lines_with(text: str, part: str) -> set[int | None]:
 
 
 @pytest.mark.parametrize(("file", "old", "new", "code", "field", "part"), FAULTS)
-def test_each_fault_is_found_where_it_is(
+def test_each_fault_is_reported_at_its_line(
     file: str, old: str, new: str, code: str | None, field: str | None, part: str
 ) -> None:
     run, files = planned(ASKED), {**files_of(planned(ASKED)), **GOOD}
@@ -130,7 +130,7 @@ def test_each_fault_is_found_where_it_is(
     assert all(f.line in lines_with(text, part) for f in errors)
 
 
-# What is planned; the script or config with it; what is found where the bundled setup made it, and where another did.
+# Unplanned directives, each with its field.
 UNPLANNED: Final = [
     ("#SBATCH --qos=high\n", "qos"),
     ("#SBATCH --reservation=maintenance\n", "reservation"),
@@ -143,7 +143,7 @@ UNPLANNED: Final = [
 
 
 @pytest.mark.parametrize(("line", "field"), UNPLANNED)
-def test_what_nobody_planned_is_reported(line: str, field: str) -> None:
+def test_an_unplanned_directive_is_reported(line: str, field: str) -> None:
     script = replaced(GOOD_SLURM, "##SBATCH --account=<ACT>\n", line)
     assert found(planned(), GOOD_CONFIG, script) == [("unplanned-value", "error", field)]
     severity = "info" if field in {"mail-user", "mail-type", "comment"} else "warning"
@@ -151,64 +151,64 @@ def test_what_nobody_planned_is_reported(line: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("offline", [{}, {"offline": False}])
-def test_exports_that_nobody_planned_are_reported(offline: dict[str, Scalar]) -> None:
+def test_unplanned_exports_are_reported(offline: dict[str, Scalar]) -> None:
     script = replaced(GOOD_SLURM, "mkdir", f"{OFFLINE}mkdir")
     assert found(planned(offline), GOOD_CONFIG, script) == [("unplanned-value", "error", "offline")] * 4
     external = found(planned(offline), GOOD_CONFIG, script, bundled=False)
     assert external == [("unplanned-value", "info", "offline")] * 4
 
 
-def test_exports_after_the_training_do_not_count() -> None:
+def test_exports_after_the_training_are_ignored() -> None:
     script = GOOD_SLURM + OFFLINE
     assert found(planned({"offline": True}), GOOD_CONFIG, script) == [("missing-value", "error", "offline")] * 4
     assert found(planned(), GOOD_CONFIG, script) == []
 
 
-def test_what_the_training_is_given_is_no_export() -> None:
+def test_an_argument_of_the_training_is_not_an_export() -> None:
     script = replaced(SCRIPT, "--config finetune.yaml", "--config finetune.yaml HF_HUB_OFFLINE=0")
     assert found(planned(ASKED), GOOD[CONFIG], script) == [("unplanned-value", "error", "HF_HUB_OFFLINE")]
 
 
-def test_a_training_that_resumes_unplanned_is_reported() -> None:
+def test_an_unplanned_resume_is_reported() -> None:
     script = replaced(GOOD_SLURM, "--config finetune.yaml", "--config finetune.yaml resume_from_checkpoint=$resume")
     assert found(planned(), GOOD_CONFIG, script) == [("unplanned-value", "error", "resume_from_checkpoint")]
 
 
-def test_no_requeue_is_planned_as_well() -> None:
+def test_no_requeue_can_be_planned() -> None:
     plan = planned({"requeue": False})
     script = replaced(GOOD_SLURM, "##SBATCH --account=<ACT>\n", "#SBATCH --no-requeue\n")
     assert found(plan, GOOD_CONFIG, script) == []
     assert found(plan, GOOD_CONFIG, GOOD_SLURM) == [("missing-value", "error", "requeue")]
 
 
-def test_what_the_line_that_submits_says_is_asked_of_no_file() -> None:
+def test_settings_of_the_submit_line_are_not_required_in_the_files() -> None:
     submitted = {name: value for name, value in ASKED.items() if name != "resume_from_checkpoint"}
     run = planned(submitted).model_copy(update={"submitted": tuple(submitted), "unwritten": tuple(submitted)})
     files = files_of(planned(), GOOD_CONFIG, GOOD_SLURM)
     assert validate_run(run, files, bundled=False) == ()
-    # what the script asks for by itself is overridden
+    # the submit line overrides the script
     files[SLURM] = replaced(GOOD_SLURM, "##SBATCH --account=<ACT>\n", "#SBATCH --qos=low --requeue --mail-user=me@x\n")
     assert [f for f in validate_run(run, files, bundled=False) if f.severity is not Severity.INFO] == []
 
 
-def test_a_first_start_is_looked_after_in_scripts_of_ours_alone() -> None:
+def test_a_missing_resume_argument_is_reported_only_for_the_bundled_setup() -> None:
     run, files = planned(ASKED), {**files_of(planned(ASKED)), **GOOD}
     files[SLURM] = replaced(SCRIPT, ' "resume_from_checkpoint=$resume"', "")
     assert not [f for f in validate_run(run, files, bundled=False) if f.field == "resume_from_checkpoint"]
     (reported,) = validate_run(run, files, bundled=True)
     assert reported.expected is True
-    nowhere = planned(ASKED, without="output_dir_base")  # which has a finding of its own
+    nowhere = planned(ASKED, without="output_dir_base")  # which has a separate finding
     assert not [f for f in validate_run(nowhere, files, bundled=True) if f.field == "resume_from_checkpoint"]
 
 
-def test_gpus_of_no_type_are_reported_as_none() -> None:
+def test_untyped_gpus_are_reported_without_a_found_type() -> None:
     files = {**files_of(planned(ASKED)), **GOOD, SLURM: replaced(SCRIPT, "gpu:a100:1", "gpu:1")}
     (reported,) = validate_run(planned(ASKED), files, bundled=True)
     assert (reported.expected, reported.actual) == ("a100", None)
 
 
 @pytest.mark.parametrize(("given", "actual"), [("gpu:h100:1", "h100"), ("gpu:1", None), ("gpu", None)])
-def test_the_type_of_gpu_that_is_asked_for_is_reported(given: str, actual: str | None) -> None:
+def test_a_different_gpu_type_is_reported(given: str, actual: str | None) -> None:
     run, slurm = planned({"gpu_type": "a100"}), replaced(GOOD_SLURM, "gpu:1", given)
     (error,) = validate_run(run, files_of(run, slurm=slurm), bundled=True)
     assert (error.field, error.expected, error.actual) == ("gpu_type", "a100", actual)

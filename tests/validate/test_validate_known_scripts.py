@@ -1,4 +1,4 @@
-"""What each generation of cruijff_kit's script writes by itself, in contrast to what is known of no script."""
+"""Values that each generation of cruijff_kit's script always writes, compared with an unknown script."""
 
 import pytest
 
@@ -11,12 +11,12 @@ GENERATIONS = ("", "2025-11", "2025-12", "v0.3.4")
 
 
 def advice(found: Finding) -> bool:
-    """Whether the fix sends the user to the template; where a script always writes a value, there is nothing to do."""
+    """Return whether the fix refers to the template; if a script always writes a value, no action is needed."""
     return "template" in found.fix
 
 
 def directive(line: str, generation: str) -> list[tuple[str, bool]]:
-    """Severity and advice for a further line of #SBATCH, beside the usual ones."""
+    """Return severity and advice for an additional #SBATCH line."""
     run = planned(generation=generation)
     slurm = replaced(EXTERNAL_SLURM, "#SBATCH --mail-type=begin\n", f"#SBATCH {line}\n")
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG, slurm), bundled=False)
@@ -44,14 +44,14 @@ NOTHING, LOOK = False, True
     ],
 )
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_a_directive_is_information_only_where_the_generation_has_it(
+def test_a_directive_is_an_info_only_if_the_generation_writes_it(
     line: str, reported: dict[str, tuple[str, bool]], generation: str
 ) -> None:
     assert directive(line, generation) == [reported.get(generation, ("error", LOOK))]
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_mail_is_no_matter_and_known_of_the_kit(generation: str) -> None:
+def test_mail_is_an_info_that_needs_no_action_for_the_kit(generation: str) -> None:
     run = planned(generation=generation)
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG, EXTERNAL_SLURM), bundled=False)
     mail = {f.field: (str(f.severity), advice(f)) for f in found if f.file and f.file.endswith(".slurm")}
@@ -65,14 +65,14 @@ def is_unread(found: Finding) -> bool:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_keys_that_nothing_reads_are_reported_one_by_one_unless_the_script_always_adds_them(generation: str) -> None:
+def test_unread_keys_are_reported_separately_unless_the_script_always_adds_them(generation: str) -> None:
     run = planned(generation=generation)
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "learning_rate: 1.0\n", EXTERNAL_SLURM), bundled=False)
     unread = {f.field: str(f.severity) for f in found if is_unread(f)}
     assert unread["learning_rate"] == "warning"
     assert (None in unread) == bool(generation)
     assert ("hf_token" in unread) == (not generation)
-    assert "venv" not in unread  # which is empty
+    assert "venv" not in unread  # it is empty
 
 
 UNREAD = (
@@ -82,7 +82,7 @@ UNREAD = (
 
 
 @pytest.mark.parametrize("key", UNREAD.split())
-def test_a_key_that_the_script_always_adds_is_information(key: str) -> None:
+def test_a_key_that_the_script_always_adds_is_an_info(key: str) -> None:
     run, config = planned(generation="v0.3.4"), f"{GOOD_CONFIG}{key}: mine\n"
     (found,) = (f for f in validate_run(run, files_of(run, config), bundled=False) if is_unread(f))
     assert (str(found.severity), found.field) == ("info", None)
@@ -102,7 +102,7 @@ def test_a_key_that_the_script_always_adds_is_information(key: str) -> None:
         ("compile: false", "compile: true", "warning"),
     ],
 )
-def test_a_value_of_a_script_of_ones_own_matters_where_it_is_another_training(
+def test_an_unplanned_value_of_an_external_script_is_an_error_if_it_changes_the_training(
     old: str, new: str, severity: str
 ) -> None:
     run = planned()
@@ -117,7 +117,7 @@ def finding(directory: str, message: str, severity: str = "info", code: str = "u
     return Finding(code=code, severity=severity, message=message, file=f"{directory}/finetune.slurm", line=3)  # type: ignore[arg-type]
 
 
-def test_what_all_runs_share_is_reported_once() -> None:
+def test_a_finding_that_all_runs_share_is_reported_once() -> None:
     checked = {
         name: (finding(name, "--mail"), finding(name, f"at /out/{name}/x", "warning"), finding(name, f"own {name[1:]}"))
         for name in ("r1", "r2", "r3")
@@ -137,7 +137,7 @@ def test_what_all_runs_share_is_reported_once() -> None:
 
 
 @pytest.mark.parametrize(("part", "values"), [("actual", (1, 2)), ("fix", ("do", "do not")), ("field", ("a", "b"))])
-def test_what_differs_in_its_value_or_its_fix_is_not_the_same(part: str, values: tuple[object, object]) -> None:
+def test_findings_with_different_values_or_fixes_are_not_shared(part: str, values: tuple[object, object]) -> None:
     checked = {
         name: (finding(name, "x").model_copy(update={part: value}),)
         for name, value in zip(("r1", "r2"), values, strict=True)
@@ -145,19 +145,19 @@ def test_what_differs_in_its_value_or_its_fix_is_not_the_same(part: str, values:
     assert deduplicated(checked) == (checked, [])
 
 
-def test_where_the_files_of_one_run_alone_are_there_what_is_found_in_all_is_reported_once() -> None:
+def test_runs_with_missing_files_still_share_findings() -> None:
     lost = finding("r2", "gone", "error", "missing-file")
     own, whole = deduplicated({"r1": (finding("r1", "a"),), "r2": (finding("r2", "a"), lost)})
     assert own == {"r1": (), "r2": (lost,)}
     assert [absent(f.message, "both runs", "a") for f in whole] == [[]]
 
 
-def test_what_one_run_lacks_or_has_otherwise_stays_in_the_others() -> None:
+def test_findings_that_differ_between_runs_are_not_shared() -> None:
     checked = {"r1": (finding("r1", "a"), finding("r1", "b")), "r2": (finding("r2", "b", "warning"),)}
     assert deduplicated(checked) == (checked, [])
 
 
-def test_errors_stay_where_they_are_and_so_does_all_of_a_single_run() -> None:
+def test_errors_and_findings_of_a_single_run_are_not_shared() -> None:
     checked = {name: (finding(name, "bad", "error"),) for name in ("r1", "r2")}
     assert deduplicated(checked) == (checked, [])
     single = {"r1": (finding("r1", "a"),)}
@@ -165,7 +165,7 @@ def test_errors_stay_where_they_are_and_so_does_all_of_a_single_run() -> None:
     assert deduplicated({}) == ({}, [])
 
 
-def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
+def test_two_runs_share_a_finding_without_a_file() -> None:
     shared = {
         name: (Finding(code="confound", severity="info", message="a", actual=f"out/{name}"),)  # type: ignore[arg-type]
         for name in ("r1", "r2")
@@ -176,7 +176,7 @@ def test_two_runs_are_enough_and_a_finding_needs_no_file() -> None:
     assert (whole.actual, whole.file) == ("out/RUN", None)
 
 
-def test_what_stands_in_other_files_is_not_shared() -> None:
+def test_findings_in_different_files_are_not_shared() -> None:
     other = finding("r2", "a").model_copy(update={"file": "r2/finetune.yaml"})
     checked = {"r1": (finding("r1", "a"),), "r2": (other,)}
     assert deduplicated(checked) == (checked, [])
@@ -185,7 +185,7 @@ def test_what_stands_in_other_files_is_not_shared() -> None:
 Checked = dict[str, tuple[Finding, ...]]
 
 
-def test_runs_whose_files_are_not_there_do_not_keep_the_others_from_being_shared() -> None:
+def test_runs_without_files_do_not_prevent_sharing() -> None:
     checked: Checked = {name: (finding(name, "a"), finding(name, f"own {name[1:]}")) for name in ("r2", "r3")}
     gone: Checked = {"r1": (finding("r1", "gone", "error", "missing-file"),)}
     own, (whole,) = deduplicated(gone | checked)

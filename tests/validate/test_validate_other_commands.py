@@ -1,4 +1,4 @@
-"""The validate stage against scripts that do more than their work, or that may not come to train at all."""
+"""The validate stage with scripts that run additional commands, or that may not reach the training."""
 
 import pytest
 
@@ -11,7 +11,7 @@ RUN = "tune run lora_finetune_single_device \\\n    --config finetune.yaml\n"
 
 
 def reported(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
-    """What is unplanned: severity, field, and the text of its line."""
+    """Return the unplanned commands: severity, field, and the text of the line."""
     findings = validate_run(planned(), files_of(planned(), slurm=slurm), bundled=bundled)
     assert {f.code for f in findings} <= {"unplanned-value"}
     assert all(f.actual and f.fix and f.file == f"{planned().directory}/{SLURM}" for f in findings)
@@ -36,7 +36,7 @@ def reported(slurm: str, *, bundled: bool = True) -> list[tuple[str, str, str]]:
         ("if true; then echo a; fi", "if"),
     ],
 )
-def test_a_command_that_nobody_planned_is_named_where_it_stands(line: str, field: str) -> None:
+def test_an_unplanned_command_is_reported_at_its_line(line: str, field: str) -> None:
     expected = [("error", "true" if field == "if" else field, line.splitlines()[0])]
     for slurm in (replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), f"{GOOD_SLURM}{line}\n"):
         assert reported(slurm) == expected
@@ -56,7 +56,7 @@ def test_a_command_that_nobody_planned_is_named_where_it_stands(line: str, field
         "exit_code=1",
     ],
 )
-def test_what_a_job_needs_is_its_work(lines: str) -> None:
+def test_commands_that_a_job_needs_are_accepted(lines: str) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{lines}\nmkdir")
     if lines == "exit_code=1":
         assert reported(slurm, bundled=False) == []
@@ -70,12 +70,12 @@ def test_what_a_job_needs_is_its_work(lines: str) -> None:
 @pytest.mark.parametrize(
     "line", ["exit 0", "then exit", "[ -e a ]; exit", "echo a & exit", "if true; then a; fi; exit"]
 )
-def test_a_job_that_ends_before_it_trains_is_reported(line: str, severity: str, *, bundled: bool) -> None:
+def test_a_job_that_ends_before_the_training_is_reported(line: str, severity: str, *, bundled: bool) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
     assert (severity, "exit", line) in reported(slurm, bundled=bundled)
 
 
-def test_a_job_may_end_when_it_has_trained() -> None:
+def test_a_job_may_exit_after_the_training() -> None:
     assert reported(f"{GOOD_SLURM}exit 0\n") == []
 
 
@@ -95,14 +95,14 @@ def test_training_in_the_background_is_reported(severity: str, *, bundled: bool)
         ("echo y | ", ""),
     ],
 )
-def test_training_under_a_condition_is_reported(before: str, after: str) -> None:
+def test_conditional_training_is_reported(before: str, after: str) -> None:
     slurm = replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}")
     assert ("error", "tune run") in [each[:2] for each in reported(slurm)]
     assert reported(slurm, bundled=False) == []
 
 
 @pytest.mark.parametrize("loop", ["for a in b", "while a", "until a", "case a in b", "select a in b"])
-def test_what_stands_in_a_loop_is_under_a_condition(loop: str) -> None:
+def test_an_exit_in_a_loop_is_conditional(loop: str) -> None:
     end = "esac" if loop.startswith("case") else "done"
     inside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\nexit 0\n{end}\nmkdir")
     assert "exit" not in {field for _, field, _ in reported(inside, bundled=False)}
@@ -110,7 +110,7 @@ def test_what_stands_in_a_loop_is_under_a_condition(loop: str) -> None:
     assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
 
 
-def test_what_stands_in_a_function_runs_when_it_is_called() -> None:
+def test_an_exit_in_a_function_is_not_reported() -> None:
     for begin in ("f() {", "function f {", "f() { echo;"):
         inside = replaced(GOOD_SLURM, "mkdir", f"{begin}\nexit 0\n}}\nmkdir")
         assert reported(inside, bundled=False) == []
@@ -118,7 +118,7 @@ def test_what_stands_in_a_function_runs_when_it_is_called() -> None:
         assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
 
 
-def test_what_is_checked_elsewhere_is_reported_once() -> None:
+def test_commands_with_checks_of_their_own_are_reported_once() -> None:
     for before in ("export WANDB_MODE=online\n", "WANDB_MODE=online "):
         assert found({}, replaced(GOOD_SLURM, "tune run", f"{before}tune run"), bundled=True) == [
             ("unplanned-value", "error", "offline")
@@ -145,18 +145,18 @@ def test_what_is_checked_elsewhere_is_reported_once() -> None:
         ("\ufeff#!/bin/bash", 1),
     ],
 )
-def test_the_first_line_names_a_shell_that_knows_the_commands(first: str, problems: int) -> None:
+def test_the_first_line_must_name_a_compatible_shell(first: str, problems: int) -> None:
     script = parse_script(replaced(GOOD_SLURM, "#!/bin/bash", first))
     assert [line for line, _ in script.problems] == [1] * problems
     assert not any(directive.late for directive in script.directives)
 
 
-def test_where_output_goes_is_part_of_a_command() -> None:
+def test_redirections_are_part_of_a_command() -> None:
     (command,) = parse_script("#!/bin/bash\nread a 2>&1 <&3 &>b &\n").commands
     assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
 
 
-def test_a_character_that_sbatch_never_takes_is_reported_where_it_stands() -> None:
+def test_a_character_that_sbatch_rejects_is_reported_at_its_line() -> None:
     for character in ("\r", "\0"):
         script = parse_script(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))
         assert [line for line, _ in script.problems] == [6]

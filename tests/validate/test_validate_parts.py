@@ -100,7 +100,7 @@ def test_paths_are_compared_lexically() -> None:
         ("} ${a:b}", True),
     ],
 )
-def test_resolvers_are_seen(text: str, *, found: bool) -> None:
+def test_resolvers_are_detected(text: str, *, found: bool) -> None:
     assert has_resolver(text) is found
 
 
@@ -139,7 +139,7 @@ _NODES = st.one_of(_LEAVES, st.fixed_dictionaries({"k": _LEAVES, "l": st.lists(_
 @pytest.mark.examples
 @settings(max_examples=some_of(400), deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys("abcd", _NODES)))
-def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, Any]) -> None:
+def test_resolved_values_are_those_of_omegaconf(data: dict[str, Any]) -> None:
     resolved, problems = resolve(data)
     try:
         whole: Any = OmegaConf.to_container(OmegaConf.create(data), resolve=True)
@@ -158,29 +158,29 @@ def test_what_is_resolved_is_what_omegaconf_makes_of_the_whole(data: dict[str, A
         ({"a": {"k": 1}, "b": {"c": {"d": "${a.k}"}, "e": 5}}, {"a": {"k": 1}, "b": {"c": {"d": 1}, "e": 5}}),
     ],
 )
-def test_what_an_interpolation_refers_to_is_at_hand(data: dict[str, Any], resolved: dict[str, Any]) -> None:
+def test_an_interpolation_can_refer_to_values_anywhere(data: dict[str, Any], resolved: dict[str, Any]) -> None:
     assert resolve(data) == (resolved, {})
 
 
-def test_a_node_is_resolved_whole() -> None:
+def test_a_reference_to_a_node_gives_the_whole_node() -> None:
     assert resolve({"a": {"b": 1}, "c": "${a}"})[0]["c"] == {"b": 1}
 
 
-def test_a_node_that_is_referred_to_is_plain_data_resolved_too() -> None:
+def test_a_referenced_node_becomes_resolved_plain_data() -> None:
     data = {"a": {"b": "${d}"}, "l": ["${d}"], "c": "${a}", "e": "${l}", "d": True}
     resolved, problems = resolve(data)
     assert (resolved["c"], resolved["e"], problems) == ({"b": True}, [True], {})
     assert (type(resolved["c"]), type(resolved["e"])) == (dict, list)
 
 
-def test_what_cannot_be_resolved_is_a_problem() -> None:
+def test_an_interpolation_that_cannot_be_resolved_is_a_problem() -> None:
     data = {"a": "${b}", "b": "${a}", "c": "${no}", "d": "${", "e": ["${oc.env:HOME}"], "f": "${g}", "g": "???"}
     resolved, problems = resolve(data)
     assert set(problems) == {("a",), ("b",), ("c",), ("d",), ("e", 0), ("f",)}
     assert os.environ.get("HOME", "none") not in str(resolved)
 
 
-def test_a_long_text_counts_each_time_that_it_would_be_put_in() -> None:
+def test_a_long_text_counts_for_each_reference_to_it() -> None:
     data = {"text": "x" * 6_000, "many": "${text}" * 100, "more": "${many}" * 100}
     resolved, problems = resolve(data)
     assert set(problems) == {("many",), ("more",)}
@@ -188,7 +188,7 @@ def test_a_long_text_counts_each_time_that_it_would_be_put_in() -> None:
     assert resolve({**data, "more": "${many}"})[1] == {}
 
 
-def test_a_node_counts_with_all_that_is_below_it() -> None:
+def test_a_node_counts_with_all_its_descendants() -> None:
     inner = {f"k{number}": "${text}" for number in range(30)}
     outer = {f"k{number}": "${inner}" for number in range(30)}
     _, problems = resolve({"text": "x" * 60_000, "inner": inner, "outer": outer})
@@ -199,7 +199,7 @@ def test_a_node_counts_with_all_that_is_below_it() -> None:
     assert resolve({"text": "x" * 600, "inner": inner, "outer": outer})[1] == {}
 
 
-def test_what_only_puts_a_value_in_the_place_of_its_name_needs_no_omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_references_are_resolved_without_omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError
 
@@ -210,7 +210,7 @@ def test_what_only_puts_a_value_in_the_place_of_its_name_needs_no_omegaconf(monk
     assert resolve(data) == (expected, {})
 
 
-def test_interpolations_that_multiply_are_not_resolved() -> None:
+def test_multiplying_interpolations_are_not_resolved() -> None:
     data: dict[str, object] = {f"a{n}": f"${{a{n + 1}}}${{a{n + 1}}}" for n in range(60)}
     data["a60"] = "x"
     data["list"] = ["${a60}", 1]
@@ -241,7 +241,7 @@ x="1 \\" 2
 """
 
 
-def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
+def test_a_script_is_read_like_sbatch_and_bash_do() -> None:
     script = parse_script(SCRIPT)
     assert [line for line, _ in script.problems] == [5, 6]
     assert [(d.name, d.value, d.line) for d in script.directives if not d.late] == [
@@ -280,7 +280,7 @@ def test_a_script_is_read_as_sbatch_and_bash_do() -> None:
         ("#! /bin/bash -l\necho \\", []),
     ],
 )
-def test_what_cannot_be_read_of_a_script_is_reported(text: str, lines: list[int]) -> None:
+def test_unreadable_parts_of_a_script_are_reported(text: str, lines: list[int]) -> None:
     assert [line for line, _ in parse_script(text).problems] == lines
 
 
@@ -309,5 +309,5 @@ def test_memory_is_compared_as_an_amount() -> None:
         ("", []),
     ],
 )  # fmt: skip
-def test_what_a_name_claims(directory: str, found: list[tuple[str, str, float]]) -> None:
+def test_values_stated_in_a_name(directory: str, found: list[tuple[str, str, float]]) -> None:
     assert claims(directory) == found

@@ -1,4 +1,4 @@
-"""How the files are read that are checked: SLURM scripts as sbatch and bash do, interpolations as OmegaConf does."""
+"""Reading the files that are checked: SLURM scripts like sbatch and bash, interpolations like OmegaConf."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ BASH = "#!/bin/bash\n"
         ("--comment='a", [], ["quote"]),
     ],
 )
-def test_a_line_of_directives(line: str, found: list[tuple[str, str]], problems: list[str]) -> None:
+def test_directives_on_one_line(line: str, found: list[tuple[str, str]], problems: list[str]) -> None:
     script = parse_script(f"{BASH}#SBATCH {line}\n")
     assert [(d.name, d.value) for d in script.directives] == found
     assert len(script.problems) == len(problems)
@@ -34,7 +34,7 @@ def test_a_line_of_directives(line: str, found: list[tuple[str, str]], problems:
     ]
 
 
-def test_empty_lines_and_comments_are_no_commands() -> None:
+def test_empty_lines_and_comments_are_not_commands() -> None:
     script = parse_script(f"{BASH}\n  \n  # a comment\n#SBATCH --time=1\n")
     assert [d.late for d in script.directives] == [False]
 
@@ -54,7 +54,7 @@ def test_empty_lines_and_comments_are_no_commands() -> None:
         ("cat <<EOF > x\ncd /x\nEOF\necho b", [("cat",), ("echo", "b")]),
     ],
 )
-def test_commands(text: str, words: list[tuple[str, ...]]) -> None:
+def test_words_of_commands(text: str, words: list[tuple[str, ...]]) -> None:
     assert [command.words for command in parse_script(BASH + text).commands] == words
 
 
@@ -69,7 +69,7 @@ def test_commands(text: str, words: list[tuple[str, ...]]) -> None:
         ({1: "${a}", "a": 2}, {1: 2, "a": 2}),
     ],
 )
-def test_what_interpolations_become(data: dict[Any, Any], resolved: dict[Any, Any]) -> None:
+def test_resolved_interpolations(data: dict[Any, Any], resolved: dict[Any, Any]) -> None:
     assert resolve(data) == (resolved, {})
 
 
@@ -81,7 +81,7 @@ def test_what_interpolations_become(data: dict[Any, Any], resolved: dict[Any, An
         ({"a": {"b": ["x", "${"]}}, ("a", "b", 1), "OmegaConf"),
     ],
 )
-def test_what_cannot_be_resolved_is_reported_where_it_stands(
+def test_an_unresolvable_interpolation_is_reported_at_its_place(
     data: dict[str, Any], path: tuple[Any, ...], reason: str
 ) -> None:
     _, problems = resolve(data)
@@ -89,7 +89,7 @@ def test_what_cannot_be_resolved_is_reported_where_it_stands(
     assert absent(problems[path], reason) == []
 
 
-def test_text_that_would_grow_without_bound_is_left_alone_where_it_stands() -> None:
+def test_text_that_would_grow_without_limit_is_not_resolved() -> None:
     data: dict[str, Any] = {"a0": "x" * 100}
     for n in range(1, 9):
         data[f"a{n}"] = {"l": ["x", f"${{a{n - 1}}}" * 10]}
@@ -100,19 +100,19 @@ def test_text_that_would_grow_without_bound_is_left_alone_where_it_stands() -> N
 
 @pytest.mark.parametrize("name", [SETUP, CONFIG])
 @pytest.mark.parametrize("text", ["[" * 5000, "- a\n", "a: [\n"])
-def test_what_cannot_be_read_is_unreadable(name: str, text: str) -> None:
+def test_invalid_yaml_is_reported_as_unreadable(name: str, text: str) -> None:
     run = planned()
     found = validate_run(run, {**files_of(run), name: text}, bundled=True)
     assert "unreadable-file" in {f.code for f in found if (f.file or "").endswith(name)}
 
 
-def test_an_argument_of_nothing_is_no_value() -> None:
+def test_a_null_argument_is_ignored() -> None:
     run = planned()
     text = GOOD_CONFIG.replace("fused: true", "fused: null")
     assert "optimizer.fused" not in {f.field for f in validate_run(run, files_of(run, text), bundled=True)}
 
 
-def test_of_what_torchtune_says_nothing_nothing_is_reported() -> None:
+def test_an_argument_without_a_torchtune_default_is_reported_without_one() -> None:
     run = planned()
     text = GOOD_CONFIG.replace("mode: offline", "mode: offline\n  group: mine")
     (found,) = validate_run(run, files_of(run, text), bundled=True)
@@ -130,7 +130,7 @@ def test_of_what_torchtune_says_nothing_nothing_is_reported() -> None:
         "fsdp_cpu_offload: null\n",
     ],
 )
-def test_nothing_is_no_value(more: str) -> None:
+def test_empty_and_switched_off_values_are_ignored(more: str) -> None:
     text = GOOD_CONFIG.replace("log_peak_memory_stats: true\n", "") + more
     run = planned()
     assert "unplanned-value" not in {

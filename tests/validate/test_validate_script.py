@@ -1,4 +1,4 @@
-"""The validate stage against scripts that say the same in other ways, and scripts that do not."""
+"""The validate stage with scripts that are equivalent, and with scripts that are not."""
 
 import pytest
 
@@ -10,10 +10,10 @@ from support.script_findings import Found, found
 # ruff: noqa: E501 - the table of cases has one case a line
 
 
-# What is planned in addition to the usual, where None is no setting at all; what is replaced by what in the script; whether
-# the bundled setup made it; what is found.
+# The planned settings in addition to the usual ones (None: not planned), the replacements in the script, whether it is
+# that of the bundled setup, and the findings.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
-    # nothing planned, nothing asked
+    # not planned, not in the script
     ({"gpus": None}, (), True, []),
     ({"conda_env": None}, (), True, []),
     ({"conda_env": None}, ("conda activate tuning\n", ""), True, []),
@@ -44,7 +44,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({"venv": "mine"}, ("conda activate tuning", "cat mine/bin/activate"), False, [("missing-value", "error", "venv")]),
     ({"venv": "mine"}, ("conda activate tuning", "source"), True, [("missing-value", "error", "venv")]),
     ({"venv": "mine"}, ("conda activate tuning", "source notmine/bin/activate"), True, [("value-mismatch", "error", "venv")]),
-    # where the job is
+    # the directory of the job
     ({}, ("tune run", 'cd "$SLURM_SUBMIT_DIR"\ntune run'), True, []),
     ({}, ("tune run", "cd ${SLURM_SUBMIT_DIR}/\ntune run"), True, []),
     ({}, ("tune run", "cd .\ntune run"), True, []),
@@ -56,7 +56,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("tune run", "cd\ntune run"), True, [("unplanned-value", "error", "cd")]),
     ({}, ("tune run", "cd ..\ntune run"), False, [("unplanned-value", "warning", "cd")]),
     ({}, ("finetune.yaml\n", "finetune.yaml\ncd /elsewhere\n"), True, []),
-    # what the job makes
+    # directories that the job creates
     ({}, ("mkdir ", "ls /somewhere\nmkdir "), False, []),
     ({}, ("mkdir ", "mkdir /elsewhere\nmkdir "), False, [("unplanned-value", "warning", "output_dir_base")]),
     ({}, ("mkdir ", "mkdir -p logs\nmkdir "), True, []),
@@ -91,7 +91,7 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
 
 
 @pytest.mark.parametrize(("changes", "pairs", "bundled", "expected"), CASES)
-def test_each_way_to_write_a_script(
+def test_each_notation_of_a_script(
     changes: dict[str, Scalar], pairs: tuple[str, ...], *, bundled: bool, expected: Found
 ) -> None:
     assert sorted(map(str, found(changes, replaced(GOOD_SLURM, *pairs), bundled=bundled))) == sorted(map(str, expected))
@@ -101,13 +101,13 @@ def test_each_way_to_write_a_script(
     "before",
     ["!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{", "A=1", "env A=1 B=2"],
 )
-def test_what_may_stand_before_a_command(before: str) -> None:
+def test_words_that_may_precede_a_command(before: str) -> None:
     slurm = replaced(GOOD_SLURM, "tune run", f"{before} tune run")
     assert found({}, slurm, bundled=False) == []
     assert found({}, slurm, bundled=True) == [("unplanned-value", "error", "tune run")]
 
 
-def test_an_assignment_alone_is_no_command() -> None:
+def test_an_assignment_is_not_a_command() -> None:
     assert found({}, replaced(GOOD_SLURM, "eval ", "A=1\neval "), bundled=False) == []
 
 
@@ -128,7 +128,7 @@ def test_a_flag_of_torchrun_takes_no_value(flag: str) -> None:
         ("gcc/12", "other", False, False),
     ],
 )
-def test_only_the_known_fault_is_called_one(modules: str, environment: str, *, bundled: bool, known: bool) -> None:
+def test_only_the_known_fault_is_explained(modules: str, environment: str, *, bundled: bool, known: bool) -> None:
     run = planned({"modules": modules})
     activation = f"conda activate {environment}\n" if environment else ""
     slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", activation, "anaconda3/2025.6", "gcc/12")

@@ -1,4 +1,4 @@
-"""The validate stage where other settings are planned: recipes, environments, data sets, paths."""
+"""The validate stage with different planned settings: recipes, environments, data sets, paths."""
 
 import re
 
@@ -27,20 +27,20 @@ def test_two_gpus_need_two_processes() -> None:
     assert only(run, files_of(run, slurm=slurm), bundled=False) == [("unplanned-value", "info", "tune run")]
 
 
-def test_a_planned_virtual_environment() -> None:
+def test_a_planned_virtual_environment_must_be_activated() -> None:
     run = planned({"venv": "mine"})
     slurm = replaced(GOOD_SLURM, "conda activate tuning", "source $PROJECT/venvs/mine/bin/activate")
     assert only(run, files_of(run, slurm=slurm)) == []
     assert only(run, files_of(run, slurm=slurm.replace("/mine/", "/notmine/"))) == [("value-mismatch", "error", "venv")]
 
 
-def test_modules_in_another_order() -> None:
+def test_modules_in_a_different_order_are_reported() -> None:
     run = planned({"modules": "a/1,b/2"})
     slurm = replaced(GOOD_SLURM, "eval ", "module load b/2 a/1\neval ")
     assert only(run, files_of(run, slurm=slurm)) == [("value-mismatch", "error", "modules")]
 
 
-def test_a_model_that_is_not_covered() -> None:
+def test_an_unknown_model_is_reported() -> None:
     run = planned({"torchtune_model_name": "Other-7B"})
     assert only(run, files_of(run)) == [("unknown-model", "error", "torchtune_model_name")]
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG, EXTERNAL_SLURM), bundled=False)
@@ -48,17 +48,17 @@ def test_a_model_that_is_not_covered() -> None:
     assert not errors_in(found)
 
 
-def test_a_data_set_type_that_is_not_known() -> None:
+def test_an_unknown_data_set_type_is_reported() -> None:
     run = planned({"dataset_type": "strange"})
     assert only(run, files_of(run)) == [("invalid-value", "error", "dataset_type")]
 
 
-def test_the_alias_of_a_model() -> None:
+def test_an_alias_of_a_model_is_accepted() -> None:
     run = planned({"torchtune_model_name": "llama-3.2-1b-INSTRUCT"})
     assert only(run, files_of(run)) == []
 
 
-def test_validation_during_training() -> None:
+def test_validation_during_training_requires_its_data_set() -> None:
     run = planned({"run_val_every_n_steps": 10})
     assert {f.field for f in validate_run(run, files_of(run), bundled=True)} >= {
         "run_val_every_n_steps",
@@ -71,13 +71,13 @@ def test_validation_during_training() -> None:
     assert only(run, files_of(run, config)) == [("unread-setting", "warning", "run_val_every_n_steps")]
 
 
-def test_packed_data_needs_a_length() -> None:
+def test_packed_data_requires_a_maximum_length() -> None:
     run = planned({"packed": True, "max_seq_len": None})
     config = replaced(GOOD_CONFIG, "packed: false", "packed: true", "max_seq_len: 2048", "max_seq_len: null")
     assert only(run, files_of(run, config)) == [("missing-value", "error", "max_seq_len")]
 
 
-def test_settings_that_stock_recipes_do_not_read() -> None:
+def test_settings_that_stock_recipes_do_not_read_are_a_warning() -> None:
     run = planned({"epochs_to_save": "1, 2"})
     config = GOOD_CONFIG + "epochs_to_save: [1, 2]\n"
     assert only(run, files_of(run, config)) == [("unread-setting", "warning", "epochs_to_save")]
@@ -86,7 +86,7 @@ def test_settings_that_stock_recipes_do_not_read() -> None:
     assert only(run, files_of(run, config.replace("[1, 2]", "[]"))) == [("unread-setting", "warning", "epochs_to_save")]
 
 
-def test_text_completion_has_no_place_for_prompts() -> None:
+def test_text_completion_accepts_no_prompts() -> None:
     changes: dict[str, Scalar] = {"dataset_type": "text_completion_dataset", "system_prompt": "", "input_key": "text"}
     run = planned(changes)
     config = replaced(
@@ -101,7 +101,7 @@ def test_text_completion_has_no_place_for_prompts() -> None:
     assert [f.field for f in found if component in f.message] == [f.field for f in found], "which takes neither"
 
 
-def test_the_data_sets_of_cruijff_kit() -> None:
+def test_data_sets_of_cruijff_kit_are_compared() -> None:
     run = planned({"dataset_type": "chat_completion", "prompt": "Say {input}", "input_key": "q", "training_samples": 5})
     node = """\
 dataset:
@@ -125,13 +125,13 @@ dataset:
     assert ("value-mismatch", "model_checkpoint") in {(f.code, f.field) for f in found}
 
 
-def test_training_samples_of_torchtunes_own_data_sets() -> None:
+def test_training_samples_limit_the_split_of_a_torchtune_data_set() -> None:
     run = planned({"training_samples": 5})
     config = replaced(GOOD_CONFIG, "  field: train\n", "  field: train\n  split: train[:5]\n")
     assert only(run, files_of(run, config)) == []
 
 
-def test_paths_given_in_other_ways() -> None:
+def test_paths_may_be_planned_in_different_ways() -> None:
     run = planned({"model_checkpoint": "/scratch/me/models/Llama-3.2-1B-Instruct"})
     assert only(run, files_of(run)) == []
     run = planned(without="models_dir")

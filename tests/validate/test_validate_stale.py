@@ -1,4 +1,4 @@
-"""The validate stage against files of another plan or another run, and against secrets of whoever validates."""
+"""The validate stage with files of a different plan or run, and with interpolations that would read secrets."""
 
 import pytest
 
@@ -11,7 +11,7 @@ OTHER = "rank16_lr1e-5"
 
 
 def run_of(directory: str, changes: dict[str, Scalar]) -> tuple[PlannedRun, dict[str, str | None]]:
-    """A run and its good files."""
+    """Return a run and its correct files."""
     run = planned({"my_wandb_run_name": directory, **changes}).model_copy(update={"directory": directory})
     config = GOOD_CONFIG.replace(RUN, directory)
     config = replaced(config, "lora_rank: 8", f"lora_rank: {changes.get('lora_rank', 8)}")
@@ -27,7 +27,7 @@ PROMPTS = run_of("prompt1", {}), run_of("prompt2", {"system_prompt": "Say it."})
 
 @pytest.mark.parametrize("pair", [(FIRST, SECOND), (SECOND, FIRST), PROMPTS, PROMPTS[::-1]])
 @pytest.mark.parametrize("name", [SETUP, CONFIG, SLURM])
-def test_each_file_of_another_run_is_found(
+def test_each_file_of_a_different_run_is_reported(
     pair: tuple[tuple[PlannedRun, dict[str, str | None]], tuple[PlannedRun, dict[str, str | None]]], name: str
 ) -> None:
     (run, files), (_, others) = pair
@@ -36,12 +36,12 @@ def test_each_file_of_another_run_is_found(
     assert {f.file for f in errors} == {f"{run.directory}/{name}"}
 
 
-def test_all_files_of_another_run_are_found_in_each_file() -> None:
+def test_if_all_files_are_of_a_different_run_each_is_reported() -> None:
     errors = errors_in(validate_run(FIRST[0], SECOND[1], bundled=True))
     assert {f.file for f in errors} == {f"{RUN}/{name}" for name in (SETUP, CONFIG, SLURM)}
 
 
-def test_files_of_an_earlier_plan_of_the_same_run_are_found() -> None:
+def test_files_of_an_earlier_plan_of_the_run_are_reported() -> None:
     run = planned({"seed": 15, "time": "01:00:00"})
     errors = errors_in(validate_run(run, files_of(planned()), bundled=True))
     assert {(f.file, f.field) for f in errors} == {
@@ -55,7 +55,7 @@ def test_files_of_an_earlier_plan_of_the_same_run_are_found() -> None:
 @pytest.mark.parametrize(
     ("old", "field"), [("mode: offline", "metric_logger.mode"), ("lora_rank: 8", "model.lora_rank")]
 )
-def test_a_secret_of_the_environment_is_an_error_and_never_shown(
+def test_a_secret_in_the_environment_is_an_error_and_never_shown(
     monkeypatch: pytest.MonkeyPatch, text: str, old: str, field: str
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")

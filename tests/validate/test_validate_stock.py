@@ -1,4 +1,4 @@
-"""Values that neither the plan nor torchtune's stock configs have: found wherever the recipe reads them."""
+"""Values that are neither in the plan nor in torchtune's stock configs: reported wherever the recipe reads them."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from support.wording import absent
 # ruff: noqa: E501 - the table of faults has one fault a line
 
 
-# What is replaced by what in a good finetune.yaml, and the field of the one finding.
+# The replacement in a correct finetune.yaml, and the field of the only finding.
 FAULTS = [
     ("dtype: bf16", "dtype: fp32", "dtype"),
     ("device: cuda", "device: cpu", "device"),
@@ -49,7 +49,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("old", "new", "field"), FAULTS, ids=[f"{new}" for _, new, _ in FAULTS])
-def test_a_value_that_nobody_planned_is_an_error_at_its_line(old: str, new: str, field: str) -> None:
+def test_an_unplanned_value_is_an_error_at_its_line(old: str, new: str, field: str) -> None:
     run = planned()
     text = replaced(GOOD_CONFIG, old, new)
     (finding,) = errors_in(validate_run(run, files_of(run, text), bundled=True))
@@ -58,7 +58,7 @@ def test_a_value_that_nobody_planned_is_an_error_at_its_line(old: str, new: str,
     assert field.rsplit(".", 1)[-1] in text.splitlines()[finding.line - 1]
 
 
-def test_the_value_of_the_stock_configs_is_reported() -> None:
+def test_the_value_of_the_stock_configs_is_the_expected_one() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
@@ -67,13 +67,13 @@ def test_the_value_of_the_stock_configs_is_reported() -> None:
 
 
 @pytest.mark.parametrize("same", ["use_dora: false", "quantize_base: false", "tie_word_embeddings: true"])
-def test_what_is_the_default_of_an_argument_says_nothing(same: str) -> None:
+def test_the_default_of_an_argument_has_no_finding(same: str) -> None:
     run = planned()
     text = replaced(GOOD_CONFIG, "lora_rank: 8\n", f"lora_rank: 8\n  {same}\n")
     assert not validate_run(run, files_of(run, text), bundled=True)
 
 
-def test_a_default_is_reported_where_no_stock_config_speaks() -> None:
+def test_the_default_is_the_expected_value_if_no_stock_config_has_one() -> None:
     run = planned()
     files = files_of(run, replaced(GOOD_CONFIG, "fused: true", "fused: true\n  amsgrad: true"))
     (finding,) = errors_in(validate_run(run, files, bundled=True))
@@ -94,7 +94,7 @@ OTHER_RECIPES = {"": "", "my.recipe": "my.recipe.__main__", "own": "kit.lora_fin
         ("fused: true", "fused: true\n  amsgrad: true", "optimizer.amsgrad", "warning"),
     ],
 )
-def test_of_another_script_it_is_an_error_where_it_changes_the_training(
+def test_an_unplanned_value_of_an_external_script_is_an_error_if_it_changes_the_training(
     recipe: str, old: str, new: str, field: str, severity: str
 ) -> None:
     run = planned({"custom_recipe": recipe} if recipe == "my.recipe" else {})
@@ -104,7 +104,7 @@ def test_of_another_script_it_is_an_error_where_it_changes_the_training(
     assert [(f.code, str(f.severity)) for f in found] == [("unplanned-value", severity)]
 
 
-def test_what_a_recipe_of_ones_own_reads_in_addition_is_no_finding() -> None:
+def test_additional_keys_of_a_custom_recipe_have_no_finding() -> None:
     run = planned({"custom_recipe": "my.recipe"})
     slurm = replaced(EXTERNAL_SLURM, "lora_finetune_single_device", "my.recipe.__main__")
     found = validate_run(run, files_of(run, EXTERNAL_CONFIG + "my_own: 7\n", slurm), bundled=False)
@@ -113,11 +113,11 @@ def test_what_a_recipe_of_ones_own_reads_in_addition_is_no_finding() -> None:
 
 @pytest.mark.parametrize("gpus", [1, 2])
 @pytest.mark.parametrize("model", spread(known_models(), 4))
-def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, gpus: int) -> None:
+def test_no_scaffolded_model_has_a_finding(tmp_path: Path, model: str, gpus: int) -> None:
     replace = {"Llama-3.2-1B-Instruct": model, "**GPUs:** 1": f"**GPUs:** {gpus}"}
     without = ["- **Recipe:**", "- **Runs:**", "_rank16_", "_rank8_lr5e-5"]
     if model.startswith(("Mistral", "gemma-2")):
-        without.append("System prompt")  # its chat template takes none, or its tokenizer glues it to the input
+        without.append("System prompt")  # its chat template accepts none, or its tokenizer joins it to the input
     experiment = make_experiment(tmp_path / "sweep", replace=replace, without=without)
     result = steps.scaffold(Request(experiment))
     assert result.ok
@@ -141,7 +141,7 @@ def test_no_model_has_a_finding_as_it_is_scaffolded(tmp_path: Path, model: str, 
         ),
     ],
 )
-def test_the_stock_configs_of_the_method_and_the_gpus_count(
+def test_the_stock_configs_of_the_method_and_the_gpus_are_used(
     recipe: str, gpus: int | None, text: str, fields: list[str]
 ) -> None:
     run = planned({"custom_recipe": recipe, "gpus": gpus})
@@ -150,14 +150,14 @@ def test_the_stock_configs_of_the_method_and_the_gpus_count(
     assert [found.field for found in report.findings] == fields
 
 
-def test_components_that_follow_from_the_plan_are_checked_elsewhere() -> None:
+def test_components_that_the_plan_determines_are_checked_elsewhere() -> None:
     report = Report(planned(), CONFIG, bundled=True)
     parts = ("model", "tokenizer", "checkpointer", "dataset")
     finetune.check_unplanned(report, {part: {"_component_": "mine.own"} for part in parts}, [])
     assert report.findings == []
 
 
-def test_without_a_planned_output_directory_logs_go_anywhere() -> None:
+def test_without_a_planned_output_directory_logs_may_be_anywhere() -> None:
     report = Report(planned(without="output_dir_base"), CONFIG, bundled=True)
     finetune.check_unplanned(report, {"metric_logger": {"log_dir": "/x"}, "output_dir": "/y"}, [])
     assert report.findings == []

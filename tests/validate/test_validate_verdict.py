@@ -1,4 +1,4 @@
-"""The verdict on all runs: success over nothing, or over too little, is a failure."""
+"""The verdict on all runs: success with no runs checked, or with too few, is a failure."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from scaffold_torchtune.validate import verdict
 from support.plans import plan_of_directories
 
 
-def test_the_verdict_needs_every_run_and_no_error() -> None:
+def test_the_verdict_requires_every_run_and_no_error() -> None:
     warning, error = finding("default-differs", "w"), finding("value-mismatch", "e")
     good = verdict(plan_of_directories("a", "b"), {"b": (warning,), "a": ()})
     assert (good.passed, good.checked, good.planned, good.findings) == (True, 2, 2, ())
@@ -22,7 +22,7 @@ def test_the_verdict_needs_every_run_and_no_error() -> None:
 @pytest.mark.parametrize(
     ("planned", "checked"), [([], []), (["a"], []), (["a", "b"], ["a"]), (["a"], ["c"]), (["a", "a"], ["a"])]
 )
-def test_success_over_too_little_is_a_failure(planned: list[str], checked: list[str]) -> None:
+def test_success_with_too_few_runs_checked_is_a_failure(planned: list[str], checked: list[str]) -> None:
     result = verdict(plan_of_directories(*planned), dict.fromkeys(checked, ()))
     assert not result.passed
     assert [(f.code, f.severity) for f in result.findings] == [("nothing-checked", Severity.ERROR)]
