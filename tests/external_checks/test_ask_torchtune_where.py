@@ -108,7 +108,7 @@ def without_torchtune(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_torchtune")
-def test_without_torchtune_and_a_request_there_is_no_finding(done: Path) -> None:
+def test_without_torchtune_and_without_a_request_there_is_no_finding(done: Path) -> None:
     assert answers(validated(done)) == []
 
 
