@@ -608,7 +608,7 @@ def planned(case: Case) -> list[PlannedRun]:
 
 
 def is_named(run: PlannedRun, match: re.Match[str]) -> bool:
-    """Return whether a fix that gives a value to some rows names the row of a run."""
+    """Return whether a fix that sets a value in some rows names the row of a run."""
     groups = match.groupdict()
     if "lines" in groups:
         return str(run.line) in re.findall("[0-9]+", groups["lines"])

@@ -136,7 +136,7 @@ def test_without_claude_local_md_all_its_missing_fields_are_reported_at_once(
     assert everything(experiment) == before
 
 
-def test_without_claude_local_md_a_complete_summary_has_that_problem_alone(
+def test_without_claude_local_md_a_complete_summary_has_only_that_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", local=None)

@@ -435,7 +435,9 @@ def test_a_restored_summary_makes_runs_started_with_it_unchanged(week: Week) -> 
 
 
 @pytest.mark.long
-def test_a_concurrent_scaffold_of_another_user_is_compared_with(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_compared_with_the_concurrent_scaffold_of_another_user(
+    week: Week, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mark, local = week.directory.with_name("mark"), week.directory / "experiment_summary.md"
     theirs = f"{sys.executable} -m scaffold_torchtune scaffold {week.directory} --started keep --no-sbatch"
     edit = f"sed -i 's/Epochs:[*][*] {{}}/Epochs:** {{}}/' {local}"
