@@ -162,7 +162,7 @@ def test_a_terminal_without_cursor_movement_is_refused(training: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_low_terminal_shows_the_runs_with_problems(training: Path) -> None:
+def test_a_short_terminal_shows_the_runs_with_problems(training: Path) -> None:
     with watched(training, lines=8) as terminal:
         screen = _SEQUENCE.sub("", terminal.until("Ctrl-C", RUNS[0], "--all"))
         assert not {*RUNS[1:]} & {*screen.split()}

@@ -123,7 +123,7 @@ def told(result: ValidateResult) -> dict[str, tuple[str, str]]:
     return {each.program: (each.state, each.told) for each in result.asked}
 
 
-def test_the_verdict_states_if_sbatch_checked_the_scripts(
+def test_the_verdict_states_whether_sbatch_checked_the_scripts(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told(validated(done)) == {"sbatch": ("ran", "4 scripts tested"), "torchtune": ("off", "switched off")}

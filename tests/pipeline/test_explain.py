@@ -125,7 +125,7 @@ def test_each_documented_setting_is_found_in_the_files_that_use_it(name: str) ->
     assert {place.file for place in own} - {layout.SETUP_YAML}, f"{name} is used nowhere"
 
 
-def test_every_known_key_is_covered_by_that_test() -> None:
+def test_every_known_key_is_covered_by_the_previous_test() -> None:
     usual = {place.setting for place in places_of(planned()) if place.file != layout.SETUP_YAML}
     assert {*KEYS} - usual - {*BY_RUN} - {*OF_LOCAL} - NOWHERE == set()
 

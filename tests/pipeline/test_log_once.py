@@ -218,7 +218,7 @@ def test_a_scaffold_whose_last_entries_cannot_be_written_is_reported_as_stopped(
 
 
 @pytest.mark.parametrize("options", ["ro", "size=1M"])
-def test_a_real_file_system_is_read_only_or_full(experiment: Path, tmp_path: Path, options: str) -> None:
+def test_validate_works_on_a_read_only_or_full_file_system(experiment: Path, tmp_path: Path, options: str) -> None:
     """Use a separate mount namespace, which unprivileged users can have in a user namespace."""
     unshare = shutil.which("unshare")
     if unshare is None:

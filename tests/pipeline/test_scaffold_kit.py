@@ -138,7 +138,7 @@ def test_documents_may_state_the_values_that_every_version_writes(tmp_path: Path
     assert result.validation.tracking.endswith("/logs/wandb/offline-run-*")
 
 
-def test_a_data_set_that_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_data_set_that_a_version_misreads_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (problem,) = refused(tmp_path, "august", {"chat_completion": "instruct_dataset"})
     assert problem.code == "setup-would-fail"
     assert absent(problem.message, RUN, "KeyError: 'data_dir'") == []

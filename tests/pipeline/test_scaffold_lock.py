@@ -72,7 +72,7 @@ def killed(experiment: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", [steps.scaffold, steps.render, steps.setup, steps.validate])
-def test_doctor_finds_and_a_step_without_work_removes_the_rest_of_a_killed_scaffold(
+def test_doctor_finds_the_remains_of_a_killed_scaffold_and_the_next_step_removes_them(
     killed: Path, step: Callable[[Request], object]
 ) -> None:
     lock, before = killed / ".scaffold" / "lock", log(killed)

@@ -258,7 +258,7 @@ def test_outputs_of_a_different_training_are_refused_and_described(sweep: Path, 
 # A row keeps its directory.
 
 
-def test_varying_columns_and_changed_shared_values_rename_no_run(sweep: Path) -> None:
+def test_newly_varying_columns_and_changed_shared_values_rename_no_run(sweep: Path) -> None:
     text = (sweep / SUMMARY).read_text()
     first = row_of(sweep, "rank8_lr1e-5")
     change(sweep / SUMMARY, first, first + first.replace("_rank8_lr1e-5", "_big").replace("| 4 |", "| 8 |"))

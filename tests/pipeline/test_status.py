@@ -434,7 +434,7 @@ def refused(sweep: Path, *options: str) -> int:
 
 
 @pytest.mark.long
-def test_of_many_runs_only_those_with_a_problem_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_runs_with_a_problem_are_shown_of_very_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = many_runs(tmp_path, 60)
     assert scaffold(experiment, sbatch=False).ok
     runs = [run.directory for run in status(Request(experiment)).runs]
