@@ -12,7 +12,7 @@ import pytest
 from support.experiments import make_experiment
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
-"""The place of files in memory on Linux: to sync them to a disk takes a quarter of the time of a scaffold."""
+"""A directory in memory on Linux: syncing files to a disk would need a quarter of the time of a scaffold."""
 
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["page"]
 """The tests of pages in a browser, whose fixtures need the packages that `make page` installs."""
@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 
 
 def has_room(directory: Path) -> bool:
-    """Return whether a directory has room for the files of all tests, and programs in it may be started."""
+    """Return whether a directory has room for the files of all tests and allows programs to be started."""
     if not os.access(directory, os.W_OK | os.X_OK):
         return False
     system = os.statvfs(directory)
@@ -39,7 +39,7 @@ def has_room(directory: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the test that takes longest, so that no worker waits for it at the end."""
+    """Run the slowest test first, so that no worker waits for it at the end."""
     items.sort(key=lambda item: item.name != "test_no_mutant_of_a_sample_survives")
 
 

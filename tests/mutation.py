@@ -63,7 +63,7 @@ SLOW: Final = ("_anything.py", "_hostile.py", "_hostile_data.py")
 
 _LIKELY: Final = 15  # the number of tests that are tried first
 _FAR: Final = 10**6  # the rank of tests with functions that have killed no mutant
-_TEST_SECONDS: Final = 120  # of wall-clock time: on a busy machine a test takes many times its usual time
+_TEST_SECONDS: Final = 120  # of wall-clock time: on a busy machine a test needs many times its usual time
 _CHILD_SECONDS: Final = 120  # of processor time
 _CHILD_BYTES: Final = 4 * 1024**3  # a mutant may add to a list without end
 _OURS: Final = "scaffold_torchtune"

@@ -1,4 +1,4 @@
-"""Test how progress, losses and causes are read from the output of jobs."""
+"""Test the progress, losses and causes that are read from the output of jobs."""
 
 import re
 
@@ -42,7 +42,7 @@ def found_in(text: str | bytes, job: JobEnd | None = None, asked: Requested = AS
 
 
 @pytest.mark.parametrize("one", CORPUS, ids=lambda one: one.name)
-def test_the_cause_of_each_end_is_found_and_none_is_guessed(one: CorpusOutput) -> None:
+def test_each_output_of_the_corpus_has_its_cause(one: CorpusOutput) -> None:
     found = found_in(one.text, JobEnd(state=one.state))
     assert (found.code if found else "none") == one.cause
     if found:
@@ -50,7 +50,7 @@ def test_the_cause_of_each_end_is_found_and_none_is_guessed(one: CorpusOutput) -
         assert found.fix
 
 
-def test_the_corpus_has_every_cause_in_several_ways_and_ends_without_one() -> None:
+def test_the_corpus_has_every_cause_several_times_and_outputs_without_one() -> None:
     by_cause = {code: [one for one in CORPUS if one.cause == code] for code in {one.cause for one in CORPUS}}
     assert len(CORPUS) >= 60
     assert by_cause.keys() >= job_causes.CAUSES
@@ -59,7 +59,7 @@ def test_the_corpus_has_every_cause_in_several_ways_and_ends_without_one() -> No
     assert all(one.source for one in CORPUS)
 
 
-def test_every_sign_names_its_source_and_is_seen_in_the_corpus_or_in_another_form_of_it() -> None:
+def test_every_sign_names_its_source_and_occurs_in_the_corpus() -> None:
     signs = (*job_causes.RAISED, *job_causes.PRINTED, *job_causes.ENDED, *job_causes.CONNECTED, *job_causes.WATCHED)
     assert all(sign.source and sign.code in CODES for sign in signs)
     lines = [line for one in CORPUS for line in re.split(r"[\r\n]", one.text.decode())]
@@ -72,7 +72,7 @@ def test_every_sign_names_its_source_and_is_seen_in_the_corpus_or_in_another_for
 # Progress.
 
 
-def test_the_last_step_its_epoch_and_loss_are_read_from_bars_that_carriage_returns_part() -> None:
+def test_the_last_step_its_epoch_and_loss_are_read_from_bars_with_carriage_returns() -> None:
     text = START + "".join(bar(1, step, 2 - step / 100) for step in range(1, 101)) + "Starting checkpoint save...\n"
     text += "Checkpoint saved in 4.25 seconds.\n\n  0%|          | 0/100 [00:00<?, ?it/s]\x1b[A" + bar(1, 100, 1.0)
     text += "\n\n" + bar(2, 101, 0.5) + "\x1b[A"
@@ -88,13 +88,13 @@ def test_the_last_step_its_epoch_and_loss_are_read_from_bars_that_carriage_retur
     assert all(point.loss == pytest.approx(2 - point.step / 100) for point in output.losses[:-1])
 
 
-def test_an_old_line_that_tqdm_draws_again_is_no_progress() -> None:
+def test_an_old_line_redrawn_by_tqdm_is_not_progress() -> None:
     output = output_of(START + bar(1, 100, 1.5) + bar(2, 101, 1.25) + "\x1b[A" + bar(1, 100, 1.5))
     assert output.last is not None
     assert output.last[:3] == (2, 101, 1.25)
 
 
-def test_a_job_that_began_again_in_the_same_output_is_where_it_is_now() -> None:
+def test_a_restarted_job_in_the_same_output_has_its_latest_progress() -> None:
     output = output_of(START + bar(1, 1, 3.0) + bar(1, 50, 1.0) + "\n" + START + bar(1, 1, 3.0) + bar(1, 2, 2.5))
     assert output.first is not None
     assert output.last is not None
@@ -102,7 +102,7 @@ def test_a_job_that_began_again_in_the_same_output_is_where_it_is_now() -> None:
     assert [point.step for point in output.losses] == [1, 2]
 
 
-def test_an_end_that_is_half_written_is_taken_as_far_as_it_goes() -> None:
+def test_an_incomplete_last_line_gives_no_wrong_step() -> None:
     whole = (START + bar(1, 1, 2.5) + bar(1, 2, 2.25) + bar(1, 3, 2.125)).encode()
     for cut in range(len(START), len(whole)):
         last = output_of(whole[:cut]).last
@@ -110,14 +110,14 @@ def test_an_end_that_is_half_written_is_taken_as_far_as_it_goes() -> None:
     assert output_of(whole).last is not None
 
 
-def test_losses_that_are_no_numbers_are_seen_from_the_first_on() -> None:
+def test_the_first_nan_loss_is_found() -> None:
     output = output_of(START + bar(1, 1, 2.5) + bar(1, 2, "nan") + bar(1, 3, "inf"))
     assert [point.loss for point in output.losses] == [2.5, None, None]
     assert output.nan_from == 2
     assert output_of(START + bar(1, 1, "nan") + bar(1, 2, 2.5)).nan_from is None
 
 
-def test_of_an_output_that_is_too_large_parts_are_enough() -> None:
+def test_parts_of_a_very_large_output_suffice() -> None:
     bars = [bar(1, step, 3 - step / 1000, per_epoch=1000).encode() for step in range(1, 901)]
     text = START.encode() + b"".join(bars)
     size = len(text)
@@ -137,12 +137,12 @@ def test_of_an_output_that_is_too_large_parts_are_enough() -> None:
 # Causes.
 
 
-def test_what_was_printed_before_the_training_went_on_is_no_cause() -> None:
+def test_an_error_before_further_training_is_not_a_cause() -> None:
     assert found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n" + bar(1, 2, 1.5)) is None
     assert found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n" + bar(1, 1, 2)) is not None
 
 
-def test_gpu_memory_is_helped_by_a_smaller_batch_of_the_same_whole_size() -> None:
+def test_the_fix_for_gpu_memory_is_a_smaller_batch_with_accumulation() -> None:
     found = found_in(START + bar(1, 1, 2) + TRACEBACK + OOM + "\n")
     assert found is not None
     assert (found.code, found.file) == ("job-gpu-memory", "rank8/slurm-4711.out")
@@ -159,7 +159,7 @@ def test_the_smaller_batch_divides_the_old_one(batch: int, accumulation: int, sm
     assert absent(found.fix, smaller, more, batch * accumulation) == []
 
 
-def test_where_batch_and_checkpointing_give_nothing_more_other_ways_are_named() -> None:
+def test_without_a_smaller_batch_or_checkpointing_other_fixes_are_named() -> None:
     asked = Requested("/e", "run", batch_size=1, checkpointing=True, max_seq_len=8192)
     found = found_in(TRACEBACK + OOM, asked=asked)
     assert found is not None
@@ -167,7 +167,7 @@ def test_where_batch_and_checkpointing_give_nothing_more_other_ways_are_named() 
     assert "**" not in found.fix
 
 
-def test_node_memory_asks_for_twice_as_much() -> None:
+def test_the_fix_for_node_memory_is_twice_as_much() -> None:
     found = found_in("slurmstepd: error: Detected 1 oom_kill event in StepId=4711.batch. Some\n")
     assert found is not None
     assert absent(found.message, "24G") == []
@@ -177,7 +177,7 @@ def test_node_memory_asks_for_twice_as_much() -> None:
 TIMED_OUT = "slurmstepd: error: *** JOB 4711 ON n CANCELLED AT 2026-11-27T04:11:12 DUE TO TIME LIMIT ***\n"
 
 
-def test_the_time_limit_is_extended_by_the_rate_that_was_seen() -> None:
+def test_the_time_limit_is_extended_by_the_observed_rate() -> None:
     steps = "".join(bar(1, step, 1.5, seconds=60 * step) for step in range(1, 51))
     found = found_in(START + steps + TIMED_OUT, JobEnd(state="TIMEOUT", elapsed=3600, limit=3600))
     assert found is not None  # 10 minutes before the first step, 60 s a step, 200 steps
@@ -185,7 +185,7 @@ def test_the_time_limit_is_extended_by_the_rate_that_was_seen() -> None:
     assert "**Time limit:** 4:00:00" in found.fix
 
 
-def test_a_run_that_resumes_only_needs_to_be_submitted_again() -> None:
+def test_a_resuming_run_only_needs_to_be_submitted_again() -> None:
     steps = (
         "".join(bar(1, step, 1.5) for step in range(1, 101)) + "\nCheckpoint saved in 4.25 seconds.\n" + bar(2, 101, 1)
     )
@@ -195,7 +195,7 @@ def test_a_run_that_resumes_only_needs_to_be_submitted_again() -> None:
     assert found.fix.endswith(": scaffold-torchtune submit /e --failed --only rank8")
 
 
-def test_a_job_of_which_nothing_is_known_shows_state_status_and_last_lines() -> None:
+def test_an_unknown_failure_shows_state_status_and_last_lines() -> None:
     job = JobEnd(state="FAILED", exit_code="3:0")
     output = output_of(START + bar(1, 1, 2) + "\none\ntwo\n\n^^^^\nthree\nfour\n")
     assert symptom(output, job.state) is None
@@ -205,7 +205,7 @@ def test_a_job_of_which_nothing_is_known_shows_state_status_and_last_lines() -> 
     assert "'/scratch/lab/ada/my sweep'" in found.fix
 
 
-def test_slurm_says_that_all_went_well_and_epochs_are_missing() -> None:
+def test_missing_epochs_of_a_completed_job_are_reported() -> None:
     job = JobEnd(state="COMPLETED")
     found = not_well(job, ASKED, output_of("tune failed\n"), 1)
     assert found is not None
@@ -214,7 +214,7 @@ def test_slurm_says_that_all_went_well_and_epochs_are_missing() -> None:
     assert not_well(JobEnd(), ASKED, output_of(START), 0) is None
 
 
-def test_lines_of_an_output_cannot_forge_what_is_printed_of_them() -> None:
+def test_lines_of_an_output_cannot_forge_printed_lines() -> None:
     found = found_in(TRACEBACK + "ModuleNotFoundError: No \x07\u202e module\x00 " + "x" * 5000)
     assert found is not None
     assert found.message.isprintable()

@@ -1,4 +1,4 @@
-"""The steps on the command line: what they say, as text and as JSON, and what they leave on disk."""
+"""The steps on the command line: their output as text and as JSON, and the files that they leave."""
 
 import json
 from pathlib import Path
@@ -33,9 +33,9 @@ FINDING = {"code", "severity", "field", "expected", "actual", "file", "line", "m
 
 
 @pytest.mark.long
-def test_each_step_works_alone_in_a_process_of_its_own(experiment: Path, tmp_path: Path) -> None:
+def test_each_step_works_alone_in_a_separate_process(experiment: Path, tmp_path: Path) -> None:
     results = {}
-    for step in ("parse", "plan", "render", "setup", "validate"):  # each needs what those before it left on the disk
+    for step in ("parse", "plan", "render", "setup", "validate"):  # each needs the files of the earlier ones
         before = everything(experiment)
         done = command(step, experiment, "--json")
         assert (done.returncode, done.stderr) == (0, "")
@@ -53,7 +53,7 @@ def test_each_step_works_alone_in_a_process_of_its_own(experiment: Path, tmp_pat
     assert actions(experiment) == actions(at_once)
 
 
-def test_steps_by_hand_say_what_they_do(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_steps_print_their_results(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
     for step in ("parse", "plan", "render", "setup", "validate"):
         assert main([step, str(experiment)]) == 0
@@ -65,7 +65,7 @@ def test_steps_by_hand_say_what_they_do(experiment: Path, capsys: pytest.Capture
     assert not any("\x1b" in text for text in said.values())
 
 
-def test_json_has_the_contracts_keys_at_every_level(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_documented_keys_at_every_level(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scaffold", str(experiment), "--json"]) == 0
     result = answer(capsys)
     assert result.keys() >= KEYS["scaffold"]
@@ -84,7 +84,7 @@ def test_json_has_the_contracts_keys_at_every_level(experiment: Path, capsys: py
 
 
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
-def test_json_equals_the_steps_structured_result(
+def test_json_equals_the_structured_result_of_the_step(
     experiment: Path, step: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps.scaffold(Request(experiment))
@@ -105,7 +105,7 @@ def test_a_refusal_is_json_too(experiment: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("step", ["parse", "plan", "validate"])
-def test_reading_steps_write_nothing_at_all(experiment: Path, step: str) -> None:
+def test_reading_steps_write_nothing(experiment: Path, step: str) -> None:
     before = everything(experiment)
     main([step, str(experiment)])
     assert everything(experiment) == before
@@ -124,7 +124,7 @@ def test_a_dry_run_is_the_plan_and_writes_nothing(experiment: Path, capsys: pyte
     assert everything(experiment) == before
 
 
-def test_a_scaffold_shows_the_runs_and_a_second_one_that_nothing_changed(
+def test_a_scaffold_shows_its_runs_and_a_second_one_reports_no_change(
     experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["scaffold", str(experiment)]) == 0
@@ -142,7 +142,7 @@ def test_a_scaffold_shows_the_runs_and_a_second_one_that_nothing_changed(
     assert everything(experiment) == before
 
 
-def test_a_tampered_value_fails_and_overwrite_restores_it(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_value_fails_and_overwrite_restores_it(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["scaffold", str(experiment)])
     good = outputs(experiment)
     change(experiment / RUNS[2] / "finetune.yaml", "lr: 1.0e-05", "lr: 1.0e-04")

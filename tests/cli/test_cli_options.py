@@ -1,4 +1,4 @@
-"""The command line's roots and options, its help, and wrong usage."""
+"""Roots, options, help and wrong usage of the command line."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from support.experiments import RUNS, log, run_directories
 from support.wording import absent
 
 
-def test_the_root_is_taken_from_the_option_else_from_the_environment(
+def test_the_root_comes_from_the_option_or_from_the_environment(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["parse", str(experiment), "--root", str(tmp_path / "other"), "--json"]) == 2
@@ -26,14 +26,14 @@ def test_the_root_is_taken_from_the_option_else_from_the_environment(
     assert main(["scaffold", str(experiment)]) == 0
 
 
-def test_a_local_file_may_be_named(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_local_file_can_be_specified(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other.md"
     other.write_text((experiment / "claude.local.md").read_text().replace("`lab`", "`lab2`"))
     assert main(["parse", str(experiment), "--local", str(other), "--json"]) == 0
     assert answer(capsys)["environment"]["account"] == "lab2"
 
 
-def test_names_may_be_those_of_the_table(experiment: Path) -> None:
+def test_run_names_can_come_from_the_table(experiment: Path) -> None:
     assert main(["scaffold", str(experiment), "--names", "table"]) == 0
     assert run_directories(experiment) == sorted(f"Llama-3.2-1B-Instruct_{run}" for run in RUNS)
 

@@ -23,7 +23,7 @@ from support.waiting import PATIENCE, wait_until
 
 @pytest.mark.long
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_reader_that_goes_away_is_no_traceback(experiment: Path, options: list[str]) -> None:
+def test_a_closed_reader_causes_no_traceback(experiment: Path, options: list[str]) -> None:
     line = [sys.executable, "-m", "scaffold_torchtune", "parse", str(experiment), *options]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -33,7 +33,7 @@ def test_a_reader_that_goes_away_is_no_traceback(experiment: Path, options: list
         assert process.wait(PATIENCE) == 1
 
 
-def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: Path, tmp_path: Path) -> None:
+def test_an_interrupt_causes_no_traceback_and_the_next_scaffold_continues(experiment: Path, tmp_path: Path) -> None:
     script, mark = tmp_path / "setup_finetune.py", tmp_path / "mark"
     script.write_text(f"import time\nopen({str(mark)!r}, 'w')\ntime.sleep(600)\n")
     with started("scaffold", experiment, "--setup-script", script) as process:
@@ -47,7 +47,7 @@ def test_an_interrupt_is_no_traceback_and_the_next_scaffold_goes_on(experiment: 
 
 @pytest.mark.long
 @pytest.mark.parametrize("encoding", spread(["ascii", "latin-1"], every=2))
-def test_a_poor_terminal_shows_what_it_can(tmp_path: Path, encoding: str) -> None:
+def test_a_limited_encoding_shows_the_available_characters(tmp_path: Path, encoding: str) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"Capitalize the given word": "Écris ✓"})
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     for options in ([], ["--json"]):
@@ -81,9 +81,7 @@ OUTPUTS = {"text": [], "json": ["--json"]}
 @pytest.mark.long
 @needs_full
 @pytest.mark.parametrize(("options", "unbuffered"), spread(itertools.product(OUTPUTS.values(), ["", "1"]), every=3))
-def test_a_full_disk_in_place_of_the_output_undoes_nothing(
-    experiment: Path, options: list[str], unbuffered: str
-) -> None:
+def test_a_full_disk_for_the_output_undoes_nothing(experiment: Path, options: list[str], unbuffered: str) -> None:
     line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), *options]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with FULL.open("w") as full:
@@ -99,7 +97,7 @@ def test_a_full_disk_in_place_of_the_output_undoes_nothing(
 
 @pytest.mark.long
 @needs_full
-def test_what_cannot_be_told_keeps_its_status(experiment: Path, tmp_path: Path) -> None:
+def test_the_status_is_kept_if_no_message_can_be_written(experiment: Path, tmp_path: Path) -> None:
     with FULL.open("w") as full:
         for where, status in ((experiment, 1), (tmp_path / "nothing", 2)):
             line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(where)]
@@ -108,7 +106,7 @@ def test_what_cannot_be_told_keeps_its_status(experiment: Path, tmp_path: Path) 
 
 @pytest.mark.long
 @pytest.mark.parametrize("closed", mostly_long(["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ">&-", "<&- >&- 2>&-"))
-def test_streams_that_are_closed_are_taken_for_nothing_else(experiment: Path, closed: str) -> None:
+def test_closed_streams_are_not_replaced_by_other_files(experiment: Path, closed: str) -> None:
     line = ["sh", "-c", f'exec "$0" -m scaffold_torchtune scaffold "$1" {closed}', sys.executable, str(experiment)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
@@ -117,7 +115,7 @@ def test_streams_that_are_closed_are_taken_for_nothing_else(experiment: Path, cl
 
 
 class Failing(io.StringIO):
-    """A stream that takes so many writes."""
+    """A stream that accepts a limited number of writes."""
 
     def __init__(self, takes: int, code: int) -> None:
         super().__init__()
@@ -135,7 +133,7 @@ class Failing(io.StringIO):
     ("code", "options"),
     spread(itertools.product([errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF], OUTPUTS.values()), every=5),
 )
-def test_at_each_write_of_the_output_nothing_but_the_output_fails(
+def test_a_failing_write_of_the_output_makes_only_the_output_fail(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, options: list[str]
 ) -> None:
     assert main(["scaffold", str(experiment)]) == 0
@@ -152,7 +150,7 @@ def test_at_each_write_of_the_output_nothing_but_the_output_fails(
     assert not list(experiment.glob(".scaffold/internal-error-*"))
 
 
-def test_a_terminal_that_is_gone_stops_no_work(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_terminal_stops_no_work(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(Failing):
         def isatty(self) -> bool:
             return True
@@ -169,8 +167,8 @@ STRAY = ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPOLL", "SI
 
 
 @pytest.mark.long
-def test_signals_that_are_not_meant_for_us_end_nothing(single: Path, tmp_path: Path) -> None:
-    # the script sends each to all above it, up to this test
+def test_unrelated_signals_end_nothing(single: Path, tmp_path: Path) -> None:
+    # the script sends each to all its ancestors, up to this test
     script = tmp_path / "setup_finetune.py"
     script.write_text(f"""\
 import os, signal, sys

@@ -1,4 +1,4 @@
-"""What the command line refuses: the status, the problems, and that nothing was written."""
+"""The exit status, the problems listed, and that nothing is written, when the command line refuses."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from support.command_line import answer
 from support.experiments import actions, log, make_experiment
 from support.wording import absent
 
-# What gives each required field, and the field as the refusal names it.
+# The lines that set each required field, and the field as the refusal names it.
 REQUIRED = {
     "experiment name": ["# cap_4L_lora_lr_sweep"],
     "fine-tuned runs": ["| Fine-tuned |"],
@@ -25,7 +25,7 @@ REQUIRED = {
 
 
 def check_refused(experiment: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:
-    """Every step refuses with status 2; the writing ones leave one entry each, and nothing else is written."""
+    """Check that every step refuses with status 2; writing steps log one entry each, and nothing else is written."""
     problems: list[dict[str, Any]] = []
     for step in ("parse", "plan", "render", "scaffold"):
         if step == "parse" and options:
@@ -34,7 +34,7 @@ def check_refused(experiment: Path, capsys: pytest.CaptureFixture[str], *options
         status = main([step, str(experiment), "--json", *(options if step != "parse" else ())])
         found = answer(capsys)
         if step == "parse" and status == 0:
-            continue  # only planning sees it
+            continue  # only planning detects it
         assert status == 2
         problems = found["error"]["problems"]
         assert actions(experiment)[len(before) :] == (
@@ -65,7 +65,7 @@ def test_a_missing_batch_size_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert [p["field"] for p in check_refused(experiment, capsys)] == ["batch_size"]
 
 
-def test_every_missing_field_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_missing_field_is_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without = [part for name, parts in REQUIRED.items() if name != "fine-tuned runs" for part in parts]
     experiment = make_experiment(tmp_path / "sweep", without=without)
     problems = check_refused(experiment, capsys)
@@ -73,7 +73,7 @@ def test_every_missing_field_is_named_at_once(tmp_path: Path, capsys: pytest.Cap
     assert {p["file"] for p in problems} == {"experiment_summary.md", "claude.local.md"}
 
 
-def test_a_data_format_without_a_template_is_refused_with_those_that_have_one(
+def test_a_data_format_without_a_template_is_refused_with_the_supported_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"words_4L_80P_300.json": "words_4L_80P_300.csv"})
@@ -85,7 +85,7 @@ def test_a_data_format_without_a_template_is_refused_with_those_that_have_one(
     )
 
 
-def test_a_missing_template_is_refused_with_the_path_and_how_to_make_one(
+def test_a_missing_template_is_refused_with_its_path_and_a_way_to_create_one(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template = tmp_path / "gone.yaml.j2"
@@ -112,7 +112,7 @@ def test_a_broken_template_is_refused_before_anything_is_written(
 
 
 @pytest.mark.long
-def test_what_setup_finetune_would_refuse_is_refused_before_anything_is_written(
+def test_settings_that_setup_finetune_rejects_are_refused_before_anything_is_written(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template = tmp_path / "mine.yaml.j2"
@@ -128,7 +128,7 @@ def test_setup_and_validate_without_a_plan_are_refused(experiment: Path, capsys:
         assert "[not-rendered]" in capsys.readouterr().err
 
 
-def test_a_step_that_is_stopped_midway_has_status_1_and_says_so(
+def test_a_step_stopped_midway_has_status_1_and_reports_it(
     experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
@@ -151,9 +151,7 @@ def test_a_step_that_is_stopped_midway_has_status_1_and_says_so(
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "loop"])
-def test_a_path_that_cannot_be_looked_at_is_refused(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_inaccessible_path_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert main(["parse", str(tmp_path / name)]) == 2
     assert "Refused" in capsys.readouterr().err

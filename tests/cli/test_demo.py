@@ -24,7 +24,7 @@ def test_the_demo_works_and_a_second_one_changes_nothing(tmp_path: Path, capsys:
     assert everything(demo) == before
 
 
-def test_the_demo_leaves_what_lies_there(tmp_path: Path) -> None:
+def test_the_demo_keeps_existing_documents(tmp_path: Path) -> None:
     demo = make_experiment(tmp_path / "demo")
     mine = (demo / "experiment_summary.md").read_text()
     assert main(["demo", str(demo)]) == 0
@@ -62,7 +62,7 @@ def test_the_demo_writes_through_no_link(tmp_path: Path, capsys: pytest.CaptureF
     assert everything(demo) == before
 
 
-def test_a_demo_that_is_refused_after_it_wrote_says_that_it_was_stopped(
+def test_a_demo_refused_after_writing_reports_that_it_was_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo = tmp_path / "demo"

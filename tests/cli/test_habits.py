@@ -1,4 +1,4 @@
-"""Habits of command lines: the current directory, help, completion, quiet, and lists of some runs."""
+"""Conventions of command lines: the current directory, help, completion, quiet output, and selected runs."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ def test_the_experiment_is_the_current_directory_by_default(
     ["parse"], ["plan"], ["render"], ["setup"], ["validate"], ["scaffold"], ["status"], ["submit"], ["report"],
     ["history"], ["explain", "rank8_lr1e-5"],
 ])  # fmt: skip
-def test_a_directory_without_a_summary_is_refused_unless_it_is_named(
+def test_a_directory_without_a_summary_is_refused(
     command: list[str], experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     below = experiment / "data"
@@ -59,7 +59,7 @@ def test_a_directory_without_a_summary_is_refused_unless_it_is_named(
 
 
 def keys(data: object) -> Iterator[str]:
-    """Yield the key of each mapping in a JSON value, also below others."""
+    """Yield the key of each mapping in a JSON value, at any depth."""
     if isinstance(data, list):
         for each in data:
             yield from keys(each)
@@ -70,7 +70,7 @@ def keys(data: object) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("here")
-def test_each_answer_has_one_summary_of_one_line(
+def test_each_json_reply_has_one_summary_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
@@ -98,7 +98,7 @@ def test_doctor_needs_no_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main(["doctor", "--json"]) in {0, 1}
 
 
-def test_explain_takes_its_first_word_for_an_experiment_only_if_it_is_one(
+def test_the_first_argument_of_explain_is_an_experiment_only_if_it_exists(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["scaffold", "-q"]) == 0
@@ -115,7 +115,7 @@ def test_explain_takes_its_first_word_for_an_experiment_only_if_it_is_one(
         assert main(["history", *some, "--json"]) == 0
 
 
-def test_no_arguments_print_the_help_and_are_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_help_is_printed_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([])
     out, error = capsys.readouterr()
@@ -124,7 +124,7 @@ def test_no_arguments_print_the_help_and_are_no_success(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == error
 
 
-def test_help_of_a_command_is_what_its_option_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_command_prints_the_same_as_the_help_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["plan", "--help"])
     text = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_help_of_a_command_is_what_its_option_prints(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == text
 
 
-def test_options_of_programs_stand_in_a_group_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_for_programs_are_the_last_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", "scaffold"]) == 0
     last = capsys.readouterr().out.split("\n\n")[-1]
     assert re.findall(r"^  (--[a-z]+)", last, re.MULTILINE) == ["--json", "--start", "--root"]
@@ -140,7 +140,7 @@ def test_options_of_programs_stand_in_a_group_at_the_end(capsys: pytest.CaptureF
 
 @pytest.mark.long
 @pytest.mark.usefixtures("here")
-def test_only_and_start_list_some_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_and_start_select_the_listed_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scaffold", "-q"]) == 0
     capsys.readouterr()
     wanted = {"--only": ("rank8*", DIRECTORIES_OF_8), "--start": ("3", RUNS_OF_PLAN[2:])}
@@ -186,7 +186,7 @@ def script(shell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Path
 
 
 def completed(shell: str, program: str, file: Path, line: str, wanted: str) -> str:
-    """What a shell makes of a line when Tab is pressed at its end."""
+    """Return the completions of a shell when Tab is pressed at the end of a line."""
     if shell == "bash":
         words = " ".join(f"'{word}'" for word in line.split(" "))
         text = (
@@ -202,7 +202,7 @@ def completed(shell: str, program: str, file: Path, line: str, wanted: str) -> s
 
 
 def typed_in_zsh(program: str, file: Path, line: str, wanted: str) -> str:
-    """What the screen of a zsh shows when Tab was pressed after a line, up to what is wanted."""
+    """Return the screen of a zsh after Tab was pressed at the end of a line, up to the wanted text."""
     ours, theirs = pty.openpty()
     setup = f"fpath=({file.parent} $fpath); autoload -Uz compinit; compinit -D -u; PS1=; print REA''DY\n"
     with subprocess.Popen(

@@ -28,7 +28,7 @@ def plain() -> Console:
 
 
 def text(console: Console) -> str:
-    """What was printed, without the escape sequences of styles."""
+    """Return the printed text without the escape sequences of styles."""
     assert isinstance(console.file, io.StringIO)
     return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
 
@@ -41,7 +41,7 @@ def result(tmp_path: Path) -> ScaffoldResult:
 
 @pytest.fixture
 def bad(result: ScaffoldResult) -> ScaffoldResult:
-    """A result in which everything that can say something says something evil."""
+    """Return a result with hostile text in every text field."""
     problem = finding("value-mismatch", EVIL, field="lr", file=EVIL, line=3, fix=EVIL)
     remark = finding("default-used", EVIL, severity=Severity.INFO)
     evil = {"warnings": (problem, remark)}
@@ -68,7 +68,7 @@ def parts(of: ScaffoldResult) -> list[Model]:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_every_result_prints_plain_and_on_a_terminal(result: ScaffoldResult, number: int) -> None:
+def test_every_result_prints_plainly_and_on_a_terminal(result: ScaffoldResult, number: int) -> None:
     for console in (plain(), terminal(), terminal(20)):
         screens.result(console, parts(result)[number])
         assert text(console).strip()
@@ -95,7 +95,7 @@ def test_a_plain_console_has_no_escape_sequences_and_breaks_no_line(bad: Scaffol
     assert f" {reason.directory}: {long} [setup-failed]\n" in text(console)
 
 
-def test_a_scaffold_shows_its_runs_the_verdict_the_log_and_the_line_that_submits(result: ScaffoldResult) -> None:
+def test_a_scaffold_shows_its_runs_the_verdict_the_log_and_the_submit_line(result: ScaffoldResult) -> None:
     console = terminal(60)
     screens.result(console, result.model_copy(update={"submit": "cd " + "x" * 100}))
     printed = text(console)
@@ -114,7 +114,7 @@ def test_a_scaffold_shows_its_runs_the_verdict_the_log_and_the_line_that_submits
     ]
 
 
-def test_a_failed_scaffold_shows_what_failed_and_no_line_that_submits(bad: ScaffoldResult) -> None:
+def test_a_failed_scaffold_shows_the_failures_and_no_submit_line(bad: ScaffoldResult) -> None:
     console = plain()
     screens.result(console, bad)
     printed = text(console)
@@ -131,7 +131,7 @@ def test_a_parse_without_a_common_data_set_prints(result: ScaffoldResult) -> Non
     assert "dataset" not in text(console)
 
 
-def test_a_plan_shows_where_each_value_stands_that_differs_by_run(result: ScaffoldResult) -> None:
+def test_a_plan_shows_the_source_of_each_value_that_differs_by_run(result: ScaffoldResult) -> None:
     console = plain()
     screens.result(console, result.plan, printing.View(whole=True))
     rows = [" ".join(line.split()) for line in text(console).splitlines()]
@@ -185,7 +185,7 @@ def test_a_refusal_shows_every_problem_and_that_nothing_was_changed() -> None:
     assert unchanged
 
 
-def test_what_was_stopped_midway_does_not_claim_that_nothing_was_changed() -> None:
+def test_an_interrupted_step_does_not_claim_that_nothing_was_changed() -> None:
     console = plain()
     screens.refusal(console, Refused("disk full", []), midway=True)
     head, stays = text(console).splitlines()
@@ -203,13 +203,13 @@ def sbatch_errors(runs: list[str], account: str = "lab") -> list[tuple[str, Find
     ]
 
 
-def test_findings_that_differ_by_their_run_alone_are_one_with_all_runs() -> None:
+def test_findings_that_differ_only_by_run_are_grouped() -> None:
     (group,) = alike(sbatch_errors(["a", "b_1", "run"]))
     assert group.runs == ("a", "b_1", "run")
     assert [words for _, _, words in group.others()] == [(), ()]
 
 
-def test_findings_whose_fix_place_or_sentence_differs_stand_apart() -> None:
+def test_findings_with_a_different_fix_place_or_message_are_separate() -> None:
     one = finding("unused-field", "'QOS' is not read", field="QOS", file="a.md", line=3, fix="take it out")
     others = [
         one.model_copy(update=change_)
@@ -224,7 +224,7 @@ def test_findings_whose_fix_place_or_sentence_differs_stand_apart() -> None:
     assert [(each.line, words) for _, each, words in group.others()] == [(9, ("'Mail'",))]
 
 
-def test_alike_findings_are_printed_once_with_their_places() -> None:
+def test_similar_findings_are_printed_once_with_their_places() -> None:
     console = plain()
     found = [
         finding("invalid-value", f"row {line}: 'x' is no number", file="a.md", line=line, fix="write a number")
@@ -251,7 +251,7 @@ def test_the_most_serious_findings_are_last_and_notes_are_counted() -> None:
         assert ("--notes" in text(console)) is not notes
 
 
-def test_of_very_many_findings_the_errors_are_kept() -> None:
+def test_errors_take_precedence_among_very_many_findings() -> None:
     warnings = [finding("not-seen", f"no {name}", field=name) for name in map(chr, range(97, 123))]
     errors = [finding("value-mismatch", f"wrong {name}", field=name) for name in map(chr, range(65, 91))]
     for whole in (False, True):
@@ -264,7 +264,7 @@ def test_of_very_many_findings_the_errors_are_kept() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80])
-def test_what_is_to_be_pasted_is_never_broken(width: int) -> None:
+def test_text_to_paste_is_never_broken(width: int) -> None:
     line = "- **Save adapter weights only:** yes"
     fixes = [
         f"add `{line}` to Configuration (55.8 GiB -> 0.6 GiB), or make room",
@@ -276,7 +276,7 @@ def test_what_is_to_be_pasted_is_never_broken(width: int) -> None:
         assert any(line in printed for printed in text(console).splitlines())
 
 
-def test_names_stand_side_by_side_and_none_is_broken() -> None:
+def test_names_are_side_by_side_and_unbroken() -> None:
     names = [f"rank{rank}_lr{rate}e-5" for rank in (8, 16, 128) for rate in range(1, 8)]
     for width in (20, 80):
         console = terminal(width)
@@ -286,7 +286,7 @@ def test_names_stand_side_by_side_and_none_is_broken() -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_a_table_has_only_columns_that_vary_and_are_not_in_the_names(result: ScaffoldResult) -> None:
+def test_a_table_omits_constant_columns_and_those_in_the_names(result: ScaffoldResult) -> None:
     runs = tuple(
         run.model_copy(update={"parameters": run.parameters | {"epochs": number, "batch_size": 4}})
         for number, run in enumerate(result.plan.runs)
@@ -320,7 +320,7 @@ def test_progress_is_a_bar_on_a_terminal_and_silent_elsewhere() -> None:
     assert printed["quiet"] == printed["plain"] == ""
 
 
-def test_progress_shows_before_anything_is_counted_and_what_is_not_counted_ends_with_the_next_step() -> None:
+def test_progress_is_shown_before_the_first_count_and_uncounted_steps_end() -> None:
     console = terminal()
     with printing.ProgressBar(console, quiet=False) as progress:
         assert text(console).strip(), "something is shown before the first step"
@@ -330,7 +330,7 @@ def test_progress_shows_before_anything_is_counted_and_what_is_not_counted_ends_
         assert progress.shown == ["plan", "render"]
 
 
-def test_consoles_are_wide_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_consoles_are_wide_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     printing.console().print("[b]x[/b] :smile: " + "y" * 300)
     printing.console(stderr=True).print("error")
     out, error = capsys.readouterr()
@@ -338,13 +338,13 @@ def test_consoles_are_wide_where_there_is_no_terminal(capsys: pytest.CaptureFixt
     assert error == "error\n"
 
 
-def test_a_terminal_is_as_wide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_has_the_width_of_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "70")
     assert printing.console().width == 70
 
 
-def test_a_tampered_run_is_shown_with_its_place(tmp_path: Path) -> None:
+def test_a_changed_run_is_shown_with_its_place(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     steps.scaffold(Request(experiment))
     change(experiment / "rank8_lr1e-5" / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")

@@ -1,6 +1,7 @@
-"""What a person sees of an experiment that changes, at 80 and at 120 columns: golden files, without colour.
+"""The screens of a changing experiment at 80 and at 120 columns: golden files, without colour.
 
-`make golden` writes them anew.
+`make golden` generates them again.
+
 """
 
 import io
@@ -38,7 +39,7 @@ SUMMARY = "experiment_summary.md"
 WIDTHS = (80, 120)
 DATA_PATH = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
 PLACE = "/scratch/lab/ada/week"
-"""Stands for the directory of a test, whose path is as long: lines break where they do."""
+"""A placeholder for the directory of a test, whose path has the same length: lines then break in the same places."""
 
 Screen = BaseModel | Refused
 
@@ -55,13 +56,13 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No machine's free space, and no SLURM of it."""
+    """Hide the free space and the SLURM of the machine."""
     monkeypatch.setattr(prepare, "free_bytes", lambda _directory: 10**15)
     monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SBATCH", "off")
 
 
 def sweep(place: Path, name: str = "sweep") -> Path:
-    """The example, whose outputs lie below the directory of the test."""
+    """Return the example with outputs below the directory of the test."""
     experiment = make_experiment(place / name, replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(place / "outputs")})
     (place / "outputs").mkdir(exist_ok=True)
     assert scaffold(experiment).ok
@@ -69,7 +70,7 @@ def sweep(place: Path, name: str = "sweep") -> Path:
 
 
 def train(experiment: Path, runs: dict[str, int]) -> None:
-    """Leave what jobs leave of some runs: their output, and checkpoints of so many epochs."""
+    """Write the files of jobs of some runs: their output, and checkpoints of this many epochs."""
     with Tree(experiment) as tree:
         planned = {run.directory: run for run in existing_plan(tree).runs}
     for job, (name, epochs) in enumerate(runs.items(), start=4711):
@@ -81,7 +82,7 @@ def train(experiment: Path, runs: dict[str, int]) -> None:
 
 
 def asked(step: Callable[[Request], BaseModel], experiment: Path, **given: object) -> Screen:
-    """The result of a step, or why it was refused."""
+    """Return the result of a step, or its refusal."""
     try:
         return step(Request(experiment, now=Clock(), **given))  # type: ignore[arg-type]
     except Refused as refused:
@@ -99,7 +100,7 @@ def drop(experiment: Path, *runs: str) -> None:
 
 
 def grid(place: Path, ranks: int, rates: int) -> Path:
-    """An experiment of so many ranks and learning rates."""
+    """Return an experiment of this many ranks and learning rates."""
     experiment = make_experiment(
         place / "grid", without=["- **Runs:**", "_rank16_", "_rank8_lr5e-5", "| LoRA Rank | 8", "| Learning Rate | 1e"]
     )
@@ -114,14 +115,14 @@ def grid(place: Path, ranks: int, rates: int) -> Path:
 
 
 def first(place: Path) -> Iterator[Screen]:
-    """A first plan, and its scaffold."""
+    """Plan and scaffold for the first time."""
     experiment = make_experiment(place / "sweep")
     yield asked(steps.plan, experiment)
     yield asked(steps.scaffold, experiment)
 
 
 def unchanged(place: Path) -> Iterator[Screen]:
-    """Nothing was changed, and one run is trained."""
+    """Change nothing after one run was trained."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2})
     yield asked(steps.plan, experiment)
@@ -130,7 +131,7 @@ def unchanged(place: Path) -> Iterator[Screen]:
 
 
 def picture(place: Path) -> Iterator[Screen]:
-    """Forty runs: 4 new, 3 trained that would change, 2 dropped."""
+    """Plan forty runs: 4 new, 3 trained that would change, 2 dropped."""
     experiment = many_runs(place, 38)
     local = experiment / "claude.local.md"
     for file in (local, experiment / SUMMARY):
@@ -148,7 +149,7 @@ def picture(place: Path) -> Iterator[Screen]:
 
 
 def changed_before_start(place: Path) -> Iterator[Screen]:
-    """A shared value changes before anything was submitted."""
+    """Change a shared value before anything was submitted."""
     experiment = sweep(place)
     more_epochs(experiment)
     yield asked(steps.plan, experiment)
@@ -156,7 +157,7 @@ def changed_before_start(place: Path) -> Iterator[Screen]:
 
 
 def started_would_change(place: Path) -> Iterator[Screen]:
-    """A shared value and the title change after two runs were trained and one was submitted."""
+    """Change a shared value and the title after two runs were trained and one was submitted."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2, RUNS[1]: 2, RUNS[2]: 0})
     more_epochs(experiment)
@@ -166,7 +167,7 @@ def started_would_change(place: Path) -> Iterator[Screen]:
 
 
 def kept(place: Path) -> Iterator[Screen]:
-    """The same, and the started ones are kept."""
+    """Make the same change and keep the started runs."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2, RUNS[1]: 2})
     more_epochs(experiment)
@@ -176,7 +177,7 @@ def kept(place: Path) -> Iterator[Screen]:
 
 
 def dropped(place: Path) -> Iterator[Screen]:
-    """Rows are removed of runs that have come more or less far."""
+    """Remove rows of runs in different states."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2, RUNS[1]: 0})
     drop(experiment, *RUNS[:3])
@@ -185,7 +186,7 @@ def dropped(place: Path) -> Iterator[Screen]:
 
 
 def replaced(place: Path) -> Iterator[Screen]:
-    """Started runs are to be replaced: not while their results lie there."""
+    """Replace started runs, which is refused while their results exist."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2, RUNS[1]: 0})
     more_epochs(experiment)
@@ -197,7 +198,7 @@ def replaced(place: Path) -> Iterator[Screen]:
 
 
 def taken_outputs(place: Path) -> Iterator[Screen]:
-    """A copied experiment, whose output directories hold what the first one trained."""
+    """Copy an experiment whose output directories contain results of the original."""
     experiment = sweep(place)
     train(experiment, {RUNS[0]: 2})
     copied = place / "copied"
@@ -207,7 +208,7 @@ def taken_outputs(place: Path) -> Iterator[Screen]:
 
 
 def nothing_to_submit(place: Path) -> Iterator[Screen]:
-    """Every run was started."""
+    """Validate after every run was started."""
     experiment = sweep(place)
     train(experiment, dict.fromkeys(RUNS, 2))
     yield asked(steps.scaffold, experiment)
@@ -215,7 +216,7 @@ def nothing_to_submit(place: Path) -> Iterator[Screen]:
 
 
 def failed_setup(place: Path) -> Iterator[Screen]:
-    """An external script fails for one run of four."""
+    """Let an external script fail for one run of four."""
     body = """\
         if run == "rank8_lr5e-5":
             sys.exit("KeyError: 'tokenizer'")
@@ -230,7 +231,7 @@ def failed_setup(place: Path) -> Iterator[Screen]:
 
 
 def failed_validation(place: Path) -> Iterator[Screen]:
-    """Somebody edited finetune.yaml of two of 36 runs."""
+    """Edit finetune.yaml of two of 36 runs."""
     experiment = grid(place, 6, 6)
     assert scaffold(experiment).ok
     for name, rank in (("rank2_lr2e-5", 2), ("rank16_lr4e-5", 16)):
@@ -239,7 +240,7 @@ def failed_validation(place: Path) -> Iterator[Screen]:
 
 
 def refused_by_sbatch(place: Path) -> Iterator[Screen]:
-    """SLURM does not know the account of all eight runs."""
+    """Validate eight runs with an account that SLURM does not know."""
     with pytest.MonkeyPatch.context() as patch:
         stand_in = StandIn(place / "bin", patch)
         stand_in.says(1, "sbatch: error: invalid account or account/partition combination specified")
@@ -247,7 +248,7 @@ def refused_by_sbatch(place: Path) -> Iterator[Screen]:
 
 
 def refused(place: Path) -> Iterator[Screen]:
-    """One problem, a dozen of several kinds, and the same one in 36 rows."""
+    """Refuse for one problem, for a dozen of several kinds, and for the same one in 36 rows."""
     yield asked(steps.plan, make_experiment(place / "one", without=["- **Epochs:**"]))
     several = {"| 8 | 5e-5 | 4 |": "| 8 | 5x-5 | four |", "| 16 | 1e-5 |": "| 0 | -1 |", "0:59:00": "tomorrow"}
     lines = ["- **Epochs:**", "conda environment", "Default project"]
@@ -259,7 +260,7 @@ def refused(place: Path) -> Iterator[Screen]:
 
 
 def outdated(place: Path) -> Iterator[Screen]:
-    """The account and the epochs change, a row is added and one removed, and nobody plans anew."""
+    """Change the account and the epochs, add a row and remove one, and validate without planning."""
     experiment = sweep(place)
     change(experiment / "claude.local.md", "- **Account**: `lab`", "- **Account**: `polisci`")
     more_epochs(experiment)
@@ -270,14 +271,14 @@ def outdated(place: Path) -> Iterator[Screen]:
 
 
 def many(place: Path) -> Iterator[Screen]:
-    """Two hundred runs: planned, then scaffolded."""
+    """Plan two hundred runs, then scaffold them."""
     experiment = grid(place, 10, 20)
     yield asked(steps.plan, experiment)
     yield asked(steps.scaffold, experiment)
 
 
 def wrong_columns(place: Path) -> Iterator[Screen]:
-    """The data set has other columns than are read."""
+    """Use a data set that lacks the columns that are read."""
     experiment = make_experiment(place / "sweep", replace={DATA_PATH: "EXPERIMENT/data/words.json"})
     rows = [{"tweet": "a b", "label": "c"}] * 240
     (experiment / "data" / "words.json").write_text(json.dumps({"train": rows, "validation": rows, "test": rows}))
@@ -285,7 +286,7 @@ def wrong_columns(place: Path) -> Iterator[Screen]:
 
 
 def machine(_place: Path) -> Iterator[Screen]:
-    """What doctor says of a machine with a problem and a warning."""
+    """Run doctor on a machine with a problem and a warning."""
     fix = (
         "look for the module with `module avail anaconda3`, or activate the environment yourself and add --no-activate"
     )
@@ -299,7 +300,7 @@ def machine(_place: Path) -> Iterator[Screen]:
 
 
 class Slurm:
-    """SLURM's answers for a story: lines of squeue and sacct, `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
+    """Set the answers of SLURM: lines of squeue and sacct, `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
 
     def __init__(self, place: Path, patch: pytest.MonkeyPatch) -> None:
         self._bin = place / "bin"
@@ -319,7 +320,7 @@ START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs:
 
 
 def training(experiment: Path, run: str, job: str, steps: int, *, rest: str = "") -> None:
-    """Leave the output of a job after some steps of 60 an epoch, and the checkpoints of the whole epochs."""
+    """Write the output of a job after some steps of 60 an epoch, and the checkpoints of the finished epochs."""
     text = "".join(bar((n - 1) // 60 + 1, n, round(3 - n / 50, 3), per_epoch=60) for n in range(1, steps + 1))
     (experiment / run / f"slurm-{job}.out").write_text(f"{START}{text}{rest}", newline="")
     with Tree(experiment) as tree:
@@ -369,7 +370,7 @@ def status_of_states(place: Path) -> Iterator[Screen]:
 
 
 def status_of_many(place: Path) -> Iterator[Screen]:
-    """Show 48 runs: some are done, some train, some wait, and three failed for the same reason."""
+    """Show 48 runs: some are finished, some train, some wait, and three failed for the same reason."""
     experiment = with_outputs(grid(place, 6, 8))
     names = [run.directory for run in of_status(experiment).runs]
     queue = [f"4711_{task}|RUNNING|31:05|59:00|None|{experiment}" for task in range(20, 24)]
@@ -431,7 +432,7 @@ def printed(of: Screen, width: int, command: str) -> str:
     mostly_long(STORIES, first, unchanged, kept, failed_validation, refused, machine, status_of_states),
     ids=lambda story: story.__name__,
 )
-def test_a_screen_is_as_it_was_looked_at(story: Callable[[Path], Iterator[Screen]], place: Path) -> None:
+def test_a_screen_matches_its_golden_file(story: Callable[[Path], Iterator[Screen]], place: Path) -> None:
     made: dict[str, str] = {}
     for number, screen in enumerate(story(place), start=1):
         for width in WIDTHS:
@@ -462,7 +463,7 @@ def test_defaults_are_listed_by_subject_and_pairs_are_not_broken(width: int, pla
 
 
 @pytest.mark.long
-def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path) -> None:
+def test_a_plan_of_forty_runs_fits_a_terminal_and_shows_the_important_facts(place: Path) -> None:
     (plan,) = picture(place)
     for width in WIDTHS:
         lines = printed(plan, width, "scaffold-torchtune scaffold sweep").splitlines()
@@ -487,7 +488,7 @@ def test_a_plan_of_forty_runs_fits_a_terminal_and_tells_what_matters(place: Path
 
 @pytest.mark.long
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
-def test_no_name_is_broken_however_narrow_a_terminal_is(width: int, place: Path) -> None:
+def test_no_name_is_broken_on_any_terminal_width(width: int, place: Path) -> None:
     (plan,) = picture(place)
     words = printed(plan, width, "scaffold-torchtune scaffold sweep").split()
     assert str(place / "outputs/cap_4L_lora_lr_sweep/ck-out-lr1e-6"), words

@@ -1,4 +1,4 @@
-"""`skill`: the folder that an agent finds, made whole, replaced when it is ours, and never when it is not."""
+"""`skill`: the folder for an agent is written completely, and replaced only if it is generated and unedited."""
 
 import json
 import os
@@ -23,18 +23,18 @@ FILES = ["SKILL.md", *sorted(f"workflows/{path.name}" for path in (ROOT / "workf
 
 @pytest.fixture
 def skill(tmp_path: Path) -> Path:
-    """The skill as an earlier call put it there."""
+    """Return the skill as an earlier call wrote it."""
     return Path(install_skill(tmp_path / "skills").directory)
 
 
 def codes(directory: Path) -> list[tuple[str, str | None]]:
-    """The code and the file of every problem of a refused call."""
+    """Return the code and the file of every problem of a refused call."""
     with pytest.raises(Refused) as refused:
         install_skill(directory)
     return [(problem.code, problem.file) for problem in refused.value.problems]
 
 
-def test_the_folder_is_a_valid_skill_whose_links_lead_to_files_in_it(skill: Path) -> None:
+def test_the_folder_is_a_valid_skill_with_working_links(skill: Path) -> None:
     assert validate(skill) == []
     assert [name for name in sorted(snapshot(skill)) if (skill / name).is_file()] == [RECORD, *FILES]
     for name in FILES:
@@ -44,7 +44,7 @@ def test_the_folder_is_a_valid_skill_whose_links_lead_to_files_in_it(skill: Path
 
 
 @pytest.mark.long
-def test_by_default_it_goes_where_claude_code_looks(tmp_path: Path) -> None:
+def test_the_default_directory_is_that_of_claude_code(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CLAUDE_CONFIG_DIR"}
     done = command("skill", env=environment | {"HOME": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "")
@@ -56,7 +56,7 @@ def test_by_default_it_goes_where_claude_code_looks(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["directory"] == str(tmp_path / "config/skills/scaffold-torchtune")
 
 
-def test_the_skills_own_folder_may_be_named_too(tmp_path: Path) -> None:
+def test_the_skill_folder_itself_can_be_specified(tmp_path: Path) -> None:
     assert install_skill(tmp_path / "scaffold-torchtune").directory == str(tmp_path / "scaffold-torchtune")
 
 
@@ -71,7 +71,9 @@ def test_a_second_call_changes_nothing(skill: Path, capsys: pytest.CaptureFixtur
     assert {path: path.stat().st_ctime_ns for path in (skill, *skill.rglob("*"))} == before
 
 
-def test_another_version_that_nobody_edited_is_replaced_whole(skill: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unedited_skill_of_a_different_version_is_replaced_completely(
+    skill: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = snapshot(skill)
     old = {"SKILL.md": b"as it was\n", "workflows/gone.md": b"no more\n"}
     for file in FILES[1:]:
@@ -86,7 +88,7 @@ def test_another_version_that_nobody_edited_is_replaced_whole(skill: Path, capsy
     assert list(skill.parent.iterdir()) == [skill], "nothing is left beside it"
 
 
-def test_a_file_that_somebody_removed_is_there_again(skill: Path) -> None:
+def test_a_removed_file_is_restored(skill: Path) -> None:
     (skill / "workflows/torchtune.md").unlink()
     result = install_skill(skill.parent)
     assert (result.replaced, result.unchanged) == (True, False)
@@ -104,14 +106,14 @@ def add(skill: Path) -> str:
 
 
 def link(skill: Path) -> str:
-    """The same bytes, but by way of a link."""
+    """Replace a file by a link to the same bytes."""
     (skill / "SKILL.md").rename(skill.parent / "elsewhere.md")
     (skill / "SKILL.md").symlink_to(skill.parent / "elsewhere.md")
     return "SKILL.md"
 
 
 @pytest.mark.parametrize("change", [edit, add, link])
-def test_what_somebody_changed_is_named_and_left(skill: Path, change: Callable[[Path], str]) -> None:
+def test_an_edited_skill_is_reported_and_kept(skill: Path, change: Callable[[Path], str]) -> None:
     name = change(skill)
     before = snapshot(skill.parent)
     assert codes(skill.parent) == [("edited-output", str(skill / name))]
@@ -119,14 +121,14 @@ def test_what_somebody_changed_is_named_and_left(skill: Path, change: Callable[[
 
 
 @pytest.mark.parametrize("record", [None, "not json", "[]", '{"files": 5}'])
-def test_a_folder_without_a_record_of_ours_is_left(skill: Path, record: str | None) -> None:
+def test_a_folder_without_a_valid_record_is_kept(skill: Path, record: str | None) -> None:
     (skill / RECORD).unlink() if record is None else (skill / RECORD).write_text(record)
     before = snapshot(skill)
     assert ("edited-output", str(skill / "SKILL.md")) in codes(skill.parent)
     assert snapshot(skill) == before
 
 
-def test_what_is_no_folder_is_left(tmp_path: Path, skill: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_kept(tmp_path: Path, skill: Path) -> None:
     (tmp_path / "links").mkdir()
     (tmp_path / "links/scaffold-torchtune").symlink_to(skill)
     assert codes(tmp_path / "links") == [("edited-output", str(tmp_path / "links/scaffold-torchtune"))]
@@ -135,7 +137,7 @@ def test_what_is_no_folder_is_left(tmp_path: Path, skill: Path) -> None:
     assert codes(tmp_path / "files") == [("edited-output", str(tmp_path / "files/scaffold-torchtune"))]
 
 
-def test_where_nothing_may_be_written_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_directory_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tmp_path.chmod(0o500)
     with held_to_modes():
         assert main(["skill", str(tmp_path / "skills")]) == 2
@@ -145,7 +147,7 @@ def test_where_nothing_may_be_written_that_is_said(tmp_path: Path, capsys: pytes
     assert "write-failed" in error
 
 
-def test_a_user_without_a_home_is_told_to_name_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_must_specify_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

@@ -1,4 +1,4 @@
-"""Test `status --watch` on a real pseudo-terminal: it redraws, ends, and leaves the terminal as it was."""
+"""Test `status --watch` on a real pseudo-terminal: it redraws, ends, and restores the terminal."""
 
 import contextlib
 import fcntl
@@ -27,7 +27,7 @@ _UP = re.compile(r"\x1b\[1A")
 
 
 class Terminal:
-    """A process on a terminal of its own, and everything that it printed."""
+    """A process on a separate terminal, and its complete output."""
 
     def __init__(self, words: list[str], *, lines: int = 24, columns: int = 80, kind: str = "xterm-256color") -> None:
         self._ours, self._theirs = pty.openpty()
@@ -45,14 +45,14 @@ class Terminal:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C in the terminal interrupts the process
 
     def _read(self, seconds: float) -> bool:
-        """Read what is there, or comes within some seconds; return whether anything came."""
+        """Read the available output, or wait some seconds for it; return whether any was read."""
         if not select.select([self._ours], [], [], seconds)[0]:
             return False
         self.text += os.read(self._ours, 65_536).decode()
         return True
 
     def until(self, *marks: str, ended: bool = False) -> str:
-        """Read until the marks were printed one after the other; return what was printed since the last call."""
+        """Read until the marks were printed one after the other; return the output since the last call."""
         deadline, start = time.monotonic() + PATIENCE, len(self.text)
         pattern = re.compile(".*?".join(map(re.escape, marks)), re.DOTALL)
         while not pattern.search(self.text, start):
@@ -65,7 +65,7 @@ class Terminal:
         os.write(self._ours, keys)
 
     def ends(self) -> int:
-        """Wait for the end of the process, and return its status; the terminal must be as it was."""
+        """Wait for the end of the process, and return its status; the terminal must be restored."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.text
@@ -79,7 +79,7 @@ class Terminal:
 
     @property
     def last(self) -> str:
-        """The text that stays on the screen: after the last sequence that shows the cursor, without styles."""
+        """Return the text that stays on the screen: after the last sequence that shows the cursor, without styles."""
         return _SEQUENCE.sub("", self.text.rpartition(_SHOW)[2])
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ def watched(experiment: Path, *options: str, lines: int = 24) -> Iterator[Termin
 
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An experiment of which one run trains."""
+    """Return an experiment in which one run trains."""
     experiment = scaffold_with_slurm(tmp_path, monkeypatch)
     (tmp_path / "outputs").mkdir()
     advance(experiment, 1)
@@ -113,7 +113,7 @@ def advance(experiment: Path, step: int) -> None:
     (experiment / RUNS[0] / "slurm-4711.out").write_text(bar(1, step, 2.5), newline="")
 
 
-def test_it_redraws_the_screen_until_ctrl_c(training: Path) -> None:
+def test_the_screen_is_redrawn_until_ctrl_c(training: Path) -> None:
     with watched(training) as terminal:
         first = terminal.until(_HIDE, "Ctrl-C", RUNS[0], "running", "1/200")
         assert not _UP.search(first.partition("1/200")[0]), "the first screen replaces nothing"
@@ -129,7 +129,7 @@ def test_it_redraws_the_screen_until_ctrl_c(training: Path) -> None:
 
 
 @pytest.mark.long
-def test_it_ends_when_every_run_has_ended(training: Path) -> None:
+def test_watching_ends_when_every_run_has_ended(training: Path) -> None:
     with watched(training) as terminal:
         terminal.until("Ctrl-C", RUNS[0], "running")
         answers(training, squeue=f"echo '4711|FAILED|1:00|59:00|None|{training / RUNS[0]}'")
@@ -138,7 +138,7 @@ def test_it_ends_when_every_run_has_ended(training: Path) -> None:
 
 
 @pytest.mark.long
-def test_ctrl_c_while_slurm_is_asked_ends_it_too(training: Path) -> None:
+def test_ctrl_c_during_a_slurm_query_ends_it_too(training: Path) -> None:
     asked = training.parent / "asked"
     with watched(training) as terminal:
         terminal.until("Ctrl-C", RUNS[0], "running")
@@ -152,7 +152,7 @@ def test_ctrl_c_while_slurm_is_asked_ends_it_too(training: Path) -> None:
         assert "running" in terminal.last
 
 
-def test_a_terminal_that_cannot_move_its_cursor_is_refused(training: Path) -> None:
+def test_a_terminal_without_cursor_movement_is_refused(training: Path) -> None:
     terminal = Terminal(["status", str(training), "--watch"], kind="dumb")
     try:
         assert terminal.process.wait(PATIENCE) == 2
@@ -162,7 +162,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused(training: Path) -> No
 
 
 @pytest.mark.long
-def test_on_a_low_terminal_the_runs_that_need_a_look_are_shown(training: Path) -> None:
+def test_a_short_terminal_shows_the_runs_with_problems(training: Path) -> None:
     with watched(training, lines=8) as terminal:
         screen = _SEQUENCE.sub("", terminal.until("Ctrl-C", RUNS[0], "--all"))
         assert not {*RUNS[1:]} & {*screen.split()}

@@ -1,6 +1,7 @@
-"""Scaffolds by the real setup_finetune.py of cruijff_kit, of three generations, out of a clone of its repository.
+"""Scaffolds by the real setup_finetune.py of cruijff_kit, of three generations, from a clone of its repository.
 
-tests/pipeline/test_scaffold_kit.py tries the same with stand-ins.
+tests/pipeline/test_scaffold_kit.py does the same with stand-ins.
+
 """
 
 import os
@@ -16,7 +17,7 @@ from support.scaffolding import scaffold
 from support.unlike_experiments import UNLIKE, holds
 
 CLONE = os.environ.get("SCAFFOLD_TORCHTUNE_CRUIJFF_KIT") or "/nonexistent"
-# The commit, the directory that is the package cruijff_kit, and what the summary must say besides.
+# The commit, the directory that is the package cruijff_kit, and an additional line of the summary.
 GENERATIONS: dict[str, tuple[str, str, dict[str, str]]] = {
     "November 2025": ("738c94f", ".", {}),
     "December 2025": ("0a36d10", ".", {}),
@@ -34,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generation: str) -> Path:
-    """The setup_finetune.py of a generation, and an environment that has its package."""
+    """Return the setup_finetune.py of a generation, and an environment that has its package."""
     commit, package, _ = GENERATIONS[generation]
     (kit := tmp_path / "kit").mkdir()
     archive = subprocess.run(
@@ -59,5 +60,7 @@ def test_the_example_scaffolds_to_a_passed_validation(tmp_path: Path, script: Pa
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("name", UNLIKE)
-def test_other_experiments_end_as_with_the_stand_ins(tmp_path: Path, script: Path, name: str, generation: str) -> None:
+def test_unusual_experiments_end_as_with_the_stand_ins(
+    tmp_path: Path, script: Path, name: str, generation: str
+) -> None:
     holds(tmp_path, name, generation.split(maxsplit=1)[0].lower(), script)

@@ -1,4 +1,4 @@
-"""validate asks sbatch whether SLURM would take the scripts. Here a stand-in answers; tests/slurm has the real one."""
+"""validate checks with sbatch that SLURM accepts the scripts. A stand-in answers here; tests/slurm has the real one."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,8 @@ WRONG_ACCOUNT = "allocation failure: Invalid account or account/partition combin
 
 @pytest.fixture
 def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Path) -> StandIn:
-    """A stand-in that takes everything."""
-    del done  # scaffolded before there is an sbatch
+    """Return a stand-in that accepts everything."""
+    del done  # scaffolded without sbatch
     return StandIn(tmp_path / "bin", monkeypatch)
 
 
@@ -31,14 +31,14 @@ def of_runs(result: ValidateResult) -> dict[str, list[Finding]]:
     return {run.directory: list(run.findings) for run in result.runs if run.findings}
 
 
-def test_what_sbatch_takes_makes_no_finding_and_one_call(done: Path, sbatch: StandIn) -> None:
+def test_accepted_scripts_have_no_finding_and_need_one_call(done: Path, sbatch: StandIn) -> None:
     result = validated(done)
     assert result.passed
     assert (answers(result), of_runs(result)) == ([], {})
     assert sbatch.calls == [f"--test-only in {done} with "]
 
 
-def test_runs_that_ask_for_something_else_are_asked_for_apart(done: Path, sbatch: StandIn) -> None:
+def test_runs_with_different_options_are_tested_separately(done: Path, sbatch: StandIn) -> None:
     change(done / RUNS[1] / "finetune.slurm", "--mem=", "--mem=1")
     change(done / RUNS[2] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --comment=x\n#SBATCH --output=other-")
     change(done / RUNS[3] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --output=other-")
@@ -46,13 +46,13 @@ def test_runs_that_ask_for_something_else_are_asked_for_apart(done: Path, sbatch
     assert len(sbatch.calls) == 3
 
 
-def test_the_script_itself_is_what_sbatch_reads(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
+def test_sbatch_reads_the_script_itself(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
     sbatch.answers(f'printf "%s\\n" "$script" > {tmp_path}/read')
     validated(done)
     assert (tmp_path / "read").read_text() == (done / RUNS[0] / "finetune.slurm").read_text()
 
 
-def test_a_refused_account_is_named_in_every_run_that_has_it(done: Path, sbatch: StandIn) -> None:
+def test_a_rejected_account_is_reported_for_every_run_that_has_it(done: Path, sbatch: StandIn) -> None:
     sbatch.says(1, WRONG_ACCOUNT)
     result = validated(done)
     assert not result.passed
@@ -78,7 +78,7 @@ def test_a_repeated_refusal_changes_nothing_in_the_log(done: Path, sbatch: Stand
     assert log(done) == before
 
 
-def test_when_a_job_would_start_is_no_finding(done: Path, sbatch: StandIn) -> None:
+def test_the_estimated_start_of_a_job_is_not_a_finding(done: Path, sbatch: StandIn) -> None:
     sbatch.answers('echo "sbatch: Job $$ to start at $(date +%s%N) using 1 processors on nodes gpu01" >&2')
     assert validated(done) == validated(done)
 
@@ -105,18 +105,18 @@ def test_when_a_job_would_start_is_no_finding(done: Path, sbatch: StandIn) -> No
         every=2,
     ),
 )
-def test_where_no_slurm_works_one_remark_says_that_nothing_was_tested(
+def test_without_a_working_slurm_one_note_states_that_nothing_was_tested(
     status: int, lines: list[str], last: str, done: Path, sbatch: StandIn
 ) -> None:
     change(done / RUNS[1] / "finetune.slurm", "#SBATCH --output=", "#SBATCH --mail-type=NONE\n#SBATCH --output=")
-    assert not validated(done).passed  # nobody planned it
+    assert not validated(done).passed  # the option is not planned
     sbatch.says(status, *lines)
     result = validated(done)
     (found,) = answers(result)
     assert (found.code, found.severity) == ("sbatch-unavailable", "info")
     assert absent(found.message, "sbatch --test-only", last) == []
     assert not re.search(r"\d of \d", found.message), "none was tested"
-    assert len(sbatch.calls) == 2 + 1  # after the first such answer nobody is asked any more
+    assert len(sbatch.calls) == 2 + 1  # after the first such answer sbatch is not called again
 
 
 def told(result: ValidateResult) -> dict[str, tuple[str, str]]:
@@ -143,14 +143,14 @@ def test_the_verdict_states_whether_sbatch_checked_the_scripts(
     assert told(validated(done))["sbatch"] == ("not run", "not on PATH")
 
 
-def test_a_broken_script_is_not_tested(done: Path, sbatch: StandIn) -> None:
+def test_a_missing_script_is_not_tested(done: Path, sbatch: StandIn) -> None:
     for run in RUNS:
         (done / run / "finetune.slurm").unlink()
     assert told(validated(done))["sbatch"] == ("not run", "no readable script")
     assert sbatch.calls == []
 
 
-def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
+def test_refusals_before_sbatch_became_unavailable_are_kept(done: Path, sbatch: StandIn, tmp_path: Path) -> None:
     change(done / RUNS[3] / "finetune.slurm", "--mem=", "--mem=1")
     sbatch.answers(
         f'[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; echo "{WRONG_ACCOUNT}" >&2; exit 1; }}\nexit 127'
@@ -164,7 +164,7 @@ def test_what_was_refused_before_sbatch_went_away_stays(done: Path, sbatch: Stan
     ]
 
 
-def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
+def test_a_hanging_sbatch_is_ended_and_reported(
     done: Path, sbatch: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sbatch.answers(f"echo $$ > {tmp_path}/pid; sleep 600")
@@ -175,14 +175,14 @@ def test_an_sbatch_that_hangs_is_ended_and_makes_a_remark(
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_an_sbatch_that_cannot_be_started_makes_a_remark(done: Path, sbatch: StandIn) -> None:
+def test_an_sbatch_that_cannot_be_started_is_reported(done: Path, sbatch: StandIn) -> None:
     (sbatch.folder / "sbatch").write_text("no program")
     (found,) = answers(validated(done))
     assert found.code == "sbatch-unavailable"
     assert absent(found.message, "Exec format error") == []
 
 
-def test_a_configuration_that_is_not_there_is_not_waited_for(
+def test_a_missing_slurm_configuration_is_reported_without_a_call(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
@@ -194,7 +194,7 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
     assert len(sbatch.calls) == 1
 
 
-def test_a_cluster_that_takes_it_later_is_a_warning(done: Path, sbatch: StandIn) -> None:
+def test_a_script_that_the_cluster_accepts_later_is_a_warning(done: Path, sbatch: StandIn) -> None:
     sbatch.says(1, "allocation failure: Required partition not available (inactive or drain)")
     result = validated(done)
     assert result.passed
@@ -202,7 +202,7 @@ def test_a_cluster_that_takes_it_later_is_a_warning(done: Path, sbatch: StandIn)
     assert (found.code, found.severity) == ("sbatch-refused", "warning")
 
 
-def test_a_script_that_cannot_be_read_is_not_asked_for(done: Path, sbatch: StandIn) -> None:
+def test_a_script_that_cannot_be_parsed_is_not_tested(done: Path, sbatch: StandIn) -> None:
     for run, (old, new) in zip(
         RUNS,
         [
@@ -222,7 +222,7 @@ def test_a_script_that_cannot_be_read_is_not_asked_for(done: Path, sbatch: Stand
     assert sbatch.calls == []
 
 
-def test_variables_stand_only_for_what_the_script_does_not_say(
+def test_variables_are_only_passed_for_options_that_the_script_lacks(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, missing = ("ACCOUNT", "CONSTRAINT"), ("CLUSTERS", "PARTITION", "QOS", "RESERVATION")
@@ -238,7 +238,7 @@ def test_variables_stand_only_for_what_the_script_does_not_say(
 
 
 @pytest.mark.parametrize("arguments", [["--no-sbatch"], []])
-def test_the_operator_switches_it_off(
+def test_the_operator_can_switch_the_check_off(
     arguments: list[str],
     done: Path,
     sbatch: StandIn,
@@ -255,14 +255,14 @@ def test_the_operator_switches_it_off(
 
 
 @pytest.mark.long
-def test_the_demo_asks_no_cluster(tmp_path: Path, sbatch: StandIn) -> None:
+def test_the_demo_does_not_call_sbatch(tmp_path: Path, sbatch: StandIn) -> None:
     sbatch.says(1, WRONG_ACCOUNT)
     shown = command("demo", tmp_path / "demo")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert sbatch.calls == []
 
 
-def test_a_scaffold_is_not_ready_where_sbatch_refuses(
+def test_a_scaffold_is_not_ready_if_sbatch_refuses(
     done: Path, sbatch: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sbatch.says(
@@ -272,10 +272,10 @@ def test_a_scaffold_is_not_ready_where_sbatch_refuses(
     out = capsys.readouterr().out
     assert ": invalid partition specified: x; Invalid partition name specified" in out
     assert "validation failed: 4 of 4 runs" in out
-    assert "claude.local.md" in out  # the script names no partition
+    assert "claude.local.md" in out  # the script has no partition
 
 
-def test_progress_is_reported_of_each_kind_of_script(done: Path, sbatch: StandIn) -> None:
+def test_progress_is_reported_for_each_distinct_script(done: Path, sbatch: StandIn) -> None:
     change(done / RUNS[1] / "finetune.slurm", "--mem=", "--mem=1")
     reported: list[tuple[str, int, int]] = []
     validated(done, progress=lambda *now: reported.append(now))

@@ -1,4 +1,4 @@
-"""validate asks torchtune in another Python. Here a stand-in answers; tests/contract has the real one."""
+"""validate checks with torchtune in another Python. A stand-in answers here; tests/contract has the real one."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "stand-in"
 
 
-def test_where_torchtune_agrees_one_remark_says_what_was_built(
+def test_if_torchtune_agrees_one_note_lists_the_built_components(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = stand_in(folder, monkeypatch, "hello()\nprint('of no interest')\nagree()")
@@ -34,14 +34,14 @@ def test_where_torchtune_agrees_one_remark_says_what_was_built(
     assert absent(large, "lora_llama3_2_1b", "rank 16", "1,000,000,000", "10,616,832") == []
 
 
-def test_what_runs_share_is_asked_about_once_by_the_program_of_the_package(
+def test_shared_components_are_sent_once_to_the_bundled_program(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
     validated(done)
     ((arguments, cwd),) = (json.loads(line) for line in (folder / "calls").read_text().splitlines())
     assert arguments == [str(ask_torchtune.PROGRAM)]
-    assert not Path(cwd).exists()  # an empty directory of its own
+    assert not Path(cwd).exists()  # a separate empty directory
     parts = [one["part"] for one in json.loads((folder / "asked").read_text())["nodes"]]
     counts = {part: parts.count(part) for part in parts}
     assert counts == {
@@ -54,22 +54,20 @@ def test_what_runs_share_is_asked_about_once_by_the_program_of_the_package(
     }
 
 
-def test_nothing_is_left_to_resolve_in_what_is_asked(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_to_resolve_in_a_request(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
     monkeypatch.setenv("MINE", "a secret of mine")
     for run in RUNS:
         change(done / run / "finetune.yaml", "loss:\n", "loss:\n  more: ${oc.env:MINE}\n")
     result = validated(done)
-    assert not result.passed  # validate itself says that a resolver is called
+    assert not result.passed  # validate itself reports a call of a resolver
     text = (folder / "asked").read_text()
     assert "${" not in text
     assert "a secret" not in text
     assert "loss" not in [one["part"] for one in json.loads(text)["nodes"]]
 
 
-def test_what_torchtune_refuses_is_named_where_it_stands(
-    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_of_torchtune_names_the_line(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = "dict(refused='Invalid weight_decay value: \\x1b', path=['optimizer', 'weight_decay'])"
     stand_in(folder, monkeypatch, f"hello()\nagree(optimizer={refused})")
     result = validated(done)
@@ -124,7 +122,7 @@ def test_a_node_that_is_refused_as_a_whole_has_its_own_line(
         every=2,
     ),
 )
-def test_other_lora_than_was_asked_for_is_an_error(
+def test_lora_that_differs_from_the_config_is_an_error(
     model: str, field: str, expected: Any, actual: Any, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, f"hello()\nagree(model=dict({model}))")
@@ -144,7 +142,7 @@ def test_other_lora_than_was_asked_for_is_an_error(
         ("lora_llama3_2_1b", "lora_llama3_2"),
     ],
 )
-def test_lora_of_another_kind_than_the_facts_count_is_not_counted(
+def test_lora_outside_the_known_facts_is_not_counted(
     old: str, new: str, done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(done / RUNS[0] / "finetune.yaml", old, new)
@@ -161,14 +159,16 @@ def test_a_model_without_layers_is_not_searched_for_lora(
     assert validated(done).passed
 
 
-def test_modules_that_are_no_list_are_none(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lora_modules_that_are_not_a_list_count_as_none(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = (done / RUNS[0] / "finetune.yaml").read_text().partition("lora_attn_modules: ")[2].partition("\n")[0]
     change(done / RUNS[0] / "finetune.yaml", f"lora_attn_modules: {old}", "lora_attn_modules: q_proj")
     stand_in(folder, monkeypatch, "hello()\nagree()")
     assert "lora-differs" in {found.code for found in validated(done).runs[0].findings}
 
 
-def test_components_of_others_are_one_remark(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_third_party_components_are_one_note(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree(dataset=dict(unasked='not ours'), metric_logger=dict(unasked='no'))")
     result = validated(done)
     assert result.passed
@@ -179,7 +179,7 @@ def test_components_of_others_are_one_remark(done: Path, folder: Path, monkeypat
     assert absent(logger, "metric_logger", "'torchtune.", "(no)") == []
 
 
-def test_another_version_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_different_version_is_named(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "hello('0.7.0+cu')\nagree()")
     found = only(validated(done))
     assert absent(found.message, "torchtune 0.7.0+cu", "0.6.1") == []

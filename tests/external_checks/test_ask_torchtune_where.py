@@ -1,4 +1,4 @@
-"""Who asks torchtune, in which Python, and what the finding is where it gives no answer. Here a stand-in answers."""
+"""The choice of the Python that has torchtune, and the findings if it gives no answer. A stand-in answers here."""
 
 import ast
 import importlib.util
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
         every=2,
     ),
 )
-def test_without_a_whole_answer_nothing_passes(
+def test_an_incomplete_answer_fails_the_validation(
     body: str, code: str, reasons: list[str], done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, body)
@@ -61,7 +61,7 @@ def test_without_a_whole_answer_nothing_passes(
     assert "--no-with-torchtune" in found.fix
 
 
-def test_who_asks_for_it_where_it_is_off_gets_our_own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explicit_request_overrides_off_with_the_current_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAMED, "off")
     assert ask_torchtune.python_to_ask(Request(Path("x"), with_torchtune=True)) == (sys.executable, True)
     assert ask_torchtune.python_to_ask(Request(Path("x"))) is None
@@ -76,7 +76,7 @@ def test_torchtune_gets_no_gpu_one_thread_and_no_network(
     assert only(validated(done)).message.endswith(": ['', '1', '1', 'disabled', 'kept']")
 
 
-def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_program_is_ended(done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(folder, monkeypatch, "(folder / 'pid').write_text(str(os.getpid()))\nhello()\ntime.sleep(600)")
     pass_deadlines_once(lambda: written(folder / "pid"), monkeypatch)
     found = only(validated(done))
@@ -86,7 +86,7 @@ def test_a_program_that_hangs_is_ended(done: Path, folder: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("named", ["/nowhere/python", "no-such-python"])
-def test_a_python_that_is_not_there_is_named(named: str, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_python_is_named(named: str, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAMED, named)
     found = only(validated(done))
     assert found.code == "torchtune-missing"
@@ -102,27 +102,27 @@ def test_a_python_that_cannot_be_started_is_named(done: Path, folder: Path, monk
 
 @pytest.fixture
 def without_torchtune(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python that runs us has no torchtune, wherever the tests run."""
+    """Hide torchtune from the current Python."""
     monkeypatch.delenv(NAMED)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
 
 @pytest.mark.usefixtures("without_torchtune")
-def test_where_nobody_asks_and_there_is_no_torchtune_there_is_no_finding(done: Path) -> None:
+def test_without_torchtune_and_without_a_request_there_is_no_finding(done: Path) -> None:
     assert answers(validated(done)) == []
 
 
-def test_off_is_off_unless_somebody_asks(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_off_disables_the_check(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
     assert answers(validated(done)) == []
     monkeypatch.delenv(NAMED)
     assert answers(validated(done, with_torchtune=False)) == []
 
 
-def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_asked_for(
+def test_a_broken_torchtune_is_a_warning_or_an_error_if_requested(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program itself runs here, in a Python that has nothing but its own library."""
+    """The program itself runs here, in a Python that has nothing but its standard library."""
     venv.create(tmp_path / "bare")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     monkeypatch.delenv(NAMED)
@@ -135,7 +135,7 @@ def test_a_torchtune_at_hand_that_cannot_be_imported_is_a_warning_unless_it_was_
 
 
 @pytest.mark.long
-def test_the_operator_switches_it_on_and_off(
+def test_the_operator_switches_the_check_on_and_off(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
@@ -147,7 +147,7 @@ def test_the_operator_switches_it_on_and_off(
             assert len((folder / "calls").read_text().splitlines()) == calls
 
 
-def test_configs_that_cannot_be_read_are_not_asked_about(
+def test_configs_that_cannot_be_parsed_are_not_checked(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
@@ -157,7 +157,7 @@ def test_configs_that_cannot_be_read_are_not_asked_about(
     assert not (folder / "calls").exists()
 
 
-def test_progress_is_reported_at_the_begin_and_at_the_end(
+def test_progress_is_reported_at_the_start_and_at_the_end(
     done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(folder, monkeypatch, "hello()\nagree()")
@@ -166,7 +166,7 @@ def test_progress_is_reported_at_the_begin_and_at_the_end(
     assert [now for now in reported if now[0] == "torchtune"] == [("torchtune", 0, 20), ("torchtune", 20, 20)]
 
 
-def test_the_program_runs_on_every_python_that_torchtune_runs_on() -> None:
+def test_the_program_has_the_syntax_of_every_python_that_torchtune_supports() -> None:
     ast.parse(ask_torchtune.PROGRAM.read_text(), feature_version=(3, 9))
 
 

@@ -1,4 +1,4 @@
-"""Which runs make one array, its script, and what the answers of sbatch and scontrol mean."""
+"""The runs of one array, its script, and the meaning of the answers of sbatch and scontrol."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def test_a_task_runs_its_script_as_sbatch_would(first: str, interpreter: str, ru
 @pytest.mark.parametrize(
     "line", ["--array=0-3", "--chdir=/tmp", "-D /tmp", "--wait", "--hold", "--comment='a\"b'", "-x n1", "--input=here"]
 )
-def test_a_script_that_cannot_be_a_task_is_a_job_by_itself(line: str, runs: list[PlannedRun]) -> None:
+def test_a_script_that_cannot_be_a_task_is_a_single_job(line: str, runs: list[PlannedRun]) -> None:
     first, *others = runs
     text = "#!/bin/bash\n" + SCRIPT.format(name="job")
     scripts = [read_script(first, text.replace("#SBATCH", f"#SBATCH {line}\n#SBATCH", 1))]
@@ -52,13 +52,15 @@ def test_a_script_that_cannot_be_a_task_is_a_job_by_itself(line: str, runs: list
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(3, [3, 1]), (2, [2, 2]), (1, [1] * 4), (0, [1] * 4), (4, [4])])
-def test_an_array_has_no_more_tasks_than_a_site_lets_it(most: int, sizes: list[int], runs: list[PlannedRun]) -> None:
+def test_an_array_has_at_most_the_number_of_tasks_that_a_site_allows(
+    most: int, sizes: list[int], runs: list[PlannedRun]
+) -> None:
     scripts = [read_script(run, "#!/bin/bash\n" + SCRIPT.format(name="job")) for run in runs]
     assert [len(group) for group in grouped(scripts, most, arrays=True)] == sizes
     assert [len(group) for group in grouped(scripts, most, arrays=False)] == [1] * 4
 
 
-def test_scripts_of_different_shells_or_times_are_apart(runs: list[PlannedRun]) -> None:
+def test_scripts_with_different_shells_or_times_are_separate(runs: list[PlannedRun]) -> None:
     text = SCRIPT.format(name="job")
     texts = [f"#!/bin/bash\n{text}", f"#!/bin/bash -l\n{text}", f"#!/bin/bash\n{text.replace('1:00', '2:00')}", text]
     scripts = [read_script(run, each) for run, each in zip(runs, texts, strict=True)]
@@ -84,7 +86,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
         ("echo 17; echo 18", None),
     ],
 )
-def test_the_id_is_the_only_line_that_is_one(
+def test_the_id_is_the_only_line_that_has_the_form_of_an_id(
     answer: str, expected: Submitted | None, slurm: StandInSlurm, tmp_path: Path
 ) -> None:
     slurm.hook("sbatch", f"{answer}; exit")
@@ -101,7 +103,7 @@ def test_the_id_is_the_only_line_that_is_one(
         ("Unable to contact slurm controller (connect failure)", False),
     ],
 )
-def test_only_a_plain_no_means_that_there_is_no_job(
+def test_only_an_explicit_refusal_proves_that_there_is_no_job(
     said: str, refused: bool, slurm: StandInSlurm, tmp_path: Path
 ) -> None:
     slurm.hook("sbatch", f"echo 'sbatch: error: {said}' >&2; exit 1")
@@ -121,7 +123,7 @@ def test_a_job_is_released_on_its_cluster(slurm: StandInSlurm, tmp_path: Path) -
     assert "3" in slurm_jobs.release("17", "", tmp_path, Request(tmp_path))
 
 
-def test_the_largest_array_is_asked_for(slurm: StandInSlurm, tmp_path: Path) -> None:
+def test_the_largest_array_size_comes_from_scontrol(slurm: StandInSlurm, tmp_path: Path) -> None:
     slurm.largest(77)
     assert slurm_jobs.largest_array("far", tmp_path, Request(tmp_path)) == 77
     assert slurm.calls("scontrol") == ["--clusters=far show config"]
@@ -129,7 +131,7 @@ def test_the_largest_array_is_asked_for(slurm: StandInSlurm, tmp_path: Path) -> 
     assert slurm_jobs.largest_array("", tmp_path, Request(tmp_path)) == 1001
 
 
-def test_a_configuration_that_is_not_there_is_not_waited_for(
+def test_a_missing_configuration_is_reported_without_a_call(
     slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
@@ -138,7 +140,7 @@ def test_a_configuration_that_is_not_there_is_not_waited_for(
 
 
 @pytest.mark.parametrize("name", ["sbatch", "squeue", "scontrol"])
-def test_what_is_missing_is_named(
+def test_a_missing_program_is_named(
     name: str, slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert slurm_jobs.missing(Request(tmp_path)) == []
@@ -150,7 +152,7 @@ def test_what_is_missing_is_named(
 
 
 def program(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a program of SLURM on PATH that does what a shell script says."""
+    """Put a program of SLURM on PATH that runs a shell script."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
@@ -158,7 +160,7 @@ def program(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("SCAFFOLD_TORCHTUNE_SBATCH", raising=False)
 
 
-def test_a_queue_that_fails_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_squeue_is_not_an_empty_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin", "squeue", "echo down; exit 1", monkeypatch)
     queue = slurm_jobs.queued(tmp_path, Request(tmp_path))
     assert queue.unknown
@@ -167,7 +169,7 @@ def test_a_queue_that_fails_is_not_an_empty_one(tmp_path: Path, monkeypatch: pyt
     assert not slurm_jobs.queued(tmp_path, Request(tmp_path)).unknown
 
 
-def test_a_release_that_hangs_is_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_hangs_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path / "bin", "scontrol", "trap '' TERM; sleep 1000", monkeypatch)
     monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setattr(sbatch, "DEADLINE", 1.0)

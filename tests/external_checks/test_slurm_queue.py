@@ -1,4 +1,4 @@
-"""What squeue and sacct are asked, and what their lines mean."""
+"""The arguments of squeue and sacct, and the meaning of their lines."""
 
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def test_squeue_lists_each_task_of_an_array_with_its_times_and_reason(slurm: Sta
 @pytest.mark.parametrize(
     "line", ["", "17", "17|RUNNING", "17|RUNNING|1:30|relative/directory", "17| |/somewhere", "slurm_load_jobs: error"]
 )
-def test_a_line_that_is_no_job_is_passed_over(line: str, slurm: StandInSlurm, tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_job_is_skipped(line: str, slurm: StandInSlurm, tmp_path: Path) -> None:
     slurm.hook("squeue", says(line, f"9|RUNNING|1:00|2:00|None|{tmp_path}"))
     assert list(queued(tmp_path, asked(tmp_path)).by_id()) == ["9"]
 
 
-def test_jobs_are_looked_up_by_their_names(slurm: StandInSlurm, tmp_path: Path) -> None:
+def test_jobs_are_looked_up_by_name(slurm: StandInSlurm, tmp_path: Path) -> None:
     line = f"17|PENDING|0:00|10:00|None|{tmp_path}"
     slurm.hook("squeue", says(f"sweep-1|{line}", f"sweep-1|{line.replace('17', '18')}", f"sweep-2|{line}"))
     found, unknown = named(tmp_path, ["sweep-2", "sweep-1", "sweep-2"], asked(tmp_path), "far")
@@ -62,7 +62,7 @@ def test_jobs_are_looked_up_by_their_names(slurm: StandInSlurm, tmp_path: Path) 
     assert "--format=%j|" in call, "the name comes first"
 
 
-def test_the_accounting_is_asked_for_the_jobs_a_part_at_a_time(
+def test_the_accounting_is_queried_in_batches(
     slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm_jobs, "_ASKED", 2)
@@ -74,7 +74,7 @@ def test_the_accounting_is_asked_for_the_jobs_a_part_at_a_time(
     assert [job.state for job in queue.jobs[str(tmp_path)]] == ["CANCELLED", "CANCELLED"], "one of each answer"
 
 
-def test_an_accounting_that_fails_midway_says_so_with_what_it_gave(
+def test_an_accounting_that_fails_midway_reports_it_with_its_partial_answer(
     slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm_jobs, "_ASKED", 1)
@@ -88,7 +88,7 @@ def test_an_accounting_that_fails_midway_says_so_with_what_it_gave(
     assert "no storage" in queue.unknown
 
 
-def test_an_answer_is_used_again_within_a_call(slurm: StandInSlurm, tmp_path: Path) -> None:
+def test_an_answer_is_reused_within_a_call(slurm: StandInSlurm, tmp_path: Path) -> None:
     request = asked(tmp_path)
     queued(tmp_path, request)
     queued(tmp_path, request)
@@ -97,7 +97,7 @@ def test_an_answer_is_used_again_within_a_call(slurm: StandInSlurm, tmp_path: Pa
     assert len(slurm.calls("squeue")) == 2
 
 
-def test_variables_that_no_file_has_reach_the_job_with_all_others() -> None:
+def test_variables_missing_from_all_files_reach_the_job_with_all_others() -> None:
     run = plan_of_directories("one").runs[0]
     text = "#!/bin/bash\n#SBATCH --job-name=one\n"
     assert read_script(run, text).options == ()

@@ -1,4 +1,4 @@
-"""What an external setup script does not take, the line that submits gives: to sbatch, or in the job's environment."""
+"""Settings that an external setup script rejects are in the submit line: as options of sbatch or in the environment."""
 
 import itertools
 import os
@@ -68,7 +68,7 @@ def done(folder: Path, generation: str, replace: dict[str, str]) -> ScaffoldResu
 
 
 def submitted(line: str, folder: Path, shell: str = "/bin/sh") -> int:
-    """Type the line into a shell, where a stand-in for sbatch writes down in each run how it was called."""
+    """Run the line in a shell, where a stand-in for sbatch records its call in each run."""
     tool = folder / "bin" / "sbatch"
     tool.parent.mkdir(exist_ok=True)
     tool.write_text(CALLS)
@@ -90,7 +90,7 @@ def call(folder: Path, run: str) -> list[str]:
         ("august", "sh"),
     ),
 )
-def test_the_line_gives_what_the_script_was_not_given(tmp_path: Path, generation: str, shell: str) -> None:
+def test_the_line_has_the_settings_that_the_script_lacks(tmp_path: Path, generation: str, shell: str) -> None:
     base = {"/scratch/gpfs/LAB/ada/ck-outputs/": f"{tmp_path}/out"} if generation == "august" else {}
     result = done(tmp_path, generation, {**LOCAL, **base})
     assert result.ok
@@ -131,7 +131,7 @@ def test_directories_for_logs_are_made_before_a_run_is_submitted(tmp_path: Path)
 
 
 @pytest.mark.long
-def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
+def test_no_directory_is_created_for_a_missing_script(tmp_path: Path) -> None:
     assert done(tmp_path, "december", {}).ok
     with Tree(tmp_path / "it's a sweep") as tree:
         plan = state.load_plan(tree)
@@ -142,7 +142,7 @@ def test_for_a_script_that_is_gone_no_directory_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named(tmp_path: Path) -> None:
+def test_a_log_directory_without_the_run_in_its_name_is_created_verbatim(tmp_path: Path) -> None:
     assert done(tmp_path, "december", {}).ok
     with Tree(tmp_path / "it's a sweep") as tree:
         plan = state.load_plan(tree)
@@ -157,7 +157,7 @@ def test_a_directory_for_logs_without_the_run_in_its_name_is_made_as_it_is_named
 
 
 @pytest.mark.long
-def test_runs_that_need_something_else_each_have_their_own_command(tmp_path: Path) -> None:
+def test_runs_with_different_options_have_separate_commands(tmp_path: Path) -> None:
     model = "Llama-3.2-1B-Instruct"
     replace = {
         "| Run Name | Model |": "| Run Name | GPU type | Model |",
@@ -182,7 +182,7 @@ def test_runs_that_need_something_else_each_have_their_own_command(tmp_path: Pat
     assert [(tmp_path / "it's a sweep" / name / "call").exists() for name in names] == [True, True, False, False]
 
 
-def test_the_bundled_setup_writes_all_of_it_and_the_line_stays_plain(tmp_path: Path) -> None:
+def test_the_bundled_setup_writes_all_settings_and_the_line_stays_plain(tmp_path: Path) -> None:
     result = scaffold(make_experiment(tmp_path / "sweep", replace=LOCAL))
     assert result.ok
     assert [f.code for run in result.validation.runs for f in run.findings] == []
@@ -193,7 +193,7 @@ def test_the_bundled_setup_writes_all_of_it_and_the_line_stays_plain(tmp_path: P
 
 
 @pytest.mark.long
-def test_resuming_is_refused_by_name_where_the_script_cannot(tmp_path: Path) -> None:
+def test_resuming_is_refused_if_the_script_cannot_resume(tmp_path: Path) -> None:
     script = str(kit(tmp_path / "kit", "december"))
     resume = {"**Epochs:** 2": "**Epochs:** 2\n- **Resume from checkpoint:** yes"}
     problems = refusal(
@@ -203,7 +203,7 @@ def test_resuming_is_refused_by_name_where_the_script_cannot(tmp_path: Path) -> 
     assert done(tmp_path / "other", "december", {"**Epochs:** 2": "**Epochs:** 2\n- **Resume:** no"}).ok
 
 
-def test_sbatch_is_asked_with_the_options_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sbatch_is_tested_with_the_options_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done(tmp_path, "december", LOCAL).ok
     sbatch = StandIn(tmp_path / "asked", monkeypatch)
     monkeypatch.setenv("SBATCH_QOS", "another")
@@ -213,14 +213,14 @@ def test_sbatch_is_asked_with_the_options_of_the_line(tmp_path: Path, monkeypatc
     assert answers(result) == []
     (made,) = sbatch.calls
     assert made.startswith("--test-only " + " ".join(OPTIONS) + " in ")
-    assert made.endswith(" with ")  # where an option of the line would win anyway
+    assert made.endswith(" with ")  # an option of the line would override the variable
     refused = [f for run in result.runs for f in run.findings if f.code == "sbatch-refused"]
     assert {(f.field, f.line) for f in refused} == {("qos", None)}
     assert [absent(f.fix, "--qos=high (", "claude.local.md:") for f in refused] == [[]] * len(RUNS)
 
 
 @pytest.mark.long
-def test_offline_no_gives_nothing(tmp_path: Path) -> None:
+def test_offline_no_adds_nothing(tmp_path: Path) -> None:
     result = done(tmp_path, "december", {"- **Default GPUs**: `1`\n": "- **Default GPUs**: `1`\n- Offline: no\n"})
     assert result.ok
     assert "submitted-with" not in {f.code for f in result.plan.warnings}

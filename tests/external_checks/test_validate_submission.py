@@ -1,4 +1,4 @@
-"""What the answers of sbatch mean: messages as Slurm 22.05 prints them, with the directive that each is about."""
+"""The meaning of sbatch's answers: messages as Slurm 22.05 prints them, with the directive of each."""
 
 import re
 
@@ -36,7 +36,7 @@ SCRIPT = replaced(
         (1, "Unspecified error", None),
     ],
 )
-def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, message: str, line: str | None) -> None:
+def test_a_refusal_names_its_directive(status: int, message: str, line: str | None) -> None:
     of = sbatch.answer(status, f"sbatch: error: a plugin speaks first\nallocation failure: {message}\n")
     assert (of.verdict, of.message) == ("refused", message)
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
@@ -48,7 +48,7 @@ def test_a_refusal_points_at_the_directive_that_it_is_about(status: int, message
     assert found.fix
 
 
-def test_the_hint_of_sbatch_is_no_message() -> None:
+def test_the_usage_hint_of_sbatch_is_ignored() -> None:
     message = "sbatch: unrecognized option '--bogus=3'\nTry \"sbatch --help\" for more information\n"
     of = sbatch.answer(255, message)
     assert of.message == "unrecognized option '--bogus=3'"
@@ -56,13 +56,13 @@ def test_the_hint_of_sbatch_is_no_message() -> None:
     assert sbatch.refusal(planned(), parse_script(script), of).field == "bogus"
 
 
-def test_an_option_of_one_letter_is_found_by_it() -> None:
+def test_a_one_letter_option_is_found() -> None:
     script = replaced(SCRIPT, "#SBATCH --nodes=1\n", "#SBATCH --nodes=1\n#SBATCH -z 3\n")
     found = sbatch.refusal(planned(), parse_script(script), sbatch.answer(255, "sbatch: invalid option -- 'z'"))
     assert (found.field, found.line) == ("z", 4)
 
 
-def test_only_what_is_named_is_likely() -> None:
+def test_only_options_named_in_the_message_are_likely() -> None:
     of = sbatch.answer(255, "sbatch: error: Invalid --time specification of the partition")
     fix = sbatch.refusal(planned(), parse_script(SCRIPT), of).fix
     assert absent(fix, "--time=00:59:00 (line ") == []
@@ -87,13 +87,15 @@ def test_only_what_is_named_is_likely() -> None:
         (1, "Requested nodes are busy", "not-now", "Requested nodes are busy"),
     ],
 )  # fmt: skip
-def test_what_status_and_last_message_mean(status: int, output: str, verdict: str, message: str | None) -> None:
+def test_the_status_and_the_last_message_determine_the_verdict(
+    status: int, output: str, verdict: str, message: str | None
+) -> None:
     of = sbatch.answer(status, output)
     assert (of.verdict, of.messages) == (verdict, of.message)
     assert of.message == message if message else absent(of.message, status) == []
 
 
-def test_the_last_three_messages_are_reported_each_once() -> None:
+def test_the_last_three_messages_are_reported_once_each() -> None:
     of = sbatch.answer(1, "sbatch: one\nsbatch: two\nsbatch: three\nsbatch: error: three\n")
     assert (of.message, of.messages) == ("three", "two; three")
 
@@ -105,7 +107,7 @@ def test_the_last_three_messages_are_reported_each_once() -> None:
         ("Required partition not available (inactive or drain)", "partition"),
     ],
 )
-def test_what_the_cluster_takes_later_is_a_warning_to_look_at(message: str, field: str | None) -> None:
+def test_a_job_that_the_cluster_accepts_later_is_a_warning(message: str, field: str | None) -> None:
     of = sbatch.answer(1, f"allocation failure: {message}")
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of)
     assert (found.code, found.severity, found.field) == ("sbatch-refused", Severity.WARNING, field)
@@ -129,7 +131,7 @@ def test_what_the_cluster_takes_later_is_a_warning_to_look_at(message: str, fiel
         ("Invalid license specification", "", "`sinfo "),
     ],
 )  # fmt: skip
-def test_the_fix_names_the_likely_directives_and_where_each_comes_from(message: str, fix: str, look: str) -> None:
+def test_the_fix_names_the_likely_directives_and_their_sources(message: str, fix: str, look: str) -> None:
     run = planned({"account": "lab", "cpus_per_task": 1})
     found = sbatch.refusal(run, parse_script(SCRIPT), sbatch.answer(1, message))
     assert found.severity is Severity.ERROR
@@ -142,27 +144,27 @@ def test_the_fix_names_the_likely_directives_and_where_each_comes_from(message: 
 
 
 @pytest.mark.parametrize(("untested", "counted"), [(3, []), (2, ["2 of 3"])])
-def test_where_no_slurm_works_what_is_untested_is_counted(untested: int, counted: list[str]) -> None:
+def test_without_a_working_slurm_untested_scripts_are_counted(untested: int, counted: list[str]) -> None:
     found = sbatch.unavailable("no controller", untested, 3)
     assert (found.code, found.severity) == ("sbatch-unavailable", Severity.INFO)
     assert re.findall(r"\d of \d", found.message) == counted
     assert absent(found.message, "sbatch --test-only", "no controller") == []
 
 
-def test_a_message_that_repeats_the_script_is_not_taken_for_a_lack_of_slurm() -> None:
+def test_a_message_that_quotes_the_script_does_not_mean_that_slurm_is_unavailable() -> None:
     message = "sbatch: error: invalid partition specified: munge\nallocation failure: Invalid partition name specified"
     assert sbatch.answer(1, message).verdict == "refused"
 
 
-def test_what_sbatch_prints_is_escaped() -> None:
+def test_output_of_sbatch_is_escaped() -> None:
     assert sbatch.answer(1, "error: \x1b[31mred").message == "\\x1b[31mred"
 
 
-def test_an_sbatch_that_was_killed_is_none() -> None:
+def test_a_killed_sbatch_is_unavailable() -> None:
     assert sbatch.answer(-9, "").verdict == "unavailable"
 
 
-def test_scripts_that_ask_for_the_same_are_tested_once() -> None:
+def test_scripts_with_equal_options_are_tested_once() -> None:
     other = replaced(
         SCRIPT, "--job-name=rank8_lr1e-5", "--job-name=b", "--output=slurm-%j.out", "--error=e", "tune run", "run"
     )
@@ -179,7 +181,7 @@ def test_scripts_that_ask_for_the_same_are_tested_once() -> None:
     ) == sbatch.asked_options(parse_script(SCRIPT))
 
 
-def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
+def test_a_script_that_cannot_be_parsed_has_no_options() -> None:
     assert sbatch.asked_options(parse_script("echo")) is None
 
 
@@ -195,11 +197,11 @@ def test_a_script_that_cannot_be_read_asks_for_nothing() -> None:
         ("#SBATCH --chdir=/c\n#SBATCH --output=logs/a\n#SBATCH --error=/logs/b\n", ["/logs"]),
     ],
 )
-def test_the_directories_of_logs_that_slurm_does_not_make(lines: str, folders: list[str]) -> None:
+def test_log_directories_that_slurm_does_not_create_are_listed(lines: str, folders: list[str]) -> None:
     assert sbatch.log_folders(replaced(GOOD_SLURM, "#SBATCH --output=slurm-%j.out\n", lines)) == folders
 
 
-def test_an_option_of_the_line_that_submits_wins_over_the_script() -> None:
+def test_an_option_of_the_submit_line_overrides_the_script() -> None:
     of = sbatch.answer(1, "Invalid qos specification")
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of, [("qos", "night")])
     assert (found.field, found.line) == ("qos", None)

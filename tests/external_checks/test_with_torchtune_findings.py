@@ -1,4 +1,4 @@
-"""What torchtune's answers mean for the runs: what it refuses, LoRA that is not what was asked for, and its consent."""
+"""The findings from torchtune's answers: refusals, LoRA that differs from the config, and agreement."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ Found = tuple[dict[str, list[Finding]], list[Finding]]
 
 
 def answered(*configs: Config, **lines: Any) -> Found:
-    """The findings where torchtune, of some `version`, has an answer for some parts, and takes all others."""
+    """Return the findings if torchtune, of some `version`, has an answer for some parts, and accepts all others."""
     version = lines.pop("version", "0.6.1")
     asked = questions(configs or [config()])
     usual = {"model": {**MODEL, "attention": ATTENTION}} | lines
@@ -35,7 +35,7 @@ def built(**changes: Any) -> dict[str, Any]:
 
 
 def the_one(found: Found) -> Finding:
-    """The one finding in the run; where there is one, nothing says that torchtune agrees."""
+    """Return the only finding of the run, after checking that no note states that torchtune agrees."""
     runs, whole = found
     assert whole == []
     ((finding,),) = runs.values()
@@ -49,7 +49,7 @@ def consent(found: Found) -> Finding:
     return whole[-1]
 
 
-def test_consent_names_what_was_built_once_each() -> None:
+def test_agreement_lists_each_built_component_once() -> None:
     same = [config(directory=f"run{n}") for n in range(3)]
     found = consent(answered(*same))
     assert (found.severity, found.fix) == (Severity.INFO, "")
@@ -63,20 +63,20 @@ def test_consent_names_what_was_built_once_each() -> None:
     assert models.count("lora_llama3_2_1b") == 2
 
 
-def test_consent_without_a_model_names_none() -> None:
+def test_agreement_without_a_model_names_none() -> None:
     found = consent(answered(model={"unasked": "not built"}))
     assert found.message.endswith("1 config"), "nothing follows the count"
     assert "lora_llama3_2_1b" not in found.message
 
 
-def test_consent_names_five_models_at_most() -> None:
+def test_agreement_names_at_most_five_models() -> None:
     for count, more in ((5, False), (6, True)):
         many = [config("lora_rank: 8", f"lora_rank: '{n}'", directory=f"rank{n}") for n in range(count)]
         message = consent(answered(*many)).message
         assert (message.count("lora_llama3_2_1b"), "..." in message) == (5, more)
 
 
-def test_a_model_without_lora_is_all_trained() -> None:
+def test_a_model_without_lora_is_trained_completely() -> None:
     whole = config("lora_llama3_2_1b", "llama3_2_1b", "  lora_rank: 8\n", "", "lora_attn_modules", "# ")
     found = consent(answered(whole, model={"parameters": 5}))
     model = found.message.partition(": ")[2]
@@ -87,7 +87,7 @@ def test_a_model_without_lora_is_all_trained() -> None:
 @pytest.mark.parametrize(
     ("version", "other"), [("0.6.1", False), ("0.6.1+cpu", False), ("0.7.0", True), ("0.7.0.dev1+cu", True)]
 )
-def test_another_version_is_named(version: str, other: bool) -> None:
+def test_a_different_version_is_named(version: str, other: bool) -> None:
     found = consent(answered(version=version))
     assert absent(found.message, f"torchtune {version}") == []
     assert found.message.replace(f"torchtune {version}", "").count("0.6.1") == other
@@ -95,7 +95,7 @@ def test_another_version_is_named(version: str, other: bool) -> None:
     assert absent(found.fix, "torchtune 0.6.1") == ([] if other else ["torchtune 0.6.1"])
 
 
-def test_a_refusal_stands_at_the_value_that_is_refused() -> None:
+def test_a_refusal_is_at_the_refused_value() -> None:
     refused = {"refused": "no such \x1b" + "x" * 600, "path": ("optimizer", "weight_decay")}
     found = the_one(answered(optimizer=refused))
     assert (found.code, found.severity, found.field) == ("torchtune-refused", Severity.ERROR, "optimizer.weight_decay")
@@ -118,11 +118,11 @@ def test_a_refusal_stands_at_the_value_that_is_refused() -> None:
         (("epochs", "x"), None),
     ],
 )
-def test_a_refusal_names_the_value_where_it_is_a_single_one(path: tuple[str, ...], actual: str | None) -> None:
+def test_a_refusal_states_a_scalar_value(path: tuple[str, ...], actual: str | None) -> None:
     assert the_one(answered(loss={"refused": "no", "path": path})).actual == actual
 
 
-def test_every_run_with_what_is_refused_has_the_finding() -> None:
+def test_every_run_with_a_refused_component_has_the_finding() -> None:
     runs, _ = answered(*(config(directory=name) for name in "ab"), loss={"refused": "no", "path": ("loss",)})
     assert {name: [each.file for each in found] for name, found in runs.items()} == {
         "a": ["a/finetune.yaml"],
@@ -140,30 +140,30 @@ def test_every_run_with_what_is_refused_has_the_finding() -> None:
         (ATTENTION | {"k_proj": 1}, "k_proj, output_proj, q_proj, v_proj"),
     ],
 )
-def test_lora_in_other_modules_than_was_asked_for_is_an_error(attention: dict[str, int], has: str) -> None:
+def test_lora_in_modules_that_differ_from_the_config_is_an_error(attention: dict[str, int], has: str) -> None:
     found = the_one(answered(model=built(attention=attention)))
     assert (found.code, found.severity, found.field) == ("lora-differs", Severity.ERROR, "model.lora_attn_modules")
     assert (found.expected, found.actual) == ("q_proj, v_proj, output_proj", has)
     assert found.line == config().file.document.line(("model", "lora_attn_modules"))
 
 
-def test_modules_that_are_no_list_are_none() -> None:
+def test_lora_modules_that_are_not_a_list_count_as_none() -> None:
     text = config("[q_proj, v_proj, output_proj]", "q_proj")
     assert the_one(answered(text)).expected == ""
     consent(answered(text, model=built(attention={})))
 
 
-def test_lora_of_another_size_is_an_error() -> None:
+def test_lora_of_a_different_size_is_an_error() -> None:
     found = the_one(answered(model=built(lora=7)))
     assert (found.code, found.field, found.expected, found.actual) == ("lora-differs", "model.lora_rank", 5308416, 7)
 
 
 @pytest.mark.parametrize("line", [{"parameters": 0, "lora": 7, "layers": 16}, {"unasked": "no"}])
-def test_what_was_not_built_is_not_counted(line: dict[str, Any]) -> None:
+def test_components_that_were_not_built_are_not_counted(line: dict[str, Any]) -> None:
     consent(answered(model=line))
 
 
-def test_a_model_of_which_no_layer_is_known_is_not_searched() -> None:
+def test_a_model_without_known_layers_is_not_searched() -> None:
     consent(answered(model=built(layers=0, attention={})))
 
 
@@ -178,11 +178,11 @@ def test_a_model_of_which_no_layer_is_known_is_not_searched() -> None:
         ("torchtune.models.llama3_2.lora_llama3_2_1b", "torchtune.models.llama3_2.lora_llama3_2"),
     ],
 )
-def test_lora_of_another_kind_than_the_facts_count_is_not_counted(old: str, new: str) -> None:
+def test_lora_outside_the_known_facts_is_not_counted(old: str, new: str) -> None:
     consent(answered(config(old, new), model=built(lora=7)))
 
 
-def test_modules_in_another_order_are_the_same() -> None:
+def test_modules_in_a_different_order_are_the_same() -> None:
     other = config("[q_proj, v_proj, output_proj]", "[output_proj, v_proj, q_proj]")
     assert the_one(answered(other, model=built(lora=7))).field == "model.lora_rank"
     consent(answered(other))
@@ -195,7 +195,7 @@ def test_modules_in_another_order_are_the_same() -> None:
         ("apply_lora_to_mlp: true", "apply_lora_to_mlp: false", None, 8 * (65_536 + 40_960 + 65_536)),
     ],
 )
-def test_lora_in_other_places_is_counted_as_the_facts_count_it(
+def test_lora_in_other_modules_is_counted_as_in_the_facts(
     old: str, new: str, attention: dict[str, int] | None, lora: int
 ) -> None:
     asked, has = config(old, new), {} if attention is None else {"attention": attention}
@@ -204,7 +204,7 @@ def test_lora_in_other_places_is_counted_as_the_facts_count_it(
     assert (found.code, found.expected, found.actual) == ("lora-differs", lora, lora + 1)
 
 
-def test_components_of_others_are_one_remark() -> None:
+def test_third_party_components_are_one_note() -> None:
     lines = {part: {"unasked": "not torchtune's"} for part in ("dataset", "loss")}
     _, (unasked, agrees) = answered(**lines)
     assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", Severity.INFO, "torchtune-agrees")
@@ -222,7 +222,7 @@ def test_five_components_are_named_and_the_others_counted() -> None:
     assert absent(six.message, *parts, 1) == parts[5:]
 
 
-def test_what_was_not_asked_is_found_with_what_is_refused() -> None:
+def test_unchecked_components_are_reported_together_with_refusals() -> None:
     runs, (unasked,) = answered(loss={"unasked": "no"}, model={"refused": "no", "path": ("model",)})
     assert unasked.code == "torchtune-unasked"
     assert [found.code for found in runs["rank8"]] == ["torchtune-refused"]

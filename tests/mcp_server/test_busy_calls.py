@@ -1,4 +1,4 @@
-"""Calls that compute and never look whether they are to end: cancelled, and at the end of the server's input."""
+"""Calls that compute without checking for cancellation: cancelled, and at the end of the server's input."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ BEGIN = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 
 @contextmanager
 def served(computes: str, frozen: float = PATIENCE) -> "Iterator[subprocess.Popen[str]]":
-    """A server whose step computes already; it is gone afterwards."""
+    """Run a server whose step already computes; end it afterwards."""
     command = [sys.executable, "-c", SERVER.format(computes=computes, frozen=frozen)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
@@ -70,7 +70,7 @@ def answer(process: "subprocess.Popen[str]", number: int) -> dict[str, Any]:
 
 
 @pytest.mark.long
-def test_while_a_step_computes_others_are_answered_and_the_end_of_input_ends_the_server() -> None:
+def test_a_computing_step_blocks_neither_other_replies_nor_the_end_of_the_server() -> None:
     with served("for _ in itertools.count(): pass") as process:
         assert process.stdin
         process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 3, "method": "ping"}) + "\n")
@@ -80,14 +80,14 @@ def test_while_a_step_computes_others_are_answered_and_the_end_of_input_ends_the
         assert process.wait(PATIENCE) == 0
 
 
-def test_one_call_of_a_library_that_lets_nothing_else_go_on_ends_the_server() -> None:
+def test_a_library_call_that_blocks_all_threads_ends_the_server() -> None:
     with served("re.fullmatch('(a+)+b', 'a' * 100)", frozen=0.5) as process:
         assert process.wait(PATIENCE) != 0
         assert process.stderr
-        assert "computes" in process.stderr.read()  # where it was
+        assert "computes" in process.stderr.read()  # the function that blocked
 
 
-def test_a_cancelled_step_that_computes_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_computing_step_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_GRACE", 0.1)
     begun, ended = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""The user is asked through the client, in both eras of the protocol."""
+"""Ask the user through the client, in both eras of the protocol."""
 
 import itertools
 import json
@@ -27,9 +27,10 @@ SCRIPT = "tools/torchtune/setup_finetune.py"
 def called(
     root: Path, *calls: tuple[str, dict[str, Any]], era: Era, ask: Ask | None = None, pipe: bool = False
 ) -> list[dict[str, Any]]:
-    """The structured results of some calls of one client, which answers questions with `ask`.
+    """Return the structured results of some calls of one client, which answers questions with `ask`.
 
-    The server is one of this process, or with `pipe` a process of its own.
+    The server is in this process, or with `pipe` in a separate one.
+
     """
 
     async def asked(context: Any, params: Any) -> ElicitResult:  # noqa: ARG001 - the name is the SDK's
@@ -50,7 +51,7 @@ def called(
 
 
 class Person:
-    """Answers with what is given, one form after the other; keeps the forms."""
+    """Answer one form after the other with the given contents, and keep the forms."""
 
     def __init__(self, *contents: dict[str, Any] | str) -> None:
         self.contents = list(contents)
@@ -71,7 +72,7 @@ def lacking(root: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("era", "pipe"), spread(itertools.product(ERAS, [False, True]), every=3))
-def test_all_that_is_missing_is_asked_in_one_form_and_the_call_goes_on(
+def test_all_missing_values_are_asked_in_one_form_and_the_call_continues(
     root: Path, lacking: Path, era: Era, pipe: bool
 ) -> None:
     person = Person({"epochs": 3, "conda_env": "torchtune"})
@@ -107,7 +108,9 @@ def test_the_answers_lead_to_a_passed_validation_and_are_asked_once(root: Path, 
 
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("word", ["decline", "cancel"])
-def test_who_does_not_answer_is_told_and_nothing_is_written(root: Path, lacking: Path, era: Era, word: str) -> None:
+def test_without_an_answer_the_questions_are_returned_and_nothing_is_written(
+    root: Path, lacking: Path, era: Era, word: str
+) -> None:
     person = Person(word)
     (data,) = called(root, ("render_yaml", {"experiment": str(lacking)}), era=era, ask=person)
     assert {question["field"] for question in data["error"]["ask"]} == {"epochs", "conda_env"}
@@ -127,7 +130,7 @@ def test_render_asks_before_it_logs_a_refusal(root: Path, lacking: Path, era: Er
 
 @pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
-def test_a_bad_answer_is_asked_again_and_at_last_refused(root: Path, lacking: Path, era: Era) -> None:
+def test_a_bad_answer_is_asked_again_and_finally_refused(root: Path, lacking: Path, era: Era) -> None:
     person = Person({"epochs": "many", "conda_env": "torchtune"}, {"epochs": 2})
     (data,) = called(root, ("parse_summary", {"experiment": str(lacking)}), era=era, ask=person)
     assert "error" not in data
@@ -141,7 +144,7 @@ def test_a_bad_answer_is_asked_again_and_at_last_refused(root: Path, lacking: Pa
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_of_two_values_one_is_chosen(root: Path, era: Era) -> None:
+def test_the_user_selects_one_of_two_values(root: Path, era: Era) -> None:
     sweep = make_experiment(root / "sweep", replace={"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
     person = Person({"epochs": "3"})
     (data,) = called(root, ("plan_runs", {"experiment": str(sweep)}), era=era, ask=person)
@@ -150,7 +153,7 @@ def test_of_two_values_one_is_chosen(root: Path, era: Era) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_client_that_cannot_ask_gets_the_questions_and_gives_answers(root: Path, lacking: Path, era: Era) -> None:
+def test_a_client_without_forms_gets_the_questions_and_sends_answers(root: Path, lacking: Path, era: Era) -> None:
     arguments: dict[str, Any] = {"experiment": str(lacking)}
     (data,) = called(root, ("parse_summary", arguments), era=era)
     assert {question["field"] for question in data["error"]["ask"]} == {"epochs", "conda_env"}
@@ -164,7 +167,7 @@ def test_a_client_that_cannot_ask_gets_the_questions_and_gives_answers(root: Pat
 
 @pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
-def test_what_becomes_of_started_runs_is_the_users_choice(root: Path, era: Era) -> None:
+def test_the_user_decides_about_started_runs(root: Path, era: Era) -> None:
     sweep = make_experiment(root / "sweep")
     assert scaffold(sweep).ok
     (sweep / RUNS[0] / "slurm-1.out").write_text("")
@@ -206,7 +209,7 @@ def test_some_started_runs_are_kept_and_others_replaced(root: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("era", ERAS)
-def test_which_row_a_run_is_is_the_users_choice_where_two_are_equally_near(root: Path, era: Era) -> None:
+def test_the_user_assigns_one_of_two_equally_close_rows_to_a_run(root: Path, era: Era) -> None:
     week = Week(root / "sweep", root / "outputs", grid(lr=["1e-5", "5e-5"]))
     week.scaffold()
     week.rows = {"low a": {"lr": "1e-5", "seed": 1}, "low b": {"lr": "1e-5", "seed": 2}} | grid(lr=["5e-5"])
@@ -223,9 +226,7 @@ def test_which_row_a_run_is_is_the_users_choice_where_two_are_equally_near(root:
 
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("choice", ["bundled", "own"])
-def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured(
-    root: Path, era: Era, choice: str
-) -> None:
+def test_the_user_selects_the_setup_script_and_configures_their_own(root: Path, era: Era, choice: str) -> None:
     work = root / "work"
     (work / SCRIPT).parent.mkdir(parents=True)
     (work / SCRIPT).write_text("raise SystemExit('it ran')\n")
@@ -252,7 +253,7 @@ def test_which_setup_script_runs_is_the_users_choice_and_their_own_is_configured
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_what_no_answer_settles_is_not_asked(root: Path, era: Era) -> None:
+def test_a_problem_that_no_answer_can_fix_is_not_asked(root: Path, era: Era) -> None:
     sweep = make_experiment(root / "sweep", replace={" | 8 | 1e-5 |": " | eight | 1e-5 |"})
     person = Person()
     (data,) = called(root, ("parse_summary", {"experiment": str(sweep)}), era=era, ask=person)
@@ -275,7 +276,7 @@ TWICE = "- **Time limit:** 1:00:00 (small)\n- **Time limit:** 2:00:00"
         ({"- **Default time**: `0:59:00`": "- **Default time**: soon"}, {"time": "36 hours"}),
     ],
 )
-def test_each_question_is_asked_once_where_the_answer_is_valid(
+def test_each_question_is_asked_once_if_the_answer_is_valid(
     root: Path, era: Era, replace: dict[str, str], answers: dict[str, Any]
 ) -> None:
     sweep = make_experiment(root / "sweep", replace=replace)
@@ -290,7 +291,7 @@ def test_each_question_is_asked_once_where_the_answer_is_valid(
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_an_answer_that_brings_up_another_question_is_kept(root: Path, era: Era) -> None:
+def test_an_answer_that_causes_a_second_question_is_kept(root: Path, era: Era) -> None:
     sweep = make_experiment(
         root / "sweep", replace={"/scratch/gpfs/LAB/pretrained-llms/Llama-3.2-1B-Instruct`": "/a;b`"}
     )
@@ -310,9 +311,9 @@ def test_an_answer_that_brings_up_another_question_is_kept(root: Path, era: Era)
      '{"rounds": 1, "answers": {"x": ' + "9" * 5_000 + "}}", '{"rounds": true, "answers": {}}'],
     ids=range(17),
 )  # fmt: skip
-def test_a_state_that_a_client_made_up_is_not_taken(text: str | None) -> None:
+def test_an_invalid_state_from_a_client_is_ignored(text: str | None) -> None:
     assert calls._state(text, {"epochs": 3}) == (0, {"epochs": 3})  # noqa: SLF001 - what a client hands back
 
 
-def test_a_state_that_was_handed_out_is_taken() -> None:
+def test_a_state_from_the_server_is_accepted() -> None:
     assert calls._state('{"rounds": 1, "answers": {"epochs": 2}}', {}) == (1, {"epochs": 2})  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The server as a host starts it: a process of its own, spoken to over its pipes, scaffolding the bundled example."""
+"""Scaffold the bundled example with a server started as hosts start it: in a separate process, over its pipes."""
 
 import json
 import os
@@ -27,13 +27,13 @@ OURS = ("CLAUDE_PROJECT_DIR", "SCAFFOLD_TORCHTUNE_ROOT", "SCAFFOLD_TORCHTUNE_SET
 
 
 def environment(**given: str) -> dict[str, str]:
-    """This process's environment without what configures the server, and with what is given."""
+    """Return this process's environment without the variables that configure the server, and with the given ones."""
     return {name: value for name, value in os.environ.items() if name not in OURS} | given
 
 
 @pytest.fixture(autouse=True)
 def _patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client takes a server that is slow to answer for one of the older era."""
+    """Prevent the client from classifying a slow server as one of the older era."""
     monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", PATIENCE)
 
 
@@ -43,7 +43,7 @@ def demo(tmp_path: Path) -> Path:
 
 
 class Pipe:
-    """A server process, spoken to in raw frames in the older era; keeps every line that came out of its stdout."""
+    """A server process that receives raw frames of the older era; keeps every line of its stdout."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -56,7 +56,7 @@ class Pipe:
         self.process.stdin.flush()
 
     def request(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
-        """The response to a request; other frames that come before it are kept, too."""
+        """Return the response to a request; keep other frames before it too."""
         self.last += 1
         self.send(json.dumps({"jsonrpc": "2.0", "id": self.last, "method": method, "params": params}))
         assert self.process.stdout
@@ -68,13 +68,13 @@ class Pipe:
         raise AssertionError("the server is gone")
 
     def call(self, tool: str, arguments: Mapping[str, object]) -> dict[str, Any]:
-        """The structured result of a tool."""
+        """Return the structured result of a tool."""
         result: dict[str, Any] = self.request("tools/call", {"name": tool, "arguments": arguments})["result"]
         content: dict[str, Any] = result["structuredContent"]
         return content
 
     def close(self) -> int:
-        """Close the pipe to the server and give its exit status; it ends without more ado."""
+        """Close the pipe to the server and return its exit status; it ends by itself."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.close()
@@ -109,7 +109,7 @@ def served(*arguments: str, cwd: Path, stderr: str | Path = os.devnull, **given:
 
 
 @pytest.mark.parametrize("era", mostly_long(["auto", "legacy"], "auto"))
-def test_a_client_over_a_pipe_takes_the_example_to_a_passed_validation(
+def test_a_client_over_a_pipe_reaches_a_passed_validation_of_the_example(
     demo: Path, era: Literal["auto", "legacy"]
 ) -> None:
     async def main() -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ pathlib.Path("finetune.slurm").write_text("#!/bin/bash\\n")
 
 
 @pytest.mark.long
-def test_stdout_carries_frames_only_whatever_a_setup_script_prints(demo: Path) -> None:
+def test_stdout_carries_only_frames_for_any_output_of_a_setup_script(demo: Path) -> None:
     script = demo.parent / "setup_finetune.py"
     script.write_text(SCRIPT)
     configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(script)}
@@ -177,7 +177,7 @@ SURROGATE = '{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"nam
 
 
 @pytest.mark.long
-def test_lines_that_are_no_requests_and_huge_ones_do_not_end_the_server(demo: Path) -> None:
+def test_invalid_and_huge_lines_do_not_end_the_server(demo: Path) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent) as pipe:
         for line in ("", "not json", "[" * 100_000, '{"jsonrpc": "2.0"}', '{"jsonrpc": "2.0", "id": 7', SURROGATE):
             pipe.send(line)
@@ -199,21 +199,21 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.long
-def test_what_a_client_does_wrong_prints_no_traceback(demo: Path) -> None:
+def test_errors_of_a_client_print_no_traceback(demo: Path) -> None:
     with served("--root", str(demo.parent), cwd=demo.parent, stderr=demo.parent / "stderr") as pipe:
         for method, params in WRONG:
             answer = pipe.request(method, params)
-            assert "error" in answer or method != "prompts/get"  # else a result may say what is wrong
+            assert "error" in answer or method != "prompts/get"  # otherwise a result may report the problem
             assert pipe.request("ping", {})["result"] == {}
         assert pipe.close() == 0
     assert "Traceback" not in (demo.parent / "stderr").read_text()
 
 
-# --- the roots that a server has ------------------------------------------------------------------------------------
+# --- the roots of a server --------------------------------------------------------------------------------------------
 
 
 def taken(experiment: Path, *arguments: str, cwd: Path, **given: str) -> bool:
-    """Whether `serve` takes an experiment, or refuses it for the lack of a root; in this process, which is quicker."""
+    """Return whether `serve` accepts an experiment or refuses it as outside the roots; in this process, to be quick."""
     results: list[dict[str, Any]] = []
 
     def run(server: MCPServer[None], transport: str) -> None:
@@ -258,7 +258,7 @@ def test_the_project_directory_of_the_host_replaces_the_working_directory(elsewh
 
 
 @pytest.mark.parametrize("named_by", ["working directory", "project"])
-def test_the_scratch_directory_of_the_projects_settings_is_a_root_too(
+def test_the_scratch_directory_in_the_settings_of_the_project_is_a_root_too(
     tmp_path: Path, elsewhere: Path, demo: Path, named_by: str
 ) -> None:
     (elsewhere / "claude.local.md").write_text(f"- **Scratch directory**: `{demo.parent}`\n")
@@ -269,7 +269,7 @@ def test_the_scratch_directory_of_the_projects_settings_is_a_root_too(
         assert taken(demo, cwd=elsewhere)
 
 
-def test_the_environment_and_the_command_line_name_roots(elsewhere: Path, demo: Path) -> None:
+def test_the_environment_and_the_command_line_set_roots(elsewhere: Path, demo: Path) -> None:
     named = {"SCAFFOLD_TORCHTUNE_ROOT": str(demo.parent)}
     assert taken(demo, cwd=elsewhere, **named)
     assert not taken(demo, "--root", str(elsewhere), cwd=elsewhere, **named), "the command line wins"
@@ -277,7 +277,7 @@ def test_the_environment_and_the_command_line_name_roots(elsewhere: Path, demo: 
     assert taken(demo, "--root", str(elsewhere), str(demo.parent), cwd=elsewhere), "as hosts write a list"
 
 
-# --- a server with much to do -----------------------------------------------------------------------------------------
+# --- a server with many calls -----------------------------------------------------------------------------------------
 
 BLOCKED = """\
 import re, sys, threading
@@ -295,7 +295,7 @@ cli.main(["serve", "--root", sys.argv[2]])
 
 @contextmanager
 def busy(demo: Path, how: str) -> Iterator[Pipe]:
-    """A server with more calls than it does at once, none of which ends."""
+    """Run a server with more calls than it runs at once, none of which ends."""
     mark = demo.parent / "begun"
     line = [sys.executable, "-c", BLOCKED.replace("BLOCK", how), str(mark), str(demo.parent)]
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
@@ -317,7 +317,7 @@ def busy(demo: Path, how: str) -> Iterator[Pipe]:
 
 
 @pytest.mark.long
-def test_what_needs_no_work_waits_for_none(demo: Path, tmp_path: Path) -> None:
+def test_calls_without_work_are_answered_immediately(demo: Path, tmp_path: Path) -> None:
     with busy(demo, "threading.Event().wait()") as pipe:
         assert pipe.request("ping", {})["result"] == {}
         assert len(pipe.request("tools/list", {})["result"]["tools"]) == 5
@@ -335,7 +335,7 @@ def test_what_needs_no_work_waits_for_none(demo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["threading.Event().wait()", pytest.param("while True: pass", marks=pytest.mark.long)])
-def test_a_server_ends_when_its_input_is_closed_whatever_its_steps_do(demo: Path, how: str) -> None:
+def test_a_server_ends_when_its_input_is_closed_despite_running_steps(demo: Path, how: str) -> None:
     with busy(demo, how) as pipe:
         assert pipe.process.stdin
         pipe.process.stdin.close()

@@ -1,4 +1,4 @@
-"""What an MCP client reads besides the tools: whether the machine is ready."""
+"""Resources and prompts for MCP clients: doctor, log, plan, status, files and guides."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def scaffolded(sweep: Path) -> Path:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_client_finds_what_there_is_to_read(root: Path, era: Era) -> None:
+def test_a_client_lists_the_resources_and_templates(root: Path, era: Era) -> None:
     async def use(client: Client) -> tuple[list[str], list[str]]:
         resources = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
@@ -76,12 +76,12 @@ def test_doctor_of_the_project(root: Path, sweep: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("path", ["/etc", "{sweep}/../../..", "/nowhere", "sweep"])
-def test_what_lies_outside_the_roots_is_refused(root: Path, sweep: Path, path: str) -> None:
+def test_paths_outside_the_roots_are_refused(root: Path, sweep: Path, path: str) -> None:
     error = read(root, f"torchtune://doctor{path.format(sweep=sweep)}")["error"]
     assert [problem["code"] for problem in error["problems"]] == ["outside-roots"]
 
 
-def test_what_is_no_path_is_not_looked_at(root: Path, sweep: Path) -> None:
+def test_an_invalid_path_is_not_opened(root: Path, sweep: Path) -> None:
     async def use(client: Client) -> str:
         with pytest.raises(MCPError) as caught:
             await client.read_resource(f"torchtune://doctor{sweep}%00")
@@ -91,7 +91,7 @@ def test_what_is_no_path_is_not_looked_at(root: Path, sweep: Path) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_the_log_the_plan_and_the_files_of_a_scaffold(root: Path, scaffolded: Path, era: Era) -> None:
+def test_a_scaffold_has_its_log_plan_and_files_as_resources(root: Path, scaffolded: Path, era: Era) -> None:
     assert text_of(root, f"torchtune://log{scaffolded}", era) == (scaffolded / "scaffold.log").read_text()
     plan = read(root, f"torchtune://plan{scaffolded}", era)
     assert [run["directory"] for run in plan["runs"]] == list(RUNS)
@@ -102,7 +102,7 @@ def test_the_log_the_plan_and_the_files_of_a_scaffold(root: Path, scaffolded: Pa
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_the_guides_are_those_that_the_skill_points_to(root: Path, era: Era) -> None:
+def test_the_guides_are_those_that_the_skill_links(root: Path, era: Era) -> None:
     linked = re.findall(r"\]\((workflows/\w+\.md)\)", (ROOT / "SKILL.md").read_text())
     assert sorted(linked) == [path.relative_to(ROOT).as_posix() for path in WORKFLOWS]
     for path in WORKFLOWS:
@@ -138,7 +138,7 @@ def test_nothing_else_is_read(root: Path, scaffolded: Path, path: str, code: str
     assert [problem["code"] for problem in error["problems"]] == [code]
 
 
-def test_a_link_in_the_place_of_a_file_is_not_followed(root: Path, scaffolded: Path) -> None:
+def test_a_link_instead_of_a_file_is_not_followed(root: Path, scaffolded: Path) -> None:
     path = scaffolded / RUNS[0] / "finetune.yaml"
     path.unlink()
     path.symlink_to("/etc/passwd")
@@ -147,9 +147,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(root: Path, scaffolded: P
     assert "missing-file" in text_of(root, f"torchtune://run{path}")
 
 
-def test_what_is_long_is_given_in_part_and_says_so(
-    root: Path, scaffolded: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_text_is_cut_and_marked(root: Path, scaffolded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "LONGEST", 900)
     text = text_of(root, f"torchtune://log{scaffolded}")
     first, _, rest = text.partition("\n\n")

@@ -1,4 +1,4 @@
-"""The five tools with a client in the same process: both protocol eras, and the whole way."""
+"""The five tools with a client in the same process, in both protocol eras, from parsing to validation."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from support.mcp_calls import ERAS, STEPS, Era, call, listed, snapshot, with_cli
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_the_server_gives_its_name_version_and_short_instructions(root: Path, era: Era) -> None:
+def test_the_server_has_a_name_a_version_and_short_instructions(root: Path, era: Era) -> None:
     async def use(client: Client) -> tuple[str, str | None, str, str]:
         assert client.server_info
         info = client.server_info
@@ -28,7 +28,7 @@ def test_the_server_gives_its_name_version_and_short_instructions(root: Path, er
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_exactly_five_tools_each_fully_described(root: Path, era: Era) -> None:
+def test_there_are_exactly_five_fully_described_tools(root: Path, era: Era) -> None:
     tools = {tool.name: tool for tool in listed(root, era)}
     assert list(tools) == list(STEPS.values())
     for tool in tools.values():
@@ -45,7 +45,7 @@ def test_exactly_five_tools_each_fully_described(root: Path, era: Era) -> None:
         assert tool.output_schema["type"] == "object"
 
 
-def test_annotations_are_all_set_and_true(root: Path) -> None:
+def test_annotations_are_complete_and_true(root: Path) -> None:
     hints = {}
     for tool in listed(root):
         given = tool.annotations
@@ -59,17 +59,17 @@ def test_annotations_are_all_set_and_true(root: Path) -> None:
     assert hints == {
         "parse_summary": (True, False, True, False),
         "plan_runs": (True, False, True, False),
-        "render_yaml": (False, True, True, False),  # overwrite replaces what a person edited
+        "render_yaml": (False, True, True, False),  # overwrite replaces files that a person edited
         "run_setup": (False, True, True, True),  # an external script may do anything
         "validate": (False, False, True, False),  # appends its verdict to the log
     }
 
 
-# --- the whole way --------------------------------------------------------------------------------------------------
+# --- from parsing to validation -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_five_tools_take_the_experiment_to_a_passed_validation(root: Path, sweep: Path, era: Era) -> None:
+def test_five_tools_lead_to_a_passed_validation(root: Path, sweep: Path, era: Era) -> None:
     calls = [(name, {"experiment": str(sweep)}) for name in STEPS.values()]
     before = snapshot(root)
     parsed, planned = call(root, *calls[:2], era=era)
@@ -83,7 +83,7 @@ def test_five_tools_take_the_experiment_to_a_passed_validation(root: Path, sweep
 
 
 @pytest.mark.long
-def test_idempotent_as_annotated(root: Path, sweep: Path) -> None:
+def test_tools_are_idempotent_as_annotated(root: Path, sweep: Path) -> None:
     calls = [(name, {"experiment": str(sweep / "experiment_summary.md")}) for name in STEPS.values()]
     call(root, *calls)
     before = snapshot(root)
@@ -93,7 +93,7 @@ def test_idempotent_as_annotated(root: Path, sweep: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_restarted_server_has_lost_nothing(root: Path, sweep: Path) -> None:
+def test_a_restarted_server_continues(root: Path, sweep: Path) -> None:
     results = [call(root, (name, {"experiment": str(sweep)}))[0] for name in STEPS.values()]
     assert (results[4].structured_content or {})["passed"] is True
 
@@ -119,7 +119,9 @@ def test_the_json_of_the_command_line_is_the_structured_result(
     assert set(statuses) == {0}
 
 
-def test_a_refusal_is_the_same_on_both_surfaces(root: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_the_same_for_tools_and_commands(
+    root: Path, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (result,) = call(root, ("validate", {"experiment": str(sweep)}))
     assert cli.main(["validate", str(sweep), "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == result.structured_content

@@ -1,4 +1,4 @@
-"""The five tools called with arguments that are not, or are, what the schema says."""
+"""The five tools, called with arguments that match the schema and arguments that do not."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from support.stand_in_python import stand_in
 from support.wording import absent
 
 
-def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
+def test_an_unknown_tool_is_answered_with_a_similar_name(root: Path) -> None:
     message, (problem,) = refusal(root, "renderyaml", {})
     assert absent(message, "'renderyaml'") == []
     assert absent(problem["message"], "'render_yaml'") == []
@@ -23,7 +23,7 @@ def test_an_unknown_tool_is_answered_with_the_near_one(root: Path) -> None:
     assert len(json.dumps(problem)) < 2000
 
 
-def test_an_unknown_argument_is_refused_by_name_and_nothing_runs(root: Path, sweep: Path) -> None:
+def test_an_unknown_argument_is_refused_with_its_name_and_nothing_runs(root: Path, sweep: Path) -> None:
     before = snapshot(root)
     arguments = {"experiment": str(sweep), "overwritte": True, "zzz\u202e": 1}
     message, problems = refusal(root, "render_yaml", arguments)
@@ -68,7 +68,7 @@ MISTYPED: list[Call] = [
 @pytest.mark.parametrize(
     ("name", "arguments"), spread(MISTYPED, every=4), ids=lambda v: v if isinstance(v, str) else str(v)[:40]
 )
-def test_a_mistyped_argument_is_named_with_what_it_means(root: Path, name: str, arguments: dict[str, Any]) -> None:
+def test_a_mistyped_argument_is_named_with_its_meaning(root: Path, name: str, arguments: dict[str, Any]) -> None:
     _, (problem,) = refusal(root, name, arguments)
     assert problem["code"] == "invalid-value"
     assert problem["field"] == list(arguments)[-1]
@@ -78,15 +78,13 @@ def test_a_mistyped_argument_is_named_with_what_it_means(root: Path, name: str, 
 
 
 @pytest.mark.parametrize(("name", "arguments"), MISTYPED[:6], ids=str)
-def test_what_is_refused_as_mistyped_is_against_the_published_schema_too(
-    root: Path, name: str, arguments: dict[str, Any]
-) -> None:
+def test_mistyped_arguments_also_violate_the_published_schema(root: Path, name: str, arguments: dict[str, Any]) -> None:
     (schema,) = (tool.input_schema for tool in listed(root) if tool.name == name)
     is_valid = jsonschema.Draft202012Validator(schema).is_valid(arguments)
     assert is_valid == ("\0" in str(arguments["experiment"])), "only the rule on NUL is not in the schema"
 
 
-def test_many_bad_arguments_give_a_bounded_answer(root: Path) -> None:
+def test_many_bad_arguments_give_a_bounded_reply(root: Path) -> None:
     arguments = {"experiment": "."} | {f"x{n}": n for n in range(1000)}
     (result,) = call(root, ("validate", arguments))
     data = result.structured_content or {}
@@ -96,7 +94,7 @@ def test_many_bad_arguments_give_a_bounded_answer(root: Path) -> None:
     assert len(json.dumps(data)) < 11_000
 
 
-def test_arguments_that_the_schema_allows_are_taken(root: Path, sweep: Path) -> None:
+def test_arguments_allowed_by_the_schema_are_accepted(root: Path, sweep: Path) -> None:
     common = {"experiment": str(sweep), "local": None}
     setup = {"overwrite": True, "jobs": 2, "timeout": 10}
     names, nothing = {"names": "table"}, {"names": None, "template": None, "setup_script": None}
@@ -114,7 +112,7 @@ def test_arguments_that_the_schema_allows_are_taken(root: Path, sweep: Path) -> 
 
 
 @pytest.mark.long
-def test_the_caller_says_whether_torchtune_is_asked_and_the_operator_where(
+def test_the_caller_enables_torchtune_checks_and_the_operator_sets_the_python(
     root: Path, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path / "stand-in", monkeypatch, "hello()\nagree()")
@@ -125,7 +123,7 @@ def test_the_caller_says_whether_torchtune_is_asked_and_the_operator_where(
     assert found == [1, 1, 0]
 
 
-def test_the_operators_script_wins_over_the_callers_choice(
+def test_the_script_of_the_operator_overrides_that_of_the_caller(
     root: Path, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = root / "setup_finetune.py"

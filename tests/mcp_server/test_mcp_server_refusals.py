@@ -1,4 +1,4 @@
-"""The five tools where the experiment, its place or its state is not what it should be."""
+"""Refusals of the five tools: a missing or damaged experiment, one outside the roots, and damaged state."""
 
 import os
 import shutil
@@ -47,7 +47,9 @@ OUTSIDE: dict[str, Callable[[Path, Path], str]] = {
 
 
 @pytest.mark.parametrize("how", OUTSIDE)
-def test_outside_the_roots_is_refused_with_the_line_that_adds_one(tmp_path: Path, root: Path, how: str) -> None:
+def test_an_experiment_outside_the_roots_is_refused_with_the_option_that_adds_one(
+    tmp_path: Path, root: Path, how: str
+) -> None:
     outside = make_experiment(tmp_path / "outside")
     experiment = OUTSIDE[how](root, outside)
     before = snapshot(tmp_path)
@@ -60,7 +62,7 @@ def test_outside_the_roots_is_refused_with_the_line_that_adds_one(tmp_path: Path
     assert snapshot(tmp_path) == before
 
 
-def test_a_summary_that_is_a_link_out_of_the_roots_is_not_followed(tmp_path: Path, root: Path, sweep: Path) -> None:
+def test_a_summary_linked_to_a_file_outside_the_roots_is_not_followed(tmp_path: Path, root: Path, sweep: Path) -> None:
     outside = make_experiment(tmp_path / "outside")
     (sweep / "experiment_summary.md").unlink()
     (sweep / "experiment_summary.md").symlink_to(outside / "experiment_summary.md")
@@ -68,7 +70,7 @@ def test_a_summary_that_is_a_link_out_of_the_roots_is_not_followed(tmp_path: Pat
     assert (problem["code"], problem["file"]) == ("document-unreadable", "experiment_summary.md")
 
 
-def test_special_files_in_place_of_the_experiment_are_refused_at_once(root: Path, sweep: Path) -> None:
+def test_special_files_instead_of_the_experiment_are_refused_immediately(root: Path, sweep: Path) -> None:
     os.mkfifo(root / "fifo")
     (sweep / "experiment_summary.md").unlink()
     os.mkfifo(sweep / "experiment_summary.md")
@@ -79,7 +81,7 @@ def test_special_files_in_place_of_the_experiment_are_refused_at_once(root: Path
         assert all(problem["fix"] for problem in problems)
 
 
-# --- trees that are not what they should be -------------------------------------------------------------------------
+# --- damaged directories --------------------------------------------------------------------------------------------
 
 
 def plan_is_a_directory(sweep: Path) -> None:
@@ -116,7 +118,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", spread(BROKEN, every=3))
-def test_a_broken_state_is_a_structured_refusal_with_a_place(root: Path, sweep: Path, how: str) -> None:
+def test_a_damaged_state_is_a_structured_refusal_with_a_place(root: Path, sweep: Path, how: str) -> None:
     call(root, ("render_yaml", {"experiment": str(sweep)}))
     BROKEN[how](sweep)
     for name in ("plan_runs", "render_yaml", "run_setup", "validate"):
@@ -134,7 +136,7 @@ def test_a_document_of_unreadable_bytes_is_a_structured_refusal(root: Path, swee
         assert (problem["code"], problem["file"], problem["line"]) == ("document-unreadable", document, 2)
 
 
-def test_what_nobody_foresaw_is_still_a_structured_answer(
+def test_an_unexpected_error_is_a_structured_reply(
     root: Path, sweep: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(_request: object) -> None:

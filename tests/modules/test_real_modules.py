@@ -1,4 +1,4 @@
-"""Real module systems, Environment Modules and Lmod: what they load is seen by the script, what they cannot is told."""
+"""Real module systems, Environment Modules and Lmod: the script has the loaded modules, and failures are reported."""
 
 import json
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.modules
 
 
 class Site:
-    """A machine with a module system, and module files in a directory of their own."""
+    """A machine with a module system, and module files in a separate directory."""
 
     def __init__(self, folder: Path, init: Path, profile: str = "") -> None:
         self.init, self.files = init, folder / "modulefiles"
@@ -43,7 +43,7 @@ class Site:
         file.write_text("\n".join(["#%Module1.0", *lines, ""]))
 
     def scaffold(self, experiment: Path, script: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        """Scaffold by an external script, as somebody who has logged in here would."""
+        """Scaffold with an external script, as a user who has logged in on this machine."""
         environment = {**self.login, "PYTHONPATH": os.pathsep.join(sys.path)}
         line = [sys.executable, "-m", "scaffold_torchtune", "scaffold", str(experiment), "--setup-script", str(script)]
         return subprocess.run(
@@ -51,7 +51,7 @@ class Site:
         )
 
     def refusal(self, experiment: Path, script: Path) -> Finding:
-        """The one problem of a scaffold that is refused."""
+        """Return the only problem of a refused scaffold."""
         done = self.scaffold(experiment, script, "--json")
         assert done.returncode == 2, done.stdout + done.stderr
         assert not run_directories(experiment)
@@ -71,7 +71,7 @@ def loads(site: Site, *names: str) -> dict[str, str] | Fault:
     return activate(Activation(names), site.login, 60)
 
 
-def test_what_a_module_sets_is_there_and_its_noise_and_secrets_are_not(site: Site) -> None:
+def test_variables_of_a_module_are_set_without_its_output_and_secrets(site: Site) -> None:
     found = loads(site, "anaconda3/2025.6")
     assert isinstance(found, dict), found
     assert (found["SITE"], found["LOADEDMODULES"]) == ("anaconda", "anaconda3/2025.6")
@@ -85,14 +85,14 @@ def test_a_module_without_its_version_is_the_default(site: Site) -> None:
     assert (found["SITE"], found["LOADEDMODULES"]) == ("old", "anaconda3/2024.2")
 
 
-def test_a_module_by_another_name_of_its_version(site: Site) -> None:
+def test_a_module_by_an_alias_of_its_version(site: Site) -> None:
     (site.files / "anaconda3" / ".modulerc").write_text("#%Module1.0\nmodule-version anaconda3/2025.6 latest\n")
     found = loads(site, "anaconda3/latest")
     assert isinstance(found, dict), found
     assert found["SITE"] == "anaconda"
 
 
-def test_the_module_command_is_found_where_the_login_shell_has_none(site: Site, tmp_path: Path) -> None:
+def test_the_module_command_is_found_if_the_login_shell_lacks_it(site: Site, tmp_path: Path) -> None:
     profile = "unset -f module ml _module_raw\nunset MODULESHOME\n"
     bare = Site(tmp_path / "bare", site.init, profile)
     variables = bare.login | {"LMOD_PKG": str(site.init.parents[1])}
@@ -101,7 +101,7 @@ def test_the_module_command_is_found_where_the_login_shell_has_none(site: Site, 
     assert found["SITE"] == "anaconda"
 
 
-def test_the_script_sees_what_its_module_sets(site: Site, tmp_path: Path) -> None:
+def test_the_script_has_the_variables_of_its_module(site: Site, tmp_path: Path) -> None:
     StandIn(Path(site.login["HOME"]) / "miniconda3", "cruijff")
     experiment = make_experiment(tmp_path / "sweep")
     file = script(tmp_path, "assert os.environ['SITE'] == 'anaconda', os.environ\n" + MAKE)
@@ -110,7 +110,7 @@ def test_the_script_sees_what_its_module_sets(site: Site, tmp_path: Path) -> Non
     assert re.search(r" cruijff\b.*module load anaconda3/2025\.6\n", log(experiment))
 
 
-def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path: Path) -> None:
+def test_a_missing_module_is_reported_with_similar_ones(site: Site, tmp_path: Path) -> None:
     near = "anaconda3/2024.2, anaconda3/2025.6"
     for number, name in enumerate(("anaconda3/2023.9", "anacoda3/2025.6")):
         experiment = make_experiment(tmp_path / f"sweep{number}", replace={"anaconda3/2025.6": name})
@@ -119,7 +119,7 @@ def test_a_missing_module_is_told_with_those_that_are_near(site: Site, tmp_path:
         assert absent(found.message, f"'{name}'") == []
 
 
-def test_a_module_that_fails_is_told_apart(site: Site, tmp_path: Path) -> None:
+def test_a_failing_module_is_distinguished_from_a_missing_one(site: Site, tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"anaconda3/2025.6": "broken/1"})
     found = site.refusal(experiment, script(tmp_path, MAKE))
     assert (found.code, found.field) == ("activation-failed", "modules")

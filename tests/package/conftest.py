@@ -1,4 +1,4 @@
-"""What the tests of the package share: a copy as hosts have it, a user's home, uv's cache, the example."""
+"""Fixtures of the package tests: a copy as hosts have it, a user's home, uv's cache, and the example."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ def _tools() -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """uv's cache, empty at first."""
+    """Return uv's cache, empty at first."""
     return tmp_path_factory.mktemp("uv-cache")
 
 
 @pytest.fixture
 def env(tmp_path: Path, cache: Path) -> dict[str, str]:
-    """The environment of a user with a home of their own."""
+    """Return the environment of a user with a separate home directory."""
     (tmp_path / "home").mkdir()
     return environment(tmp_path / "home", UV_CACHE_DIR=str(cache))
 
 
 @pytest.fixture(scope="session")
 def plugin(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    """The plugin's folder, read-only, with uv's cache as a first start leaves it."""
+    """Return the plugin's folder, read-only, with uv's cache as a first start leaves it."""
     folder = checkout(tmp_path_factory.mktemp("plugins") / "scaffold-torchtune")
     lock(folder)
     home = tmp_path_factory.mktemp("home")
@@ -42,5 +42,5 @@ def plugin(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The bundled example, in a directory of experiments of its own."""
+    """Return the bundled example, in a separate directory of experiments."""
     return prepare_demo(tmp_path / "experiments" / "capitalization_lora_sweep")

@@ -1,4 +1,4 @@
-"""The MCP bundle: made, checked and packed by mcpb, unpacked somewhere else, started as its manifest says."""
+"""The MCP bundle: created, checked and packed by mcpb, unpacked elsewhere, started by the command of its manifest."""
 
 import json
 import sys
@@ -20,12 +20,12 @@ const [manifest, extensionPath, userConfig] = process.argv.slice(2).map(JSON.par
 const options = { manifest, extensionPath, userConfig, systemDirs: {}, pathSeparator: "/" };
 console.log(JSON.stringify((await getMcpConfigForManifest(options)) ?? null));
 """
-"""Fills the variables of a manifest in by the code that hosts use, which mcpb has."""
+"""Fills in the variables of a manifest with the code of mcpb that hosts use."""
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle as a host has it after the install."""
+    """Return the bundle as a host has it after the install."""
     made = tmp_path_factory.mktemp("bundle")
     env = environment(made)
     done = run([sys.executable, ROOT / "scripts/make_bundle.py", "--to", made], env, made)
@@ -39,13 +39,13 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """The manifest in an unpacked bundle."""
+    """Return the manifest in an unpacked bundle."""
     found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     return found
 
 
 def configured(folder: Path, env: dict[str, str], **chosen: Any) -> tuple[list[str], dict[str, str]] | None:
-    """The command and the variables by which a host starts the bundle after the user chose; None: it asks first."""
+    """Return a host's command and variables to start the bundle with the user's choices; None: it asks first."""
     library = (ROOT / ".package-tools/node_modules/@anthropic-ai/mcpb/dist/browser.js").as_uri()
     given = [json.dumps(part) for part in (manifest(folder), str(folder), chosen)]
     done = run(["node", "--input-type=module", "-e", SUBSTITUTE, library, *given], env, folder)
@@ -54,7 +54,7 @@ def configured(folder: Path, env: dict[str, str], **chosen: Any) -> tuple[list[s
     return found and ([found["command"], *found["args"]], found["env"])
 
 
-def test_what_it_says_is_what_the_package_and_the_server_say(unpacked: Path) -> None:
+def test_the_manifest_agrees_with_the_package_and_the_server(unpacked: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = manifest(unpacked)
     for key in ("name", "version", "description", "license", "keywords"):
@@ -64,14 +64,14 @@ def test_what_it_says_is_what_the_package_and_the_server_say(unpacked: Path) -> 
     assert (unpacked / said["server"]["entry_point"]).is_file()
 
 
-def test_it_holds_no_more_than_the_package_is_built_from(unpacked: Path) -> None:
+def test_the_bundle_has_only_the_files_that_the_package_is_built_from(unpacked: Path) -> None:
     top = {path.name for path in unpacked.iterdir()}
     built = {"pyproject.toml", "README.md", "LICENSE", "SKILL.md", "server", "templates", "workflows", "examples"}
     assert top == built | {"manifest.json"}
     assert not list(unpacked.rglob("__pycache__"))
 
 
-def test_the_command_of_its_manifest_starts_a_server_that_scaffolds(
+def test_the_command_of_the_manifest_starts_a_server_that_scaffolds(
     unpacked: Path, env: dict[str, str], example: Path, tmp_path: Path
 ) -> None:
     other = prepare_demo(tmp_path / "other/sweep")
@@ -87,7 +87,7 @@ def test_the_command_of_its_manifest_starts_a_server_that_scaffolds(
     assert [problem["code"] for problem in refused["error"]["problems"]] == ["outside-roots"]
 
 
-def test_a_setup_script_that_the_user_chose_is_the_one_that_runs(
+def test_the_setup_script_that_the_user_chose_runs(
     unpacked: Path, env: dict[str, str], example: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "setup_finetune.py"
@@ -100,5 +100,5 @@ def test_a_setup_script_that_the_user_chose_is_the_one_that_runs(
     assert str(script) in json.dumps(planned)
 
 
-def test_a_host_does_not_start_it_before_directories_are_named(unpacked: Path, env: dict[str, str]) -> None:
+def test_a_host_does_not_start_the_bundle_without_directories(unpacked: Path, env: dict[str, str]) -> None:
     assert configured(unpacked, env) is None

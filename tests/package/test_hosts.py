@@ -1,4 +1,4 @@
-"""Real hosts take what README.md tells people to type: Claude Code, Codex and Gemini CLI, by their own commands."""
+"""Real hosts accept the commands in README.md: Claude Code, Codex and Gemini CLI, checked with their own commands."""
 
 import json
 import tomllib
@@ -16,7 +16,7 @@ ROOTS = "/path/to/experiments"
 
 
 def well(done: Run) -> str:
-    """What a command said that must succeed."""
+    """Return the output of a command that must succeed."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -37,7 +37,7 @@ def test_the_first_command_of_readme_scaffolds_the_example(plugin: Path, env: di
     assert (folder / "demo/scaffold.log").is_file()
 
 
-def test_claude_code_finds_no_fault_in_the_manifests(plugin: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_claude_code_accepts_the_manifests(plugin: Path, env: dict[str, str], tmp_path: Path) -> None:
     for path in (plugin, plugin / ".claude-plugin/plugin.json"):
         said = well(run(["claude", "plugin", "validate", "--strict", path], env, tmp_path))
         assert "mcpServers: torchtune stdio uvx" in said
@@ -62,7 +62,7 @@ def test_claude_code_installs_the_plugin_and_reaches_its_server(
     assert server.endswith("Connected")
 
 
-def test_claude_code_takes_the_skill_folder_and_the_added_server(env: dict[str, str], tmp_path: Path) -> None:
+def test_claude_code_accepts_the_skill_folder_and_the_added_server(env: dict[str, str], tmp_path: Path) -> None:
     (skill,) = command_lines("scaffold-torchtune")
     well(run(skill, env, tmp_path))
     assert validate(Path(env["HOME"]) / ".claude/skills/scaffold-torchtune") == []

@@ -1,4 +1,4 @@
-"""The MCP Inspector, which shares no code with the server: its strict look at the tools, a scaffold by its calls."""
+"""The MCP Inspector, which shares no code with the server: its strict check of the tools, a scaffold by its calls."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ ERAS = ("legacy", "modern")
 
 
 class Inspector:
-    """The Inspector's command line before a server, in one era of the protocol."""
+    """The Inspector's command line with a server, in one era of the protocol."""
 
     def __init__(self, env: dict[str, str], root: Path, era: str) -> None:
         self.env, self.root = env, root
@@ -22,11 +22,11 @@ class Inspector:
         self.line = ["mcp-inspector", "--cli", *server, "--protocol-era", era, "--format", "json"]
 
     def ask(self, *arguments: str) -> Run:
-        """Ask once; a server is started for it and ended."""
+        """Send one request; a server is started for it and ended."""
         return run([*self.line, *arguments], self.env, self.root)
 
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """The structured result of a tool."""
+        """Return the structured result of a tool."""
         done = self.ask("--method", "tools/call", "--tool-name", tool, "--tool-args-json", json.dumps(arguments))
         result: dict[str, Any] = json.loads(done.stdout)["result"]
         assert (done.returncode == 0) == (not result.get("isError")), done.stderr
@@ -45,7 +45,7 @@ def test_the_tools_are_portable_in_both_eras(inspector: Inspector) -> None:
     assert [tool["name"] for tool in json.loads(done.stdout)["result"]["tools"]] == list(STEPS)
 
 
-def test_calls_of_the_inspector_scaffold_the_example(inspector: Inspector, example: Path) -> None:
+def test_calls_by_the_inspector_scaffold_the_example(inspector: Inspector, example: Path) -> None:
     results = [inspector.call(tool, experiment=str(example)) for tool in STEPS]
     assert [result["summary"] != "" for result in results] == [True] * len(STEPS)
     assert (results[-1]["passed"], results[-1]["checked"], results[-1]["planned"]) == (True, 4, 4)

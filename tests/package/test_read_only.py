@@ -1,4 +1,4 @@
-"""Installed where nothing may be written, and without network after the install: from the plugin, and by pip."""
+"""Installations in a read-only directory, and without network after the install: from the plugin, and by pip."""
 
 import json
 import subprocess
@@ -14,12 +14,12 @@ pytestmark = pytest.mark.package
 
 
 def plugin_command(plugin: Path) -> list[str]:
-    """The command of plugin.json, as Claude Code starts it."""
+    """Return the command of plugin.json, as Claude Code starts it."""
     server = json.loads((plugin / ".claude-plugin/plugin.json").read_text())["mcpServers"]["torchtune"]
     return [part.replace("${CLAUDE_PLUGIN_ROOT}", str(plugin)) for part in (server["command"], *server["args"])]
 
 
-def test_nothing_can_be_written_there_and_no_network_is_reached(plugin: Path, env: dict[str, str]) -> None:
+def test_the_folder_is_read_only_and_there_is_no_network(plugin: Path, env: dict[str, str]) -> None:
     done = run([*confined(), "touch", plugin / "SKILL.md", plugin / "new"], env, plugin)
     assert done.returncode != 0
     assert not (plugin / "new").exists()
@@ -41,8 +41,8 @@ def test_the_plugin_scaffolds_from_a_read_only_folder_offline(
     assert state(plugin) == before
 
 
-@pytest.mark.usefixtures("plugin")  # with which uv's cache has what a build needs
-def test_an_edit_of_the_folder_is_seen_at_the_next_start(tmp_path: Path, env: dict[str, str]) -> None:
+@pytest.mark.usefixtures("plugin")  # after it, uv's cache has everything that a build needs
+def test_an_edit_of_the_folder_takes_effect_at_the_next_start(tmp_path: Path, env: dict[str, str]) -> None:
     clone = checkout(tmp_path / "clone")
     uvx = ["uvx", "--from", clone, "scaffold-torchtune"]
 
@@ -62,7 +62,7 @@ def test_an_edit_of_the_folder_is_seen_at_the_next_start(tmp_path: Path, env: di
 
 @pytest.fixture(scope="module")
 def by_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment in which pip has installed the package, read-only."""
+    """Return a read-only virtual environment in which pip has installed the package."""
     folder = tmp_path_factory.mktemp("pip")
     venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
@@ -73,7 +73,7 @@ def by_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv
 
 
-def test_a_read_only_environment_of_pip_scaffolds_and_gives_its_skill(
+def test_a_read_only_pip_environment_scaffolds_and_writes_its_skill(
     by_pip: Path, example: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "home").mkdir()
@@ -89,9 +89,7 @@ def test_a_read_only_environment_of_pip_scaffolds_and_gives_its_skill(
     assert state(by_pip) == before
 
 
-def test_a_server_that_was_given_several_directories_takes_experiments_in_each(
-    by_pip: Path, example: Path, tmp_path: Path
-) -> None:
+def test_a_server_with_several_roots_accepts_experiments_in_each(by_pip: Path, example: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     other = prepare_demo(tmp_path / "other/sweep")
     line = [by_pip / "bin/scaffold-torchtune", "serve", "--root", example.parent, other.parent]

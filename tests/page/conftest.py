@@ -20,7 +20,7 @@ class Opened:
     session: CDPSession | None = None
 
     def seconds(self) -> float:
-        """Return how long the page's thread has worked, in time of a processor; the page must have been timed."""
+        """Return the processor time of the page's thread in seconds; the page must have been timed."""
         assert self.session is not None
         metrics = self.session.send("Performance.getMetrics")["metrics"]
         return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Opener:
-    """Opens pages; `close` closes what it opened."""
+    """Open pages; `close` closes them."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser

@@ -1,4 +1,4 @@
-"""The page of `report` in a real Chromium: silent, without requests, by keyboard, for all readers, and quick."""
+"""The page of `report` in a real Chromium: silent, without requests, usable by keyboard, accessible, and quick."""
 
 import json
 import re
@@ -27,7 +27,7 @@ LEAST_WIDTH = 360
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pages of experiments of different designs, in different states."""
+    """Return pages of experiments of different designs, in different states."""
     folder = tmp_path_factory.mktemp("pages")
     four = make_experiment(folder / "four")
     grid = design(folder / "grid", [4, 8, 16, 32, 64, 128], ["1e-5", "2e-5", "5e-5", "1e-4", "3e-4"])
@@ -80,7 +80,7 @@ def focus_by_tab(opened: "Opened", selector: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_page_says_nothing_and_asks_for_nothing(opener: "Opener", pages: dict[str, Path], name: str) -> None:
+def test_a_page_logs_nothing_and_requests_nothing(opener: "Opener", pages: dict[str, Path], name: str) -> None:
     opened = opener(pages[name])
     page = opened.page
     page.locator("#run-table thead button").first.click()
@@ -94,18 +94,20 @@ def test_a_page_says_nothing_and_asks_for_nothing(opener: "Opener", pages: dict[
     assert page.title() != "pwned"
 
 
-def test_nothing_that_is_not_of_the_page_could_run_or_load(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_foreign_content_cannot_run_or_load(opener: "Opener", pages: dict[str, Path]) -> None:
     opened = opener(pages["four"])
     opened.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=//x.test/y onerror=\"a()\">')")
     opened.page.evaluate("document.head.append(Object.assign(document.createElement('script'), {text: 'b()'}))")
     opened.page.wait_for_timeout(50)
-    assert len(opened.said) >= 2  # so the console is heard
+    assert len(opened.said) >= 2  # the console is really recorded
     assert all("Content Security Policy" in each for each in opened.said)
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_no_serious_fault_of_accessibility(opener: "Opener", pages: dict[str, Path], name: str, *, dark: bool) -> None:
+def test_there_is_no_serious_accessibility_violation(
+    opener: "Opener", pages: dict[str, Path], name: str, *, dark: bool
+) -> None:
     opened = opener(pages[name], dark=dark)
     for each in opened.page.locator("details").all():
         each.evaluate("each => { each.open = true }")
@@ -119,7 +121,7 @@ def test_no_serious_fault_of_accessibility(opener: "Opener", pages: dict[str, Pa
     assert len(found["passes"]) > 20
 
 
-def test_the_checker_sees_a_fault(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_the_checker_detects_a_violation(opener: "Opener", pages: dict[str, Path]) -> None:
     opened = opener(pages["four"])
     opened.page.evaluate("document.querySelector('#filter-text').closest('label').replaceWith(...[].concat("
                          "document.querySelector('#filter-text')))")  # fmt: skip
@@ -128,7 +130,7 @@ def test_the_checker_sees_a_fault(opener: "Opener", pages: dict[str, Path]) -> N
     assert "label" in {each["id"] for each in found["violations"] if each["impact"] in SERIOUS}
 
 
-def test_verdict_states_and_findings_are_seen(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_verdict_states_and_findings_are_visible(opener: "Opener", pages: dict[str, Path]) -> None:
     text = opener(pages["four"]).page.locator("main").inner_text()
     for said in ("Validation passed", "4 of 4 runs checked", "2 finished", "1 failed", "the GPU ran out of memory"):
         assert said in text
@@ -189,7 +191,7 @@ def test_runs_are_filtered_by_keyboard(opener: "Opener", pages: dict[str, Path])
     assert len(shown_runs(opened)) == 30
 
 
-def test_a_link_opens_the_run_that_it_leads_to(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_a_link_opens_its_run(opener: "Opener", pages: dict[str, Path]) -> None:
     opened = opener(pages["four"])
     details = opened.page.locator("details.run").nth(2)
     assert not details.evaluate("each => each.open")
@@ -201,7 +203,7 @@ def test_a_link_opens_the_run_that_it_leads_to(opener: "Opener", pages: dict[str
     again.page.wait_for_function("document.querySelectorAll('details.run')[1].open")
 
 
-def test_the_focus_is_visible_on_all_that_takes_it(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_the_focus_is_visible_on_every_focusable_element(opener: "Opener", pages: dict[str, Path]) -> None:
     opened = opener(pages["four"])
     seen = set()
     for _ in range(60):
@@ -225,7 +227,7 @@ def test_no_page_is_wider_than_a_phone(opener: "Opener", pages: dict[str, Path],
     assert opened.page.evaluate("document.documentElement.scrollWidth") == LEAST_WIDTH
 
 
-def test_colours_follow_the_reader(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_colours_follow_the_preference_of_the_reader(opener: "Opener", pages: dict[str, Path]) -> None:
     def background(opened: "Opened") -> list[int]:
         colour = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
         return [int(each) for each in re.findall(r"\d+", colour)]
@@ -234,7 +236,7 @@ def test_colours_follow_the_reader(opener: "Opener", pages: dict[str, Path]) -> 
     assert max(background(opener(pages["four"], dark=True))) < 40
 
 
-def test_print_shows_what_is_closed_and_no_controls(opener: "Opener", pages: dict[str, Path]) -> None:
+def test_print_shows_closed_details_and_no_controls(opener: "Opener", pages: dict[str, Path]) -> None:
     opened = opener(pages["four"])
     value = opened.page.locator("details.run .values").first
     assert not value.is_visible()
@@ -249,7 +251,7 @@ def test_print_shows_what_is_closed_and_no_controls(opener: "Opener", pages: dic
     assert not value.is_visible()
 
 
-def test_a_page_is_whole_without_its_script(browser: Any, pages: dict[str, Path]) -> None:
+def test_a_page_is_complete_without_its_script(browser: Any, pages: dict[str, Path]) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(pages["grid"].as_uri())
     assert page.locator("#run-table tbody tr:visible").count() == 30
@@ -268,7 +270,7 @@ def test_500_runs_open_in_two_seconds(opener: "Opener", tmp_path: Path) -> None:
     (tmp_path / "many.html").write_text(text)
     opened = opener(tmp_path / "many.html", timed=True)
     assert len(shown_runs(opened)) == 500
-    assert 0.01 < opened.seconds() < 2  # of a processor: the machine may be busy
+    assert 0.01 < opened.seconds() < 2  # of processor time: the machine may be busy
     before = opened.seconds()
     opened.page.locator("#run-table thead button").nth(1).click()
     opened.page.locator("#filter-text").fill("finished")

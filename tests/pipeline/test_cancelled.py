@@ -1,4 +1,4 @@
-"""Ctrl-C, a cancelled call and a closed pipe in the middle of many runs, each as a process of its own meets them."""
+"""Test Ctrl-C, a cancelled call and a closed pipe in the middle of many runs, each in a separate process."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.long
 
 DONE = 5
 
-# After some runs each script starts a child of its own session, notes both, and waits until it is told to go on.
+# After some runs each script starts a child in its own session, notes both, and waits for a file before it continues.
 BODY = """\
 marks = pathlib.Path(MARKS)
 if len(list(marks.glob("done.*"))) >= DONE and not (marks / "go").exists():
@@ -42,13 +42,13 @@ for name in ("finetune.yaml", "finetune.slurm"):  # as the bundled setup_finetun
 
 @pytest.fixture(params=[8, pytest.param(50, marks=pytest.mark.long)])
 def runs(request: pytest.FixtureRequest) -> int:
-    """How many runs there are."""
+    """The number of runs."""
     number: int = request.param
     return number
 
 
 def experiment_of(directory: Path, runs: int) -> Path:
-    """An experiment with so many runs."""
+    """Return an experiment with this many runs."""
     row = "| Llama-3.2-1B-Instruct_rank8_lr1e-5 | Llama-3.2-1B-Instruct | 8 | 1e-5 | 4 | Fine-tuned | ~10min |\n"
     assert row in SUMMARY
     start = SUMMARY.index(row)
@@ -60,13 +60,13 @@ def experiment_of(directory: Path, runs: int) -> Path:
 
 @pytest.fixture
 def many(tmp_path: Path, runs: int) -> Path:
-    """An experiment with many runs."""
+    """Return an experiment with many runs."""
     return experiment_of(tmp_path / "sweep", runs)
 
 
 @pytest.fixture
 def waiting(tmp_path: Path, many: Path, runs: int) -> Path:
-    """A script that waits after some runs, for an experiment that is rendered already."""
+    """Return a script that waits after some runs, for an experiment that is already rendered."""
     (tmp_path / "marks").mkdir()
     made = experiment_of(tmp_path / "made", runs)
     assert steps.scaffold(Request(made)).ok
@@ -85,14 +85,14 @@ def pids(script: Path) -> list[int]:
 
 
 def check_is_gone(experiment: Path, script: Path) -> None:
-    """No process is left of those that would wait for longer than we do, and the lock is free."""
+    """Check that no waiting process is left and that the lock is free."""
     lock = experiment / ".scaffold" / "lock"
     wait_until(lambda: not any(map(is_alive, pids(script))) and not lock.exists())
     assert len(pids(script)) == 4, "two scripts ran, each with a child"
 
 
 def check_goes_on(experiment: Path, script: Path, runs: int) -> None:
-    """What was done stays done, and the next call does the rest."""
+    """Check that finished runs stay finished and that the next call does the rest."""
     kept = {path: path.stat().st_mtime_ns for path in experiment.glob("rank*/finetune.slurm")}
     assert len(kept) >= DONE
     assert not list((experiment / ".scaffold" / "staging").iterdir())
@@ -106,7 +106,7 @@ def check_goes_on(experiment: Path, script: Path, runs: int) -> None:
 
 
 def waits(experiment: Path, script: Path) -> bool:
-    """Whether two scripts wait, and what the others made is in its place."""
+    """Return whether two scripts wait and the files of the others are in place."""
     return len(pids(script)) == 4 and len(list(experiment.glob("rank*/finetune.slurm"))) >= DONE
 
 
@@ -122,7 +122,7 @@ def test_an_interrupted_command_ends_its_scripts(many: Path, waiting: Path, runs
 
 
 @pytest.mark.parametrize("era", mostly_long(["auto", "legacy"], "auto"))
-def test_a_cancelled_call_ends_its_scripts_and_the_server_goes_on(
+def test_a_cancelled_call_ends_its_scripts_and_the_server_keeps_running(
     many: Path, waiting: Path, runs: int, era: Literal["auto", "legacy"]
 ) -> None:
     told: list[tuple[float, float | None, str | None]] = []
@@ -164,7 +164,7 @@ def frame(process: "subprocess.Popen[str]", **content: Any) -> None:
 
 
 @pytest.mark.parametrize("how", mostly_long(["close", "terminate", "interrupt"], "close"))
-def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs: int, how: str) -> None:
+def test_ending_the_server_ends_its_scripts(many: Path, waiting: Path, runs: int, how: str) -> None:
     configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}
     with started("serve", "--root", many, **configured) as process:
         call_run_setup(process, many)
@@ -189,7 +189,7 @@ def test_the_end_of_the_server_ends_its_scripts(many: Path, waiting: Path, runs:
         itertools.product(["command", "server"], [signal.SIGKILL, signal.SIGQUIT]), ("command", signal.SIGKILL)
     ),
 )
-def test_scripts_end_with_whoever_ran_them_and_the_next_call_does_the_rest(
+def test_killing_the_process_ends_its_scripts_and_the_next_call_does_the_rest(
     many: Path, waiting: Path, runs: int, surface: str, number: signal.Signals
 ) -> None:
     configured = {"SCAFFOLD_TORCHTUNE_SETUP_SCRIPT": str(waiting), "SCAFFOLD_TORCHTUNE_ACTIVATE": "off"}

@@ -1,4 +1,4 @@
-"""Whether a machine is ready: each thing that doctor looks at, good and bad, with what to do."""
+"""Test each check of `doctor`, passed and failed, with its fix."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return Login(tmp_path, monkeypatch, "cruijff")
 
 
-def test_a_machine_that_is_ready(
+def test_a_ready_machine_passes_every_check(
     experiment: Path, tmp_path: Path, login: Login, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(experiment)
@@ -53,7 +53,7 @@ def test_a_machine_that_is_ready(
     ((state, how),) = checks(found, "environment")
     assert (state, absent(how, "cruijff", "module load anaconda3/2025.6", python)) == ("ok", [])
     assert login.conda.activated == ["cruijff"]
-    options = len(GENERATIONS["december"]["options"]) + 1  # and the file's own, --config_file
+    options = len(GENERATIONS["december"]["options"]) + 1  # and the option of the script itself, --config_file
     ((state, asked),) = checks(found, "setup script")
     assert (state, absent(asked, file, "2025-12", f"{options} options")) == ("ok", [])
     assert everything(experiment) == before
@@ -63,7 +63,7 @@ def test_a_machine_that_is_ready(
     assert how in out
 
 
-def test_without_an_experiment_the_documents_of_the_working_directory_are_looked_at(
+def test_without_an_experiment_doctor_checks_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,7 +87,7 @@ def test_without_an_experiment_the_documents_of_the_working_directory_are_looked
     assert absent(one(readiness(answer(capsys)), "claude.local.md").found, "UTF-8") == []
 
 
-def test_an_experiment_that_is_not_there_or_outside_the_roots_is_refused(
+def test_a_missing_experiment_or_one_outside_the_roots_is_refused(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", str(tmp_path / "gone")]) == 2
@@ -97,13 +97,13 @@ def test_an_experiment_that_is_not_there_or_outside_the_roots_is_refused(
     assert problem["code"] == "outside-roots"
 
 
-def test_roots_that_are_not_there(experiment: Path, tmp_path: Path) -> None:
+def test_missing_roots_are_reported(experiment: Path, tmp_path: Path) -> None:
     found = looked(experiment, roots=(tmp_path, tmp_path / "gone"))
     assert [state for state, _ in checks(found, "roots")] == ["ok", "warning"]
     assert found.ready
 
 
-def test_every_problem_of_the_documents_is_told_once(tmp_path: Path) -> None:
+def test_every_problem_of_the_documents_is_reported_once(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["**Epochs:**", "Default conda environment"])
     found = looked(experiment)
     told = checks(found, "documents")
@@ -113,7 +113,7 @@ def test_every_problem_of_the_documents_is_told_once(tmp_path: Path) -> None:
     assert [state for state, _ in checks(found, "claude.local.md")] == ["ok"]
 
 
-def test_an_experiment_that_cannot_be_written_to(experiment: Path) -> None:
+def test_an_experiment_that_is_not_writable_is_reported(experiment: Path) -> None:
     experiment.chmod(0o500)
     with held_to_modes():
         found = looked(experiment)
@@ -122,7 +122,7 @@ def test_an_experiment_that_cannot_be_written_to(experiment: Path) -> None:
     assert not found.ready
 
 
-def test_an_experiment_without_room(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_without_free_space_is_reported(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "free_bytes", lambda _: 1_000_000)
     assert checks(looked(experiment), "experiment") == [("problem", f"{experiment}, 0.0 GB free")]
     monkeypatch.setattr(diagnosis, "free_bytes", lambda _: None)
@@ -130,7 +130,7 @@ def test_an_experiment_without_room(experiment: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("login")
-def test_an_environment_that_is_not_to_be_had(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_activated_is_reported(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"`cruijff`": "`crujff`"})
     bundled = looked(experiment)
     assert bundled.ready, "nothing needs it here"
@@ -145,7 +145,7 @@ def test_an_environment_that_is_not_to_be_had(tmp_path: Path) -> None:
     assert "argparse" not in asked.found, "it was not asked"
 
 
-def test_an_environment_as_it_is(experiment: Path, login: Login) -> None:
+def test_with_no_activate_the_environment_is_not_loaded(experiment: Path, login: Login) -> None:
     found = one(looked(experiment, activate=False), "environment")
     assert found.state == "warning"
     assert absent(found.found, "Python: ") == []
@@ -153,7 +153,7 @@ def test_an_environment_as_it_is(experiment: Path, login: Login) -> None:
     assert login.loaded == []
 
 
-def test_who_wants_it_to_end_ends_it(experiment: Path, login: Login) -> None:
+def test_a_stop_request_interrupts_doctor(experiment: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     request = Request(experiment)
     request.stop.set()
@@ -171,13 +171,15 @@ def test_who_wants_it_to_end_ends_it(experiment: Path, login: Login) -> None:
          "1 option"),
     ],
 )  # fmt: skip
-def test_what_a_setup_script_says_of_itself(experiment: Path, tmp_path: Path, body: str, state: str, told: str) -> None:
+def test_a_setup_script_is_judged_by_its_output(
+    experiment: Path, tmp_path: Path, body: str, state: str, told: str
+) -> None:
     found = one(looked(experiment, setup_script=str(script(tmp_path, body, start=""))), "setup script")
     assert found.state == state
     assert told in found.found
 
 
-def test_a_setup_script_that_is_not_there_or_not_chosen(tmp_path: Path) -> None:
+def test_a_missing_or_unselected_setup_script_is_reported(tmp_path: Path) -> None:
     home = tmp_path / "kit"
     experiment = make_experiment(tmp_path / "sweep", replace={"`/home/ada/cruijff_kit`": f"`{home}`"})
     gone = one(looked(experiment, setup_script=str(tmp_path / "gone.py")), "setup script")
@@ -188,7 +190,7 @@ def test_a_setup_script_that_is_not_there_or_not_chosen(tmp_path: Path) -> None:
     assert f"--setup-script {file}" in unchosen.fix
 
 
-def test_a_claude_local_md_that_is_not_there_is_one_problem_and_what_it_lacks_others(
+def test_a_missing_claude_local_md_is_one_problem_and_its_missing_fields_are_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", local=None)

@@ -1,4 +1,4 @@
-"""What doctor finds of torchtune, wandb and SLURM."""
+"""The checks of torchtune, wandb and SLURM in `doctor`."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def one(experiment: Path, name: str, **given: object) -> Check | None:
 
 
 def has(python: Path, **packages: str) -> None:
-    """Let a Python have just these packages, in these versions."""
+    """Make a Python have exactly these packages, in these versions."""
     site = python.parent.parent / "site"
     for name, version in packages.items():
         (info := site / f"{name}-{version}.dist-info").mkdir(parents=True)
@@ -34,7 +34,7 @@ def has(python: Path, **packages: str) -> None:
 
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The Python of the conda environment that the documents name."""
+    """Return the Python of the conda environment that the documents name."""
     return Login(tmp_path, monkeypatch, "cruijff").conda.root / "envs" / "cruijff" / "bin" / "python"
 
 
@@ -47,7 +47,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({}, "warning", ["torchtune", "wandb"], "PYTHON -m pip install torchtune wandb"),
     ],
 )
-def test_packages_that_jobs_need(
+def test_the_packages_that_jobs_need_are_checked(
     experiment: Path, python: Path, packages: dict[str, str], state: str, found: list[str], fix: str
 ) -> None:
     has(python, **packages)
@@ -60,7 +60,7 @@ def test_packages_that_jobs_need(
 
 
 @pytest.mark.parametrize("text", ["#!/bin/sh\nexit 1\n", "no program", "#!/bin/sh\nsleep 600\n"])
-def test_a_python_that_does_not_answer(
+def test_a_python_that_does_not_answer_is_a_warning(
     experiment: Path, python: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setattr(diagnosis, "SECONDS", 1.0)
@@ -71,11 +71,11 @@ def test_a_python_that_does_not_answer(
     assert "torchtune" not in check.found
 
 
-def test_nothing_is_said_of_an_environment_that_is_not_active(experiment: Path) -> None:
+def test_an_inactive_environment_is_not_checked(experiment: Path) -> None:
     assert one(experiment, "packages of jobs", activate=False) is None
 
 
-def test_the_python_that_is_asked_for_torchtune(
+def test_the_python_for_torchtune_checks_is_checked(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert one(experiment, "torchtune") is None, "nobody asked for it"
@@ -107,7 +107,7 @@ def ping(sbatch: StandIn, answer: str) -> None:
     control.chmod(0o755)
 
 
-def test_a_slurm_that_answers(experiment: Path, sbatch: StandIn) -> None:
+def test_a_working_slurm_is_reported(experiment: Path, sbatch: StandIn) -> None:
     ping(sbatch, "echo 'Slurmctld(primary) at head is UP'")
     check = one(experiment, "sbatch")
     assert check is not None
@@ -115,7 +115,7 @@ def test_a_slurm_that_answers(experiment: Path, sbatch: StandIn) -> None:
     assert [call.split()[0] for call in sbatch.calls] == ["--version"], "nothing is submitted"
 
 
-def test_a_slurm_whose_controller_is_down(experiment: Path, sbatch: StandIn) -> None:
+def test_an_unreachable_slurm_controller_is_reported(experiment: Path, sbatch: StandIn) -> None:
     ping(sbatch, "echo 'Slurmctld(primary) at head is DOWN'")
     sbatch.answers("echo odd; exit 1")
     check = one(experiment, "sbatch")
@@ -129,7 +129,7 @@ def test_a_slurm_whose_controller_is_down(experiment: Path, sbatch: StandIn) -> 
     assert check.found.removesuffix(": Slurmctld(primary) at head is DOWN") == silent.found
 
 
-def test_a_slurm_that_hangs(experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_sbatch_is_reported(experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     ping(sbatch, f"echo > {sbatch.folder}/pinged; sleep 600")
     pass_deadlines_once((sbatch.folder / "pinged").exists, monkeypatch)
     check = one(experiment, "sbatch")
@@ -137,7 +137,7 @@ def test_a_slurm_that_hangs(experiment: Path, sbatch: StandIn, monkeypatch: pyte
     assert (check.state, absent(check.found, "slurm 22.05.8", "controller")) == ("warning", [])
 
 
-def test_a_slurm_without_its_configuration_is_not_waited_for(
+def test_a_missing_slurm_configuration_is_reported_without_calling_sbatch(
     experiment: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/gone/slurm.conf")
@@ -147,7 +147,7 @@ def test_a_slurm_without_its_configuration_is_not_waited_for(
     assert sbatch.calls == []
 
 
-def test_no_slurm_and_one_that_is_switched_off(
+def test_missing_and_disabled_slurm_are_reported(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off = one(experiment, "sbatch")

@@ -1,4 +1,4 @@
-"""What a person edits while a scaffold works is kept, and told."""
+"""Test that a file edited during a scaffold is kept and reported."""
 
 import hashlib
 import itertools
@@ -24,13 +24,13 @@ MINE = "mine: true\n"
 
 
 def kept(experiment: Path) -> dict[str, str]:
-    """What lies in the backup, by the path that it had."""
+    """Return the text of each file in the backup, by its original path."""
     backups = [*(experiment / ".scaffold" / "backup").glob("*")]
     return {str(f.relative_to(b)): f.read_text() for b in backups for f in b.rglob("*") if f.is_file()}
 
 
 def check_told(experiment: Path, found: tuple[Finding, ...], path: str) -> None:
-    """The edit is among the warnings, with the file and its copy, and in the log."""
+    """Check that the warnings name the edited file and its copy, and that the log does too."""
     (warning,) = [each for each in found if each.code == "edit-kept"]
     (copy,) = (experiment / ".scaffold" / "backup").glob(f"*/{path}")
     manifest = json.loads(copy.parents[1].with_suffix(".json").read_text())
@@ -43,7 +43,7 @@ def check_told(experiment: Path, found: tuple[Finding, ...], path: str) -> None:
 
 
 def edit_at(moment: tuple[str, int], edit: Callable[[], object]) -> Callable[[str, int, int], None]:
-    """Progress that edits something after so many runs of a step."""
+    """Return a progress callback that edits something after this many runs of a step."""
 
     def progress(step: str, done: int, _total: int) -> None:
         if (step, done) == moment:
@@ -53,10 +53,10 @@ def edit_at(moment: tuple[str, int], edit: Callable[[], object]) -> Callable[[st
 
 
 @pytest.mark.parametrize(
-    ("name", "run", "is_new"),  # published already, or about to be
+    ("name", "run", "is_new"),  # already published, or about to be
     spread(itertools.product(["finetune.yaml", "finetune.slurm"], [THREE[0], THREE[2]], [False, True]), every=5),
 )
-def test_an_edit_while_scripts_run_is_kept_and_told(
+def test_an_edit_while_scripts_run_is_kept_and_reported(
     three: Path, tmp_path: Path, name: str, run: str, is_new: bool
 ) -> None:
     file = script(tmp_path, MAKE)
@@ -73,7 +73,7 @@ def test_an_edit_while_scripts_run_is_kept_and_told(
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
-def test_an_edit_while_the_bundled_setup_works_is_kept_and_told(experiment: Path) -> None:
+def test_an_edit_during_the_bundled_setup_is_kept_and_reported(experiment: Path) -> None:
     path = experiment / RUNS[3] / "finetune.yaml"
     result = steps.scaffold(Request(experiment, progress=edit_at(("setup", 1), lambda: path.write_text(MINE))))
     assert result.ok
@@ -82,7 +82,7 @@ def test_an_edit_while_the_bundled_setup_works_is_kept_and_told(experiment: Path
 
 
 @pytest.mark.parametrize("name", ["setup_finetune.yaml", "finetune.yaml", "finetune.slurm"])
-def test_an_edit_while_render_writes_is_kept_and_told(experiment: Path, name: str) -> None:
+def test_an_edit_while_render_writes_is_kept_and_reported(experiment: Path, name: str) -> None:
     assert steps.scaffold(Request(experiment)).ok
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
     path = experiment / RUNS[3] / name
@@ -92,7 +92,7 @@ def test_an_edit_while_render_writes_is_kept_and_told(experiment: Path, name: st
     check_told(experiment, result.render.warnings, f"{RUNS[3]}/{name}")
 
 
-def test_what_a_person_lets_go_is_replaced_and_what_is_edited_after_that_is_kept(three: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_the_earlier_edit_and_keeps_a_later_one(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok
     (three / THREE[2] / "finetune.yaml").write_text("let go")
@@ -114,7 +114,7 @@ def test_two_edits_of_one_file_are_both_kept(three: Path, tmp_path: Path) -> Non
     assert sorted(kept(three).values()) == ["1", "2"]
 
 
-def test_an_edit_in_a_run_that_is_found_guilty_afterwards_is_kept(three: Path, tmp_path: Path) -> None:
+def test_an_edit_in_a_run_that_fails_afterwards_is_kept(three: Path, tmp_path: Path) -> None:
     slurm = three / THREE[0] / "finetune.slurm"
     body = (
         f"if run == {THREE[0]!r}:\n    pathlib.Path({str(three)!r}, 'notes').write_text(str(time.time_ns()))\n" + MAKE
@@ -126,7 +126,7 @@ def test_an_edit_in_a_run_that_is_found_guilty_afterwards_is_kept(three: Path, t
     assert MINE in kept(three).values()
 
 
-def test_a_link_in_the_place_of_a_published_file_is_moved_away_and_not_followed(three: Path, tmp_path: Path) -> None:
+def test_a_link_that_replaces_a_published_file_is_moved_away_and_not_followed(three: Path, tmp_path: Path) -> None:
     target, path = tmp_path / "outside", three / THREE[0] / "finetune.yaml"
     target.write_text("untouched")
 
@@ -139,7 +139,7 @@ def test_a_link_in_the_place_of_a_published_file_is_moved_away_and_not_followed(
     assert target.read_text() == "untouched"
 
 
-def test_nothing_is_kept_where_nobody_edited(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_kept_without_an_edit(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for epochs in (2, 3):
         change(experiment / "experiment_summary.md", "**Epochs:** 2", f"**Epochs:** {epochs}")
         assert main(["scaffold", str(experiment)]) == 0
@@ -147,8 +147,8 @@ def test_nothing_is_kept_where_nobody_edited(experiment: Path, capsys: pytest.Ca
     assert not (experiment / ".scaffold" / "backup").exists()
 
 
-def test_an_older_pair_that_somebody_put_back_by_hand_is_not_overwritten_unasked(experiment: Path) -> None:
-    """Also after a scaffold that was killed when all was published and nothing was logged yet."""
+def test_restored_older_files_are_not_overwritten_without_overwrite(experiment: Path) -> None:
+    """Also after a scaffold that was killed between publishing everything and logging."""
 
     class Killed(BaseException):
         pass
@@ -169,8 +169,8 @@ def test_an_older_pair_that_somebody_put_back_by_hand_is_not_overwritten_unasked
     assert (experiment / RUNS[0] / "finetune.yaml").read_bytes() == older[f"{RUNS[0]}/finetune.yaml"]
 
 
-def test_hashes_that_a_killed_scaffold_left_let_nothing_be_overwritten(experiment: Path) -> None:
-    """The record still names the older files as those that it may replace: all is published, so it may not."""
+def test_hashes_left_by_a_killed_scaffold_do_not_permit_overwriting(experiment: Path) -> None:
+    """The record still lists the older files as replaceable, but everything has been published since."""
     assert steps.scaffold(Request(experiment)).ok
     older = outputs(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")

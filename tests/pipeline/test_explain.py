@@ -1,4 +1,4 @@
-"""`explain`: each value with the line that gives it, every place where it is, and what it was before."""
+"""`explain`: each value with the line that sets it, every place that holds it, and its earlier value."""
 
 import json
 import os
@@ -43,13 +43,13 @@ def line_of(experiment: Path, document: str, part: str) -> int:
 
 
 def only(experiment: Path, field: str, run: str = FIRST, **given: Any) -> Explained:
-    """The one setting of a run that a name means."""
+    """Return the only setting of a run that matches a name."""
     (found,) = explain(Request(experiment, **given), run, field).settings
     return found
 
 
 def check_lines(experiment: Path, run: str, places: Iterable[Arrival]) -> None:
-    """Each place is the line of the file that has the key, the option or the command."""
+    """Check that the line of each place has the key, the option or the command."""
     for place in places:
         if place.line is None:
             continue
@@ -60,10 +60,10 @@ def check_lines(experiment: Path, run: str, places: Iterable[Arrival]) -> None:
         assert word in line, (place, line)
 
 
-# Where values come from, and where they arrive.
+# Sources and places of values.
 
 
-def test_every_value_of_a_run_is_shown_with_its_source_and_the_lines_that_hold_it(done: Path) -> None:
+def test_every_value_of_a_run_is_shown_with_its_source_and_its_lines(done: Path) -> None:
     result = explain(Request(done), FIRST)
     (run,) = result.runs
     assert (run.directory, run.what, run.files) == (FIRST, "unchanged", layout.RUN_FILES)
@@ -88,15 +88,15 @@ NOWHERE = {"base_recipe", "checkpoint_files", "custom_recipe", "project_dir", "v
     "experiment_name", "wandb_mode", "input_formatting", "batch_size", "epochs", "my_wandb_project", "output_dir_base",
     "conda_env",
 }  # fmt: skip
-"""What no line of these documents gives, or what all runs have anyway."""
+"""Settings that no line of these documents sets, or that every run has."""
 
 
 LARGE = "Llama-3.1-8B-Instruct"
-"""A model whose output is not its embeddings, so that LoRA can be applied to it."""
+"""A model with an output layer that is separate from its embeddings, so that LoRA can be applied to it."""
 
 
 def places_of(plan: Plan) -> list[Arrival]:
-    """The places in the files that the bundled setup_finetune makes of the first run."""
+    """Return the places in the files that the bundled setup_finetune generates for the first run."""
     run = plan.runs[0]
     (rendered,) = render_runs(plan, [run], [layout.TEMPLATES])
     made = run_bundled(run, rendered.text)
@@ -108,7 +108,7 @@ def places_of(plan: Plan) -> list[Arrival]:
 
 
 def plan_with(name: str) -> Plan:
-    """A plan whose documents give a setting."""
+    """Return a plan whose documents set a setting."""
     text = summary(table=runs(model=LARGE), models={LARGE: f"`/models/{LARGE}`"})
     if name in BY_RUN:
         lines = {name: BY_RUN[name][0], **({"dataset_type": "chat_completion"} if name == "prompt" else {})}
@@ -118,14 +118,14 @@ def plan_with(name: str) -> Plan:
 
 
 @pytest.mark.parametrize("name", [name for name in BY_RUN | OF_LOCAL if name not in NOWHERE])
-def test_each_setting_that_a_document_may_give_is_found_where_it_is_used(name: str) -> None:
+def test_each_documented_setting_is_found_in_the_files_that_use_it(name: str) -> None:
     places = places_of(plan_with(name))
     assert [place for place in places if not place.arrived] == []
     own = [place for place in places if place.setting == name]
     assert {place.file for place in own} - {layout.SETUP_YAML}, f"{name} is used nowhere"
 
 
-def test_no_key_is_left_out_of_that_test() -> None:
+def test_every_known_key_is_covered_by_the_previous_test() -> None:
     usual = {place.setting for place in places_of(planned()) if place.file != layout.SETUP_YAML}
     assert {*KEYS} - usual - {*BY_RUN} - {*OF_LOCAL} - NOWHERE == set()
 
@@ -152,17 +152,17 @@ def test_no_key_is_left_out_of_that_test() -> None:
         ("clip_grad_norm", ["clip_grad_norm"]),
     ],
 )
-def test_a_setting_has_the_names_of_documents_and_of_files(intact: Path, name: str, fields: list[str]) -> None:
+def test_a_setting_can_be_named_as_in_documents_and_as_in_files(intact: Path, name: str, fields: list[str]) -> None:
     assert [each.field for each in explain(Request(intact), FIRST, name).settings] == fields
 
 
-def test_a_setting_that_is_not_in_a_run_is_told_as_such(done: Path) -> None:
+def test_a_setting_that_the_run_lacks_is_shown_without_value_and_places(done: Path) -> None:
     found = only(done, "clip_grad_norm")
     assert (found.value, found.places) == (None, ())
     assert [place.file for place in only(done, "recipe").places] == ["finetune.slurm"]
 
 
-def test_the_recipe_of_full_fine_tuning_is_found_where_it_is_started(tmp_path: Path) -> None:
+def test_the_recipe_of_full_fine_tuning_is_found_in_its_start_command(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace=TO_RECIPES)
     assert scaffold(experiment).ok
     (name,) = [each.name for each in experiment.iterdir() if "full" in each.name and "1e-5" in each.name]
@@ -186,9 +186,7 @@ def test_the_recipe_of_full_fine_tuning_is_found_where_it_is_started(tmp_path: P
         (FIRST, "\x1b[31m", ""),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_one_that_is_meant(
-    intact: Path, run: str, field: str | None, meant: str
-) -> None:
+def test_an_unknown_name_is_refused_with_a_similar_name(intact: Path, run: str, field: str | None, meant: str) -> None:
     with pytest.raises(Refused) as caught:
         explain(Request(intact), run, field)
     (problem,) = caught.value.problems
@@ -197,7 +195,7 @@ def test_an_unknown_name_is_refused_with_the_one_that_is_meant(
     assert "\x1b" not in problem.sentence()
 
 
-def test_runs_are_named_by_directory_or_run_name_or_by_a_pattern_and_what_is_alike_is_told_once(done: Path) -> None:
+def test_runs_match_by_directory_run_name_or_pattern_and_equal_values_are_listed_once(done: Path) -> None:
     assert explain(Request(done), "Llama-3.2-1B-Instruct_rank8_lr1e-5").runs[0].directory == FIRST
     result = explain(Request(done), "rank8_*")
     assert [each.directory for each in result.runs] == [*RUNS[:2]]
@@ -209,10 +207,10 @@ def test_runs_are_named_by_directory_or_run_name_or_by_a_pattern_and_what_is_ali
     assert len(explain(Request(done), None, "lr").runs) == len(RUNS)
 
 
-# What was given besides, and before.
+# Overridden and earlier values.
 
 
-def test_what_a_value_wins_over_is_told(tmp_path: Path) -> None:
+def test_overridden_values_are_listed(tmp_path: Path) -> None:
     experiment = make_experiment(
         tmp_path / "sweep",
         replace={"- **Epochs:** 2": "- **Epochs:** 2\n- **Learning rate:** 3e-5\n- **Time limit:** 2:00:00"},
@@ -231,7 +229,7 @@ def test_what_a_value_wins_over_is_told(tmp_path: Path) -> None:
     assert only(experiment, "seed", template=template).source.startswith("usual.yaml:3")
 
 
-def test_before_anything_is_scaffolded_nothing_has_arrived(experiment: Path) -> None:
+def test_an_experiment_that_was_not_scaffolded_has_no_places(experiment: Path) -> None:
     before = everything(experiment)
     result = explain(Request(experiment), FIRST)
     assert (result.runs[0].what, result.runs[0].files) == ("new", ())
@@ -259,7 +257,7 @@ def test_between_render_and_setup_the_value_is_in_one_file(experiment: Path) -> 
         ("setup_finetune.yaml", "batch_size: 4", "batch_size: 8", "batch_size", 8),
     ],
 )
-def test_what_is_not_there_as_planned_is_shown_as_such(
+def test_missing_and_different_values_are_shown_as_such(
     done: Path, file: str, old: str, new: str, field: str, found: Scalar
 ) -> None:
     change(done / FIRST / file, old, new)
@@ -272,7 +270,7 @@ def test_what_is_not_there_as_planned_is_shown_as_such(
     check_lines(done, FIRST, [wrong])
 
 
-def test_what_the_documents_say_by_now_is_held_against_the_files_and_the_plan_that_was_scaffolded(done: Path) -> None:
+def test_changed_documents_are_compared_with_the_files_and_the_scaffolded_plan(done: Path) -> None:
     clock = Clock()
     change(done / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 3")
     assert scaffold(done, now=clock).ok
@@ -286,7 +284,7 @@ def test_what_the_documents_say_by_now_is_held_against_the_files_and_the_plan_th
     assert found.history == (f"2 ({version.version}: {version.reason})",)
 
 
-def test_earlier_values_are_told_where_they_differ_from_those_after_them(done: Path) -> None:
+def test_earlier_values_are_shown_if_they_differ_from_later_ones(done: Path) -> None:
     clock = Clock()
     for old, new in ((2, 3), (3, 4), (4, 2)):
         change(done / SUMMARY, f"- **Epochs:** {old}", f"- **Epochs:** {new}")
@@ -298,7 +296,7 @@ def test_earlier_values_are_told_where_they_differ_from_those_after_them(done: P
     assert [each.partition(" ")[0] for each in only(done, "epochs").history] == ["3", "2"]
 
 
-def test_a_run_that_is_kept_as_it_was_has_its_own_values_and_what_the_documents_say(done: Path) -> None:
+def test_a_kept_run_shows_its_own_values_and_those_of_the_documents(done: Path) -> None:
     (done / FIRST / "slurm-1.out").write_text("")
     change(done / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 5")
     assert scaffold(done, started="keep").ok
@@ -310,7 +308,7 @@ def test_a_run_that_is_kept_as_it_was_has_its_own_values_and_what_the_documents_
     assert only(done, "epochs", RUNS[1]).documents == ""
 
 
-def test_a_run_that_the_table_has_no_more_is_explained_as_it_was(done: Path) -> None:
+def test_a_run_that_left_the_table_is_explained_as_scaffolded(done: Path) -> None:
     (row,) = [line for line in (done / SUMMARY).read_text().splitlines(keepends=True) if f"_{FIRST} |" in line]
     change(done / SUMMARY, row, "")
     for _ in range(2):
@@ -322,7 +320,7 @@ def test_a_run_that_the_table_has_no_more_is_explained_as_it_was(done: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "\xff"])
-def test_where_the_documents_cannot_be_planned_the_plan_that_was_scaffolded_is_explained(done: Path, text: str) -> None:
+def test_if_the_documents_cannot_be_planned_the_scaffolded_plan_is_explained(done: Path, text: str) -> None:
     (done / SUMMARY).write_bytes(text.encode("latin-1"))
     before = everything(done)
     result = explain(Request(done), FIRST, "lr")
@@ -331,7 +329,7 @@ def test_where_the_documents_cannot_be_planned_the_plan_that_was_scaffolded_is_e
     assert everything(done) == before
 
 
-def test_without_a_plan_documents_that_cannot_be_planned_are_refused(experiment: Path) -> None:
+def test_without_a_plan_invalid_documents_are_refused(experiment: Path) -> None:
     change(experiment / SUMMARY, "- **Epochs:** 2", "")
     with pytest.raises(Refused) as caught:
         explain(Request(experiment), FIRST)
@@ -342,7 +340,7 @@ def test_without_a_plan_documents_that_cannot_be_planned_are_refused(experiment:
 
 
 @pytest.mark.long
-def test_an_external_script_is_explained_and_not_run_unless_the_operator_names_it(three: Path, tmp_path: Path) -> None:
+def test_an_external_script_is_explained_and_only_run_if_the_operator_names_it(three: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     file = script(tmp_path, f"pathlib.Path({str(mark)!r}).write_text('')\n{MAKE}")
     assert scaffold(three, setup_script=str(file)).ok
@@ -360,7 +358,7 @@ def test_an_external_script_is_explained_and_not_run_unless_the_operator_names_i
 
 
 @pytest.mark.long
-def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
+def test_settings_that_an_external_script_cannot_accept_are_in_the_submit_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USER", "ada")
@@ -376,13 +374,13 @@ def test_what_an_external_script_cannot_be_told_is_in_the_line_that_submits(
     assert account.places[-1].file == "finetune.slurm"
 
 
-# What lies there may be anybody's.
+# Hostile files.
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", mostly_long(layout.RUN_FILES, "finetune.yaml"))
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory", "not UTF-8", "deep", "empty", "huge"])
-def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Path, name: str, kind: str) -> None:
+def test_unreadable_files_are_named_and_the_rest_is_explained(done: Path, name: str, kind: str) -> None:
     file = done / FIRST / name
     file.unlink()
     if kind == "link":
@@ -403,7 +401,7 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_is_explained(done: Pat
     assert everything(done) == before
 
 
-# The command, and the tool.
+# The command and the tool.
 
 
 @pytest.mark.long
@@ -426,7 +424,7 @@ def test_the_commands_write_nothing(done: Path, capsys: pytest.CaptureFixture[st
     assert everything(done) == before
 
 
-def test_whatever_becomes_of_a_run_has_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_status_of_a_run_has_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     console = printing.console()
     for what in (*get_args(ChangeKind), "planned"):
         run = ExplainedRun(directory="rank8", name="r", what=what, files=())
@@ -435,9 +433,7 @@ def test_whatever_becomes_of_a_run_has_words(capsys: pytest.CaptureFixture[str])
     assert len(heads) == 1 + len(get_args(ChangeKind))
 
 
-def test_the_answer_as_json_is_bounded_and_whole_where_that_is_asked(
-    done: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_json_reply_is_bounded_and_complete_on_request(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(done), "*", "--json"]) == 0
     data = answer(capsys)
     assert len(json.dumps(data)) < 15_000
@@ -478,7 +474,7 @@ def test_a_setting_and_a_whole_run_fit_eighty_columns(
     assert [line for text in screens.values() for line in text.splitlines() if len(line) > 80] == []
 
 
-def test_an_agent_is_told_the_same_in_few_bytes(root: Path, sweep: Path) -> None:
+def test_an_agent_receives_the_same_in_few_bytes(root: Path, sweep: Path) -> None:
     assert scaffold(sweep).ok
     change(sweep / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 5")
     before = everything(sweep)

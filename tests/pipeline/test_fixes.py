@@ -1,7 +1,8 @@
-"""Each finding's fix, followed to the letter as far as a machine can: then the finding is gone.
+"""Follow the fix of each finding literally, as far as a machine can, and check that the finding is gone.
 
-`CASES` makes a finding of each code whose fix says a line, a cell, an option or a step; `FOR_PEOPLE` has the other
-codes, each with what only a person can know or do.
+`CASES` produces a finding of each code whose fix names a line, a cell, an option or a step; `FOR_PEOPLE` lists the
+other codes, each with the step that only a person can do.
+
 """
 
 import json
@@ -27,7 +28,7 @@ from support.experiments import RUNS, SUMMARY, change, make_experiment
 SUMMARY_FILE = "experiment_summary.md"
 DATA = "/scratch/gpfs/LAB/ada/data/capitalization/words_4L_80P_300.json"
 HERE = {DATA: "EXPERIMENT/data/words.json"}
-"""Lets the summary name the data set that lies in the experiment."""
+"""A line that makes the summary name the data set in the experiment."""
 
 Step = Callable[[Request], Any]
 
@@ -430,7 +431,7 @@ def cells(line: str) -> list[str]:
 
 
 def edit(file: Path, number: int, new: Callable[[str], str | None]) -> None:
-    """Replace a line of a file by what is made of it; None takes it out."""
+    """Replace a line of a file by the result of a function; None removes it."""
     lines = lines_of(file)
     made = new(lines[number - 1])
     lines[number - 1 : number] = [] if made is None else [made]
@@ -444,7 +445,7 @@ def with_cell(line: str, column: int, value: str) -> str:
 
 
 def header_of(case: Case, row: int) -> list[str]:
-    """The header of the table that a row belongs to."""
+    """Return the header of the table that a row belongs to."""
     lines = lines_of(case.summary)
     above = (lines[number] for number in range(row - 1, -1, -1))
     return cells(next(line for line in above if line.startswith("| Run Name")))
@@ -591,7 +592,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
 
 
 def follow(case: Case, found: Finding) -> re.Match[str]:
-    """Do what a fix says first of what a machine can do."""
+    """Follow the first alternative of a fix that a machine can follow."""
     matches = [(match, do) for pattern, do in FOLLOWED if (match := re.search(pattern, found.fix))]
     assert matches, found.fix
     match, do = min(matches, key=lambda each: each[0].start())
@@ -607,7 +608,7 @@ def planned(case: Case) -> list[PlannedRun]:
 
 
 def is_named(run: PlannedRun, match: re.Match[str]) -> bool:
-    """Return whether a fix that gives a value to some rows names the row of a run."""
+    """Return whether a fix that sets a value in some rows names the row of a run."""
     groups = match.groupdict()
     if "lines" in groups:
         return str(run.line) in re.findall("[0-9]+", groups["lines"])
@@ -616,7 +617,7 @@ def is_named(run: PlannedRun, match: re.Match[str]) -> bool:
 
 @pytest.fixture(autouse=True)
 def small_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free space that is what a test needs, and no SLURM of the machine."""
+    """Set the free space that the tests need and hide the SLURM of the machine."""
     free = 5 * 10**9 if "disk_space" in request.node.name else 10**15
     monkeypatch.setattr(prepare, "free_bytes", lambda _directory: free)
     monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SBATCH", "off")
@@ -626,7 +627,7 @@ def small_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     ("code", "make"),
     [pytest.param(code, make, id=make.__name__) for code, several in CASES.items() for make in several],
 )
-def test_a_fix_that_is_followed_ends_its_finding(code: str, make: Callable[[Path], Case], tmp_path: Path) -> None:
+def test_following_a_fix_ends_its_finding(code: str, make: Callable[[Path], Case], tmp_path: Path) -> None:
     case = make(tmp_path)
     before = case.findings()
     found = [each for each in before if each.code == code]

@@ -1,4 +1,4 @@
-"""What is replaced is kept, once, whole and bounded; `history` lists and compares it, whatever lies there."""
+"""Test that replaced files are kept once, whole and within bounds; `history` lists and compares them."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def folder(experiment: Path, run: str = FIRST) -> Path:
 
 
 def versions(experiment: Path, run: str = FIRST) -> list[KeptVersion]:
-    """The versions of a run, the newest first."""
+    """Return the versions of a run, newest first."""
     found = history(Request(experiment), run)
     assert found.warnings == ()
     return list(found.versions)
@@ -51,10 +51,10 @@ def damaged(found: HistoryResult) -> list[str | None]:
     return [each.file for each in found.warnings]
 
 
-# What is kept.
+# Kept versions.
 
 
-def test_whatever_the_documents_change_is_kept_with_its_reason_the_newest_first(done: Path) -> None:
+def test_every_change_of_the_documents_is_kept_with_its_reason_newest_first(done: Path) -> None:
     before = {name: (done / FIRST / name).read_bytes() for name in layout.RUN_FILES}
     assert history(Request(done)).versions == ()
     clock = Clock()
@@ -75,7 +75,7 @@ def test_whatever_the_documents_change_is_kept_with_its_reason_the_newest_first(
 
 @pytest.mark.parametrize("step", [steps.scaffold, steps.setup], ids=["scaffold", "setup"])
 @pytest.mark.parametrize("name", ["finetune.yaml", "finetune.slurm"])
-def test_what_a_person_wrote_and_lets_overwrite_is_kept_as_it_was(
+def test_an_edited_file_that_overwrite_replaces_is_kept(
     done: Path, step: Callable[[Request], object], name: str
 ) -> None:
     made = (done / FIRST / name).read_bytes()
@@ -89,7 +89,7 @@ def test_what_a_person_wrote_and_lets_overwrite_is_kept_as_it_was(
     assert versions(done, RUNS[1]) == []
 
 
-def test_a_setup_finetune_yaml_that_a_person_wrote_is_kept_too(done: Path) -> None:
+def test_an_edited_setup_finetune_yaml_is_kept_too(done: Path) -> None:
     (done / FIRST / "setup_finetune.yaml").write_text("mine: 1\n")
     assert scaffold(done, overwrite=True).ok
     (version,) = versions(done)
@@ -98,7 +98,7 @@ def test_a_setup_finetune_yaml_that_a_person_wrote_is_kept_too(done: Path) -> No
 
 
 @pytest.mark.long
-def test_what_another_setup_script_made_is_kept_when_a_script_makes_it_anew(three: Path, tmp_path: Path) -> None:
+def test_the_output_of_a_setup_script_is_kept_if_a_different_script_replaces_it(three: Path, tmp_path: Path) -> None:
     one = script(tmp_path, MAKE)
     assert scaffold(three, setup_script=str(one)).ok
     before = (three / FIRST / "finetune.slurm").read_bytes()
@@ -110,14 +110,14 @@ def test_what_another_setup_script_made_is_kept_when_a_script_makes_it_anew(thre
     assert kept_files(version, three) == {"finetune.slurm": before}
 
 
-def test_nothing_is_kept_where_nothing_is_replaced(done: Path) -> None:
+def test_nothing_is_kept_if_nothing_is_replaced(done: Path) -> None:
     before = everything(done)
     assert scaffold(done).unchanged
     assert everything(done) == before
     assert not (done / layout.HISTORY).exists()
 
 
-def test_a_run_that_the_table_has_no_more_is_kept_until_its_row_comes_back(done: Path) -> None:
+def test_a_removed_run_is_kept_until_its_row_returns(done: Path) -> None:
     slurm = done / FIRST / "finetune.slurm"
     before = slurm.read_bytes()
     (row,) = [line for line in (done / SUMMARY).read_text().splitlines(keepends=True) if f"_{FIRST} |" in line]
@@ -132,7 +132,7 @@ def test_a_run_that_the_table_has_no_more_is_kept_until_its_row_comes_back(done:
     assert slurm.read_bytes() == before
 
 
-def test_a_finetune_slurm_that_a_person_edited_before_its_row_was_removed_is_kept_and_told(done: Path) -> None:
+def test_an_edited_finetune_slurm_of_a_removed_row_is_kept_and_reported(done: Path) -> None:
     slurm = done / FIRST / "finetune.slurm"
     slurm.write_text("mine\n")
     (row,) = [line for line in (done / SUMMARY).read_text().splitlines(keepends=True) if f"_{FIRST} |" in line]
@@ -146,7 +146,7 @@ def test_a_finetune_slurm_that_a_person_edited_before_its_row_was_removed_is_kep
     assert (version.edited, kept_files(version, done)) == (("finetune.slurm",), {"finetune.slurm": b"mine\n"})
 
 
-def test_what_is_edited_while_a_scaffold_works_is_listed_beside_the_versions(done: Path) -> None:
+def test_a_file_edited_during_a_scaffold_is_listed_with_the_versions(done: Path) -> None:
     epochs(done, 2, 3)
     path = done / RUNS[3] / "setup_finetune.yaml"
 
@@ -163,7 +163,7 @@ def test_what_is_edited_while_a_scaffold_works_is_listed_beside_the_versions(don
     assert [each.name for each in compared if each.old is not None] == ["setup_finetune.yaml"]
 
 
-def test_what_a_scaffold_kept_that_was_stopped_is_not_kept_twice(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_kept_by_a_stopped_scaffold_are_not_kept_twice(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs(done, 2, 3)
     write = Tree.write
 
@@ -200,11 +200,11 @@ def test_a_version_appears_whole_or_not_at_all(done: Path, monkeypatch: pytest.M
     assert not list((done / layout.STAGING).iterdir())
 
 
-# It is bounded.
+# Limits.
 
 
 @pytest.mark.long
-def test_only_so_many_versions_are_kept_the_oldest_go_first_and_the_log_says_so(
+def test_only_a_limited_number_of_versions_is_kept_and_the_log_names_the_removed_ones(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 2)
@@ -218,13 +218,13 @@ def test_only_so_many_versions_are_kept_the_oldest_go_first_and_the_log_says_so(
 
 
 @pytest.mark.long
-def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
+def test_edited_files_and_files_of_started_runs_are_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 1)
     monkeypatch.setattr(backup, "MOST_BYTES", 1)
     clock = Clock()
-    base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}  # can be seen, so that runs can be replaced
+    base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}  # visible here: runs can be replaced
     done = make_experiment(tmp_path / "sweep", replace=base)
     assert scaffold(done).ok
     (done / FIRST / "finetune.yaml").write_text("mine\n")
@@ -246,7 +246,7 @@ def test_what_a_person_wrote_or_a_run_was_started_with_is_never_removed(
 
 
 @pytest.mark.long
-def test_what_is_never_removed_takes_no_place_of_another_version(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permanent_versions_do_not_count_toward_the_limit(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 2)
     clock = Clock()
     for number in range(3):
@@ -280,7 +280,7 @@ def test_all_versions_together_are_bounded_and_the_newest_of_each_run_stays(
     assert {*changes} <= {"epochs 4 -> 5", "epochs 5 -> 6"}
 
 
-def test_what_cannot_be_removed_is_in_nobodys_way(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_cannot_be_removed_does_not_stop_a_scaffold(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backup, "MOST_VERSIONS", 1)
 
     def fail(*_: object) -> None:
@@ -292,7 +292,7 @@ def test_what_cannot_be_removed_is_in_nobodys_way(done: Path, monkeypatch: pytes
         assert scaffold(done).ok
 
 
-# What lies there may be anybody's.
+# Hostile files.
 
 
 def put_link(path: Path) -> None:
@@ -308,9 +308,7 @@ def put_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [put_link, put_file, put_fifo])
-def test_what_lies_where_earlier_files_belong_is_refused_before_anything_is_written(
-    done: Path, put: Callable[[Path], None]
-) -> None:
+def test_a_hostile_history_is_refused_before_anything_is_written(done: Path, put: Callable[[Path], None]) -> None:
     epochs(done, 2, 3)
     for place in (done / layout.HISTORY, folder(done, RUNS[2])):
         place.parent.mkdir(exist_ok=True)
@@ -337,7 +335,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("name", spread(REASONS, every=3))
-def test_a_damaged_reason_is_named_and_the_version_is_listed_all_the_same(done: Path, name: str) -> None:
+def test_a_damaged_reason_is_named_and_the_version_is_still_listed(done: Path, name: str) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     (version,) = versions(done)
@@ -358,7 +356,7 @@ def test_a_damaged_reason_is_named_and_the_version_is_listed_all_the_same(done: 
 EVIL = "\x1b[31m[bold]red\u202e\nSCAFFOLD"
 
 
-def test_what_a_reason_says_is_escaped_and_cut(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_of_a_reason_is_escaped_and_cut(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     (version,) = versions(done)
@@ -402,7 +400,7 @@ def test_links_and_other_files_are_named_and_never_followed(
 
 
 @pytest.mark.parametrize("put", [put_link, put_fifo])
-def test_a_link_in_the_place_of_a_kept_file_is_named_and_not_read(done: Path, put: Callable[[Path], None]) -> None:
+def test_a_link_instead_of_a_kept_file_is_named_and_not_read(done: Path, put: Callable[[Path], None]) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     (version,) = versions(done)
@@ -416,7 +414,7 @@ def test_a_link_in_the_place_of_a_kept_file_is_named_and_not_read(done: Path, pu
 
 
 @pytest.mark.parametrize("name", ["lost+found", "2026-11-20", "2026-11-20_120000_", "..2026", "\udcff"])
-def test_a_directory_that_is_named_by_no_time_is_named(done: Path, name: str) -> None:
+def test_a_directory_without_a_time_as_its_name_is_reported(done: Path, name: str) -> None:
     (folder(done) / name).mkdir(parents=True)
     found = history(Request(done))
     assert found.versions == ()
@@ -424,7 +422,7 @@ def test_a_directory_that_is_named_by_no_time_is_named(done: Path, name: str) ->
     assert main(["history", str(done)]) == 0
 
 
-def test_a_text_that_is_no_utf8_or_too_long_is_named_and_the_rest_compared(done: Path) -> None:
+def test_text_that_is_not_utf8_or_too_long_is_named_and_the_rest_compared(done: Path) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     (version,) = versions(done)
@@ -438,7 +436,7 @@ def test_a_text_that_is_no_utf8_or_too_long_is_named_and_the_rest_compared(done:
     assert main(["history", str(done), FIRST, "--diff"]) == 0
 
 
-def test_very_many_versions_are_not_all_looked_into(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_versions_are_not_all_read(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scaffold_torchtune.pipeline.history._MOST_READ", 3)
     for number in range(5):
         version = folder(done) / f"2026-11-20_12000{number}"
@@ -452,7 +450,7 @@ def test_very_many_versions_are_not_all_looked_into(done: Path, monkeypatch: pyt
 # The command.
 
 
-def test_versions_are_named_whole_or_by_their_beginning(done: Path) -> None:
+def test_a_version_is_identified_by_its_name_or_a_prefix(done: Path) -> None:
     clock = Clock()
     for number in (2, 3):
         epochs(done, number, number + 1)
@@ -484,7 +482,7 @@ NOT_THERE: list[tuple[str | None, list[str] | None, str]] = [
 ]
 
 
-def test_what_has_no_such_name_is_refused(done: Path) -> None:
+def test_an_unknown_run_or_version_is_refused(done: Path) -> None:
     clock = Clock()
     for number in (2, 3):
         epochs(done, number, number + 1)
@@ -501,23 +499,21 @@ def test_what_has_no_such_name_is_refused(done: Path) -> None:
     assert everything(done) == before
 
 
-def test_a_run_of_which_nothing_was_replaced_has_nothing_to_compare(done: Path) -> None:
+def test_a_run_without_versions_has_nothing_to_compare(done: Path) -> None:
     assert versions(done) == []
     with pytest.raises(Refused) as caught:
         history(Request(done), FIRST, [])
     assert [problem.code for problem in caught.value.problems] == ["unknown-name"]
 
 
-def test_a_run_that_is_named_without_its_experiment_is_refused_with_the_line_that_names_both(
-    done: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_its_experiment_is_refused_with_the_complete_command(done: Path, tmp_path: Path) -> None:
     refused = refusal(history, done / FIRST)
     assert [problem.code for problem in refused.problems] == ["not-a-directory"]
     assert refused.problems[0].fix.endswith(f"scaffold-torchtune history {done} {FIRST}")
     assert refusal(history, tmp_path).problems[0].fix
 
 
-def test_neither_documents_nor_a_plan_are_needed(done: Path) -> None:
+def test_history_needs_neither_documents_nor_a_plan(done: Path) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     for name in (SUMMARY, "claude.local.md", ".scaffold/plan.json"):
@@ -527,7 +523,7 @@ def test_neither_documents_nor_a_plan_are_needed(done: Path) -> None:
     assert main(["history", str(done / "nothing")]) == 2
 
 
-def test_the_answer_as_json_has_versions_and_differences(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_reply_has_versions_and_differences(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     epochs(done, 2, 3)
     assert scaffold(done).ok
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What a scaffold reads again of its own and of scripts, damaged anywhere: each step ends, or refuses by name."""
+"""Damage state files and outputs of scripts anywhere: each step ends, or is refused and names the file."""
 
 import json
 import os
@@ -39,13 +39,13 @@ MEGABYTES = 300
 
 
 def hostile_json(data: bytes, choose: random.Random) -> bytes:
-    """JSON with another value somewhere, some bytes of which may be others."""
+    """Return JSON with one different value, in which some bytes may differ too."""
     changed = json.dumps(mutated(json.loads(data), choose)).encode()
     return flipped(changed, choose) if choose.random() < 0.3 else changed
 
 
 def hostile_plan(data: bytes, choose: random.Random) -> bytes:
-    """A plan whose id may fit what it holds."""
+    """Return a plan whose id may match its content."""
     content = mutated(json.loads(data), choose)
     if isinstance(content, dict) and choose.random() < 0.7:
         with suppress(ValueError):
@@ -54,7 +54,7 @@ def hostile_plan(data: bytes, choose: random.Random) -> bytes:
 
 
 def hostile_text(data: bytes, choose: random.Random) -> bytes:
-    """A text that was edited without care, or of which some bytes are others."""
+    """Return a carelessly edited text, or one in which some bytes differ."""
     if choose.random() < 0.3:
         return flipped(data, choose)
     return changed_text(data.decode(), choose).encode("utf-8", "surrogatepass")
@@ -73,7 +73,7 @@ FILES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 def tried(experiment: Path, name: str, seed: int, count: int) -> int:
-    """Do steps with that many damaged files in the place of one; return how many were refused or did not pass."""
+    """Run steps with this many damaged versions of a file; return how many were refused or did not pass."""
     choose, refused = random.Random(seed), 0  # noqa: S311 - no secret
     files: dict[str, bytes] = {}
     for path, (_, _, _, content) in everything(experiment).items():
@@ -100,7 +100,7 @@ def tried(experiment: Path, name: str, seed: int, count: int) -> int:
 
 
 def put_back(experiment: Path, files: dict[str, bytes]) -> None:
-    """Write what was changed as it was."""
+    """Restore the changed files."""
     for path, data in files.items():
         file = experiment / path
         if not file.exists() or file.read_bytes() != data:
@@ -109,7 +109,7 @@ def put_back(experiment: Path, files: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def one(single: Path) -> Path:
-    """One run, scaffolded."""
+    """Return a scaffolded experiment with one run."""
     assert steps.scaffold(Request(single)).ok
     return single
 
@@ -124,7 +124,7 @@ def test_a_damaged_file_is_refused_or_read(one: Path, name: str, count: int) -> 
 
 
 def told(findings: Iterable[Finding]) -> int:
-    """How many findings there are; each is short, on one line, and what a result can carry."""
+    """Count the findings; each is short, on one line, and fits in a result."""
     count = 0
     for found in findings:
         texts = (found.message, found.fix, found.file or "", found.field or "")
@@ -135,7 +135,7 @@ def told(findings: Iterable[Finding]) -> int:
 
 
 def outputs_looked_at(experiment: Path, resuming: Plan, seed: int, count: int) -> tuple[int, int, int]:
-    """Look at that many hostile output directories, and run directories, of a run; return how often what was told."""
+    """Examine this many hostile output and run directories of a run; return the number of each kind of finding."""
     choose, taken, other, started = random.Random(seed), 0, 0, 0  # noqa: S311 - no secret
     (run,) = resuming.runs
     files = {run.directory: RunFiles({"finetune.yaml": (experiment / run.directory / "finetune.yaml").read_text()})}
@@ -169,7 +169,7 @@ def outputs_looked_at(experiment: Path, resuming: Plan, seed: int, count: int) -
 
 @pytest.fixture
 def resuming(tmp_path: Path) -> tuple[Path, Plan]:
-    """One run that resumes, scaffolded, and its plan."""
+    """Return a scaffolded run that resumes, and its plan."""
     replace = {
         "/scratch/gpfs/LAB/ada": str(tmp_path),
         "- **GPUs:** 1": "- **GPUs:** 1\n- **Resume from checkpoint:** yes",
@@ -182,14 +182,14 @@ def resuming(tmp_path: Path) -> tuple[Path, Plan]:
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(0, marks=pytest.mark.long)], ids=["few", "many"])
-def test_what_lies_where_outputs_go_is_told_or_passed_over(resuming: tuple[Path, Plan], count: int) -> None:
+def test_hostile_output_directories_are_reported_or_skipped(resuming: tuple[Path, Plan], count: int) -> None:
     with memory_at_most(MEGABYTES):
         number = count or int(os.environ.get("HOSTILE_FILES", "2000"))
         found = outputs_looked_at(*resuming, 17 + count, number)
     assert min(found) > number // 10
 
 
-def test_an_output_directory_that_may_not_be_listed_holds_something(resuming: tuple[Path, Plan]) -> None:
+def test_an_unlistable_output_directory_counts_as_results(resuming: tuple[Path, Plan]) -> None:
     experiment, plan = resuming
     (run,) = plan.runs
     folder = Path(arrivals.output_dir(run) or "")
@@ -209,7 +209,7 @@ def test_an_output_directory_that_may_not_be_listed_holds_something(resuming: tu
         folder.chmod(0o700)
 
 
-def test_what_a_training_left_is_seen_among_very_many_others(
+def test_results_of_a_training_are_found_among_very_many_files(
     resuming: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, plan = resuming

@@ -1,4 +1,4 @@
-"""What jobs print, damaged anywhere: `status` shows what it can, and nothing of it breaks a result or a terminal."""
+"""Damage the output of jobs anywhere: `status` shows the readable parts, and nothing breaks a result or a terminal."""
 
 import os
 import random
@@ -26,7 +26,7 @@ STATES = ("", "FAILED", "TIMEOUT", "COMPLETED", "OUT_OF_MEMORY", "RUNNING")
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(0, marks=pytest.mark.long)], ids=["few", "many"])
-def test_any_output_is_read_in_short_time_and_what_is_shown_of_it_is_plain(count: int) -> None:
+def test_any_output_is_read_quickly_and_shown_as_plain_text(count: int) -> None:
     choose, causes, steps_seen = random.Random(18 + count), 0, 0  # noqa: S311 - it must be the same each time
     texts = [one.text for one in corpus()]
     asked = Requested("/e", "run", "run/slurm-1.out", batch_size=4, lr=1e-4, memory="24G", time=3540)
@@ -54,7 +54,7 @@ def test_any_output_is_read_in_short_time_and_what_is_shown_of_it_is_plain(count
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(0, marks=pytest.mark.long)], ids=["few", "many"])
-def test_whatever_is_in_a_run_directory_the_status_is_shown(single: Path, count: int) -> None:
+def test_the_status_is_shown_for_any_content_of_a_run_directory(single: Path, count: int) -> None:
     assert steps.scaffold(Request(single)).ok
     (run,) = [run.directory for run in status(Request(single)).runs]
     choose, number = random.Random(19 + count), count or int(os.environ.get("HOSTILE_FILES", "1000")) // 10  # noqa: S311

@@ -1,4 +1,4 @@
-"""An exception put in on purpose, anywhere: a finding, a report, an end of the log; the next call goes on."""
+"""Raise an exception anywhere: it becomes a finding, a report and a log entry, and the next call continues."""
 
 import json
 import re
@@ -40,7 +40,7 @@ PLACES: Final[dict[str, tuple[object, str]]] = {
 
 
 class Unforeseen(Exception):
-    """What nobody foresaw."""
+    """An exception that no code expects."""
 
 
 def unforeseen(*_args: Any, **_given: Any) -> Any:
@@ -48,7 +48,7 @@ def unforeseen(*_args: Any, **_given: Any) -> Any:
 
 
 def check_reported(problem: dict[str, Any], experiment: Path, *, is_there: bool) -> None:
-    """The finding names a report, in the experiment where that can be, which has the traceback."""
+    """Check that the finding names a report with the traceback, which is in the experiment if possible."""
     assert (problem["code"], problem["severity"]) == ("internal-error", "error")
     assert "Unforeseen" in problem["message"]
     assert "\n" not in problem["message"]
@@ -91,7 +91,7 @@ def test_an_exception_anywhere_in_a_command_is_reported(
 
 @pytest.mark.long
 @pytest.mark.parametrize("place", spread(PLACES, every=3))
-def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
+def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_keeps_running(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     calls: list[Call] = [(name, {"experiment": str(experiment)}) for name in STEPS.values()]
@@ -127,7 +127,7 @@ def test_an_exception_anywhere_in_a_tool_is_reported_and_the_server_lives(
         (["scaffold", "--json"], (reply, "of_result")),
     ],
 )
-def test_each_command_reports_it(
+def test_each_command_reports_an_unexpected_error(
     experiment: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -143,14 +143,12 @@ def test_each_command_reports_it(
     assert "in unforeseen" in report.read_text()
     if not report.is_relative_to(experiment):
         report.unlink()
-    if name == "scaffold":  # its work was done before
+    if name == "scaffold":  # its work was already finished
         assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
 @pytest.mark.parametrize("command", ["parse", "plan"])
-def test_a_step_that_reads_only_writes_nothing_in_the_log_when_it_fails(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+def test_a_failing_read_only_step_logs_nothing(experiment: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     assert main(["scaffold", str(experiment)]) == 0
     before = log(experiment)
     monkeypatch.setattr(prepare, "parse_experiment", unforeseen)
@@ -158,7 +156,7 @@ def test_a_step_that_reads_only_writes_nothing_in_the_log_when_it_fails(
     assert log(experiment) == before
 
 
-def test_after_a_verdict_a_failure_asks_for_a_new_one(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_after_a_verdict_requires_a_new_verdict(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["scaffold", str(experiment)]) == 0
     with monkeypatch.context() as patch:
         patch.setattr(validation, "validate_plan", unforeseen)
@@ -168,7 +166,7 @@ def test_after_a_verdict_a_failure_asks_for_a_new_one(experiment: Path, monkeypa
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
-def test_a_report_is_bounded_and_holds_no_secret(
+def test_a_report_is_bounded_and_contains_no_secret(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "0123456789abcdef")
@@ -185,9 +183,7 @@ def test_a_report_is_bounded_and_holds_no_secret(
     assert "0123456789abcdef" not in report.read_text() + out
 
 
-def test_deep_recursion_and_lack_of_memory_are_reported_likewise(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deep_recursion_and_lack_of_memory_are_reported(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def deep(*_args: Any) -> Any:
         return deep()
 

@@ -1,4 +1,4 @@
-"""What lies there when a scaffold is killed, or the file system says no, at any point; and after it was run again."""
+"""Kill a scaffold at any point, or make the file system fail; check the files then and after the next scaffold."""
 
 import contextlib
 import errno
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.long
 
 RUNS = ("lr1e-5", "lr5e-5")
 CHANGES = [each.name for each in SCENARIOS if each.frozen or "--started" in each.line]
-"""Those of an experiment with runs that were started."""
+"""The scenarios of an experiment with started runs."""
 
 
 class Killed(BaseException):
-    """Stands for a kill: nobody handles it."""
+    """Stand for a kill: no code handles it."""
 
 
 CALLS = ("mkdir", "rename", "unlink")
-"""What gets or loses a final name passes through these; between two of them nothing else does but the log's entries."""
+"""The calls that create, move or remove a final name; between two of them only log entries are written."""
 
 
 @contextlib.contextmanager
 def at_call(number: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Do something right before the call with that number of those that change the disk. Yields how many there were."""
+    """Do something right before the disk-changing call of this number; yield the number of such calls."""
     made = [0]
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +68,7 @@ def interrupt() -> None:
 
 
 def killed_at(number: int, experiment: Path) -> bool:
-    """Scaffold in a process of its own that is killed right before a call; false where it came to its end."""
+    """Scaffold in a separate process that is killed right before a call; return False if it finished."""
 
     def scaffold() -> None:
         with at_call(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
@@ -78,27 +78,27 @@ def killed_at(number: int, experiment: Path) -> bool:
 
 
 def check_no_mixture(experiment: Path, generations: set[tuple[bytes, ...]]) -> None:
-    """Where there is a finetune.slurm, all three files are of one generation."""
+    """Check that the three files next to each finetune.slurm are of one generation."""
     for slurm in experiment.glob("*/finetune.slurm"):
         names = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")
         assert tuple((slurm.parent / name).read_bytes() for name in names) in generations, slurm.parent.name
 
 
 def generation(experiment: Path) -> set[tuple[bytes, ...]]:
-    """The three files of each run."""
+    """Return the three files of each run."""
     names = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")
     return {tuple((experiment / run / name).read_bytes() for name in names) for run in RUNS}
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    """Two runs, so that there is a first one and a last one."""
+    """Return an experiment with two runs, so that the first one is not the last one."""
     return make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
 
 
 @pytest.fixture
 def again(experiment: Path) -> tuple[set[tuple[bytes, ...]], dict[str, bytes]]:
-    """The experiment scaffolded, then changed; what the files are before, and what they must become."""
+    """Scaffold the experiment, then change it; return the allowed generations and the expected files."""
     steps.scaffold(Request(experiment))
     old = generation(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
@@ -110,13 +110,13 @@ def again(experiment: Path) -> tuple[set[tuple[bytes, ...]], dict[str, bytes]]:
 
 
 def restore(experiment: Path, kept: Path) -> None:
-    """Put the experiment back as it was kept."""
+    """Restore the experiment from its copy."""
     shutil.rmtree(experiment)
     shutil.copytree(kept, experiment)
 
 
 def failed_at(number: int, experiment: Path) -> bool:
-    """Scaffold, with a call that fails or is interrupted; false where it came to its end before."""
+    """Scaffold with a call that fails or is interrupted; return False if it finished before."""
     with at_call(number, no_space if number % 2 else interrupt) as made:
         with contextlib.suppress(Refused, KeyboardInterrupt):
             steps.scaffold(Request(experiment))
@@ -126,7 +126,7 @@ def failed_at(number: int, experiment: Path) -> bool:
 def points(
     experiment: Path, kept: Path, stopped_at: Callable[[int, Path], bool], first: int, distance: int
 ) -> Iterator[int]:
-    """Stop a scaffold of the kept experiment at calls in turn; ends when one came to its end undisturbed."""
+    """Stop a scaffold of the copied experiment at one call after the other until one finishes undisturbed."""
     for number in range(first, 300, distance):
         restore(experiment, kept)
         if not stopped_at(number, experiment):
@@ -136,13 +136,13 @@ def points(
     pytest.fail("it never came to its end")
 
 
-# Some of the points, an odd distance apart; and every one.
+# Some of the points, at an odd distance; and every point.
 anywhere = pytest.mark.parametrize(("first", "distance"), [(3, 9), pytest.param(1, 1, marks=pytest.mark.long)])
 
 
 @anywhere
 @pytest.mark.parametrize("stopped_at", [killed_at, failed_at])
-def test_stopped_anywhere_it_ends_like_an_undisturbed_one(
+def test_a_scaffold_stopped_anywhere_ends_like_an_undisturbed_one(
     experiment: Path,
     again: tuple[set[tuple[bytes, ...]], dict[str, bytes]],
     stopped_at: Callable[[int, Path], bool],
@@ -165,7 +165,7 @@ def test_stopped_anywhere_it_ends_like_an_undisturbed_one(
 
 
 @anywhere
-def test_a_first_scaffold_that_is_killed_anywhere_ends_like_an_undisturbed_one(
+def test_a_first_scaffold_killed_anywhere_ends_like_an_undisturbed_one(
     experiment: Path, first: int, distance: int
 ) -> None:
     kept = experiment.parent / "kept"
@@ -181,7 +181,7 @@ def test_a_first_scaffold_that_is_killed_anywhere_ends_like_an_undisturbed_one(
         assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
-def test_a_render_that_is_stopped_midway_says_so_and_nothing_else(experiment: Path) -> None:
+def test_a_render_stopped_midway_does_not_claim_that_nothing_changed(experiment: Path) -> None:
     def full(step: str, done: int, _total: int) -> None:
         if (step, done) == ("render", 1):
             patch.setattr(os, "rename", lambda *_args, **_kwargs: no_space())
@@ -219,7 +219,7 @@ def test_a_run_whose_outputs_cannot_be_published_fails_alone(experiment: Path) -
 
 
 @pytest.mark.parametrize("step", ["render", "setup"])
-def test_what_was_stopped_before_it_was_logged_is_logged_by_the_next_scaffold(experiment: Path, step: str) -> None:
+def test_work_that_was_stopped_before_logging_is_logged_by_the_next_scaffold(experiment: Path, step: str) -> None:
     def stop(now: str, done: int, total: int) -> None:
         if (now, done) == (step, total):  # all files are written, the entries are not
             raise Killed
@@ -235,11 +235,11 @@ def test_what_was_stopped_before_it_was_logged_is_logged_by_the_next_scaffold(ex
     assert steps.scaffold(Request(experiment)).unchanged
 
 
-# A change, and what is submitted while it is made.
+# A change, and runs that are submitted during it.
 
 
 def scaffolded_pair(folder: Path) -> Path:
-    """Two runs, scaffolded, with outputs below a directory of this test."""
+    """Return two scaffolded runs with outputs below a directory of this test."""
     base = {"/scratch/gpfs/LAB/ada/ck-outputs": str(folder / "outputs")}
     made = make_experiment(folder / "sweep", without=["- **Runs:**", "_rank16_"], replace=base)
     assert steps.scaffold(Request(made)).ok
@@ -247,7 +247,7 @@ def scaffolded_pair(folder: Path) -> Path:
 
 
 def submitted(experiment: Path, *runs: str) -> dict[str, object]:
-    """Leave what a job of each run leaves; what lies in the runs then."""
+    """Write the files that a job of each run writes; return the files of the runs."""
     for run in runs:
         (experiment / run / "slurm-4711.out").write_text("training\n")
     return {run: everything(experiment / run) for run in runs}
@@ -258,7 +258,7 @@ def more_epochs(experiment: Path) -> None:
 
 
 @anywhere
-def test_what_is_submitted_after_a_kill_is_kept_as_it_was_then(tmp_path: Path, first: int, distance: int) -> None:
+def test_a_run_submitted_after_a_kill_is_kept_unchanged(tmp_path: Path, first: int, distance: int) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
     shutil.copytree(experiment, kept := tmp_path / "kept")
@@ -284,7 +284,7 @@ def test_what_is_submitted_after_a_kill_is_kept_as_it_was_then(tmp_path: Path, f
     ("name", "distance"),
     [("all at once", 21)] + [pytest.param(name, 1, marks=pytest.mark.long) for name in CHANGES],
 )
-def test_a_change_that_is_killed_anywhere_ends_like_an_undisturbed_one(
+def test_a_change_killed_anywhere_ends_like_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, distance: int
 ) -> None:
     for variable in ("SBATCH", "PYTHON", "ACTIVATE"):
@@ -311,7 +311,7 @@ def test_a_change_that_is_killed_anywhere_ends_like_an_undisturbed_one(
     assert tried * distance > 20
 
 
-def test_a_run_that_is_submitted_while_others_are_written_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_run_submitted_while_others_are_written_is_unchanged(tmp_path: Path) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
     before: dict[str, object] = {}
@@ -330,7 +330,7 @@ def test_a_run_that_is_submitted_while_others_are_written_stays_as_it_is(tmp_pat
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Let something be done once a scaffold has planned and compared, before it holds the lock."""
+    """Run a function after a scaffold has planned and compared, before it holds the lock."""
 
     def then(act: Callable[[], object]) -> None:
         original = prepare.prepare
@@ -350,9 +350,7 @@ Then = Callable[[Callable[[], object]], None]
 
 
 @pytest.mark.parametrize("started", [None, "replace"])
-def test_a_run_that_is_submitted_after_it_was_compared_is_not_changed(
-    tmp_path: Path, prepared: Then, started: Any
-) -> None:
+def test_a_run_submitted_after_the_comparison_is_not_changed(tmp_path: Path, prepared: Then, started: Any) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
     results = tmp_path / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{RUNS[0]}" / "epoch_0"
@@ -366,7 +364,7 @@ def test_a_run_that_is_submitted_after_it_was_compared_is_not_changed(
     assert everything(experiment / RUNS[0]) == before
 
 
-def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Path, prepared: Then) -> None:
+def test_a_run_removed_and_submitted_meanwhile_stays_ready(tmp_path: Path, prepared: Then) -> None:
     experiment = scaffolded_pair(tmp_path)
     text = (experiment / "experiment_summary.md").read_text()
     (row,) = [line for line in text.splitlines(keepends=True) if f"_rank8_{RUNS[1]} |" in line]
@@ -377,7 +375,7 @@ def test_a_run_that_is_dropped_and_submitted_meanwhile_stays_ready(tmp_path: Pat
     assert {RUNS[1]: everything(experiment / RUNS[1])} == before
 
 
-def test_what_compares_with_a_plan_that_was_replaced_meanwhile_is_planned_anew(tmp_path: Path, prepared: Then) -> None:
+def test_a_plan_replaced_during_the_comparison_is_planned_again(tmp_path: Path, prepared: Then) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
     before: dict[str, object] = {}
@@ -393,7 +391,7 @@ def test_what_compares_with_a_plan_that_was_replaced_meanwhile_is_planned_anew(t
     assert {run: everything(experiment / run) for run in RUNS} == before
 
 
-def test_what_is_submitted_while_its_script_runs_again_fails_and_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_run_submitted_while_its_script_runs_again_fails_unchanged(tmp_path: Path) -> None:
     experiment = scaffolded_pair(tmp_path)
     tool = script(tmp_path / "tool", MAKE)
     assert steps.scaffold(Request(experiment, setup_script=str(tool), overwrite=True)).ok
@@ -407,11 +405,11 @@ def test_what_is_submitted_while_its_script_runs_again_fails_and_stays_as_it_is(
 
 
 def outputs_of(experiment: Path, run: str) -> dict[str, object]:
-    """The files of a run with their inodes and times, but for what its jobs left."""
+    """Return the files of a run with their inodes and times, without those of its jobs."""
     return {name: kept for name, kept in everything(experiment / run).items() if name.startswith(("finetune", "setup"))}
 
 
-def test_setup_waits_for_a_render_that_was_stopped_midway(tmp_path: Path) -> None:
+def test_setup_is_refused_until_an_interrupted_render_is_completed(tmp_path: Path) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
 
@@ -432,7 +430,7 @@ def test_setup_waits_for_a_render_that_was_stopped_midway(tmp_path: Path) -> Non
     assert steps.validate(Request(experiment)).passed
 
 
-def test_an_edit_that_is_overwritten_is_kept_in_the_history(experiment: Path) -> None:
+def test_an_overwritten_edit_is_kept_in_the_history(experiment: Path) -> None:
     steps.scaffold(Request(experiment))
     file = experiment / RUNS[0] / "finetune.yaml"
     made = file.read_bytes()
@@ -442,9 +440,7 @@ def test_an_edit_that_is_overwritten_is_kept_in_the_history(experiment: Path) ->
     assert [(each.run, each.files) for each in versions(experiment)] == [(RUNS[0], (("finetune.yaml", edited),))]
 
 
-def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_kept_by_a_killed_scaffold_is_not_kept_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = scaffolded_pair(tmp_path)
     more_epochs(experiment)
 
@@ -462,7 +458,7 @@ def test_a_version_that_a_killed_scaffold_kept_is_not_kept_again(
     assert versions(experiment)[first] == 1
 
 
-def test_jobs_of_what_a_killed_scaffold_was_replacing_are_known_as_past(
+def test_jobs_of_files_that_a_killed_scaffold_was_replacing_are_known_as_past(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = scaffolded_pair(tmp_path)

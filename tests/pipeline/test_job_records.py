@@ -1,4 +1,4 @@
-"""Runs are known by the jobs that were recorded for them: tasks of arrays, jobs nobody knows, killed calls."""
+"""Find the jobs of runs by their records: tasks of arrays, unrecorded jobs and killed calls."""
 
 import json
 import shutil
@@ -26,14 +26,14 @@ ARRAY: dict[str, Any] = {
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
+    """Return a scaffold with visible outputs, and a squeue and a sacct without jobs."""
     experiment = scaffold_with_slurm(tmp_path, monkeypatch)
     says(experiment)
     return experiment
 
 
 def says(experiment: Path, squeue: str = "", sacct: str = "exit 1") -> None:
-    """Let SLURM's programs, which are shell scripts, say something; `{root}` is the experiment."""
+    """Set the answers of the SLURM programs, which are shell scripts; `{root}` is the experiment."""
     texts = {"squeue": squeue, "sacct": sacct}
     answers(experiment, **{name: f"{text.replace('{root}', str(experiment))}\n:" for name, text in texts.items()})
 
@@ -47,7 +47,7 @@ def states(experiment: Path) -> dict[str, RunState]:
         return states_of(tree, existing_plan(tree).runs, Request(experiment))
 
 
-def test_tasks_of_an_array_that_was_recorded_are_their_runs_jobs(sweep: Path) -> None:
+def test_tasks_of_a_recorded_array_are_the_jobs_of_its_runs(sweep: Path) -> None:
     record(sweep, ARRAY)
     says(
         sweep,
@@ -59,21 +59,21 @@ def test_tasks_of_an_array_that_was_recorded_are_their_runs_jobs(sweep: Path) ->
     assert found[RUNS[3]].past == ("4711_3",)
 
 
-def test_what_the_accounting_says_of_tasks_counts(sweep: Path) -> None:
+def test_the_states_of_tasks_come_from_the_accounting(sweep: Path) -> None:
     record(sweep, ARRAY)
     says(sweep, sacct="case \"$*\" in *--jobs=4711) echo '4711_0|COMPLETED|{root}'; echo '4711_1|FAILED|{root}';; esac")
     assert [each.state for each in states(sweep).values()] == ["finished", "failed", "failed", "failed"]
     assert states(sweep)[RUNS[2]].past == ("4711_2",), "nobody knows it, and it was submitted"
 
 
-def test_without_slurm_what_was_submitted_stays_so(sweep: Path) -> None:
+def test_without_slurm_submitted_runs_stay_submitted(sweep: Path) -> None:
     record(sweep, ARRAY)
     says(sweep, "exit 1")
     assert {each.state for each in states(sweep).values()} == {"submitted"}
     assert all(each.unknown and "4711" in each.told for each in states(sweep).values())
 
 
-def test_a_task_that_somebody_submitted_by_hand_is_known_by_its_output(sweep: Path) -> None:
+def test_a_manually_submitted_task_is_found_by_its_output(sweep: Path) -> None:
     (sweep / RUNS[1] / "slurm-815_7.out").write_text("training\n")
     says(sweep, "echo '815_7|RUNNING|{root}'; echo '815_8|PENDING|/elsewhere'")
     assert [each.state for each in states(sweep).values()] == ["scaffolded", "running", "scaffolded", "scaffolded"]
@@ -81,7 +81,7 @@ def test_a_task_that_somebody_submitted_by_hand_is_known_by_its_output(sweep: Pa
     assert states(sweep)[RUNS[1]].state == "finished"
 
 
-def test_an_array_that_was_submitted_again_by_hand_is_known_by_its_name(sweep: Path) -> None:
+def test_a_manually_resubmitted_array_is_found_by_its_name(sweep: Path) -> None:
     record(sweep, ARRAY)
     again = "echo '9_0|PENDING|{root}'"
     says(sweep, f"case \"$*\" in *--name=sweep-3f2a*) echo 'sweep-3f2a|9_0|PENDING|{{root}}';; *) {again};; esac")
@@ -93,11 +93,13 @@ def test_an_array_that_was_submitted_again_by_hand_is_known_by_its_name(sweep: P
     ("squeue", "expected"),
     [
         ("echo 'sweep-3f2a|9_0|PENDING|{root}'; echo 'sweep-3f2a|9_[1-3]|PENDING|{root}'", {"submitted"}),
-        ("exit 1", {"submitted"}),  # it may have been
+        ("exit 1", {"submitted"}),  # it may have been submitted
         ("true", {"scaffolded"}),
     ],
 )
-def test_a_call_that_was_killed_before_it_knew_the_id_left_a_name(sweep: Path, squeue: str, expected: set[str]) -> None:
+def test_jobs_of_a_call_killed_before_it_had_the_id_are_found_by_name(
+    sweep: Path, squeue: str, expected: set[str]
+) -> None:
     record(sweep, ARRAY | {"job": "", "progress": "intended"})
     says(sweep, f'case "$*" in *--name=sweep-3f2a*) {squeue};; esac')
     assert {each.state for each in states(sweep).values()} == expected
@@ -110,14 +112,14 @@ def test_a_call_that_was_killed_before_it_knew_the_id_left_a_name(sweep: Path, s
         assert scaffold(sweep).ok
 
 
-def test_jobs_on_another_cluster_are_asked_for_there(sweep: Path) -> None:
+def test_jobs_of_another_cluster_are_queried_there(sweep: Path) -> None:
     record(sweep, ARRAY | {"clusters": "far"})
     says(sweep, "case \"$*\" in *--clusters=far*) echo 'CLUSTER: far'; echo '4711_0|RUNNING|{root}';; esac")
     assert [each.state for each in states(sweep).values()] == ["running", "failed", "failed", "failed"]
 
 
 @pytest.mark.long
-def test_jobs_of_what_was_replaced_say_nothing_of_what_is_there_now(sweep: Path) -> None:
+def test_jobs_of_replaced_files_do_not_affect_the_present_state(sweep: Path) -> None:
     record(sweep, ARRAY)
     change(sweep / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
     assert scaffold(sweep, started="replace").ok
@@ -129,7 +131,7 @@ def test_jobs_of_what_was_replaced_say_nothing_of_what_is_there_now(sweep: Path)
     assert {each.state for each in states(sweep).values()} == {"scaffolded"}, "of both generations"
 
 
-def test_a_copy_has_not_the_jobs_of_the_original_and_one_that_was_moved_has(sweep: Path, tmp_path: Path) -> None:
+def test_a_copied_experiment_has_no_jobs_and_a_moved_one_keeps_them(sweep: Path, tmp_path: Path) -> None:
     record(sweep, ARRAY)
     says(sweep, "".join(f"echo '4711_{number}|RUNNING|{{root}}'\n" for number in range(4)))
     shutil.copytree(sweep, tmp_path / "copy")
@@ -161,11 +163,11 @@ def test_a_damaged_record_is_refused_and_names_its_file(sweep: Path, damage: dic
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"submissions": 1}', "\0", "[" * 100_000])
-def test_a_record_that_is_none_is_refused(sweep: Path, text: str) -> None:
+def test_an_unparsable_record_is_refused(sweep: Path, text: str) -> None:
     (sweep / ".scaffold" / "jobs.json").write_text(text)
     assert codes(refusal(steps.plan, sweep)) == ["document-unreadable"]
 
 
-def test_one_submission_twice_is_refused(sweep: Path) -> None:
+def test_a_duplicate_submission_is_refused(sweep: Path) -> None:
     record(sweep, ARRAY, ARRAY)
     assert codes(refusal(steps.plan, sweep)) == ["document-unreadable"]

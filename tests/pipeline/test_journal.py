@@ -40,7 +40,7 @@ def text(entries: list[Entry]) -> str:
     return journal.format_entries(entries, NOW).decode()
 
 
-def test_an_entry_has_a_header_its_labels_and_a_blank_line_after_it() -> None:
+def test_an_entry_has_a_header_labels_and_a_blank_line() -> None:
     entries = [Entry("ONE", "what", "how it went"), Entry("TWO", "what", "", "3.0 s")]
     assert text(entries) == (
         "[2026-11-20 09:05:03] ONE\nDetails: what\nResult: how it went\n\n"
@@ -56,16 +56,16 @@ def test_no_value_forges_an_entry(line_break: str) -> None:
     assert [line for line in lines if line.startswith("[")] == ["[2026-11-20 09:05:03] ONE"]
 
 
-def test_what_is_plain_stays_exactly_and_what_is_not_is_escaped() -> None:
+def test_printable_text_is_unchanged_and_other_characters_are_escaped() -> None:
     assert one_line("a\\b 'q' \"d\" $x é ✓") == "a\\b 'q' \"d\" $x é ✓"
     assert one_line("\x1b[31m\u202e\u200b\t") == "\\x1b[31m\\u202e\\u200b\\t"
 
 
-def test_a_line_that_submits_very_many_runs_is_never_cut() -> None:
+def test_the_submit_line_of_very_many_runs_is_never_cut() -> None:
     assert "x" * 1_000_000 in text([Entry("ONE", "x" * 1_000_000, "")])
 
 
-def test_rendering_tells_what_was_made_what_was_there_and_what_was_left_out() -> None:
+def test_render_logs_created_and_unchanged_directories() -> None:
     runs = (RenderedRun(directory="a", created=True), RenderedRun(directory="b", created=False))
     warning = finding("default-used", "lr is not given", file="experiment_summary.md", line=3)
     result = RenderResult(created=1, unchanged=1, runs=runs, warnings=(warning,))
@@ -98,14 +98,14 @@ def test_each_failed_run_has_its_own_entry_with_the_reason() -> None:
     assert re.findall(r"\d", entries[2].result) == ["2", "1", "1", "1"]
 
 
-def test_the_bundled_script_claims_no_activation() -> None:
+def test_the_bundled_script_logs_no_activation() -> None:
     result = SetupResult(processed=1, succeeded=1, failed=0, runs=(), warnings=())
     (entry,) = journal.setup_entries(plan("a"), result)
     assert absent(entry.details, "conda") == []
     assert re.findall(r"\d", entry.result) == ["1", "1", "0"]
 
 
-def test_what_passed_is_complete_with_the_line_that_submits() -> None:
+def test_a_passed_validation_is_complete_with_the_submit_line() -> None:
     runs = (ValidatedRun(directory="a", passed=True, findings=()),)
     result = ValidateResult(passed=True, checked=1, planned=1, runs=runs, findings=())
     verdict, last = journal.closing_entries(plan("a"), result, "cd /e", 3.21)
@@ -115,7 +115,7 @@ def test_what_passed_is_complete_with_the_line_that_submits() -> None:
     assert last.result.endswith(": cd /e")
 
 
-def test_what_is_wrong_with_several_runs_is_logged_once_with_their_names() -> None:
+def test_a_finding_of_several_runs_is_logged_once_with_their_names() -> None:
     runs = tuple(
         ValidatedRun(
             directory=name,
@@ -130,7 +130,7 @@ def test_what_is_wrong_with_several_runs_is_logged_once_with_their_names() -> No
     assert absent(verdict.result, "a, b, c", "3 of 3") == []
 
 
-def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
+def test_a_failed_validation_logs_run_place_values_and_fix() -> None:
     runs = (
         ValidatedRun(directory="a", passed=True, findings=()),
         ValidatedRun(directory="b", passed=False, findings=(MISMATCH,)),
@@ -145,7 +145,7 @@ def test_what_did_not_pass_is_failed_with_run_place_values_and_advice() -> None:
     assert "cd /e" not in text([verdict, last])
 
 
-def test_success_over_nothing_is_failed() -> None:
+def test_a_validation_without_runs_fails() -> None:
     result = ValidateResult(passed=False, checked=0, planned=0, runs=(), findings=(MISMATCH,))
     last = journal.closing_entries(plan(), result, "", 0)[-1]
     assert last.action == "SCAFFOLD_TORCHTUNE_FAILED"
@@ -162,7 +162,7 @@ def test_durations(seconds: float, shown: str) -> None:
     assert journal.closing_entries(plan("a"), result, "", seconds)[-1].duration == shown
 
 
-def test_a_refusal_names_everything_and_says_that_nothing_was_changed() -> None:
+def test_a_refusal_names_every_problem_and_states_that_nothing_was_changed() -> None:
     entry = journal.refused_entry(Refused("1 problem", [MISMATCH]))
     assert entry.action == "SCAFFOLD_TORCHTUNE_REFUSED"
     assert entry.result.endswith(f". {MISMATCH.sentence()}")
@@ -171,7 +171,7 @@ def test_a_refusal_names_everything_and_says_that_nothing_was_changed() -> None:
     assert claim not in stopped.result, "what was stopped midway does not claim it"
 
 
-def test_what_was_stopped_midway_names_what_stopped_it() -> None:
+def test_an_interrupted_step_names_its_cause() -> None:
     entry = journal.stopped_entry(Refused("cannot write", [MISMATCH]))
     assert entry.action == "SCAFFOLD_TORCHTUNE_FAILED"
     assert MISMATCH.sentence() in entry.result
@@ -180,7 +180,7 @@ def test_what_was_stopped_midway_names_what_stopped_it() -> None:
 @pytest.mark.parametrize(
     ("failed", "details"), [([], ": all 2 runs (plan-outdated)"), (["b"], ": all 2 runs (plan-outdated); ")]
 )
-def test_what_is_wrong_with_the_whole_leaves_no_run_ready(failed: list[str], details: str) -> None:
+def test_a_problem_of_the_whole_plan_leaves_no_run_ready(failed: list[str], details: str) -> None:
     runs = tuple(
         ValidatedRun(directory=name, passed=name not in failed, findings=(MISMATCH,) if name in failed else ())
         for name in ("a", "b")

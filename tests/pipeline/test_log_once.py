@@ -1,4 +1,4 @@
-"""The log has every entry once, whoever is killed, and is written again where somebody removed it."""
+"""Test that the log has every entry once after any kill, and that a removed log is written again."""
 
 import contextlib
 import errno
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.long
 
 
 class Killed(BaseException):
-    """Stands for a kill: nobody handles it."""
+    """Stand for a kill: no code handles it."""
 
 
 def kill_in_log(patch: pytest.MonkeyPatch, number: int, moment: str) -> None:
-    """Kill at the append to the log with that number: right before it, in the middle of it, or right after it."""
+    """Kill at the append of this number to the log: right before it, in the middle of it, or right after it."""
     append, count = Tree.append, [0]
 
     def killed(tree: Tree, path: str, data: bytes) -> None:
@@ -52,12 +52,14 @@ def kill_in_log(patch: pytest.MonkeyPatch, number: int, moment: str) -> None:
     ("moment", "number", "then"),  # at the entries of render, of setup, and of validate
     spread(itertools.product(["before", "midway", "after"], [1, 2, 3], ["scaffold", "refused"]), every=5),
 )
-def test_killed_at_the_log_it_has_each_entry_once(experiment: Path, moment: str, number: int, then: str) -> None:
+def test_after_a_kill_at_the_log_each_entry_is_there_once(
+    experiment: Path, moment: str, number: int, then: str
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         kill_in_log(patch, number, moment)
         with pytest.raises(Killed):
             scaffold(experiment)
-    if then == "refused":  # somebody else's entry follows
+    if then == "refused":  # a different entry follows
         text = (experiment / "experiment_summary.md").read_text()
         (experiment / "experiment_summary.md").unlink()
         refusal(steps.scaffold, experiment)
@@ -74,14 +76,14 @@ def test_killed_at_the_log_it_has_each_entry_once(experiment: Path, moment: str,
 
 
 OF_PROGRESS = (6, 12, 14)
-"""Of all renames of a first scaffold of one run, those of progress.json that follow the log's entries."""
+"""Of all renames in a first scaffold of one run, those of progress.json that follow the log entries."""
 
 LAST = 14
 """The number of the last one."""
 
 
 def renames(experiment: Path, killed_at: int = 0) -> list[str]:
-    """The names that a scaffold in a process of its own gives by renames; before that with a number it is killed."""
+    """Return the new names of all renames in a separate scaffold, which may be killed before one of them."""
     told = experiment.parent / "renames"
 
     def work() -> None:
@@ -99,7 +101,7 @@ def renames(experiment: Path, killed_at: int = 0) -> list[str]:
     return [Path(name).name for name in told.read_text().splitlines()]
 
 
-def test_the_renames_of_progress_are_these(single: Path) -> None:
+def test_progress_is_renamed_at_the_expected_points(single: Path) -> None:
     found = renames(single)
     assert {found[number - 1] for number in OF_PROGRESS} == {"progress.json"}
     assert len(found) == LAST
@@ -112,14 +114,14 @@ def test_the_renames_of_progress_are_these(single: Path) -> None:
         for number in range(1, LAST + 1)
     ],
 )
-def test_killed_before_a_rename_each_entry_is_there_once(single: Path, number: int) -> None:
+def test_after_a_kill_before_a_rename_each_entry_is_there_once(single: Path, number: int) -> None:
     assert len(renames(single, number)) == number
     assert scaffold(single).ok
     assert actions(single) == ACTIONS
     assert scaffold(single).unchanged
 
 
-def test_a_log_that_was_removed_is_written_again(done: Path) -> None:
+def test_a_removed_log_is_written_again(done: Path) -> None:
     made = outputs(done)
     (done / "scaffold.log").unlink()
     result = scaffold(done)
@@ -130,7 +132,7 @@ def test_a_log_that_was_removed_is_written_again(done: Path) -> None:
     assert scaffold(done).unchanged
 
 
-def test_a_log_that_was_emptied_is_written_again_by_single_steps(done: Path) -> None:
+def test_an_emptied_log_is_written_again_by_single_steps(done: Path) -> None:
     (done / "scaffold.log").write_text("")
     steps.render(Request(done))
     steps.setup(Request(done))
@@ -144,7 +146,7 @@ def test_validate_alone_writes_its_verdict_into_a_new_log(done: Path) -> None:
     assert actions(done) == ACTIONS[-2:]
 
 
-def test_progress_that_was_removed_as_a_refusal_says_is_written_again(done: Path) -> None:
+def test_removed_progress_is_written_again_as_its_fix_states(done: Path) -> None:
     progress = done / ".scaffold" / "progress.json"
     progress.write_text("{")
     (refused,) = refusal(steps.scaffold, done).problems
@@ -157,7 +159,7 @@ def test_progress_that_was_removed_as_a_refusal_says_is_written_again(done: Path
 
 
 @pytest.mark.parametrize("size", [2**70, -1, 1.5])
-def test_an_offset_that_no_file_has_is_refused(done: Path, size: float) -> None:
+def test_an_impossible_offset_is_refused(done: Path, size: float) -> None:
     progress = done / ".scaffold" / "progress.json"
     change(progress, '"size": 0', f'"size": {size}')
     change(progress, '"entries": ""', '"entries": "x"')
@@ -168,7 +170,7 @@ def test_an_offset_that_no_file_has_is_refused(done: Path, size: float) -> None:
 
 
 def no_more_writing(patch: pytest.MonkeyPatch, experiment: Path, number: int) -> None:
-    """Let every file that is opened for writing fail, as on a full or a read-only disk."""
+    """Make opening any file for writing fail, as on a full or a read-only disk."""
     opened = os.open
 
     def refused(path: str, flags: int, *args: int, **given: int) -> int:
@@ -181,7 +183,7 @@ def no_more_writing(patch: pytest.MonkeyPatch, experiment: Path, number: int) ->
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("passes", [True, False])
-def test_the_verdict_is_given_where_it_cannot_be_logged(
+def test_the_verdict_is_returned_if_it_cannot_be_logged(
     experiment: Path, capsys: pytest.CaptureFixture[str], number: int, passes: bool
 ) -> None:
     steps.render(Request(experiment))
@@ -202,7 +204,7 @@ def test_the_verdict_is_given_where_it_cannot_be_logged(
     assert steps.validate(Request(experiment)).logged, "the next one is logged"
 
 
-def test_a_scaffold_whose_last_entries_cannot_be_written_was_stopped(experiment: Path) -> None:
+def test_a_scaffold_whose_last_entries_cannot_be_written_is_reported_as_stopped(experiment: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def full(step: str, done: int, total: int) -> None:
@@ -216,8 +218,8 @@ def test_a_scaffold_whose_last_entries_cannot_be_written_was_stopped(experiment:
 
 
 @pytest.mark.parametrize("options", ["ro", "size=1M"])
-def test_a_real_file_system_that_is_read_only_or_full(experiment: Path, tmp_path: Path, options: str) -> None:
-    """In a mount namespace of its own, which others than root may have in a user namespace."""
+def test_validate_works_on_a_read_only_or_full_file_system(experiment: Path, tmp_path: Path, options: str) -> None:
+    """Use a separate mount namespace, which unprivileged users can have in a user namespace."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not on this machine: Linux has it")
@@ -241,10 +243,10 @@ def test_a_real_file_system_that_is_read_only_or_full(experiment: Path, tmp_path
     assert "verdict-unlogged" in {each["code"] for each in told["findings"]}
 
 
-# --- stopped midway, and not refused, once something was written
+# --- stopped midway instead of refused, after something was written
 
 
-def test_a_scaffold_that_rendered_and_then_is_refused_was_stopped_midway(
+def test_a_scaffold_refused_after_render_was_stopped_midway(
     experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def edit(step: str, done: int, total: int) -> None:

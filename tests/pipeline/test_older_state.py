@@ -1,4 +1,4 @@
-"""Experiments that version 0.1.0 scaffolded before its state had what it has now: taken on as they are."""
+"""Continue experiments that version 0.1.0 scaffolded, whose state lacks fields of the present version."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, THREE, script
 from support.setup_scripts import scaffold as scaffold_with
 
-# What the state had then, written out: nothing here is taken from the models.
+# The fields of the state in that version, written out: nothing here comes from the models.
 RECORD = ("directory", "setup_yaml", "backend", "failed", "outputs", "replaced", "sources")
 PROGRESS = ("plan", "started", "status", "verdict", "unlogged")
 PLAN = (
@@ -27,7 +27,7 @@ RUN = (
 
 
 def only(content: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Those parts of what a state file holds; each must be there."""
+    """Return only these fields of a state file; each must exist."""
     return {name: content[name] for name in names}
 
 
@@ -36,7 +36,7 @@ def write(file: Path, content: dict[str, Any]) -> None:
 
 
 def aged(experiment: Path) -> Path:
-    """The experiment with its state as it was written then, also each record's earlier hashes."""
+    """Rewrite the state of the experiment as that version wrote it, with the earlier hashes of each record."""
     state = experiment / ".scaffold"
     plan = only(plan_of(experiment), PLAN)
     plan["runs"] = [only(run, RUN) for run in plan["runs"]]
@@ -47,12 +47,12 @@ def aged(experiment: Path) -> Path:
     return experiment
 
 
-def test_the_plan_of_then_has_the_id_of_its_content(done: Path) -> None:
+def test_a_plan_of_the_older_version_has_the_id_of_its_content(done: Path) -> None:
     before = plan_of(done)["id"]
     assert plan_of(aged(done))["id"] == before, "what is planned has not changed since; else the test below is enough"
 
 
-def test_what_was_scaffolded_then_is_unchanged_now(done: Path) -> None:
+def test_a_scaffold_of_the_older_version_is_unchanged(done: Path) -> None:
     before = everything(aged(done))
     for step in (steps.render, steps.setup, steps.validate):
         step(Request(done))
@@ -60,7 +60,7 @@ def test_what_was_scaffolded_then_is_unchanged_now(done: Path) -> None:
     assert everything(done) == before
 
 
-def test_a_changed_document_is_taken_up_without_an_edit_that_nobody_made(done: Path) -> None:
+def test_a_changed_document_is_applied_without_reporting_an_edit(done: Path) -> None:
     aged(done)
     change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
     result = scaffold(done)
@@ -70,8 +70,8 @@ def test_a_changed_document_is_taken_up_without_an_edit_that_nobody_made(done: P
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_what_was_rendered_then_is_set_up_now(done: Path, is_killed: bool) -> None:
-    """A record of then names all earlier hashes, also that of a finetune.slurm that a killed one had left."""
+def test_runs_rendered_by_the_older_version_are_set_up(done: Path, is_killed: bool) -> None:
+    """Records of that version list all earlier hashes, also that of a finetune.slurm that a killed scaffold left."""
     old = outputs(done)
     records = {name: json.loads((done / ".scaffold" / "runs" / f"{name}.json").read_text()) for name in RUNS}
     change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
@@ -88,14 +88,14 @@ def test_what_was_rendered_then_is_set_up_now(done: Path, is_killed: bool) -> No
     assert "edit-kept" not in {each.code for each in result.setup.warnings}
 
 
-def test_an_edit_of_a_scaffold_of_then_is_refused_as_ever(done: Path) -> None:
+def test_an_edit_of_an_older_scaffold_is_refused(done: Path) -> None:
     aged(done)
     change(done / RUNS[0] / "finetune.yaml", "epochs: 2", "epochs: 3")
     assert codes(refusal(steps.scaffold, done)) == ["edited-output"]
 
 
 @pytest.mark.long
-def test_an_external_scaffold_of_then_is_not_made_anew(three: Path, tmp_path: Path) -> None:
+def test_an_external_scaffold_of_the_older_version_is_not_set_up_again(three: Path, tmp_path: Path) -> None:
     counted = tmp_path / "counted"
     file = script(tmp_path / "tool", f"open({str(counted)!r}, 'a').write('x')\n" + MAKE)
     assert scaffold_with(three, file).ok
@@ -106,7 +106,7 @@ def test_an_external_scaffold_of_then_is_not_made_anew(three: Path, tmp_path: Pa
 
 
 @pytest.mark.long
-def test_an_external_scaffold_of_then_that_failed_validation_is_made_anew(three: Path, tmp_path: Path) -> None:
+def test_an_external_scaffold_of_the_older_version_that_failed_is_set_up_again(three: Path, tmp_path: Path) -> None:
     template = tmp_path / "elsewhere"
     template.write_text("epochs: 3")
     body = f"""\

@@ -1,4 +1,4 @@
-"""A plan.json that was damaged, edited or made by hand: refused by name, by every step, within bounds."""
+"""Test that every step refuses a damaged, edited or forged plan.json with a message that names it, within bounds."""
 
 import contextlib
 import json
@@ -30,14 +30,14 @@ DEEP: Any = json.loads("[" * 900 + "]" * 900)
 
 
 def setting(plan: dict[str, Any], name: str) -> dict[str, Any]:
-    """A setting of the first run."""
+    """Return a setting of the first run."""
     found: dict[str, Any] = plan["runs"][0]["settings"][name]
     return found
 
 
 @pytest.fixture(scope="module")
 def scaffolds(intact: Path) -> tuple[Path, Path]:
-    """The example, scaffolded; and rendered for the external script that lies beside it."""
+    """Return the scaffolded example, and one that is rendered for an external script."""
     external = make_experiment(intact.with_name("external"))
     steps.render(Request(external, setup_script=str(script(intact.parent, MAKE)), activate=False))
     return intact, external
@@ -45,7 +45,7 @@ def scaffolds(intact: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def planned(scaffolds: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
-    """Both as they were made, but for their logs: only their plans may be changed."""
+    """Return both as they were made, except their logs: a test may only change their plans."""
     plans = {found: (found / ".scaffold" / "plan.json").read_bytes() for found in scaffolds}
     yield scaffolds
     for found, plan in plans.items():
@@ -53,7 +53,7 @@ def planned(scaffolds: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
-    """Every step refuses it by its file, and changes nothing but the log."""
+    """Check that every step refuses the plan, names its file, and changes nothing but the log."""
     before = outputs(experiment), (experiment / ".scaffold" / "plan.json").read_bytes()
     for step in by:
         refused = refusal(step, experiment)
@@ -64,7 +64,7 @@ def check_refused(experiment: Path, by: Sequence[Any] = STEPS) -> None:
 
 
 @pytest.mark.parametrize("old", ['"value": 8', '"epochs"', '"sweep"', '"line": 22', '"version": "'])
-def test_an_edit_that_leaves_the_id_is_seen(planned: tuple[Path, Path], old: str) -> None:
+def test_an_edit_that_keeps_the_id_is_detected(planned: tuple[Path, Path], old: str) -> None:
     done, _ = planned
     file = done / ".scaffold" / "plan.json"
     text = file.read_text()
@@ -84,7 +84,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize("what", BYTES)
-def test_bytes_that_are_no_plan_are_refused(planned: tuple[Path, Path], what: str) -> None:
+def test_bytes_that_are_not_a_plan_are_refused(planned: tuple[Path, Path], what: str) -> None:
     done, _ = planned
     (done / ".scaffold" / "plan.json").write_bytes(BYTES[what])
     refused = refusal(steps.validate, done)
@@ -149,14 +149,14 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("what", spread(EDITS, 3))
-def test_what_planning_never_makes_is_refused_though_the_id_fits(planned: tuple[Path, Path], what: str) -> None:
+def test_a_forged_plan_is_refused_despite_a_matching_id(planned: tuple[Path, Path], what: str) -> None:
     done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done, (steps.setup, steps.validate))
 
 
 @pytest.mark.parametrize("what", mostly_long(EDITS, "no settings", "a run twice", "deep"))
-def test_what_planning_never_makes_is_refused_by_every_step(planned: tuple[Path, Path], what: str) -> None:
+def test_a_forged_plan_is_refused_by_every_step(planned: tuple[Path, Path], what: str) -> None:
     done, _ = planned
     change_plan(done, EDITS[what])
     check_refused(done)
@@ -167,7 +167,7 @@ OF_EXTERNAL = [what for what in EDITS if what not in {"an unknown setting", "no 
 
 @pytest.mark.long
 @pytest.mark.parametrize("what", OF_EXTERNAL)
-def test_a_plan_for_an_external_script_is_judged_too(planned: tuple[Path, Path], what: str) -> None:
+def test_a_plan_for_an_external_script_is_checked_too(planned: tuple[Path, Path], what: str) -> None:
     _, experiment = planned
     file = experiment.with_name("setup_finetune.py")
     change_plan(experiment, EDITS[what])
@@ -176,7 +176,7 @@ def test_a_plan_for_an_external_script_is_judged_too(planned: tuple[Path, Path],
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/kmsg", "/", "/nowhere"])
-def test_a_plan_that_names_a_device_reads_nothing_of_it(done: Path, target: str) -> None:
+def test_a_device_named_in_a_plan_is_not_read(done: Path, target: str) -> None:
     change_plan(done, lambda plan: plan["options"].update(setup_script=target))
     result = steps.validate(Request(done))
     assert {each.code for run in result.runs for each in errors_in(run.findings)} == {"stale-output"}
@@ -216,14 +216,14 @@ VALUES: tuple[Any, ...] = (
 
 
 def places(of: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of everything in a JSON value."""
+    """Return the path of everything in a JSON value."""
     found = [at] if at else []
     items = of.items() if isinstance(of, dict) else enumerate(of[:1]) if isinstance(of, list) else ()
     return [*found, *(place for key, value in items for place in places(value, (*at, key)))]
 
 
 def changed_at(content: dict[str, Any], place: tuple[Any, ...], value: Any, *, removed: bool) -> dict[str, Any]:
-    """A copy with another value at a place, or with nothing there."""
+    """Return a copy with a different value at a place, or with nothing there."""
     copy: dict[str, Any] = json.loads(json.dumps(content))
     parent: Any = copy
     for key in place[:-1]:
@@ -237,8 +237,8 @@ def changed_at(content: dict[str, Any], place: tuple[Any, ...], value: Any, *, r
 
 @pytest.mark.long
 @pytest.mark.parametrize(("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20))], (0, 150)))
-def test_any_value_at_any_place_is_a_plan_or_a_refusal(done: Path, seed: int, tries: int) -> None:
-    """With the id that fits; what is taken for a plan goes through every step without an exception."""
+def test_any_value_at_any_place_is_a_plan_or_refused(done: Path, seed: int, tries: int) -> None:
+    """With a matching id; every step runs an accepted plan without an exception."""
     chosen, content = random.Random(seed), plan_of(done)  # noqa: S311
     everywhere = places(content)
     assert len(everywhere) > 200
@@ -257,14 +257,14 @@ def test_any_value_at_any_place_is_a_plan_or_a_refusal(done: Path, seed: int, tr
 
 
 def check_works(experiment: Path, plan: dict[str, Any]) -> None:
-    """Each step comes to an end, or is refused."""
+    """Check that each step ends or is refused."""
     write_plan(experiment, plan)
     for step in (steps.setup, steps.validate):
         with contextlib.suppress(Refused):
             step(Request(experiment)).model_dump_json()
 
 
-def test_a_plan_that_is_taken_is_the_one_that_was_made(done: Path) -> None:
+def test_an_accepted_plan_equals_the_generated_one(done: Path) -> None:
     before = everything(done)
     plan = read_plan((done / ".scaffold" / "plan.json").read_bytes())
     value: Scalar = plan.runs[0].value("lora_rank")
@@ -283,7 +283,7 @@ def test_a_plan_with_every_kind_of_text_keeps_its_id(tmp_path: Path) -> None:
     assert scaffold_with(experiment, file).unchanged
 
 
-def test_a_plan_that_could_not_be_read_back_is_refused_before_it_is_written(
+def test_a_plan_that_could_not_be_read_again_is_refused_before_writing(
     experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "_SURELY_FEW", 1)
@@ -294,18 +294,18 @@ def test_a_plan_that_could_not_be_read_back_is_refused_before_it_is_written(
     assert not (experiment / ".scaffold").exists()
 
 
-# Runs that are no longer in the table stay in the plan: their rows may come back.
+# Runs that are no longer in the table stay in the plan: their rows may return.
 
 
 def replace_second_row(experiment: Path, name: str, number: int) -> None:
-    """Put a row of another name and learning rate in the place of the second one."""
+    """Replace the second row by one with a different name and learning rate."""
     file = experiment / "experiment_summary.md"
     rows = [line for line in file.read_text().splitlines(keepends=True) if "| Fine-tuned |" in line]
     row = f"| {name} | Llama-3.2-1B-Instruct | {8 * number} | {number}e-6 | 4 | Fine-tuned | ~10min |\n"
     file.write_text(file.read_text().replace(rows[1], row))
 
 
-def test_names_that_differ_only_in_case_from_former_ones_stand_in_nobodys_way(tmp_path: Path) -> None:
+def test_names_that_differ_from_former_ones_only_in_case_are_accepted(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
     for number, name in enumerate(("another", "ANOTHER", "Another", "third"), start=2):
         replace_second_row(experiment, name, number)
@@ -314,7 +314,7 @@ def test_names_that_differ_only_in_case_from_former_ones_stand_in_nobodys_way(tm
 
 
 @pytest.mark.long
-def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
+def test_the_oldest_former_runs_are_removed_before_the_plan_is_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["- **Runs:**", "_rank16_"])
@@ -332,13 +332,13 @@ def test_the_oldest_former_runs_are_forgotten_before_the_plan_is_too_large(
     assert (experiment / ".scaffold" / "plan.json").stat().st_size < 3 * size
     former = [run.directory for run in state.existing_plan(Tree(experiment)).former]
     assert 1 <= len(former) < 7
-    replace_second_row(experiment, "run2", 2)  # one that was forgotten
+    replace_second_row(experiment, "run2", 2)  # one that was removed
     assert "rank16_lr2e-6" not in former
     assert scaffold(experiment).ok
     assert everything(experiment / "rank16_lr2e-6") == before
 
 
-def test_a_plan_that_nobody_could_read_back_is_never_written(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_plan_is_never_written(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_data: bytes) -> Any:
         raise NotAPlan("of ours")
 

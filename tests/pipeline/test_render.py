@@ -35,7 +35,7 @@ def refused(folder: Path, text: str) -> tuple[Finding, ...]:
 
 
 @pytest.mark.parametrize("dataset", ["/data/words.json", "/data/words.parquet"])
-def test_the_bundled_templates_say_exactly_the_plan(dataset: str) -> None:
+def test_the_bundled_templates_render_exactly_the_plan(dataset: str) -> None:
     local = local_md(account="lab", partition="gpu", constraint="a100", modules="x/1,y", time="1:00:00")
     extra = {
         "Prompt": "Q: {input}",
@@ -61,7 +61,7 @@ def test_the_example_is_rendered_as_a_person_would_write_it() -> None:
     assert "\n\n\n" not in text
 
 
-def test_account_partition_and_constraint_lines_are_there_only_where_they_are_set() -> None:
+def test_account_partition_and_constraint_lines_exist_only_if_set() -> None:
     lines = ("\naccount:", "\npartition:", "\nconstraint:")
     bare = rendered(planned()).text
     assert not any(line in bare for line in lines)
@@ -77,7 +77,7 @@ def test_account_partition_and_constraint_lines_are_there_only_where_they_are_se
     | st.integers()
     | st.booleans()
 )
-def test_any_planned_value_arrives_with_its_type(value: Scalar) -> None:
+def test_any_planned_value_is_rendered_with_its_type(value: Scalar) -> None:
     plan = planned()
     setting = plan.runs[0].settings["system_prompt"].model_copy(update={"value": value})
     run = plan.runs[0].model_copy(update={"settings": plan.runs[0].settings | {"system_prompt": setting}})
@@ -86,11 +86,11 @@ def test_any_planned_value_arrives_with_its_type(value: Scalar) -> None:
     assert (type(read), read) == (type(value), value)
 
 
-# --- templates of one's own ---
+# --- custom templates ---
 
 
 @pytest.mark.long
-def test_a_template_of_ones_own_may_extend_the_bundled_one(tmp_path: Path) -> None:
+def test_a_custom_template_may_extend_the_bundled_one(tmp_path: Path) -> None:
     text = '{% extends "setup_finetune_template.yaml.j2" %}{% block checkpoints %}\nsave_last_epoch_only: true\n'
     text += "{% endblock %}"
     problems = refused(tmp_path, text)
@@ -102,7 +102,7 @@ def test_a_template_of_ones_own_may_extend_the_bundled_one(tmp_path: Path) -> No
     assert kept.run.directory == "rank8"
 
 
-def test_a_run_with_a_templates_own_key_keeps_its_directory_when_the_table_grows(tmp_path: Path) -> None:
+def test_a_run_with_a_key_of_the_template_keeps_its_directory_when_the_table_grows(tmp_path: Path) -> None:
     result = with_template(tmp_path, COPY + "save_last_epoch_only: true\n")
     plan = planned(template=str(tmp_path / "own.yaml.j2"))
     before = plan.model_copy(update={"runs": (result.run, *plan.runs[1:])})
@@ -138,7 +138,7 @@ def test_a_template_that_drops_alters_or_quotes_a_value_is_refused(
     assert f"settings.{field} | yaml" in problem.fix
 
 
-def test_every_difference_is_named_at_once(tmp_path: Path) -> None:
+def test_every_difference_is_reported_at_once(tmp_path: Path) -> None:
     problems = refused(tmp_path, "lora_rank: 9\nlora_ranl: 8\n")
     planned_keys = set(planned().runs[0].settings)
     assert {p.field for p in problems} == planned_keys | {"lora_ranl"}
@@ -147,27 +147,27 @@ def test_every_difference_is_named_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "meant"), spread([("lora_ranl", "lora_rank"), ("model", "models_dir"), ("dataset", "dataset_")], every=2)
 )
-def test_a_key_that_setup_finetune_does_not_take_is_refused(tmp_path: Path, key: str, meant: str) -> None:
+def test_a_key_that_setup_finetune_rejects_is_refused(tmp_path: Path, key: str, meant: str) -> None:
     (problem,) = refused(tmp_path, COPY + f"{key}: 8\n")
     assert (problem.code, problem.field) == ("unknown-key", key)
     assert meant in problem.message
 
 
 @pytest.mark.parametrize("value", ["[1, 2]", "{a: 1}", "null"])
-def test_a_known_key_of_its_own_needs_a_single_value(tmp_path: Path, value: str) -> None:
+def test_a_known_key_of_the_template_needs_a_single_value(tmp_path: Path, value: str) -> None:
     (problem,) = refused(tmp_path, COPY + f"venv: {value}\n")
     assert (problem.code, problem.field) == ("render-mismatch", "venv")
 
 
 @pytest.mark.parametrize("text", spread(["a: [", "a: 1\na: 2\n", COPY + "---\nb: 1\n", COPY + "venv: &x y\n"], every=2))
-def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     (problem,) = refused(tmp_path, text)
     assert problem.code == "render-mismatch"
     assert (problem.field, problem.file) == (None, "rank8/setup_finetune.yaml")
     assert absent(problem.message, "YAML") == []
 
 
-def test_a_template_that_renders_no_mapping_has_nothing_of_the_plan(tmp_path: Path) -> None:
+def test_a_template_that_renders_no_mapping_is_refused(tmp_path: Path) -> None:
     assert {p.code for p in refused(tmp_path, "- a\n- b\n")} == {"render-mismatch"}
 
 
@@ -198,12 +198,12 @@ def test_a_template_that_cannot_be_rendered_is_refused(
     assert message in problem.message
 
 
-def test_a_documents_text_is_never_a_template() -> None:
+def test_text_of_a_document_is_never_a_template() -> None:
     text = rendered(planned(summary(training={"System prompt": "{{ 7 * 7 }} {% raw %} {# x #}"}))).text
     assert yaml.safe_load(text)["system_prompt"] == "{{ 7 * 7 }} {% raw %} {# x #}"
 
 
-def test_a_template_that_is_not_there_or_not_text_is_a_problem(tmp_path: Path) -> None:
+def test_a_missing_or_binary_template_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(templating.TemplateProblem, match="x is missing"):
         templating.render("x", {}, [tmp_path])
     (tmp_path / "y").write_bytes(b"\xff\xfe")
@@ -211,6 +211,6 @@ def test_a_template_that_is_not_there_or_not_text_is_a_problem(tmp_path: Path) -
         templating.render("y", {}, [tmp_path])
 
 
-def test_the_filter_for_the_shell_quotes(tmp_path: Path) -> None:
+def test_the_shell_filter_quotes(tmp_path: Path) -> None:
     (tmp_path / "z").write_text("run {{ a | sh }}\n", encoding="utf-8")
     assert templating.render("z", {"a": "x; $(id) 'y'"}, [tmp_path]) == "run 'x; $(id) '\"'\"'y'\"'\"''\n"

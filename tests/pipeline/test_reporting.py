@@ -1,4 +1,4 @@
-"""`report` writes the page once it is asked for, scaffolds renew it, and nothing of the user's is written over."""
+"""Test that `report` writes the page on request, that scaffolds renew it, and that user files are not overwritten."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def shown(experiment: Path) -> str:
 
 
 def refused(experiment: Path, form: ReportForm = "page", output: str | None = None, **given: object) -> str:
-    """The code of the refusal; nothing was changed."""
+    """Return the code of the refusal, after checking that nothing was changed."""
     before = everything(experiment)
     with pytest.raises(Refused) as caught:
         made(experiment, form, output, **given)
@@ -43,7 +43,7 @@ def refused(experiment: Path, form: ReportForm = "page", output: str | None = No
 # --- writing
 
 
-def test_the_page_is_written_into_the_experiment_and_nothing_else_is_changed(done: Path) -> None:
+def test_the_page_is_written_into_the_experiment_and_nothing_else_changes(done: Path) -> None:
     before = everything(done)
     result = made(done)
     assert result.path == str(done / "scaffold.html")
@@ -57,7 +57,7 @@ def test_the_page_is_written_into_the_experiment_and_nothing_else_is_changed(don
 
 
 @pytest.mark.parametrize("form", ["page", "markdown"])
-def test_the_next_step_is_submit_as_long_as_a_run_is_ready(done: Path, form: ReportForm) -> None:
+def test_the_next_step_is_submit_while_a_run_is_ready(done: Path, form: ReportForm) -> None:
     def text() -> str:
         text = made(done, form, "-").text
         return Page(text).text if form == "page" else text
@@ -88,7 +88,7 @@ def test_started_runs_that_are_no_longer_in_the_table_are_named(done: Path, form
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
-def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: ReportForm) -> None:
+def test_other_formats_are_printed_and_write_no_file(done: Path, form: ReportForm) -> None:
     before = everything(done)
     result = made(done, form)
     assert result.path == ""
@@ -98,7 +98,7 @@ def test_the_other_forms_are_printed_and_write_nothing(done: Path, form: ReportF
 
 
 @pytest.mark.parametrize("form", ["page", "markdown", "csv"])
-def test_any_form_is_written_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
+def test_any_format_is_written_to_the_given_file(done: Path, tmp_path: Path, form: ReportForm) -> None:
     result = made(done, form, str(tmp_path / "out.txt"))
     assert result.path == str(tmp_path / "out.txt")
     assert "scaffolded" in (tmp_path / "out.txt").read_text()
@@ -116,22 +116,22 @@ def test_a_relative_path_is_below_the_working_directory(
     assert made(done, "page", "scaffold.html").path == str(done / "scaffold.html")
 
 
-def test_what_was_never_scaffolded_is_refused(experiment: Path) -> None:
+def test_an_experiment_without_a_scaffold_is_refused(experiment: Path) -> None:
     assert refused(experiment) == "not-rendered"
 
 
-def test_values_that_do_not_match_are_on_the_page_and_its_making_is_no_failure(done: Path) -> None:
+def test_mismatched_values_are_on_the_page_and_do_not_fail_the_report(done: Path) -> None:
     change(done / "rank8_lr1e-5/finetune.yaml", "lora_rank: 8", "lora_rank: 64")
     assert made(done).verdict == "failed"
     assert "Validation failed" in shown(done)
     assert dispatch.run(["report", str(done)]) == 0
 
 
-# --- what is in the way
+# --- existing files
 
 
 @pytest.mark.parametrize("output", [None, "out.html"])
-def test_a_file_of_others_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, output: str | None) -> None:
+def test_an_existing_file_is_replaced_only_with_overwrite(done: Path, tmp_path: Path, output: str | None) -> None:
     path = tmp_path / output if output else done / "scaffold.html"
     path.write_bytes(MINE)
     given = str(path) if output else None
@@ -139,17 +139,17 @@ def test_a_file_of_others_is_replaced_only_where_it_is_said(done: Path, tmp_path
     assert path.read_bytes() == MINE
     made(done, "page", given, overwrite=True)
     assert is_unedited(path.read_bytes())
-    made(done, "page", given)  # a page of ours is replaced unasked
+    made(done, "page", given)  # a generated page is replaced without overwrite
 
 
-def test_a_page_that_was_edited_is_not_replaced(done: Path) -> None:
+def test_an_edited_page_is_not_replaced(done: Path) -> None:
     made(done)
     change(done / "scaffold.html", "</footer>", "<p>my remark</p></footer>")
     assert refused(done) == "edited-output"
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
-def test_a_table_is_replaced_only_where_it_is_said(done: Path, tmp_path: Path, form: ReportForm) -> None:
+def test_an_existing_table_is_replaced_only_with_overwrite(done: Path, tmp_path: Path, form: ReportForm) -> None:
     path = tmp_path / "out"
     path.write_text("mine\n")
     assert refused(done, form, str(path)) == "edited-output"
@@ -171,7 +171,7 @@ def _fifo(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [_link, _nowhere, _fifo, Path.mkdir])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_no_plain_file_is_never_replaced(done: Path, make: Callable[[Path], None], *, overwrite: bool) -> None:
+def test_a_special_file_is_never_replaced(done: Path, make: Callable[[Path], None], *, overwrite: bool) -> None:
     make(done / "scaffold.html")
     assert refused(done, overwrite=overwrite) == "unsafe-path"
     assert refused(done, "csv", str(done / "scaffold.html"), overwrite=overwrite) in {"unsafe-path", "write-failed"}
@@ -181,7 +181,7 @@ def test_what_is_no_plain_file_is_never_replaced(done: Path, make: Callable[[Pat
 
 
 @pytest.mark.parametrize("output", ["absent/out.html", "out.html/below", "x" * 300])
-def test_a_place_that_cannot_be_written_is_refused(done: Path, tmp_path: Path, output: str) -> None:
+def test_an_unwritable_place_is_refused(done: Path, tmp_path: Path, output: str) -> None:
     (tmp_path / "out.html").write_text("mine")
     assert refused(done, "page", str(tmp_path / output)) == "write-failed"
     assert (tmp_path / "out.html").read_text() == "mine"
@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written_is_refused(done: Path, tmp_path: Path, o
 # --- renewing
 
 
-def test_a_scaffold_renews_the_page_once_it_is_there(done: Path) -> None:
+def test_a_scaffold_renews_an_existing_page(done: Path) -> None:
     assert scaffold(done).ok
     assert not (done / "scaffold.html").exists()
     made(done)
@@ -203,7 +203,7 @@ def test_a_scaffold_renews_the_page_once_it_is_there(done: Path) -> None:
     assert is_unedited((done / "scaffold.html").read_bytes())
 
 
-def test_where_only_the_time_would_change_nothing_is_written(done: Path) -> None:
+def test_nothing_is_written_if_only_the_time_would_change(done: Path) -> None:
     clock = Clock()
     made(done, now=clock)
     before = everything(done)
@@ -214,7 +214,7 @@ def test_where_only_the_time_would_change_nothing_is_written(done: Path) -> None
     assert everything(done) == before
 
 
-def test_a_verdict_and_a_refusal_renew_it_too(done: Path) -> None:
+def test_a_verdict_and_a_refusal_renew_the_page_too(done: Path) -> None:
     made(done)
     change(done / "rank8_lr1e-5/finetune.yaml", "lora_rank: 8", "lora_rank: 64")
     assert not validated(done).passed
@@ -226,14 +226,14 @@ def test_a_verdict_and_a_refusal_renew_it_too(done: Path) -> None:
     assert "sixteen" in shown(done)
 
 
-def test_the_state_of_runs_is_that_of_the_moment(done: Path) -> None:
+def test_the_page_has_the_present_state_of_runs(done: Path) -> None:
     made(done)
     (done / "rank8_lr1e-5/slurm-4711.out").write_text("Traceback\n")
     assert scaffold(done).ok
     assert "3 scaffolded" in shown(done)
 
 
-def test_a_file_of_others_is_left_alone_by_scaffolds_without_a_word(done: Path) -> None:
+def test_scaffolds_silently_keep_a_file_that_is_not_a_page(done: Path) -> None:
     (done / "scaffold.html").write_bytes(MINE)
     change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
     result = scaffold(done)
@@ -242,7 +242,7 @@ def test_a_file_of_others_is_left_alone_by_scaffolds_without_a_word(done: Path) 
     assert (done / "scaffold.html").read_bytes() == MINE
 
 
-def test_an_edited_page_is_left_alone_by_scaffolds_and_they_say_so(done: Path) -> None:
+def test_scaffolds_keep_an_edited_page_and_report_it(done: Path) -> None:
     made(done)
     change(done / "scaffold.html", "</footer>", "<p>my remark</p></footer>")
     edited = (done / "scaffold.html").read_bytes()
@@ -255,7 +255,7 @@ def test_an_edited_page_is_left_alone_by_scaffolds_and_they_say_so(done: Path) -
     assert (done / "scaffold.html").read_bytes() == edited
 
 
-def test_a_page_that_was_removed_does_not_come_back(done: Path) -> None:
+def test_a_removed_page_is_not_written_again(done: Path) -> None:
     made(done)
     (done / "scaffold.html").unlink()
     change(done / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
@@ -263,7 +263,7 @@ def test_a_page_that_was_removed_does_not_come_back(done: Path) -> None:
     assert not (done / "scaffold.html").exists()
 
 
-def test_no_run_may_take_the_name_of_the_page(experiment: Path) -> None:
+def test_no_run_may_have_the_name_of_the_page(experiment: Path) -> None:
     change(experiment / "experiment_summary.md", "Llama-3.2-1B-Instruct_rank8_lr1e-5", "scaffold.html")
     assert "unsafe-name" in {each.code for each in refusal(steps.plan, experiment, names="table").problems}
 
@@ -271,7 +271,7 @@ def test_no_run_may_take_the_name_of_the_page(experiment: Path) -> None:
 # --- the command
 
 
-def test_the_command_prints_where_it_wrote_or_the_text_itself(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_path_or_the_text(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dispatch.run(["report", str(done)]) == 0
     assert str(done / "scaffold.html") in capsys.readouterr().out
     assert dispatch.run(["report", str(done), "--csv"]) == 0

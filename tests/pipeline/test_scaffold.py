@@ -1,4 +1,4 @@
-"""Scaffolding an experiment on disk: what it makes, what a second scaffold changes, and what it tells."""
+"""Scaffold an experiment on disk: the generated files, the changes by a second scaffold, and the reported results."""
 
 import os
 import stat
@@ -46,9 +46,7 @@ def test_the_example_becomes_four_run_directories_with_three_files_each(experime
 
 
 @pytest.mark.parametrize(("run", "rank", "rate"), [("rank8_lr1e-5", 8, 1e-5), ("rank16_lr5e-5", 16, 5e-5)])
-def test_values_arrive_as_numbers_for_pyyaml_and_for_omegaconf(
-    experiment: Path, run: str, rank: int, rate: float
-) -> None:
+def test_numbers_are_numbers_for_pyyaml_and_for_omegaconf(experiment: Path, run: str, rank: int, rate: float) -> None:
     scaffold(experiment)
     file = experiment / run / "finetune.yaml"
     resolved: Any = omegaconf.OmegaConf.load(file)
@@ -70,7 +68,7 @@ def test_the_job_has_the_account_and_the_time_and_no_partition(experiment: Path)
     ("mode", "tracking"),
     [("offline", "/ck-out-*/logs/wandb/offline-run-*"), ("online", ""), ("disabled", "")],
 )
-def test_ready_runs_say_how_what_they_log_offline_is_sent(tmp_path: Path, mode: str, tracking: str) -> None:
+def test_ready_runs_show_the_command_that_uploads_offline_logs(tmp_path: Path, mode: str, tracking: str) -> None:
     line = f"- **Epochs:** 2\n- **W&B mode:** {mode}"
     experiment = make_experiment(tmp_path / "sweep", replace={"- **Epochs:** 2": line})
     result = scaffold(experiment)
@@ -85,14 +83,14 @@ def test_ready_runs_say_how_what_they_log_offline_is_sent(tmp_path: Path, mode: 
     assert steps.validate(Request(refused)).tracking == ""
 
 
-def test_one_run_directory_and_the_whole_log_are_as_golden(experiment: Path) -> None:
+def test_one_run_directory_and_the_whole_log_match_the_golden_files(experiment: Path) -> None:
     scaffold(experiment, now=Clock())
     made = {name: (experiment / "rank8_lr1e-5" / name).read_text() for name in FILES}
     made["scaffold.log"] = log(experiment).replace(str(experiment), "/EXPERIMENT")
     assert made == golden("scaffold", made)
 
 
-def test_the_last_entry_holds_the_line_that_submits_the_runs(experiment: Path, tmp_path: Path) -> None:
+def test_the_last_entry_has_the_submit_line(experiment: Path, tmp_path: Path) -> None:
     result = scaffold(experiment)
     line = log(experiment).rstrip().splitlines()[-2]
     assert line.startswith("Result: ")
@@ -108,7 +106,7 @@ def test_the_last_entry_holds_the_line_that_submits_the_runs(experiment: Path, t
     assert done.stdout.split() == [str(experiment / run / "finetune.slurm") for run in RUNS]
 
 
-def test_a_path_that_needs_quotes_is_logged_exactly_as_the_line_that_submits(tmp_path: Path) -> None:
+def test_a_path_that_needs_quotes_is_logged_exactly_as_in_the_submit_line(tmp_path: Path) -> None:
     experiment = make_experiment(
         tmp_path / "it's a\\n sweep", replace={"- Experiment: `EXPERIMENT`": "- Experiment: `.`"}
     )
@@ -117,7 +115,7 @@ def test_a_path_that_needs_quotes_is_logged_exactly_as_the_line_that_submits(tmp
     assert f": {result.submit}\n" in log(experiment)
 
 
-# --- again ------------------------------------------------------------------------------------------------------------
+# --- repeated scaffolds -----------------------------------------------------------------------------------------------
 
 
 def test_a_second_scaffold_changes_no_byte_inode_or_mtime(experiment: Path) -> None:
@@ -132,7 +130,7 @@ def test_a_second_scaffold_changes_no_byte_inode_or_mtime(experiment: Path) -> N
     assert second.submit == first.submit
 
 
-def test_the_single_steps_change_nothing_either_when_repeated(experiment: Path) -> None:
+def test_repeated_single_steps_change_nothing_either(experiment: Path) -> None:
     scaffold(experiment)
     before = everything(experiment)
     for step in (steps.render, steps.setup, steps.validate):
@@ -147,7 +145,7 @@ def test_the_single_steps_change_nothing_either_when_repeated(experiment: Path) 
         ("- **LoRA alpha:** 128 (2 x rank, 64 by default)", "ignored-remark"),
     ],
 )
-def test_a_second_scaffold_changes_nothing_whatever_the_plan_warns_of(experiment: Path, line: str, code: str) -> None:
+def test_a_second_scaffold_changes_nothing_despite_warnings(experiment: Path, line: str, code: str) -> None:
     change(experiment / "experiment_summary.md", "- **Epochs:**", f"{line}\n- **Epochs:**")
     assert code in [found.code for found in scaffold(experiment).plan.warnings]
     before = everything(experiment)
@@ -156,7 +154,7 @@ def test_a_second_scaffold_changes_nothing_whatever_the_plan_warns_of(experiment
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_deleted_file_is_made_again_and_no_other_run_is_touched(experiment: Path, name: str) -> None:
+def test_a_deleted_file_is_generated_again_and_no_other_run_is_changed(experiment: Path, name: str) -> None:
     scaffold(experiment)
     before, bytes_before = everything(experiment), outputs(experiment)
     (experiment / "rank8_lr5e-5" / name).unlink()
@@ -183,7 +181,7 @@ def test_a_remark_in_the_summary_changes_no_run(experiment: Path) -> None:
     assert scaffold(experiment).unchanged
 
 
-def test_a_changed_value_makes_its_runs_again(experiment: Path) -> None:
+def test_a_changed_value_regenerates_its_runs(experiment: Path) -> None:
     scaffold(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
     result = scaffold(experiment)
@@ -208,7 +206,7 @@ def test_a_run_keeps_its_directory_when_the_table_grows(experiment: Path) -> Non
     assert {k: v for k, v in everything(experiment).items() if k.startswith("rank") and "bs2" not in k} == before
 
 
-def test_a_moved_experiment_is_submitted_from_where_it_lies_now(tmp_path: Path) -> None:
+def test_a_moved_experiment_is_submitted_from_its_new_place(tmp_path: Path) -> None:
     old = make_experiment(tmp_path / "old", replace={"- Experiment: `EXPERIMENT`": "- Experiment: `.`"})
     scaffold(old)
     new = old.rename(tmp_path / "new")
@@ -232,10 +230,10 @@ def test_a_moved_experiment_with_relative_paths_must_be_rendered_again(tmp_path:
     assert f"input_dir_base: {new}/data/" in (new / RUNS[0] / "setup_finetune.yaml").read_text()
 
 
-# --- what else it does and tells --------------------------------------------------------------------------------------
+# --- other effects and reports ----------------------------------------------------------------------------------------
 
 
-def test_the_data_set_may_be_the_runs_own(tmp_path: Path) -> None:
+def test_each_run_may_have_its_own_data_set(tmp_path: Path) -> None:
     table = {"| Est. Time |": "| Dataset |", "| ~10min |": "| data/words.json |", "| N/A |": "| - |"}
     experiment = make_experiment(tmp_path / "sweep", replace=table, without=["**Path**: `", "- Dataset: `"])
     assert steps.parse(Request(experiment)).dataset is None
@@ -245,7 +243,7 @@ def test_the_data_set_may_be_the_runs_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
-def test_files_have_the_modes_that_the_umask_says(experiment: Path, umask: int) -> None:
+def test_files_have_the_modes_of_the_umask(experiment: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         scaffold(experiment)
@@ -257,7 +255,7 @@ def test_files_have_the_modes_that_the_umask_says(experiment: Path, umask: int) 
         assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
 
 
-def test_progress_is_told_when_a_run_is_done(experiment: Path) -> None:
+def test_progress_is_reported_after_each_run(experiment: Path) -> None:
     told: list[tuple[str, int, int]] = []
     scaffold(experiment, progress=lambda *now: told.append(now))
     begun = [("parse", 0, 0), ("plan", 0, 4)]
@@ -265,7 +263,7 @@ def test_progress_is_told_when_a_run_is_done(experiment: Path) -> None:
     assert told == begun + done
 
 
-def test_a_run_of_an_earlier_plan_looks_ready_only_where_it_was_started_and_is_named_then(tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_plan_is_reported_only_if_it_was_started(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     steps.scaffold(Request(experiment))
     (experiment / "rank8_lr5e-5" / "slurm-1.out").write_text("")
@@ -277,7 +275,7 @@ def test_a_run_of_an_earlier_plan_looks_ready_only_where_it_was_started_and_is_n
     assert "rank8_lr5e-5" not in result.submit
 
 
-def test_data_sets_whose_names_look_like_parameters_do_not_fail_the_check_of_names(tmp_path: Path) -> None:
+def test_data_sets_with_names_like_parameters_pass_the_check_of_names(tmp_path: Path) -> None:
     table = {
         "| Learning Rate |": "| Dataset |",
         "| 1e-5 |": "| data/words_seed1.json |",
@@ -288,20 +286,20 @@ def test_data_sets_whose_names_look_like_parameters_do_not_fail_the_check_of_nam
     assert [run.directory for run in result.plan.runs][:2] == ["rank8_words_seed1", "rank8_lr5_words"]
 
 
-def test_what_was_not_taken_for_a_parameter_is_told_with_identical_runs(tmp_path: Path) -> None:
+def test_unused_columns_are_reported_with_identical_runs(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace={"| Learning Rate |": "| Colour |"})
     with pytest.raises(Refused) as refused:
         steps.plan(Request(experiment))
     assert {"identical-runs", "unused-column"} <= set(codes(refused.value))
 
 
-def test_whether_an_environment_is_activated_does_not_change_the_plan(tmp_path: Path) -> None:
+def test_activating_an_environment_does_not_change_the_plan(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     steps.scaffold(Request(experiment))
     assert steps.scaffold(Request(experiment, activate=False)).unchanged
 
 
-def test_the_defaults_are_told_as_the_plan_names_them_and_logged_once(experiment: Path) -> None:
+def test_the_defaults_are_reported_as_planned_and_logged_once(experiment: Path) -> None:
     result = scaffold(experiment)
     (one,) = (found for found in steps.validate(Request(experiment)).findings if found.code == "defaults-unchosen")
     names = {part.split()[0] for part in one.message.partition(": ")[2].split(", ")}

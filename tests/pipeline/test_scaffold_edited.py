@@ -1,4 +1,4 @@
-"""Files of ours that somebody edited: found by validate, never lost, and restored by overwrite."""
+"""Test that validate finds edited output, that no step loses it, and that overwrite restores the generated file."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def mismatch(result: ValidateResult) -> tuple[object, ...]:
     return (finding.field, finding.expected, finding.actual, finding.file, finding.line)
 
 
-def test_a_tampered_value_fails_with_run_field_values_file_and_line(experiment: Path) -> None:
+def test_a_changed_value_fails_with_run_field_values_file_and_line(experiment: Path) -> None:
     file = tampered(experiment)
     result = steps.validate(Request(experiment))
     line = next(n for n, text in enumerate(file.read_text().splitlines(), start=1) if "lr: 1.0e-04" in text)
@@ -36,10 +36,10 @@ def test_a_tampered_value_fails_with_run_field_values_file_and_line(experiment: 
     assert f"rank16_lr1e-5/finetune.yaml:{line}" in log(experiment)
 
 
-def test_a_later_verdict_lasts_as_long_as_its_own_validation(experiment: Path) -> None:
+def test_a_later_verdict_has_the_duration_of_its_own_validation(experiment: Path) -> None:
     scaffold(experiment, now=Clock())
     (experiment / RUNS[0] / "finetune.yaml").unlink()
-    steps.validate(Request(experiment))  # long after the scaffold began
+    steps.validate(Request(experiment))  # long after the scaffold started
     assert re.search(r"Duration: [0-9]\.[0-9] s$", log(experiment).rstrip())
 
 
@@ -51,7 +51,7 @@ def test_the_same_failure_is_logged_once(experiment: Path) -> None:
     assert everything(experiment) == before
 
 
-def test_a_failure_that_a_person_mended_is_complete_again(experiment: Path) -> None:
+def test_a_fixed_failure_is_complete_again(experiment: Path) -> None:
     file = tampered(experiment)
     steps.validate(Request(experiment))
     change(file, "lr: 1.0e-04", "lr: 1.0e-05")
@@ -86,7 +86,7 @@ def test_an_edited_setup_finetune_yaml_is_refused_by_every_writing_step(experime
     assert outputs(experiment) == good
 
 
-def test_a_file_of_ours_that_is_not_text_any_more_is_refused_and_judged(experiment: Path) -> None:
+def test_output_that_is_no_longer_text_is_refused_and_reported(experiment: Path) -> None:
     scaffold(experiment)
     file = experiment / RUNS[0] / "setup_finetune.yaml"
     file.write_bytes(b"\xff\xfe")
@@ -96,7 +96,7 @@ def test_a_file_of_ours_that_is_not_text_any_more_is_refused_and_judged(experime
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_the_user_in_the_way_is_not_lost(experiment: Path, name: str) -> None:
+def test_an_existing_user_file_is_not_lost(experiment: Path, name: str) -> None:
     mine = experiment / RUNS[1] / name
     mine.parent.mkdir()
     mine.write_text("mine\n")
@@ -115,7 +115,7 @@ def test_other_files_in_a_run_directory_stay(experiment: Path) -> None:
     assert notes.read_text() == "keep"
 
 
-def test_what_render_may_overwrite_setup_may_too_and_nothing_that_is_edited_later(experiment: Path) -> None:
+def test_overwrite_of_render_extends_to_setup_but_not_to_later_edits(experiment: Path) -> None:
     scaffold(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 4")
     file = experiment / RUNS[0] / "finetune.yaml"
@@ -128,5 +128,5 @@ def test_what_render_may_overwrite_setup_may_too_and_nothing_that_is_edited_late
     file.write_text(kept)
     assert steps.setup(Request(experiment)).succeeded == 4
     assert steps.validate(Request(experiment)).passed
-    change(file, "weight_decay: 0.01", "weight_decay: 0.05")  # it was let go once, not for ever
+    change(file, "weight_decay: 0.01", "weight_decay: 0.05")  # overwrite applied once only
     assert codes(refusal(steps.setup, experiment)) == ["edited-output"]

@@ -1,4 +1,4 @@
-"""Full fine-tuning from documents to checked files, alone and beside LoRA."""
+"""Full fine-tuning from documents to validated files, alone and together with LoRA."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_a_second_scaffold_of_full_runs_changes_nothing(tmp_path: Path, capsys: 
     assert steps.scaffold(Request(experiment=directory)).unchanged
 
 
-def test_a_template_that_gives_a_full_run_an_adapter_is_refused(tmp_path: Path) -> None:
+def test_a_template_with_an_adapter_for_a_full_run_is_refused(tmp_path: Path) -> None:
     directory = make_experiment(tmp_path / "own", replace=TO_RECIPES)
     template = tmp_path / "own.yaml.j2"
     template.write_text(
@@ -45,7 +45,7 @@ def test_a_template_that_gives_a_full_run_an_adapter_is_refused(tmp_path: Path) 
 @pytest.mark.usefixtures("no_local_file")
 @pytest.mark.parametrize(("gpus", "form"), [("1", "single_device"), ("2", "distributed")])
 @pytest.mark.parametrize("rates", ["1e-5", "1e-5,2e-5", None])
-def test_new_documents_for_full_fine_tuning(tmp_path: Path, gpus: str, form: str, rates: str | None) -> None:
+def test_new_writes_documents_for_full_fine_tuning(tmp_path: Path, gpus: str, form: str, rates: str | None) -> None:
     directory = tmp_path / "all"
     make(directory, {"--recipe": "full", "--rank": None, "--lr": rates, "--gpus": gpus})
     assert "- **Recipe:** full\n" in (directory / "experiment_summary.md").read_text()
@@ -56,7 +56,7 @@ def test_new_documents_for_full_fine_tuning(tmp_path: Path, gpus: str, form: str
 
 
 @pytest.mark.usefixtures("no_local_file")
-def test_new_takes_lora_by_name_and_no_rank_for_full_fine_tuning(tmp_path: Path) -> None:
+def test_new_refuses_a_rank_for_full_fine_tuning_and_accepts_lora_in_capitals(tmp_path: Path) -> None:
     assert refused(tmp_path / "both", {"--recipe": "full"}) == [("unsupported-setting", "lora_rank")]
     assert refused(tmp_path / "other", {"--recipe": "qat_distributed"}) == [("unsupported-setting", "recipe")]
     make(tmp_path / "one", {"--recipe": "LoRA"})

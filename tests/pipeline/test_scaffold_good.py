@@ -1,4 +1,4 @@
-"""Good experiments of every form: no run has a finding as it is scaffolded, so that each finding means something."""
+"""Test that good experiments of every kind scaffold without a finding in any run."""
 
 from itertools import product
 from pathlib import Path
@@ -21,20 +21,20 @@ EXTRAS = [
 
 @pytest.mark.parametrize("gpus", [1, 2])
 @pytest.mark.parametrize(("data_set", "form"), list(product(DATA_SETS, PATHS)))
-def test_no_run_of_a_kind_of_data_set_has_a_finding(tmp_path: Path, gpus: int, data_set: str, form: str) -> None:
+def test_no_kind_of_data_set_has_a_finding(tmp_path: Path, gpus: int, data_set: str, form: str) -> None:
     given = f"- **Dataset type:** {data_set}"
     assert findings(tmp_path, gpus, given, {PATH: PATHS[form], "**Format:** JSON": f"**Format:** {form}"}) == []
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
 @pytest.mark.parametrize("given", EXTRAS)
-def test_no_run_with_more_settings_has_a_finding(tmp_path: Path, gpus: int, given: str) -> None:
+def test_more_settings_have_no_finding(tmp_path: Path, gpus: int, given: str) -> None:
     assert findings(tmp_path, gpus, given, {}) == []
 
 
 def findings(folder: Path, gpus: int, given: str, replace: dict[str, str]) -> list[str]:
-    """What is found in the runs of an experiment with LoRA and full fine-tuning."""
-    if "text_completion" in given:  # which takes none
+    """Return the findings in the runs of an experiment with LoRA and full fine-tuning."""
+    if "text_completion" in given:  # which rejects a system prompt
         replace = replace | {'- **System prompt:** "Capitalize the given word"\n': ""}
     more = {"**GPUs:** 1": f"**GPUs:** {gpus}", "**Epochs:** 2": f"**Epochs:** 2\n{given}"}
     result = scaffold(make_experiment(folder / "good", replace={**TO_RECIPES, **more, **replace}))

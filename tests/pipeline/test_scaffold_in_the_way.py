@@ -1,4 +1,4 @@
-"""Links, FIFOs, directories and modes where files of ours belong."""
+"""Links, FIFOs, directories and file modes in the paths of generated files."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from support.scaffolding import codes, refusal, scaffold
 
 
 def lay(kind: str, file: Path, target: Path) -> None:
-    """Put something where a plain file belongs."""
+    """Put something into the path of a plain file."""
     if kind == "link":
         file.symlink_to(target)
     elif kind == "fifo":
@@ -22,7 +22,7 @@ def lay(kind: str, file: Path, target: Path) -> None:
         file.mkdir()
 
 
-def test_a_linked_run_directory_is_refused_and_its_target_untouched(experiment: Path, tmp_path: Path) -> None:
+def test_a_linked_run_directory_is_refused_and_its_target_unchanged(experiment: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (experiment / RUNS[0]).symlink_to(target)
@@ -32,7 +32,7 @@ def test_a_linked_run_directory_is_refused_and_its_target_untouched(experiment: 
     assert run_directories(experiment) == [RUNS[0]]
 
 
-def test_a_linked_state_directory_is_refused_and_its_target_untouched(experiment: Path, tmp_path: Path) -> None:
+def test_a_linked_state_directory_is_refused_and_its_target_unchanged(experiment: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (experiment / ".scaffold").symlink_to(target)
@@ -69,7 +69,7 @@ def test_validate_reports_a_fifo_and_a_missing_directory(experiment: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_a_log_that_is_no_plain_file_is_refused_before_anything_is_written(
+def test_a_log_that_is_not_a_plain_file_is_refused_before_anything_is_written(
     experiment: Path, tmp_path: Path, kind: str
 ) -> None:
     file, target = experiment / "scaffold.log", tmp_path / "target"
@@ -82,7 +82,7 @@ def test_a_log_that_is_no_plain_file_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_a_summary_that_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_summary_that_is_not_a_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     experiment = make_experiment(tmp_path / "sweep", summary=None)
     file, target = experiment / "experiment_summary.md", tmp_path / "target"
     target.write_text("# mine")
@@ -92,7 +92,7 @@ def test_a_summary_that_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -
         assert codes(refusal(steps.parse, file)) == ["document-unreadable"]
 
 
-def test_a_file_in_place_of_a_run_directory_is_refused(experiment: Path) -> None:
+def test_a_file_instead_of_a_run_directory_is_refused(experiment: Path) -> None:
     (experiment / RUNS[2]).write_text("mine")
     assert codes(refusal(steps.scaffold, experiment)) == ["unsafe-path"]
     assert (experiment / RUNS[2]).read_text() == "mine"

@@ -1,4 +1,4 @@
-"""Scaffolds by three generations of an external setup_finetune.py: the plan fits each, or names what it cannot take."""
+"""Scaffolds by three generations of an external setup_finetune.py: each plan fits, or names the rejected setting."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
 
 
 def setup_yaml(experiment: Path, run: str) -> dict[str, Any]:
-    """What setup_finetune.yaml of a run says."""
+    """Return the content of setup_finetune.yaml of a run."""
     read: dict[str, Any] = yaml.safe_load((experiment / run / "setup_finetune.yaml").read_text())
     return read
 
@@ -62,7 +62,7 @@ def test_each_generation_scaffolds_to_a_passed_validation(tmp_path: Path, genera
 
 
 @pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "august"))
-def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, generation: str) -> None:
+def test_directives_added_by_the_script_are_reported_once_for_all_runs(tmp_path: Path, generation: str) -> None:
     result = done(tmp_path, generation)
     assert [f.code for run in result.validation.runs for f in run.findings] == []
     told = {f.field: f for f in result.validation.findings if absent(f.message, "all 4 runs:") == []}
@@ -73,13 +73,13 @@ def test_what_it_writes_by_itself_is_told_once_for_all_runs(tmp_path: Path, gene
 
 
 def with_directive(folder: Path, line: str) -> str:
-    """The stand-in of December 2025 with a further directive in its template."""
+    """Return the stand-in of December 2025 with one more directive in its template."""
     script = kit(folder / "kit", "december")
     change(script.parent / "templates" / "finetune_template.slurm", "##SBATCH --acc", f"#SBATCH {line}\n##SBATCH --acc")
     return str(script)
 
 
-def test_what_nobody_knows_of_the_version_is_no_information(tmp_path: Path) -> None:
+def test_an_unknown_directive_of_the_script_is_a_warning(tmp_path: Path) -> None:
     result = scaffold(experiment(tmp_path, "december"), setup_script=with_directive(tmp_path, "--qos=short"))
     assert result.ok
     found = [
@@ -88,18 +88,18 @@ def test_what_nobody_knows_of_the_version_is_no_information(tmp_path: Path) -> N
     assert [f.field for f in found] == ["qos"]
 
 
-def test_what_makes_another_job_of_it_is_refused(tmp_path: Path) -> None:
+def test_a_directive_that_changes_the_job_is_refused(tmp_path: Path) -> None:
     script = with_directive(tmp_path, "--array=0-9")
     refused = refusal(steps.scaffold, experiment(tmp_path, "december"), setup_script=script)
     assert [(problem.code, problem.field) for problem in refused.problems] == [("unplanned-value", "array")]
 
 
 @pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "november"))
-def test_it_is_given_the_keys_that_it_takes_and_no_others(tmp_path: Path, generation: str) -> None:
+def test_each_generation_receives_only_the_keys_that_it_accepts(tmp_path: Path, generation: str) -> None:
     assert done(tmp_path, generation).ok
     given = setup_yaml(tmp_path / "sweep", RUN)
     assert given.keys() <= GENERATIONS[generation]["options"].keys()
-    assert "modules" not in given  # they are those that it loads by itself; told, it would drop the environment
+    assert "modules" not in given  # the script loads its own modules; with this key it would drop the environment
     assert ("torchtune_model_name" in given) == (generation != "november")
 
 
@@ -122,7 +122,7 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
         ("- **W&B mode:** online", "wandb_mode"),
     ],
 )
-def test_where_lora_goes_and_how_runs_are_logged_no_version_can_be_told(
+def test_no_version_accepts_lora_modules_or_the_wandb_mode(
     tmp_path: Path, generation: str, line: str, field: str
 ) -> None:
     (problem,) = refused(tmp_path, generation, {"- **Epochs:** 2": f"- **Epochs:** 2\n{line}"})
@@ -131,20 +131,20 @@ def test_where_lora_goes_and_how_runs_are_logged_no_version_can_be_told(
 
 
 @pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "december"))
-def test_what_every_version_writes_may_be_said(tmp_path: Path, generation: str) -> None:
+def test_documents_may_state_the_values_that_every_version_writes(tmp_path: Path, generation: str) -> None:
     said = "- **Target modules:** q_proj, v_proj, o_proj, gate_proj, up_proj, down_proj\n- **W&B mode:** offline"
     result = done(tmp_path, generation, {"- **Epochs:** 2": f"- **Epochs:** 2\n{said}"})
     assert result.ok
     assert result.validation.tracking.endswith("/logs/wandb/offline-run-*")
 
 
-def test_what_a_version_mistakes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_data_set_that_a_version_misreads_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (problem,) = refused(tmp_path, "august", {"chat_completion": "instruct_dataset"})
     assert problem.code == "setup-would-fail"
     assert absent(problem.message, RUN, "KeyError: 'data_dir'") == []
 
 
-def test_what_a_version_would_make_of_it_is_refused_where_it_is_written(tmp_path: Path) -> None:
+def test_a_value_that_the_script_would_change_is_refused_at_its_line(tmp_path: Path) -> None:
     script = kit(tmp_path / "kit", "december")
     script.write_text(script.read_text().replace('"lora_rank": given.lora_rank,', '"lora_rank": 64,'))
     found = refusal(steps.scaffold, experiment(tmp_path, "december"), setup_script=str(script))
@@ -154,7 +154,7 @@ def test_what_a_version_would_make_of_it_is_refused_where_it_is_written(tmp_path
     }
 
 
-def test_what_a_version_always_does_is_planned_and_told(tmp_path: Path) -> None:
+def test_fixed_values_of_a_version_are_planned_and_reported(tmp_path: Path) -> None:
     result = done(tmp_path, "november")
     defaults = result.plan.defaults
     assert {"seed": 1234, "packed": True, "weight_decay": 0.01, "log_every_n_steps": 5}.items() <= defaults.items()
@@ -163,7 +163,7 @@ def test_what_a_version_always_does_is_planned_and_told(tmp_path: Path) -> None:
     assert "seed" not in setup_yaml(tmp_path / "sweep", RUN)
 
 
-def test_a_planned_value_that_is_the_fixed_one_is_no_problem(tmp_path: Path) -> None:
+def test_a_planned_value_equal_to_the_fixed_one_is_accepted(tmp_path: Path) -> None:
     assert done(tmp_path, "november", {"**Epochs:** 2": "**Epochs:** 2\n- **Seed:** 1234"}).ok
 
 
@@ -181,7 +181,7 @@ def test_a_planned_value_that_is_the_fixed_one_is_no_problem(tmp_path: Path) -> 
         ("august", "\n- **Dataset type:** chat_completion", "", "missing-field", "dataset_type", "dataset_type"),
     ],
 )  # fmt: skip
-def test_what_a_version_cannot_take_is_refused_by_name(
+def test_a_setting_that_a_version_rejects_is_refused_with_its_name(
     tmp_path: Path, generation: str, old: str, new: str, code: str, field: str, told: str
 ) -> None:
     (problem, *_) = errors_in(refused(tmp_path, generation, {old: new}))

@@ -29,7 +29,7 @@ def test_a_second_scaffold_at_the_same_time_is_refused(experiment: Path) -> None
     assert not (experiment / ".scaffold" / "lock").exists()
 
 
-def test_the_lock_of_a_dead_process_on_this_host_is_taken_over(experiment: Path) -> None:
+def test_the_lock_of_a_dead_process_on_this_host_is_replaced(experiment: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     (experiment / ".scaffold").mkdir()
@@ -37,7 +37,7 @@ def test_the_lock_of_a_dead_process_on_this_host_is_taken_over(experiment: Path)
     assert scaffold(experiment).ok
 
 
-def test_the_lock_of_an_earlier_version_on_another_host_is_never_taken_over(experiment: Path) -> None:
+def test_the_lock_of_an_earlier_version_on_a_different_host_is_never_replaced(experiment: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     (experiment / ".scaffold").mkdir()
@@ -48,7 +48,7 @@ def test_the_lock_of_an_earlier_version_on_another_host_is_never_taken_over(expe
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b'{"pid": 4'])
-def test_a_lock_that_says_nothing_stops_no_step(experiment: Path, content: bytes) -> None:
+def test_an_unreadable_lock_stops_no_step(experiment: Path, content: bytes) -> None:
     (experiment / ".scaffold").mkdir()
     lock = experiment / ".scaffold" / "lock"
     for step in (steps.render, steps.setup, steps.validate):
@@ -60,7 +60,7 @@ def test_a_lock_that_says_nothing_stops_no_step(experiment: Path, content: bytes
 
 @pytest.fixture
 def killed(experiment: Path) -> Path:
-    """A scaffold that had done everything when it was killed; its lock is left, and what it had in staging."""
+    """Return a scaffold that was killed after its work; its lock and a staging directory are left."""
     assert scaffold(experiment).ok
     hold = "import os, sys\nfrom pathlib import Path\nfrom scaffold_torchtune.system.files import Tree\n"
     hold += "with Tree(Path(sys.argv[1])) as tree, tree.locked():\n"
@@ -72,7 +72,7 @@ def killed(experiment: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", [steps.scaffold, steps.render, steps.setup, steps.validate])
-def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_with_nothing_to_do(
+def test_doctor_finds_the_remains_of_a_killed_scaffold_and_the_next_step_removes_them(
     killed: Path, step: Callable[[Request], object]
 ) -> None:
     lock, before = killed / ".scaffold" / "lock", log(killed)
@@ -87,7 +87,7 @@ def test_what_a_killed_scaffold_left_is_found_by_doctor_and_removed_by_a_step_wi
     assert "lock" not in {check.name for check in diagnosis.doctor(Request(killed), with_experiment=True).checks}
 
 
-def test_doctor_tells_who_is_at_work(experiment: Path) -> None:
+def test_doctor_names_the_process_that_holds_the_lock(experiment: Path) -> None:
     assert scaffold(experiment).ok
     with Tree(experiment) as tree, tree.locked():
         found = {check.name: check for check in diagnosis.doctor(Request(experiment), with_experiment=True).checks}
@@ -97,9 +97,9 @@ def test_doctor_tells_who_is_at_work(experiment: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["render", "setup"])
-def test_a_plan_that_another_scaffold_replaced_meanwhile_is_not_taken_for_ours(experiment: Path, moment: str) -> None:
+def test_a_plan_replaced_by_a_concurrent_scaffold_is_refused(experiment: Path, moment: str) -> None:
     def progress(step: str, done: int, _total: int) -> None:
-        if (step, done) == (moment, 4):  # the last moment of our step: another scaffold renders next
+        if (step, done) == (moment, 4):  # the last moment of this step: a concurrent scaffold renders next
             change_plan(experiment, lambda plan: plan.update(experiment="another"))
 
     refused = refusal(steps.scaffold, experiment, progress=progress)

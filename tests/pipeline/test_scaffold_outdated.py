@@ -1,4 +1,4 @@
-"""Inputs that change between the steps, and state that was damaged or comes from elsewhere."""
+"""Documents that change between the steps, and state that was damaged or comes from a different experiment."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_setup_needs_every_setup_finetune_yaml(experiment: Path) -> None:
     assert codes(refusal(steps.setup, experiment)) == ["not-rendered", "not-rendered"]
 
 
-def test_setup_refuses_a_plan_that_the_documents_do_not_give_any_more(experiment: Path) -> None:
+def test_setup_refuses_a_plan_that_no_longer_fits_the_documents(experiment: Path) -> None:
     steps.render(Request(experiment))
     change(experiment / "experiment_summary.md", "| 8 | 5e-5 |", "| 8 | 6e-5 |")
     refused = refusal(steps.setup, experiment)
@@ -36,14 +36,14 @@ def test_setup_refuses_a_plan_that_the_documents_do_not_give_any_more(experiment
     assert not (experiment / RUNS[0] / "finetune.yaml").exists()
 
 
-def test_setup_goes_on_where_changed_documents_plan_the_same(experiment: Path) -> None:
+def test_setup_continues_if_changed_documents_give_the_same_plan(experiment: Path) -> None:
     steps.render(Request(experiment))
     change(experiment / "experiment_summary.md", "**Created:** 2026-11-20", "**Created:** 2026-11-21")
     assert steps.setup(Request(experiment)).failed == 0
     assert steps.validate(Request(experiment)).passed
 
 
-def test_validate_reports_an_outdated_plan_and_the_log_says_failed(experiment: Path) -> None:
+def test_validate_reports_an_outdated_plan_and_the_log_has_failed(experiment: Path) -> None:
     scaffold(experiment)
     change(experiment / "claude.local.md", "`cruijff`", "`other`")
     result = steps.validate(Request(experiment))
@@ -52,7 +52,7 @@ def test_validate_reports_an_outdated_plan_and_the_log_says_failed(experiment: P
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
 
 
-def test_documents_that_are_refused_now_make_the_plan_outdated(experiment: Path) -> None:
+def test_refused_documents_make_the_plan_outdated(experiment: Path) -> None:
     scaffold(experiment)
     change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** two")
     (finding,) = errors_in(steps.validate(Request(experiment)).findings)
@@ -60,7 +60,7 @@ def test_documents_that_are_refused_now_make_the_plan_outdated(experiment: Path)
     assert "experiment_summary.md:46" in finding.message
 
 
-def test_documents_that_cannot_be_read_make_the_plan_outdated(experiment: Path) -> None:
+def test_unreadable_documents_make_the_plan_outdated(experiment: Path) -> None:
     scaffold(experiment)
     (experiment / "experiment_summary.md").unlink()
     (finding,) = errors_in(steps.validate(Request(experiment)).findings)
@@ -81,11 +81,11 @@ def test_a_template_of_the_operator_is_an_input(experiment: Path, tmp_path: Path
     assert [f.code for f in errors_in(steps.validate(Request(experiment)).findings)] == ["plan-outdated"]
 
 
-# --- state that comes from elsewhere ----------------------------------------------------------------------------------
+# --- state from a different experiment --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["plan.json", "progress.json", "runs/rank8_lr1e-5.json"])
-def test_a_damaged_state_file_is_refused_by_name(experiment: Path, name: str) -> None:
+def test_a_damaged_state_file_is_refused_with_its_name(experiment: Path, name: str) -> None:
     scaffold(experiment)
     (experiment / ".scaffold" / name).write_text('{"half": ')
     (experiment / RUNS[0] / "finetune.slurm").unlink()
@@ -95,14 +95,14 @@ def test_a_damaged_state_file_is_refused_by_name(experiment: Path, name: str) ->
     assert refused.problems[0].file == f".scaffold/{name}"
 
 
-def test_a_start_that_is_no_time_is_refused(experiment: Path) -> None:
+def test_an_invalid_start_time_is_refused(experiment: Path) -> None:
     scaffold(experiment)
     file = experiment / ".scaffold" / "progress.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"started": "yesterday"}))
     assert codes(refusal(steps.validate, experiment)) == ["document-unreadable"]
 
 
-def test_a_plan_that_names_a_directory_elsewhere_writes_nothing_there(experiment: Path) -> None:
+def test_a_plan_with_an_outside_directory_writes_nothing_there(experiment: Path) -> None:
     scaffold(experiment)
     change_plan(experiment, lambda plan: plan["runs"][0].update(directory="../elsewhere"))
     (experiment.parent / "elsewhere").mkdir()

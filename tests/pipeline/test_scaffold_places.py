@@ -1,4 +1,4 @@
-"""Where the documents and the experiment lie, and under which roots they may."""
+"""The locations of the documents and of the experiment, and the roots that allow them."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def test_documents_that_are_too_large_or_not_utf8_are_refused(experiment: Path) 
     assert [(p.file, p.line) for p in refused.problems] == [("claude.local.md", None), ("experiment_summary.md", 3)]
 
 
-def test_claude_local_md_is_taken_from_the_nearest_parent_the_project_or_the_working_directory(
+def test_claude_local_md_is_found_in_a_parent_the_project_or_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "a" / "sweep")
@@ -55,12 +55,12 @@ def test_claude_local_md_is_taken_from_the_nearest_parent_the_project_or_the_wor
     assert account() == "lab"
 
 
-def test_a_root_that_holds_the_experiment_lets_it_through(experiment: Path, tmp_path: Path) -> None:
+def test_an_experiment_below_a_root_is_allowed(experiment: Path, tmp_path: Path) -> None:
     assert scaffold(experiment, roots=(tmp_path / "nowhere", tmp_path)).ok
     assert scaffold(experiment, roots=(experiment,)).ok
 
 
-def test_a_root_that_does_not_hold_it_refuses_and_names_the_line_that_adds_one(
+def test_an_experiment_outside_the_roots_is_refused_with_the_option_that_adds_one(
     experiment: Path, tmp_path: Path
 ) -> None:
     before = everything(experiment)
@@ -72,7 +72,7 @@ def test_a_root_that_does_not_hold_it_refuses_and_names_the_line_that_adds_one(
     assert everything(experiment) == before
 
 
-def test_a_linked_experiment_counts_where_it_really_lies(experiment: Path, tmp_path: Path) -> None:
+def test_a_linked_experiment_is_checked_by_its_real_path(experiment: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "link").symlink_to(experiment)
@@ -81,11 +81,11 @@ def test_a_linked_experiment_counts_where_it_really_lies(experiment: Path, tmp_p
 
 
 @pytest.mark.parametrize("path", ["nothing", "nothing/experiment_summary.md", "~nobody-of-that-name/sweep", "nul\0"])
-def test_an_experiment_that_is_not_there_is_refused(tmp_path: Path, path: str) -> None:
+def test_a_missing_experiment_is_refused(tmp_path: Path, path: str) -> None:
     assert codes(refusal(steps.scaffold, tmp_path / path if path[0] != "~" else Path(path))) == ["not-a-directory"]
 
 
-def test_a_path_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:
+def test_an_unprintable_path_is_refused(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "two\nlines", replace={"- Experiment: `EXPERIMENT`": "- Experiment: `.`"})
     before = everything(experiment)
     assert codes(refusal(steps.scaffold, experiment)) == ["unsafe-path"]
@@ -98,7 +98,7 @@ def test_the_summary_file_may_be_given_instead_of_the_directory(experiment: Path
     assert run_directories(experiment) == sorted(RUNS)
 
 
-def test_a_server_has_the_project_and_the_scratch_directory_as_roots(
+def test_the_roots_of_a_server_are_the_project_and_the_scratch_directory(
     experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_PROJECT_DIR", str(experiment))
@@ -111,14 +111,14 @@ def test_a_server_has_the_project_and_the_scratch_directory_as_roots(
 
 
 @pytest.mark.parametrize("path", ["nowhere", "data", "no\0where", "x" * 300])
-def test_a_summary_that_names_another_directory_is_refused(experiment: Path, path: str) -> None:
+def test_a_summary_that_names_a_different_directory_is_refused(experiment: Path, path: str) -> None:
     change(experiment / "experiment_summary.md", f"- Experiment: `{experiment}`", f"- Experiment: `{path}`")
     refused = refusal(steps.scaffold, experiment)
     assert set(codes(refused)) <= {"wrong-experiment-dir", "invalid-value"}
     assert not run_directories(experiment)
 
 
-def test_without_claude_local_md_all_that_it_must_say_is_told_at_once(
+def test_without_claude_local_md_all_its_missing_fields_are_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", local=None, without=["- **Epochs"])
@@ -136,7 +136,7 @@ def test_without_claude_local_md_all_that_it_must_say_is_told_at_once(
     assert everything(experiment) == before
 
 
-def test_without_claude_local_md_that_alone_is_told_where_the_summary_lacks_nothing(
+def test_without_claude_local_md_a_complete_summary_has_only_that_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(tmp_path / "sweep", local=None)

@@ -1,4 +1,4 @@
-"""Experiments that change, grow and have been trained: what is started is never touched unasked."""
+"""Experiments that change, grow and have been trained: a started run is never changed without an answer."""
 
 import json
 import os
@@ -25,7 +25,7 @@ TRAINED, OTHERS = RUNS[:2], RUNS[2:]
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """The example, scaffolded, with outputs below a directory of this test."""
+    """Return the scaffolded example with outputs below a directory of this test."""
     experiment = make_experiment(
         tmp_path / "sweep", replace={"/scratch/gpfs/LAB/ada/ck-outputs": str(tmp_path / "outputs")}
     )
@@ -34,7 +34,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def outputs_of(experiment: Path, run: str) -> Path:
-    """The output directory of a run as it is planned."""
+    """Return the planned output directory of a run."""
     with Tree(experiment) as tree:
         (planned,) = [each for each in existing_plan(tree).runs if each.directory == run]
     base = Path(planned.text("output_dir_base"), planned.text("experiment_name"))
@@ -42,7 +42,7 @@ def outputs_of(experiment: Path, run: str) -> Path:
 
 
 def train(experiment: Path, runs: Iterable[str], *, epochs: int = 0, job: int = 4711) -> None:
-    """Leave what jobs of some runs leave: the output of each, and checkpoints of so many epochs."""
+    """Write the files of jobs of some runs: the output of each, and checkpoints of this many epochs."""
     for number, run in enumerate(runs):
         (experiment / run / f"slurm-{job + number}.out").write_text("training\n")
         for epoch in range(epochs):
@@ -63,7 +63,7 @@ def kinds(experiment: Path) -> dict[str, str]:
 
 
 def submitted(result: ScaffoldResult) -> list[str]:
-    """The runs that the line submits."""
+    """Return the runs in the submit line."""
     return result.submit.partition("for run in ")[2].partition(";")[0].split()
 
 
@@ -85,7 +85,7 @@ def remove_row(experiment: Path, name: str) -> str:
 # Started runs are frozen.
 
 
-def test_a_started_run_is_not_changed_and_all_is_refused_until_somebody_says_what_becomes_of_it(sweep: Path) -> None:
+def test_changing_a_started_run_is_refused_until_started_is_answered(sweep: Path) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
     before = everything(sweep)
@@ -101,7 +101,7 @@ def test_a_started_run_is_not_changed_and_all_is_refused_until_somebody_says_wha
     assert {path for path in after if before.get(path) != after[path]} <= {".", "scaffold.log"}
 
 
-def test_what_is_kept_stays_byte_for_byte_and_the_rest_is_scaffolded(sweep: Path) -> None:
+def test_kept_runs_are_unchanged_and_the_others_are_scaffolded(sweep: Path) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
     before = kept(sweep, TRAINED)
@@ -119,7 +119,7 @@ def test_what_is_kept_stays_byte_for_byte_and_the_rest_is_scaffolded(sweep: Path
 
 
 @pytest.mark.long
-def test_what_was_kept_once_is_not_asked_about_again_until_the_documents_change_again(sweep: Path) -> None:
+def test_a_kept_run_is_asked_about_again_only_after_another_change(sweep: Path) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
     assert scaffold(sweep, started="keep").ok
@@ -131,13 +131,13 @@ def test_what_was_kept_once_is_not_asked_about_again_until_the_documents_change_
     assert steps.validate(Request(sweep)).passed
     change(sweep / SUMMARY, "- **Epochs:** 5", "- **Epochs:** 7")
     assert refusal(steps.scaffold, sweep).ask
-    change(sweep / SUMMARY, "- **Epochs:** 7", "- **Epochs:** 2")  # as they were when they started
+    change(sweep / SUMMARY, "- **Epochs:** 7", "- **Epochs:** 2")  # the values that they started with
     assert scaffold(sweep).ok
     assert kinds(sweep) == dict.fromkeys(RUNS, "unchanged")
 
 
 @pytest.mark.parametrize("name", ["setup_finetune.yaml", "finetune.yaml", "finetune.slurm"])
-def test_a_file_of_a_kept_run_that_somebody_changes_fails_the_validation(sweep: Path, name: str) -> None:
+def test_an_edited_file_of_a_kept_run_fails_the_validation(sweep: Path, name: str) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
     assert scaffold(sweep, started="keep").ok
@@ -147,7 +147,7 @@ def test_a_file_of_a_kept_run_that_somebody_changes_fails_the_validation(sweep: 
     assert [run.directory for run in result.runs if run.findings] == [TRAINED[0]]
 
 
-def test_results_must_be_moved_away_before_a_started_run_is_replaced_and_nothing_is_lost(sweep: Path) -> None:
+def test_a_started_run_is_replaced_only_after_its_results_are_moved(sweep: Path) -> None:
     train(sweep, TRAINED, epochs=2)
     old = {run: (sweep / run / "finetune.yaml").read_bytes() for run in RUNS}
     more_epochs(sweep)
@@ -168,7 +168,7 @@ def test_results_must_be_moved_away_before_a_started_run_is_replaced_and_nothing
 
 
 @pytest.mark.parametrize("name", ["setup_finetune.yaml", "finetune.yaml"])
-def test_a_file_of_a_started_run_that_somebody_edited_is_not_overwritten_unasked(sweep: Path, name: str) -> None:
+def test_an_edited_file_of_a_started_run_is_not_overwritten_without_an_answer(sweep: Path, name: str) -> None:
     train(sweep, TRAINED)
     file = sweep / TRAINED[0] / name
     file.write_text(file.read_text() + "# mine\n")
@@ -191,7 +191,7 @@ def test_setting_up_a_started_run_again_is_refused(sweep: Path) -> None:
     assert (sweep / TRAINED[0] / "finetune.yaml").exists()
 
 
-def test_nothing_is_left_to_submit_where_all_runs_were_started(sweep: Path) -> None:
+def test_nothing_is_left_to_submit_if_all_runs_were_started(sweep: Path) -> None:
     train(sweep, RUNS)
     result = scaffold(sweep)
     assert result.ok
@@ -208,7 +208,7 @@ def test_nothing_is_left_to_submit_where_all_runs_were_started(sweep: Path) -> N
         ("- **Epochs:** 2", "- **Epochs:** 2\n- **Warmup steps:** 11", "num_warmup_steps"),
     ],
 )
-def test_whatever_would_change_a_started_run_is_refused(sweep: Path, old: str, new: str, field: str) -> None:
+def test_every_change_of_a_started_run_is_refused(sweep: Path, old: str, new: str, field: str) -> None:
     train(sweep, TRAINED)
     file = sweep / SUMMARY
     change(file if old in file.read_text() else sweep / "claude.local.md", old, new)
@@ -221,7 +221,7 @@ def test_whatever_would_change_a_started_run_is_refused(sweep: Path, old: str, n
 
 
 @pytest.mark.long
-def test_a_template_that_changes_only_the_text_is_a_change_too(sweep: Path, tmp_path: Path) -> None:
+def test_a_template_change_that_affects_only_text_is_a_change_too(sweep: Path, tmp_path: Path) -> None:
     from scaffold_torchtune.system.layout import TEMPLATES
 
     for file in TEMPLATES.iterdir():
@@ -238,7 +238,7 @@ def test_a_template_that_changes_only_the_text_is_a_change_too(sweep: Path, tmp_
     assert kept(sweep, TRAINED) == before
 
 
-def test_outputs_of_another_training_are_refused_with_what_is_known_of_it(sweep: Path, tmp_path: Path) -> None:
+def test_outputs_of_a_different_training_are_refused_and_described(sweep: Path, tmp_path: Path) -> None:
     train(sweep, TRAINED, epochs=1)
     folder = outputs_of(sweep, TRAINED[0])
     (folder / "torchtune_config.yaml").write_text("my_wandb_run_name: theirs\nepochs: 3\noptimizer: {lr: 0.5}\n")
@@ -258,7 +258,7 @@ def test_outputs_of_another_training_are_refused_with_what_is_known_of_it(sweep:
 # A row keeps its directory.
 
 
-def test_a_column_that_begins_to_vary_and_a_shared_value_that_changes_rename_no_run(sweep: Path) -> None:
+def test_newly_varying_columns_and_changed_shared_values_rename_no_run(sweep: Path) -> None:
     text = (sweep / SUMMARY).read_text()
     first = row_of(sweep, "rank8_lr1e-5")
     change(sweep / SUMMARY, first, first + first.replace("_rank8_lr1e-5", "_big").replace("| 4 |", "| 8 |"))
@@ -267,12 +267,12 @@ def test_a_column_that_begins_to_vary_and_a_shared_value_that_changes_rename_no_
     more_epochs(sweep)
     assert scaffold(sweep).ok
     assert run_directories(sweep) == sorted([*RUNS, "rank8_lr1e-5_bs8"])
-    (sweep / SUMMARY).write_text(text)  # it stops to vary
+    (sweep / SUMMARY).write_text(text)  # it no longer varies
     assert scaffold(sweep).ok
     assert kinds(sweep) == dict.fromkeys(RUNS, "unchanged") | {"rank8_lr1e-5_bs8": "dropped"}
 
 
-def test_rows_that_are_reordered_and_names_that_swap_keep_their_directories(sweep: Path) -> None:
+def test_reordered_rows_and_swapped_names_keep_their_directories(sweep: Path) -> None:
     train(sweep, RUNS)
     before = kept(sweep, RUNS)
     rows = [row_of(sweep, name) for name in RUNS]
@@ -286,7 +286,7 @@ def test_rows_that_are_reordered_and_names_that_swap_keep_their_directories(swee
     assert kept(sweep, RUNS) == before
 
 
-def test_a_row_that_comes_back_gets_its_directory_again(sweep: Path) -> None:
+def test_a_returning_row_has_its_directory_again(sweep: Path) -> None:
     train(sweep, TRAINED)
     before = kept(sweep, RUNS)
     rows = [remove_row(sweep, name) for name in RUNS[1:3]]
@@ -303,7 +303,7 @@ def test_a_row_that_comes_back_gets_its_directory_again(sweep: Path) -> None:
     assert sorted(submitted(result)) == sorted(OTHERS)
 
 
-def test_a_value_that_the_name_holds_makes_another_run(sweep: Path) -> None:
+def test_a_changed_value_in_the_name_makes_a_new_run(sweep: Path) -> None:
     train(sweep, TRAINED)
     before = kept(sweep, RUNS)
     change(sweep / SUMMARY, row_of(sweep, RUNS[0]), row_of(sweep, RUNS[0]).replace("| 8 |", "| 64 |"))
@@ -312,11 +312,11 @@ def test_a_value_that_the_name_holds_makes_another_run(sweep: Path) -> None:
     assert kept(sweep, RUNS) == before
 
 
-# States, by what is there and by SLURM.
+# States from files and from SLURM.
 
 
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, str]) -> None:
-    """Programs of SLURM on PATH that print an answer: stand-ins."""
+    """Put stand-ins for programs of SLURM on PATH that print an answer."""
     folder.mkdir(exist_ok=True)
     for name, text in answers.items():
         (folder / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
@@ -331,7 +331,7 @@ def states(experiment: Path) -> dict[str, str]:
     return {name: each.state for name, each in found.items()}
 
 
-def test_the_state_of_a_run_is_read_from_its_files_where_there_is_no_slurm(sweep: Path) -> None:
+def test_without_slurm_the_state_of_a_run_comes_from_its_files(sweep: Path) -> None:
     assert set(states(sweep).values()) == {"scaffolded"}
     train(sweep, RUNS[:1])
     train(sweep, RUNS[1:2], epochs=2)
@@ -340,7 +340,9 @@ def test_the_state_of_a_run_is_read_from_its_files_where_there_is_no_slurm(sweep
     assert [*states(sweep).values()] == ["submitted", "finished", "submitted", "planned"]
 
 
-def test_slurm_says_what_waits_runs_and_has_ended(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_reports_waiting_running_and_ended_jobs(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(sweep, RUNS[2:], job=20)
     train(sweep, RUNS[1:2], job=19)
     queue = f"18|PENDING|{sweep / RUNS[0]}\n19|RUNNING|{sweep / RUNS[1]}\n7|RUNNING|/elsewhere/with|bar"
@@ -352,7 +354,7 @@ def test_slurm_says_what_waits_runs_and_has_ended(sweep: Path, tmp_path: Path, m
     assert {str(problem.actual) for problem in refused.problems} == {"18", "19"}
 
 
-def test_a_job_that_is_in_the_queue_no_more_without_its_last_epoch_has_failed(
+def test_a_job_that_left_the_queue_without_its_last_epoch_has_failed(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(sweep, RUNS[:1], epochs=1)
@@ -361,7 +363,7 @@ def test_a_job_that_is_in_the_queue_no_more_without_its_last_epoch_has_failed(
 
 
 @pytest.mark.parametrize("status", [1, 127])
-def test_a_slurm_that_does_not_answer_is_told(
+def test_a_slurm_that_does_not_answer_is_reported(
     status: int, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(sweep, RUNS[:1])
@@ -373,10 +375,10 @@ def test_a_slurm_that_does_not_answer_is_told(
     assert "slurm_load_jobs error" in found[RUNS[0]].unknown
 
 
-# What a person sees.
+# Displayed results.
 
 
-def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_first_shows_the_effect_on_each_run(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(sweep, TRAINED)
     more_epochs(sweep)
     remove_row(sweep, RUNS[3])
@@ -392,7 +394,7 @@ def test_a_plan_shows_first_what_would_become_of_each_run(sweep: Path, capsys: p
 
 
 @pytest.mark.long
-def test_slurm_is_asked_once_for_the_states_of_all_runs(
+def test_slurm_is_queried_once_for_the_states_of_all_runs(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(sweep, TRAINED)
@@ -403,12 +405,12 @@ def test_slurm_is_asked_once_for_the_states_of_all_runs(
         step(Request(sweep, sbatch=True))
         assert sorted((tmp_path / "asked").read_text().split()) == ["sacct", "squeue"], step
         (tmp_path / "asked").unlink()
-    more_epochs(sweep)  # validate plans anew, as the documents have changed
+    more_epochs(sweep)  # validate plans again, as the documents have changed
     steps.validate(Request(sweep))
     assert sorted((tmp_path / "asked").read_text().split()) == ["sacct", "squeue"]
 
 
-def test_what_cannot_be_seen_from_here_is_said(sweep: Path, tmp_path: Path) -> None:
+def test_missing_programs_and_file_systems_are_reported(sweep: Path, tmp_path: Path) -> None:
     for states in (steps.plan(Request(sweep)).changes.states, steps.validate(Request(sweep)).states):
         assert states.startswith("4 scaffolded; ")
         assert "squeue was not found on this machine" in states
@@ -419,7 +421,7 @@ def test_what_cannot_be_seen_from_here_is_said(sweep: Path, tmp_path: Path) -> N
         assert "/no" in states.partition("outputs (")[2]
 
 
-def test_the_log_has_the_line_that_submits_what_is_left(sweep: Path) -> None:
+def test_the_log_has_the_submit_line_of_the_remaining_runs(sweep: Path) -> None:
     def last() -> str:
         return log(sweep).rpartition("Submit with: ")[2].splitlines()[0]
 
@@ -443,7 +445,7 @@ def test_removed_rows_alone_are_logged_as_changes_too(sweep: Path) -> None:
     assert f"dropped ({RUNS[0]})" in log(sweep)
 
 
-def test_a_plan_tells_what_keeps_started_runs_from_being_replaced(sweep: Path) -> None:
+def test_a_plan_names_the_results_that_prevent_replacing_started_runs(sweep: Path) -> None:
     train(sweep, TRAINED, epochs=1)
     more_epochs(sweep)
     asked = [each for each in steps.plan(Request(sweep)).warnings if each.code == "started-run"]
@@ -462,7 +464,7 @@ def test_a_new_title_is_one_change_of_all_runs(sweep: Path) -> None:
 
 
 @pytest.mark.long
-def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path) -> None:
+def test_changes_that_differ_in_each_of_many_runs_are_summarized(tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 30)
     file = experiment / SUMMARY
     text = file.read_text().replace("| Batch Size |", "| Batch Size | Seed |", 1).replace("|----|", "|----|----|", 1)
@@ -483,7 +485,7 @@ def test_changes_that_differ_in_each_of_many_runs_are_told_as_one(tmp_path: Path
     assert len(found.groups) <= 2
 
 
-def test_a_first_scaffold_tells_of_no_changes(tmp_path: Path) -> None:
+def test_a_first_scaffold_reports_no_changes(tmp_path: Path) -> None:
     result = scaffold(make_experiment(tmp_path / "new"))
     assert result.plan.changes.groups == ()
     assert "CHANGES" not in log(tmp_path / "new")

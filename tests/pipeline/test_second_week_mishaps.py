@@ -1,4 +1,4 @@
-"""What happens to experiments in weeks: copies, lost state, edits by hand, SLURM that lies, two people, and ties."""
+"""Mishaps of experiments over weeks: copies, lost state, manual edits, wrong answers of SLURM, two users, and ties."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ FILES = ("setup_finetune.yaml", "finetune.yaml", "finetune.slurm")
 
 @pytest.fixture
 def week(tmp_path: Path) -> Week:
-    """Two ranks with two learning rates, scaffolded."""
+    """Return a scaffolded experiment of two ranks and two learning rates."""
     made = Week(tmp_path / "sweep", tmp_path / "outputs", grid(lora_rank=[8, 16], lr=["1e-5", "5e-5"]))
     made.write()
     assert steps.scaffold(made.request()).ok
@@ -45,7 +45,7 @@ def codes(refused: Refused) -> set[str]:
 
 @pytest.fixture
 def tied(tmp_path: Path) -> Week:
-    """Two learning rates, of which one was trained; then each row became two, with other seeds than before."""
+    """Return two learning rates, one of them trained; then each row became two, with seeds that differ from before."""
     week = Week(tmp_path / "sweep", tmp_path / "outputs", grid(lr=["1e-5", "5e-5"]))
     week.scaffold()
     week.train("lr1e-5")
@@ -53,7 +53,7 @@ def tied(tmp_path: Path) -> Week:
     return week
 
 
-def test_rows_that_are_equally_near_to_a_run_are_asked_about(tied: Week) -> None:
+def test_rows_equally_close_to_a_run_are_a_question(tied: Week) -> None:
     refused = tied.refused()
     assert codes(refused) == {"tied-run"}
     (question,) = refused.ask
@@ -61,7 +61,7 @@ def test_rows_that_are_equally_near_to_a_run_are_asked_about(tied: Week) -> None
     assert question.options == ("new", "low a=lr1e-5", "low b=lr1e-5")
 
 
-def test_new_rows_get_directories_of_their_own_and_are_not_asked_about_again(tied: Week) -> None:
+def test_new_rows_get_their_own_directories_and_no_second_question(tied: Week) -> None:
     result = tied.scaffold(answers={"directories": "new"})
     assert tied.kinds() == {
         "lr1e-5_seed1": "unchanged",
@@ -73,7 +73,7 @@ def test_new_rows_get_directories_of_their_own_and_are_not_asked_about_again(tie
 
 
 @pytest.mark.parametrize("said", ["low b=lr1e-5", " 9=lr1e-5 "])
-def test_a_row_that_is_said_to_be_the_run_has_its_directory(tied: Week, said: str) -> None:
+def test_a_row_assigned_to_the_run_has_its_directory(tied: Week, said: str) -> None:
     tied.write()
     line = next(
         n
@@ -87,7 +87,7 @@ def test_a_row_that_is_said_to_be_the_run_has_its_directory(tied: Week, said: st
 
 
 @pytest.mark.parametrize("said", ["low c=lr1e-5", "low a=lr1e-5, low b=lr1e-5", "low a=lr5e-5", "low a"])
-def test_an_answer_that_names_no_tie_or_two_rows_for_one_run_is_asked_again(tied: Week, said: str) -> None:
+def test_an_answer_without_a_tie_or_with_two_rows_for_one_run_is_asked_again(tied: Week, said: str) -> None:
     refused = tied.refused(answers={"directories": said})
     assert codes(refused) == {"tied-run"}
     assert refused.ask
@@ -104,7 +104,7 @@ def test_many_ties_are_one_question(tmp_path: Path) -> None:
     assert "lr2e-5_seed2" not in week.kinds()
 
 
-# Copies, and directories that moved.
+# Copies, and moved directories.
 
 
 def copy_of(week: Week, name: str = "copied") -> Week:
@@ -113,9 +113,7 @@ def copy_of(week: Week, name: str = "copied") -> Week:
 
 
 @pytest.mark.parametrize("title", ["words_sweep", "another"])
-def test_a_copy_of_an_experiment_that_still_is_there_is_refused_until_it_is_one_of_its_own(
-    week: Week, title: str
-) -> None:
+def test_a_copy_of_an_existing_experiment_is_refused_until_it_is_independent(week: Week, title: str) -> None:
     week.train(FOUR[0])
     copied = copy_of(week)
     copied.title = title
@@ -140,7 +138,7 @@ def codes_of_errors(result: Any) -> set[str]:
     return {each.code for each in result.all_findings() if each.severity == "error"}
 
 
-def test_a_directory_that_moved_goes_on_and_its_started_runs_stay_as_they_are(week: Week) -> None:
+def test_a_moved_experiment_continues_and_its_started_runs_are_unchanged(week: Week) -> None:
     week.train(FOUR[0], epochs=3)
     moved = week.directory.with_name("moved")
     week.directory.rename(moved)
@@ -167,12 +165,12 @@ def test_results_in_the_run_directories_move_with_them(tmp_path: Path) -> None:
     week.scaffold(started="keep")
 
 
-# State that was lost.
+# Lost state.
 
 
 @pytest.mark.parametrize("lost", [".scaffold/plan.json", ".scaffold/runs", ".scaffold"])
-def test_where_our_state_was_lost_started_runs_are_known_by_what_lies_there(week: Week, lost: str) -> None:
-    week.rows |= grid(lora_rank=[8], lr=["1e-5"], batch_size=[8])  # so that names are known by what was scaffolded
+def test_after_a_loss_of_the_state_started_runs_are_recognized_by_their_files(week: Week, lost: str) -> None:
+    week.rows |= grid(lora_rank=[8], lr=["1e-5"], batch_size=[8])  # names then need the scaffolded state
     week.scaffold()
     week.train(FOUR[0])
     path = week.directory / lost
@@ -191,9 +189,7 @@ def test_where_our_state_was_lost_started_runs_are_known_by_what_lies_there(week
 @pytest.mark.parametrize(
     "line", ["other: .nan", "other: 1" + "0" * 30, 'other: "\\0"', "lr: fast", "[]", "- a: &x [*x]", "\0"]
 )
-def test_what_only_damaged_files_tell_of_a_started_run_ends_in_no_plan_that_cannot_be_read(
-    week: Week, line: str
-) -> None:
+def test_damaged_files_of_a_started_run_never_make_an_unreadable_plan(week: Week, line: str) -> None:
     week.train(FOUR[0])
     shutil.rmtree(week.directory / ".scaffold")
     file = week.directory / FOUR[0] / "setup_finetune.yaml"
@@ -206,12 +202,12 @@ def test_what_only_damaged_files_tell_of_a_started_run_ends_in_no_plan_that_cann
         assert [each.directory for each in existing_plan(tree).kept] == [FOUR[0]]
 
 
-# Edits by hand.
+# Manual edits.
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["edited", "removed"])
-def test_a_started_run_that_somebody_edited_is_asked_about_and_kept_as_it_is(week: Week, name: str, how: str) -> None:
+def test_an_edited_started_run_is_a_question_and_kept_unchanged(week: Week, name: str, how: str) -> None:
     week.train(FOUR[0])
     file = week.directory / FOUR[0] / name
     file.unlink() if how == "removed" else file.write_text(file.read_text() + "# mine\n")
@@ -225,11 +221,11 @@ def test_a_started_run_that_somebody_edited_is_asked_about_and_kept_as_it_is(wee
     assert codes(week.refused(overwrite=True)) == {"started-run"}
     result = week.scaffold(started="keep")
     assert result.validation.kept_values == (f"{name} {how}",)
-    file.write_text("later\n")  # what was kept is proved from now on
+    file.write_text("later\n")  # the kept file is checked from now on
     assert "changed-output" in codes_of_errors(steps.validate(week.request()))
 
 
-def test_edited_files_of_a_started_run_are_replaced_only_once_its_results_are_moved(week: Week) -> None:
+def test_edited_files_of_a_started_run_are_replaced_only_after_its_results_are_moved(week: Week) -> None:
     week.train(FOUR[0])
     file = week.directory / FOUR[0] / "finetune.yaml"
     file.write_text(file.read_text() + "# mine\n")
@@ -241,10 +237,10 @@ def test_edited_files_of_a_started_run_are_replaced_only_once_its_results_are_mo
     assert "mine" not in file.read_text()
 
 
-def test_a_run_directory_that_was_removed_by_hand_is_not_made_anew_where_it_was_trained(week: Week) -> None:
+def test_a_manually_removed_directory_of_a_trained_run_is_not_generated_again(week: Week) -> None:
     week.train(FOUR[0], epochs=3)
     shutil.rmtree(week.directory / FOUR[0])
-    shutil.rmtree(week.directory / FOUR[1])  # never started: it is simply made again
+    shutil.rmtree(week.directory / FOUR[1])  # never started: it is simply generated again
     week.frozen = {}
     assert week.changes()[FOUR[0]].is_started
     assert codes(week.refused()) == {"started-run"}
@@ -254,7 +250,7 @@ def test_a_run_directory_that_was_removed_by_hand_is_not_made_anew_where_it_was_
     assert submitted(result) == FOUR[1:]
 
 
-def test_a_run_directory_that_became_a_link_is_refused(week: Week) -> None:
+def test_a_run_directory_replaced_by_a_link_is_refused(week: Week) -> None:
     week.train(FOUR[0])
     aside = week.directory.with_name("aside")
     (week.directory / FOUR[0]).rename(aside)
@@ -272,7 +268,7 @@ def test_a_run_directory_that_became_a_link_is_refused(week: Week) -> None:
 
 
 def program(week: Week, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """A program of SLURM on PATH, a stand-in: a shell script."""
+    """Put a stand-in for a program of SLURM on PATH: a shell script."""
     folder = week.directory.with_name("bin")
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -287,9 +283,7 @@ def state_of(week: Week, run: str) -> Any:
         return states_of(tree, existing_plan(tree).runs, Request(week.directory))[run]
 
 
-def test_a_run_that_is_submitted_while_it_is_planned_is_not_touched(
-    week: Week, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_submitted_during_planning_is_not_changed(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     job = f"echo '7|PENDING|{week.directory / FOUR[0]}'"
     mark = week.directory.with_name("mark")
     program(week, monkeypatch, "squeue", f"if [ -e {mark} ]; then {job}; fi; touch {mark}")
@@ -307,7 +301,7 @@ def test_a_run_that_is_submitted_while_it_is_planned_is_not_touched(
     assert week.runs()[FOUR[0]] == before[FOUR[0]]
 
 
-def test_a_dropped_run_that_is_submitted_meanwhile_keeps_its_script(
+def test_a_removed_run_that_is_submitted_meanwhile_keeps_its_script(
     week: Week, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = week.directory.with_name("mark")
@@ -320,9 +314,7 @@ def test_a_dropped_run_that_is_submitted_meanwhile_keeps_its_script(
     assert week.runs()[FOUR[0]] == before[FOUR[0]]
 
 
-def test_jobs_that_trained_what_was_replaced_say_nothing_of_what_is_there_now(
-    week: Week, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_replaced_files_do_not_affect_the_present_state(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     week.train(FOUR[0])
     program(week, monkeypatch, "squeue", f"echo '101|CANCELLED|{week.directory / FOUR[0]}'")
     assert state_of(week, FOUR[0]).state == "failed"
@@ -337,10 +329,10 @@ def test_jobs_that_trained_what_was_replaced_say_nothing_of_what_is_there_now(
 @pytest.mark.parametrize(
     ("queue", "accounting", "state"),
     [
-        ("exit 1", "echo '101|RUNNING|{run}'", "running"),  # the controller is down: the accounting knows it
+        ("exit 1", "echo '101|RUNNING|{run}'", "running"),  # the controller is down: the accounting has it
         ("exit 1", "echo '101|COMPLETED|{run}'", "finished"),
         ("true", "echo '101|RUNNING|{run}'", "failed"),  # a job that SLURM lost: no queue has it
-        ("true", "echo '101|COMPLETED|/elsewhere'", "failed"),  # the number is that of another cluster's job
+        ("true", "echo '101|COMPLETED|/elsewhere'", "failed"),  # the number is that of a different cluster's job
         ("true", "exit 1", "failed"),
         ("echo '101|COMPLETED|{run}'", "exit 1", "finished"),
         ("echo '99|CANCELLED|{run}'; echo '103|PENDING|{run}'", "echo '101|FAILED|{run}'", "submitted"),
@@ -348,7 +340,7 @@ def test_jobs_that_trained_what_was_replaced_say_nothing_of_what_is_there_now(
         ("exit 1", "exit 1", "submitted"),
     ],
 )
-def test_what_slurm_says_is_weighed(
+def test_the_queue_and_the_accounting_are_combined(
     week: Week, monkeypatch: pytest.MonkeyPatch, queue: str, accounting: str, state: str
 ) -> None:
     (week.directory / FOUR[0] / "slurm-101.out").write_text("training\n")
@@ -357,7 +349,7 @@ def test_what_slurm_says_is_weighed(
     assert state_of(week, FOUR[0]).state == state
 
 
-def test_a_slurm_that_hangs_is_waited_for_once_and_told(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_slurm_is_reported_after_one_timeout(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     from scaffold_torchtune.external_checks import sbatch
 
     monkeypatch.setattr(sbatch, "DEADLINE", 0.2)
@@ -371,19 +363,19 @@ def test_a_slurm_that_hangs_is_waited_for_once_and_told(week: Week, monkeypatch:
 
 
 @pytest.mark.parametrize(("mode", "everybody"), [(0o755, False), (0o777, True)])
-def test_where_others_may_submit_their_jobs_are_asked_for(
+def test_jobs_of_other_users_are_queried_if_they_may_submit(
     week: Week, monkeypatch: pytest.MonkeyPatch, mode: int, *, everybody: bool
 ) -> None:
     week.directory.chmod(mode)
-    line = f"7|RUNNING|{week.directory / FOUR[0]}"  # another user's job, which squeue does not tell of with --user
+    line = f"7|RUNNING|{week.directory / FOUR[0]}"  # a different user's job, which squeue omits with --user
     program(week, monkeypatch, "squeue", f'case "$*" in *--user=*) ;; *) echo "{line}" ;; esac')
     assert state_of(week, FOUR[0]).started is everybody
 
 
-# Outputs that cannot be seen.
+# Invisible outputs.
 
 
-def test_results_that_another_user_locked_are_not_taken_for_none(week: Week) -> None:
+def test_results_locked_by_another_user_count_as_results(week: Week) -> None:
     week.train(FOUR[0])
     folder = week.outputs(FOUR[0])
     week.shared = EPOCHS
@@ -398,7 +390,7 @@ def test_results_that_another_user_locked_are_not_taken_for_none(week: Week) -> 
         folder.chmod(0o755)
 
 
-def test_a_file_system_that_is_not_here_is_told(tmp_path: Path) -> None:
+def test_a_file_system_missing_on_this_machine_is_reported(tmp_path: Path) -> None:
     week = Week(tmp_path / "sweep", Path("/no-such-scratch/outputs"), grid(lora_rank=[8, 16]))
     week.scaffold()
     (week.directory / "rank8/slurm-1.out").write_text("training\n")
@@ -411,10 +403,10 @@ def test_a_file_system_that_is_not_here_is_told(tmp_path: Path) -> None:
     week.scaffold(started="keep")
 
 
-# Time, and two people.
+# Time, and two users.
 
 
-def test_a_clock_that_goes_back_loses_no_version(week: Week) -> None:
+def test_a_clock_set_back_loses_no_version(week: Week) -> None:
     time = datetime(2026, 11, 20, 12, tzinfo=UTC)
     for number, epochs in enumerate((5, 6, 7)):
         week.shared = EPOCHS | {"epochs": epochs}
@@ -425,7 +417,7 @@ def test_a_clock_that_goes_back_loses_no_version(week: Week) -> None:
     assert found == ["3", "5", "6"]
 
 
-def test_a_summary_that_is_restored_brings_back_what_was_started_with_it(week: Week) -> None:
+def test_a_restored_summary_makes_runs_started_with_it_unchanged(week: Week) -> None:
     old = week.texts()
     week.train(FOUR[0])
     week.shared = EPOCHS
@@ -443,7 +435,9 @@ def test_a_summary_that_is_restored_brings_back_what_was_started_with_it(week: W
 
 
 @pytest.mark.long
-def test_what_another_person_scaffolds_meanwhile_is_compared_with(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_compared_with_the_concurrent_scaffold_of_another_user(
+    week: Week, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mark, local = week.directory.with_name("mark"), week.directory / "experiment_summary.md"
     theirs = f"{sys.executable} -m scaffold_torchtune scaffold {week.directory} --started keep --no-sbatch"
     edit = f"sed -i 's/Epochs:[*][*] {{}}/Epochs:** {{}}/' {local}"
@@ -459,10 +453,10 @@ def test_what_another_person_scaffolds_meanwhile_is_compared_with(week: Week, mo
     assert "epochs: 5" in (week.directory / FOUR[1] / "finetune.yaml").read_text()
 
 
-# By the command line.
+# The command line.
 
 
-def test_the_command_takes_what_becomes_of_some_started_runs_and_the_answer_to_a_tie(
+def test_the_command_accepts_answers_for_some_started_runs_and_for_a_tie(
     tied: Week, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tied.write()

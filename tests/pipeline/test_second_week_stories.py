@@ -1,4 +1,4 @@
-"""Weeks with an experiment: tables that grow and shrink, values that begin and stop to vary, documents that change."""
+"""Weeks with an experiment: growing and shrinking tables, values that start or stop varying, changing documents."""
 
 import os
 import re
@@ -26,7 +26,7 @@ EPOCHS = {"epochs": 5, "batch_size": 4}
 
 @pytest.fixture
 def week(tmp_path: Path) -> Week:
-    """Two ranks with two learning rates."""
+    """Return two ranks with two learning rates."""
     return Week(tmp_path / "sweep", tmp_path / "outputs", grid(lora_rank=[8, 16], lr=["1e-5", "5e-5"]))
 
 
@@ -34,7 +34,7 @@ FOUR = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
 
 
 def codes(week: Week, **given: Any) -> set[str]:
-    """The codes of the warnings of a plan."""
+    """Return the codes of the warnings of a plan."""
     return {each.code for each in steps.plan(week.request(**given)).warnings}
 
 
@@ -42,32 +42,32 @@ def codes(week: Week, **given: Any) -> set[str]:
 
 
 @pytest.mark.long
-def test_growing_five_times_with_trained_runs_in_between(week: Week) -> None:
+def test_a_table_grows_five_times_with_trained_runs_in_between(week: Week) -> None:
     week.scaffold()
     assert list(week.kinds()) == FOUR
     week.train("rank8_lr1e-5", epochs=3)
-    week.rows |= grid(lora_rank=[32], lr=["1e-5", "5e-5"])  # another level
+    week.rows |= grid(lora_rank=[32], lr=["1e-5", "5e-5"])  # one more level
     assert submitted(week.scaffold()) == [*FOUR[1:], "rank32_lr1e-5", "rank32_lr5e-5"]
     week.train("rank32_lr1e-5")
     week.rows |= grid(lora_rank=[8], lr=["1e-5"], batch_size=[8])  # a parameter begins to vary
     week.scaffold()
     assert week.kinds()["rank8_lr1e-5_bs8"] == "unchanged"
     week.train("rank8_lr1e-5_bs8")
-    week.rows |= grid(lora_rank=[8], lr=["1e-5"], batch_size=[8], seed=[1, 2])  # and another, at two levels
+    week.rows |= grid(lora_rank=[8], lr=["1e-5"], batch_size=[8], seed=[1, 2])  # one more, at two levels
     week.scaffold()
     week.train("rank8_lr5e-5")
     del week.rows["run_lora_rank16_lr1e-5"]
     week.rows |= grid(lora_rank=[64], lr=["1e-4"])
     week.scaffold()
     assert week.kinds()["rank16_lr1e-5"] == "dropped"
-    week.rows |= grid(lora_rank=[16], lr=["1e-5", "2e-5"])  # one comes back
+    week.rows |= grid(lora_rank=[16], lr=["1e-5", "2e-5"])  # one returns
     week.scaffold()
     assert set(week.kinds().values()) == {"unchanged"}
     assert set(week.started()) == {"rank8_lr1e-5", "rank32_lr1e-5", "rank8_lr1e-5_bs8", "rank8_lr5e-5"}
 
 
 @pytest.mark.long
-def test_a_parameter_that_stops_to_vary_still_counts_where_a_name_holds_it(week: Week) -> None:
+def test_a_parameter_that_no_longer_varies_still_matters_if_a_name_has_it(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
     for name in [name for name in week.rows if "5e-5" in name]:
@@ -76,12 +76,12 @@ def test_a_parameter_that_stops_to_vary_still_counts_where_a_name_holds_it(week:
     for row in week.rows.values():
         del row["lr"]
     week.shared["lr"] = "1e-5"
-    week.scaffold()  # which now stands in Configuration
+    week.scaffold()  # which is now in Configuration
     assert {name: kind for name, kind in week.kinds().items() if kind != "dropped"} == {
         FOUR[0]: "unchanged",
         FOUR[2]: "unchanged",
     }
-    week.shared["lr"] = "2e-5"  # of which the names of directories do not hold
+    week.shared["lr"] = "2e-5"  # which the names of directories do not have
     kinds = week.kinds()
     assert {name for name, kind in kinds.items() if kind == "dropped"} == {*FOUR}
     assert [name for name, kind in kinds.items() if kind == "new"] == ["rank8", "rank16"]
@@ -89,7 +89,7 @@ def test_a_parameter_that_stops_to_vary_still_counts_where_a_name_holds_it(week:
 
 
 @pytest.mark.long
-def test_rows_that_are_reordered_renamed_removed_and_put_back_and_whose_names_swap_are_the_same_runs(
+def test_reordered_renamed_returning_and_swapped_rows_are_the_same_runs(
     week: Week,
 ) -> None:
     week.scaffold()
@@ -99,7 +99,7 @@ def test_rows_that_are_reordered_renamed_removed_and_put_back_and_whose_names_sw
     assert submitted(week.scaffold()) == FOUR[3:]
     week.rows = {f"other {number}": row for number, row in enumerate(rows.values())}
     week.scaffold()
-    week.rows = dict(zip(rows, reversed(rows.values()), strict=True))  # every name stands for another row's values
+    week.rows = dict(zip(rows, reversed(rows.values()), strict=True))  # every name has the values of a different row
     week.scaffold()
     assert set(week.kinds().values()) == {"unchanged"}
     week.rows = {name: row for name, row in rows.items() if row["lora_rank"] == 8}
@@ -110,7 +110,7 @@ def test_rows_that_are_reordered_renamed_removed_and_put_back_and_whose_names_sw
 
 
 @pytest.mark.long
-def test_the_same_with_shared_values_that_change_at_the_same_time(week: Week) -> None:
+def test_the_same_holds_if_shared_values_change_at_the_same_time(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
     week.rows = {name.replace("run_", "r-"): row for name, row in reversed(week.rows.items())}
@@ -123,7 +123,7 @@ def test_the_same_with_shared_values_that_change_at_the_same_time(week: Week) ->
 
 
 @pytest.mark.long
-def test_a_run_that_returns_after_a_change_has_its_directory_and_is_asked_about_where_it_was_started(
+def test_a_run_that_returns_after_a_change_keeps_its_directory(
     week: Week,
 ) -> None:
     week.scaffold()
@@ -146,7 +146,7 @@ def test_a_run_that_returns_after_a_change_has_its_directory_and_is_asked_about_
 
 
 @pytest.mark.long
-def test_a_shared_value_that_changes_before_a_start_changes_all_and_after_it_is_refused_or_kept(week: Week) -> None:
+def test_changed_shared_values_apply_to_all_runs_until_a_start(week: Week) -> None:
     week.scaffold()
     week.shared = EPOCHS
     assert set(week.kinds().values()) == {"changed"}
@@ -164,14 +164,14 @@ def test_a_shared_value_that_changes_before_a_start_changes_all_and_after_it_is_
     assert result.validation.kept_values == ("epochs 5, but the summary has 7",)
     assert "epochs 5, but the summary has 7" in result.validation.summary
     week.rows |= grid(lora_rank=[32], lr=["1e-5"])
-    week.scaffold()  # what was kept is not asked about again
-    week.shared = {"epochs": 5, "batch_size": 4}  # as it was when they started: nothing is kept any more
+    week.scaffold()  # a kept run is not asked about again
+    week.shared = {"epochs": 5, "batch_size": 4}  # the values that they started with: no run is kept any longer
     week.scaffold()
     assert set(week.kinds().values()) == {"unchanged"}
     assert not codes(week) & {"mixed-runs", "kept-run"}
 
 
-def test_kept_runs_that_differ_in_no_trained_value_are_one_design(week: Week) -> None:
+def test_kept_runs_with_equal_trained_values_are_one_design(week: Week) -> None:
     week.scaffold()
     week.train(*FOUR[:2])
     week.local["account"] = "other"
@@ -186,7 +186,7 @@ def test_kept_runs_that_differ_in_no_trained_value_are_one_design(week: Week) ->
     "changed",
     ["title", "account", *(pytest.param(name, marks=pytest.mark.long) for name in ("base", "constraint", "time"))],
 )
-def test_whatever_changes_for_all_runs_is_shown_and_started_runs_are_kept(week: Week, changed: str) -> None:
+def test_every_change_of_all_runs_is_shown_and_started_runs_are_kept(week: Week, changed: str) -> None:
     week.scaffold()
     week.train(FOUR[0])
     match changed:
@@ -208,9 +208,7 @@ def test_whatever_changes_for_all_runs_is_shown_and_started_runs_are_kept(week: 
 
 
 @pytest.mark.long
-def test_what_was_started_is_judged_no_more_by_sbatch(
-    week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sbatch_no_longer_checks_started_runs(week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     week.scaffold()
     week.train(*FOUR[:2])
     week.local["account"] = "other"
@@ -220,11 +218,11 @@ def test_what_was_started_is_judged_no_more_by_sbatch(
     assert submitted(week.scaffold(started="keep")) == FOUR[2:]
 
 
-# Kept, and replaced.
+# Kept and replaced runs.
 
 
 def moved_away(week: Week, started: str) -> None:
-    """Do what the fixes of a refusal say, literally."""
+    """Run the commands in the fixes of a refusal."""
     import subprocess
 
     for problem in week.refused(started=started).problems:
@@ -232,7 +230,7 @@ def moved_away(week: Week, started: str) -> None:
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=week.directory)
 
 
-def test_some_are_kept_and_others_replaced(week: Week) -> None:
+def test_some_runs_are_kept_and_others_replaced(week: Week) -> None:
     week.scaffold()
     week.train(*FOUR[:3])
     week.shared = EPOCHS
@@ -247,13 +245,13 @@ def test_some_are_kept_and_others_replaced(week: Week) -> None:
     assert week.kinds(started=said)[FOUR[1]] == "unchanged", "the same call again changes nothing"
     (version,) = (week.directory / ".scaffold/history" / FOUR[1]).iterdir()
     assert {path.name for path in version.iterdir()} >= {"finetune.yaml", "finetune.slurm", "slurm-102.out"}
-    moved_away(week, "replace=rank16_*")  # what was kept can be replaced later
+    moved_away(week, "replace=rank16_*")  # a kept run can be replaced later
     del week.frozen[FOUR[2]]
     assert submitted(week.scaffold(started="replace=rank16_*")) == FOUR[1:]
 
 
 @pytest.mark.parametrize("said", ["kept", "keep=", "replace=nothing*", f"keep={FOUR[0]} replace={FOUR[0]}", "keep,x"])
-def test_what_is_said_of_started_runs_must_be_understood(week: Week, said: str) -> None:
+def test_an_invalid_answer_for_started_runs_is_refused(week: Week, said: str) -> None:
     week.scaffold()
     week.train(FOUR[0])
     week.shared = EPOCHS
@@ -262,7 +260,7 @@ def test_what_is_said_of_started_runs_must_be_understood(week: Week, said: str) 
     assert [question.field for question in refused.ask] == ["started"]
 
 
-def test_a_run_that_goes_on_from_its_results_is_replaced_where_they_are_and_submitted_again(week: Week) -> None:
+def test_a_resumed_run_is_replaced_in_place_and_submitted_again(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0], epochs=2)
     state = week.outputs(FOUR[0]) / "recipe_state"
@@ -277,7 +275,7 @@ def test_a_run_that_goes_on_from_its_results_is_replaced_where_they_are_and_subm
     assert week.started() == [FOUR[0]]
 
 
-def test_a_column_that_says_what_old_runs_have_is_a_way_on(week: Week) -> None:
+def test_a_column_with_the_values_of_old_runs_resolves_the_question(week: Week) -> None:
     week.scaffold()
     week.train(*FOUR[:2])
     week.shared = EPOCHS
@@ -297,7 +295,7 @@ def test_a_column_that_says_what_old_runs_have_is_a_way_on(week: Week) -> None:
     [{"epochs": 5}, {"epochs": 5, "batch_size": 8}, {"system_prompt": '"Be brief: one word."'}],
     ids=["one", "two", "a text"],
 )
-def test_the_lines_of_that_column_are_given_and_work_as_they_are(week: Week, form: str, shared: dict[str, Any]) -> None:
+def test_the_proposed_lines_of_that_column_work_verbatim(week: Week, form: str, shared: dict[str, Any]) -> None:
     week.form = form
     week.shared |= {"system_prompt": '"Be terse."'} if "system_prompt" in shared else {}
     week.scaffold()
@@ -324,7 +322,7 @@ def test_the_lines_of_that_column_are_given_and_work_as_they_are(week: Week, for
     [{"title": "another"}, {"local": {"account": "other", "constraint": "gpu80", "time": "0:59:00"}}],
     ids=lambda change: next(iter(change)),
 )
-def test_what_no_column_can_say_has_no_such_lines(week: Week, change: dict[str, Any]) -> None:
+def test_a_change_that_no_column_can_hold_has_no_proposed_lines(week: Week, change: dict[str, Any]) -> None:
     week.scaffold()
     week.train(FOUR[0])
     for name, value in change.items():
@@ -333,7 +331,7 @@ def test_what_no_column_can_say_has_no_such_lines(week: Week, change: dict[str, 
     assert (question.field, question.add, question.where) == ("started", "", "")
 
 
-def test_what_was_said_of_a_started_run_is_not_asked_again(week: Week) -> None:
+def test_an_answered_started_run_is_not_asked_about_again(week: Week) -> None:
     week.scaffold()
     week.train(*FOUR[:2])
     week.shared = EPOCHS
@@ -345,7 +343,7 @@ def test_what_was_said_of_a_started_run_is_not_asked_again(week: Week) -> None:
     assert steps.plan(week.request(started="replace")).ask == ()
 
 
-def test_what_others_write_to_the_disk_is_no_change(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_use_by_others_is_not_a_change(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     free = [3]
     real = os.statvfs
     block = 1024**3
@@ -365,7 +363,7 @@ def test_what_others_write_to_the_disk_is_no_change(week: Week, monkeypatch: pyt
 
 
 @pytest.mark.long
-def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:
+def test_results_are_moved_away_twice_to_different_names(week: Week) -> None:
     week.scaffold()
     for epochs in (5, 7):
         week.train(FOUR[0])
@@ -381,7 +379,7 @@ def test_results_are_moved_away_twice_under_two_names(week: Week) -> None:
 
 
 @pytest.mark.long
-def test_a_template_and_an_external_script_in_the_place_of_the_bundled_one(week: Week, tmp_path: Path) -> None:
+def test_a_template_and_an_external_script_replace_the_bundled_ones(week: Week, tmp_path: Path) -> None:
     for file in TEMPLATES.iterdir():
         if file.is_file():
             shutil.copy(file, tmp_path / file.name)
@@ -394,14 +392,14 @@ def test_a_template_and_an_external_script_in_the_place_of_the_bundled_one(week:
     assert submitted(week.scaffold(started="keep")) == FOUR[1:]
     week.train(FOUR[1])
     week.given |= {"setup_script": str(script(tmp_path, MAKE)), "activate": False}
-    result = week.scaffold(started="keep")  # what was started with the bundled one stays as it is
+    result = week.scaffold(started="keep")  # a run started with the bundled one is unchanged
     assert submitted(result) == FOUR[2:]
     script(tmp_path, "# another\n" + MAKE)
     assert submitted(week.scaffold(told=False)) == FOUR[2:]
 
 
 @pytest.mark.long
-def test_a_script_that_changes_makes_no_started_run_anew(week: Week, tmp_path: Path) -> None:
+def test_a_changed_script_does_not_regenerate_a_started_run(week: Week, tmp_path: Path) -> None:
     week.given = {"setup_script": str(script(tmp_path, MAKE)), "activate": False}
     week.scaffold()
     week.train(FOUR[0])
@@ -427,7 +425,7 @@ def test_the_yaml_form_grows(week: Week) -> None:
 
 
 @pytest.mark.long
-def test_a_summary_that_is_written_anew_as_yaml_plans_the_same_runs(week: Week) -> None:
+def test_a_summary_rewritten_as_yaml_plans_the_same_runs(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
     week.form = "both"
@@ -445,13 +443,13 @@ def test_a_summary_that_is_written_anew_as_yaml_plans_the_same_runs(week: Week) 
 
 
 @pytest.mark.long
-def test_naming_in_another_way_renames_only_what_was_never_started(week: Week) -> None:
+def test_a_different_naming_renames_only_unstarted_runs(week: Week) -> None:
     week.scaffold()
     week.train(FOUR[0])
     week.given = {"names": "table"}
     assert submitted(week.scaffold()) == list(week.rows)[1:]
     assert week.kinds()[FOUR[0]] == "unchanged"
-    week.given = {}  # who says nothing names as before
+    week.given = {}  # without the option the names are as before
     week.scaffold()
     assert {name for name, kind in week.kinds().items() if kind == "unchanged"} == {FOUR[0], *list(week.rows)[1:]}
 
@@ -460,7 +458,7 @@ def test_naming_in_another_way_renames_only_what_was_never_started(week: Week) -
 
 
 def wander(week: Week, random: Random) -> None:
-    """Change one thing of an experiment, as a person might."""
+    """Change one thing in an experiment, as a person might."""
     names = list(week.rows)
     match random.choice(
         ["add", "add", "remove", "back", "rename", "shuffle", "shared", "swap", "local", "train", "train", "own"]
@@ -491,12 +489,12 @@ def wander(week: Week, random: Random) -> None:
             week.local["account"] = random.choice(["lab", "other"])
         case "train" if waiting := week.waiting():
             week.train(*random.sample(waiting, 1 + random.randrange(min(2, len(waiting)))), epochs=random.randrange(4))
-        case "own":  # a column that only some rows fill
+        case "own":  # a column with values in only some rows
             week.rows[random.choice(names)] |= {random.choice(["seed", "batch_size"]): random.choice([1, 2, 4])}
 
 
 def settled(week: Week, random: Random) -> bool:
-    """Scaffold, with answers to what is asked; false where the documents are refused."""
+    """Scaffold and answer the questions; return False if the documents are refused."""
     given: dict[str, Any] = {}
     for _ in range(4):
         try:
@@ -521,7 +519,7 @@ def settled(week: Week, random: Random) -> bool:
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_is_changed_in_a_week_no_started_run_is_touched(week: Week, seed: int) -> None:
+def test_no_change_in_a_week_affects_a_started_run(week: Week, seed: int) -> None:
     random = Random(seed)  # noqa: S311 - a week is no secret
     week.scaffold()
     for _ in range(12):
@@ -538,7 +536,7 @@ def test_whatever_is_changed_in_a_week_no_started_run_is_touched(week: Week, see
 
 
 def directories(week: Week) -> dict[str, str]:
-    """The directory of each planned run, by all that is trained in it; without those that are kept as they were."""
+    """Return the directory of each planned run, by all its trained values, without kept runs."""
     with Tree(week.directory) as tree:
         plan = existing_plan(tree)
     kept = {each.directory for each in plan.kept}

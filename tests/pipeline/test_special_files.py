@@ -1,4 +1,4 @@
-"""Devices, pipes, loops of links and names of every kind where documents, templates and outputs belong."""
+"""Devices, pipes, link loops and unusual names in the paths of documents, templates and outputs."""
 
 import itertools
 import json
@@ -62,7 +62,7 @@ THINGS: dict[str, Callable[[Path], object]] = {
     ("name", "option"),
     [("l.md", "local"), ("t.yaml", "template"), ("t.yaml.j2", "template"), ("s.py", "setup_script")],
 )
-def test_what_is_no_plain_file_is_refused_where_one_is_named(
+def test_a_special_file_is_refused_as_an_option(
     experiment: Path, tmp_path: Path, thing: str, name: str, option: str
 ) -> None:
     THINGS[thing](tmp_path / name)
@@ -79,7 +79,7 @@ def test_what_is_no_plain_file_is_refused_where_one_is_named(
 
 @pytest.mark.parametrize("thing", THINGS)
 @pytest.mark.parametrize("name", ["experiment_summary.md", "experiment_summary.yaml", "claude.local.md"])
-def test_what_is_no_plain_file_is_refused_where_a_document_belongs(experiment: Path, thing: str, name: str) -> None:
+def test_a_special_file_is_refused_as_a_document(experiment: Path, thing: str, name: str) -> None:
     (experiment / name).unlink(missing_ok=True)
     THINGS[thing](experiment / name)
     refused = refusal(steps.plan, experiment)
@@ -88,7 +88,7 @@ def test_what_is_no_plain_file_is_refused_where_a_document_belongs(experiment: P
 
 @pytest.mark.parametrize("name", [LONG, "a/" * 3000, f"{LONG}/x.yaml"])
 @pytest.mark.parametrize("option", ["local", "template"])
-def test_a_name_that_is_too_long_is_refused(experiment: Path, name: str, option: str) -> None:
+def test_a_too_long_name_is_refused(experiment: Path, name: str, option: str) -> None:
     given: dict[str, Any] = {option: experiment / name}
     assert set(codes(refusal(steps.plan, experiment, **given))) <= {
         "document-missing", "document-unreadable", "missing-template"
@@ -97,7 +97,7 @@ def test_a_name_that_is_too_long_is_refused(experiment: Path, name: str, option:
 
 
 @pytest.mark.parametrize("option", ["local", "template", "setup_script"])
-def test_a_named_file_that_is_not_utf8_is_refused(experiment: Path, tmp_path: Path, option: str) -> None:
+def test_a_file_that_is_not_utf8_is_refused_as_an_option(experiment: Path, tmp_path: Path, option: str) -> None:
     file = tmp_path / NOT_UTF8
     file.write_text("lr: 1e-5\n")
     given: dict[str, Any] = {option: str(file) if option == "setup_script" else file}
@@ -107,14 +107,14 @@ def test_a_named_file_that_is_not_utf8_is_refused(experiment: Path, tmp_path: Pa
 
 @pytest.fixture(params=["experiment", "run", "data"])
 def with_odd_names(done: Path, request: pytest.FixtureRequest) -> Path:
-    """A scaffold with names that are not UTF-8, in one of its directories."""
+    """Return a scaffold with names that are not UTF-8 in one of its directories."""
     folder = {"experiment": done, "run": done / RUNS[0], "data": done / "data"}[request.param]
     (folder / NOT_UTF8).mkdir()
     (folder / f"{NOT_UTF8}.slurm").touch()
     return done
 
 
-def test_names_that_are_not_utf8_are_told_by_every_command(
+def test_every_command_reports_names_that_are_not_utf8(
     with_odd_names: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = ("parse", "plan", "render", "setup", "validate", "scaffold")
@@ -126,13 +126,13 @@ def test_names_that_are_not_utf8_are_told_by_every_command(
 
 
 @pytest.mark.parametrize("options", [["--json"], pytest.param([], marks=pytest.mark.long)])
-def test_names_that_are_not_utf8_are_told_by_a_process(with_odd_names: Path, options: list[str]) -> None:
+def test_a_process_reports_names_that_are_not_utf8(with_odd_names: Path, options: list[str]) -> None:
     told = command("validate", with_odd_names, *options)
     assert told.returncode in {0, 1}
     assert (told.stderr, bool(told.stdout)) == ("", True)
 
 
-def test_names_that_are_not_utf8_are_told_by_the_tools(tmp_path: Path, with_odd_names: Path) -> None:
+def test_the_tools_report_names_that_are_not_utf8(tmp_path: Path, with_odd_names: Path) -> None:
     experiment = with_odd_names
     replies = call(tmp_path, *((tool, {"experiment": str(experiment)}) for tool in ("plan_runs", "validate")))
     assert all(reply.structured_content for reply in replies)
@@ -141,7 +141,7 @@ def test_names_that_are_not_utf8_are_told_by_the_tools(tmp_path: Path, with_odd_
 
 @pytest.mark.parametrize("thing", ["file", "fifo", "/dev/null"])
 @pytest.mark.parametrize("below", ["", "/below/it"])
-def test_outputs_cannot_go_to_what_is_no_directory(tmp_path: Path, thing: str, below: str) -> None:
+def test_an_output_base_that_is_not_a_directory_is_refused(tmp_path: Path, thing: str, below: str) -> None:
     base = tmp_path / "base"
     if thing == "file":
         base.touch()
@@ -156,7 +156,7 @@ def test_outputs_cannot_go_to_what_is_no_directory(tmp_path: Path, thing: str, b
     assert found.line
 
 
-def test_outputs_may_go_below_what_cannot_be_seen_from_here(tmp_path: Path) -> None:
+def test_an_output_base_missing_on_this_machine_is_accepted(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.symlink_to("/no/such/file/system")
     experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: str(base)})
@@ -166,7 +166,7 @@ def test_outputs_may_go_below_what_cannot_be_seen_from_here(tmp_path: Path) -> N
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 
 
-def test_a_template_that_never_ends_is_left_when_the_call_is_cancelled(experiment: Path, tmp_path: Path) -> None:
+def test_an_endless_template_is_interrupted_when_the_call_is_cancelled(experiment: Path, tmp_path: Path) -> None:
     (tmp_path / "own.yaml.j2").write_text(ENDLESS)
     stop = threading.Event()
     stop.set()
@@ -177,7 +177,7 @@ def test_a_template_that_never_ends_is_left_when_the_call_is_cancelled(experimen
 @pytest.mark.parametrize(
     "source", spread(["{{ 'x' * 10**10 }}", ENDLESS, "{% for i in [1] %}" * 99 + "{% endfor %}" * 99], every=2)
 )
-def test_a_template_that_takes_too_much_is_refused(
+def test_a_template_that_exceeds_its_limits_is_refused(
     experiment: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.yaml.j2").write_text(source)

@@ -1,4 +1,4 @@
-"""`status`: state, progress and cause of each run, by its files, its job's output and SLURM; nothing is written."""
+"""`status`: state, progress and cause of each run from its files, its job output and SLURM; nothing is written."""
 
 import json
 import os
@@ -33,7 +33,7 @@ OOM = TEXTS["gpu_memory_after_steps"]
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A scaffold whose outputs can be seen, and a squeue and a sacct that know nothing."""
+    """Return a scaffold with visible outputs, and a squeue and a sacct without jobs."""
     experiment = scaffold_with_slurm(tmp_path, monkeypatch)
     (tmp_path / "outputs").mkdir()
     slurm_says(experiment)
@@ -41,7 +41,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def slurm_says(experiment: Path, squeue: str = "", sacct: str = "") -> None:
-    """Let squeue and sacct print lines `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
+    """Make squeue and sacct print lines `ID|STATE|ELAPSED|LIMIT|REASON or STATUS|DIRECTORY`."""
     texts = {"squeue": squeue, "sacct": sacct}
     answers(experiment, **{name: f"cat <<'END'\n{text}\nEND" for name, text in texts.items()})
 
@@ -56,7 +56,7 @@ def output(experiment: Path, run: str, text: str, job: str = "4711") -> None:
 
 
 def save(experiment: Path, run: str, epochs: int) -> None:
-    """Leave the checkpoints of so many epochs."""
+    """Write the checkpoints of this many epochs."""
     path = experiment.parent / "outputs" / "cap_4L_lora_lr_sweep" / f"ck-out-{run}"
     for epoch in range(epochs):
         (path / f"epoch_{epoch}").mkdir(parents=True)
@@ -67,7 +67,7 @@ def of(experiment: Path, run: str = FIRST, **given: Any) -> RunStatus:
 
 
 def trained(epochs: int = 2, per_epoch: int = 10) -> str:
-    """The output of a training of so many epochs."""
+    """Return the output of a training of this many epochs."""
     text = START
     for epoch in range(1, epochs + 1):
         steps = range((epoch - 1) * per_epoch + 1, epoch * per_epoch + 1)
@@ -76,7 +76,7 @@ def trained(epochs: int = 2, per_epoch: int = 10) -> str:
     return text
 
 
-def test_runs_are_listed_in_the_plans_order_and_nothing_is_written(sweep: Path) -> None:
+def test_runs_are_listed_in_plan_order_and_nothing_is_written(sweep: Path) -> None:
     output(sweep, THIRD, OOM)
     output(sweep, SECOND, trained())
     save(sweep, SECOND, 2)
@@ -93,7 +93,7 @@ def test_an_experiment_that_was_not_scaffolded_has_no_status(tmp_path: Path) -> 
     assert {problem.code for problem in refusal(status, tmp_path).problems} == {"not-rendered"}
 
 
-def test_a_run_that_finished_shows_epochs_steps_and_losses(sweep: Path) -> None:
+def test_a_finished_run_shows_epochs_steps_and_losses(sweep: Path) -> None:
     output(sweep, FIRST, trained())
     save(sweep, FIRST, 2)
     found = of(sweep)
@@ -103,7 +103,7 @@ def test_a_run_that_finished_shows_epochs_steps_and_losses(sweep: Path) -> None:
     assert (found.cause, found.output) == (None, f"{FIRST}/slurm-4711.out")
 
 
-def test_a_running_job_shows_its_time_of_its_limit(sweep: Path) -> None:
+def test_a_running_job_shows_its_time_and_its_limit(sweep: Path) -> None:
     output(sweep, FIRST, START + bar(1, 1, 2.5) + bar(1, 2, 2.25))
     slurm_says(sweep, f"4711|RUNNING|1-02:03:04|2-00:00:00|None|{sweep / FIRST}")
     found = of(sweep)
@@ -112,7 +112,7 @@ def test_a_running_job_shows_its_time_of_its_limit(sweep: Path) -> None:
     assert (found.step, found.steps, found.epochs_done, found.cause) == (2, 200, 0, None)
 
 
-def test_a_waiting_job_shows_why_it_waits_and_not_what_an_earlier_one_printed(sweep: Path) -> None:
+def test_a_waiting_job_shows_its_reason_and_no_output_of_an_earlier_job(sweep: Path) -> None:
     output(sweep, FIRST, OOM, "4000")
     slurm_says(
         sweep, f"4711|PENDING|0:00|59:00|Dependency|{sweep / FIRST}", f"4000|FAILED|1:00|59:00|1:0|{sweep / FIRST}"
@@ -122,7 +122,7 @@ def test_a_waiting_job_shows_why_it_waits_and_not_what_an_earlier_one_printed(sw
     assert (found.step, found.cause, found.output) == (None, None, "")
 
 
-def test_of_several_jobs_of_a_run_the_last_is_shown(sweep: Path) -> None:
+def test_the_last_of_several_jobs_of_a_run_is_shown(sweep: Path) -> None:
     output(sweep, FIRST, OOM, "999")
     output(sweep, FIRST, trained(1), "1000")
     lines = f"999|FAILED|1:00|59:00|1:0|{sweep / FIRST}\n1000|TIMEOUT|59:10|59:00|0:0|{sweep / FIRST}"
@@ -143,7 +143,7 @@ def test_a_task_of_an_array_has_its_own_output(sweep: Path) -> None:
     assert found.cause.code == "job-gpu-memory"
 
 
-def test_a_failed_job_shows_what_the_run_asked(sweep: Path) -> None:
+def test_a_failed_job_shows_the_resources_of_the_run(sweep: Path) -> None:
     output(sweep, FIRST, OOM)
     slurm_says(sweep, sacct=f"4711|FAILED|1:00|59:00|1:0|{sweep / FIRST}")
     cause = of(sweep).cause
@@ -153,7 +153,7 @@ def test_a_failed_job_shows_what_the_run_asked(sweep: Path) -> None:
     assert absent(cause.fix, 2, f"--started replace={FIRST}") == []
 
 
-def test_memory_and_time_are_those_of_the_script(sweep: Path) -> None:
+def test_memory_and_time_come_from_the_script(sweep: Path) -> None:
     script = sweep / FIRST / "finetune.slurm"
     script.write_text(script.read_text().replace("--mem=24G", "--mem=17G"))
     output(sweep, FIRST, TEXTS["node_memory"])
@@ -163,7 +163,7 @@ def test_memory_and_time_are_those_of_the_script(sweep: Path) -> None:
     assert "34G" in cause.fix
 
 
-def test_state_status_and_last_lines_are_shown_where_nothing_is_known(sweep: Path) -> None:
+def test_an_unknown_failure_shows_state_status_and_last_lines(sweep: Path) -> None:
     output(sweep, FIRST, START + "something odd\n")
     slurm_says(sweep, sacct=f"4711|FAILED|1:00|59:00|3:0|{sweep / FIRST}")
     cause = of(sweep).cause
@@ -172,7 +172,7 @@ def test_state_status_and_last_lines_are_shown_where_nothing_is_known(sweep: Pat
     assert absent(cause.message, "FAILED", 3, "something odd") == []
 
 
-def test_a_job_without_an_output_is_known_by_its_state(sweep: Path) -> None:
+def test_a_job_without_output_is_classified_by_its_state(sweep: Path) -> None:
     slurm_says(sweep, f"4711|NODE_FAIL|1:00|59:00|None|{sweep / FIRST}")
     found = of(sweep)
     assert (found.state, found.output) == ("failed", "")
@@ -181,7 +181,7 @@ def test_a_job_without_an_output_is_known_by_its_state(sweep: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETED"])
-def test_a_loss_that_is_no_number_is_reported_while_the_job_runs_and_after_it(sweep: Path, state: str) -> None:
+def test_a_nan_loss_is_reported_during_and_after_the_job(sweep: Path, state: str) -> None:
     output(sweep, FIRST, START + bar(1, 1, 2.5) + bar(1, 2, "nan") + bar(1, 3, "nan"))
     save(sweep, FIRST, 2 if state == "COMPLETED" else 0)
     slurm_says(sweep, f"4711|{state}|1:00|59:00|None|{sweep / FIRST}")
@@ -193,7 +193,7 @@ def test_a_loss_that_is_no_number_is_reported_while_the_job_runs_and_after_it(sw
     assert absent(found.cause.message, "step 2") == []
 
 
-def test_a_process_that_died_in_a_running_job_is_reported(sweep: Path) -> None:
+def test_a_crashed_process_in_a_running_job_is_reported(sweep: Path) -> None:
     output(sweep, FIRST, OOM)
     slurm_says(sweep, f"4711|RUNNING|1:00|59:00|None|{sweep / FIRST}")
     found = of(sweep)
@@ -202,7 +202,7 @@ def test_a_process_that_died_in_a_running_job_is_reported(sweep: Path) -> None:
     assert found.cause.code == "job-gpu-memory"
 
 
-def test_a_job_that_ended_well_for_slurm_alone_is_reported(sweep: Path) -> None:
+def test_a_completed_job_without_all_epochs_is_reported(sweep: Path) -> None:
     output(sweep, FIRST, "sbatch: tune: nothing\n")
     save(sweep, FIRST, 1)
     slurm_says(sweep, sacct=f"4711|COMPLETED|1:00|59:00|0:0|{sweep / FIRST}")
@@ -214,7 +214,7 @@ def test_a_job_that_ended_well_for_slurm_alone_is_reported(sweep: Path) -> None:
 # Without SLURM.
 
 
-def test_files_alone_show_progress_and_the_end_and_what_was_not_asked(sweep: Path) -> None:
+def test_files_alone_show_progress_and_end_and_the_missing_program(sweep: Path) -> None:
     without_slurm(sweep)
     output(sweep, FIRST, trained())
     save(sweep, FIRST, 2)
@@ -231,7 +231,7 @@ def test_files_alone_show_progress_and_the_end_and_what_was_not_asked(sweep: Pat
     assert [each.state for each in found.values()] == [run.state for run in result.runs]
 
 
-def test_an_output_that_ends_in_a_failure_says_nothing_of_a_later_job(sweep: Path) -> None:
+def test_a_failed_output_does_not_affect_a_later_job(sweep: Path) -> None:
     without_slurm(sweep)
     output(sweep, FIRST, OOM, "4000")
     one = {"token": "3f2a", "name": "sweep-3f2a", "at": "2026-11-27T12:00:00Z", "runs": [FIRST], "is_array": False,
@@ -240,10 +240,10 @@ def test_an_output_that_ends_in_a_failure_says_nothing_of_a_later_job(sweep: Pat
     assert of(sweep).state == "submitted"
 
 
-# What is in the place of an output.
+# Hostile output files.
 
 
-def test_a_link_or_a_fifo_in_the_place_of_an_output_is_not_read(sweep: Path) -> None:
+def test_a_link_or_a_fifo_instead_of_an_output_is_not_read(sweep: Path) -> None:
     (sweep.parent / "elsewhere").write_text(OOM)
     (sweep / FIRST / "slurm-4711.out").symlink_to(sweep.parent / "elsewhere")
     os.mkfifo(sweep / SECOND / "slurm-4712.out")
@@ -257,7 +257,7 @@ def test_a_link_or_a_fifo_in_the_place_of_an_output_is_not_read(sweep: Path) -> 
 
 
 @pytest.mark.long
-def test_an_output_of_gigabytes_is_read_at_its_ends_and_here_and_there(sweep: Path) -> None:
+def test_only_parts_of_an_output_of_gigabytes_are_read(sweep: Path) -> None:
     file = sweep / FIRST / "slurm-4711.out"
     with file.open("wb") as stream:
         stream.write(START.encode())
@@ -303,7 +303,7 @@ def test_an_output_may_grow_while_it_is_read(sweep: Path) -> None:
     assert all(run.loss == 2.5 for run in found if run.step)
 
 
-# Runs that are no longer in the table, and documents that changed.
+# Runs that are no longer in the table, and changed documents.
 
 
 def remove_rows(experiment: Path, *runs: str) -> None:
@@ -353,7 +353,7 @@ def test_a_former_run_that_still_trains_shows_its_problem(sweep: Path) -> None:
     assert [run.state for run in status(Request(sweep)).former] == ["running"], "its job uses a GPU all the same"
 
 
-def test_documents_that_changed_since_the_scaffold_are_named(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_documents_changed_since_the_scaffold_are_named(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary, local = sweep / "experiment_summary.md", sweep / "claude.local.md"
     assert status(Request(sweep)).changed_documents == ()
     before = summary.read_text()
@@ -376,7 +376,7 @@ def test_documents_that_changed_since_the_scaffold_are_named(sweep: Path, capsys
 
 
 @pytest.mark.long
-def test_a_summary_with_another_name_and_a_template_are_compared_too(tmp_path: Path) -> None:
+def test_a_renamed_summary_and_a_template_are_compared_too(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep")
     summary = experiment / "experiment_summary.md"
     other, template = experiment / "second.md", tmp_path / "own.yaml"
@@ -412,9 +412,7 @@ def test_the_command_shows_counts_runs_causes_and_fixes(sweep: Path, capsys: pyt
     assert shown(sweep, capsys)[0] == 0, "a run that is planned and has no directory is no failure"
 
 
-def test_the_command_prints_json_and_lists_the_runs_that_are_asked_for(
-    sweep: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_json_and_lists_the_selected_runs(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output(sweep, FIRST, OOM)
     done, text = shown(sweep, capsys, "--json", "--only", "rank8*")
     content = json.loads(text)
@@ -436,9 +434,7 @@ def refused(sweep: Path, *options: str) -> int:
 
 
 @pytest.mark.long
-def test_of_many_runs_those_alone_are_shown_that_need_a_look(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_runs_with_a_problem_are_shown_of_very_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = many_runs(tmp_path, 60)
     assert scaffold(experiment, sbatch=False).ok
     runs = [run.directory for run in status(Request(experiment)).runs]

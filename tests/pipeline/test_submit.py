@@ -1,4 +1,4 @@
-"""`submit` hands each run to SLURM once: what it asks for and refuses, and how it goes on after what happened."""
+"""`submit` hands each run to SLURM once: its question, its refusals, and how it continues after an interruption."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ def records(experiment: Path) -> list[dict[str, Any]]:
 
 
 def assert_each_once(experiment: Path, slurm: StandInSlurm, runs: tuple[str, ...] = RUNS) -> None:
-    """Each run has one job, which may start, and which is recorded and logged."""
+    """Check that each run has one job, which may start, and which is recorded and logged."""
     kept = records(experiment)
     assert sorted(run for one in kept for run in one["runs"]) == sorted(runs)
     assert [job.state for job in slurm.jobs()] == ["PENDING"] * len(runs)
@@ -78,7 +78,7 @@ def assert_each_once(experiment: Path, slurm: StandInSlurm, runs: tuple[str, ...
     assert sorted(re.findall(r"\b(\d{4,}) \(", " ".join(told))) == sorted(one["job"] for one in kept)
 
 
-def test_all_runs_that_ask_for_the_same_are_one_array(sweep: Path, slurm: StandInSlurm) -> None:
+def test_all_runs_with_equal_resources_are_one_array(sweep: Path, slurm: StandInSlurm) -> None:
     result = submitted(sweep)
     assert (result.outcome, [each.job for each in result.batches]) == ("submitted", ["4711"])
     assert result.batches[0].runs == RUNS
@@ -104,7 +104,7 @@ def test_a_second_call_submits_nothing(sweep: Path, slurm: StandInSlurm, capsys:
     assert (result.submit, result.started) == ("", RUNS)
 
 
-def test_what_may_not_be_submitted_is_not(sweep: Path, slurm: StandInSlurm) -> None:
+def test_invalid_outdated_or_incomplete_runs_are_not_submitted(sweep: Path, slurm: StandInSlurm) -> None:
     change(sweep / RUNS[0] / "finetune.yaml", "epochs: 2", "epochs: 3")
     assert "value-mismatch" in codes(refused(sweep))
     change(sweep / RUNS[0] / "finetune.yaml", "epochs: 3", "epochs: 2")
@@ -116,7 +116,7 @@ def test_what_may_not_be_submitted_is_not(sweep: Path, slurm: StandInSlurm) -> N
     assert not records(sweep)
 
 
-def test_what_was_never_scaffolded_is_refused(tmp_path: Path, slurm: StandInSlurm) -> None:
+def test_an_experiment_without_a_scaffold_is_refused(tmp_path: Path, slurm: StandInSlurm) -> None:
     experiment = make_experiment(tmp_path / "new")
     assert codes(refused(experiment)) == ["not-rendered"]
     assert slurm.calls("sbatch") == []
@@ -132,7 +132,7 @@ def test_a_dry_run_writes_nothing(sweep: Path, slurm: StandInSlurm, capsys: pyte
     assert slurm.submitted() == []
 
 
-def test_without_a_terminal_it_is_not_asked_and_refused_with_the_line(
+def test_without_a_terminal_submit_is_refused_with_the_confirming_command(
     sweep: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(sweep)
@@ -144,7 +144,7 @@ def test_without_a_terminal_it_is_not_asked_and_refused_with_the_line(
     assert slurm.submitted() == []
 
 
-def test_who_says_no_submits_nothing(sweep: Path, slurm: StandInSlurm) -> None:
+def test_declining_the_prompt_submits_nothing(sweep: Path, slurm: StandInSlurm) -> None:
     before = everything(sweep)
     result = submit(Request(sweep), Wanted(), lambda _: False)
     assert result.outcome == "declined"
@@ -153,7 +153,7 @@ def test_who_says_no_submits_nothing(sweep: Path, slurm: StandInSlurm) -> None:
 
 
 @pytest.mark.long
-def test_only_some_runs_and_then_the_rest(sweep: Path, slurm: StandInSlurm) -> None:
+def test_selected_runs_are_submitted_and_later_the_rest(sweep: Path, slurm: StandInSlurm) -> None:
     assert [each.runs for each in submitted(sweep, only="rank8*").batches] == [RUNS[:2]]
     assert validated(sweep).started == RUNS[:2]
     assert [each.runs for each in submitted(sweep, only="*5e-5").batches] == [RUNS[3:]]
@@ -163,7 +163,7 @@ def test_only_some_runs_and_then_the_rest(sweep: Path, slurm: StandInSlurm) -> N
 
 
 @pytest.mark.long
-def test_each_run_by_itself(sweep: Path, slurm: StandInSlurm) -> None:
+def test_each_run_is_submitted_separately(sweep: Path, slurm: StandInSlurm) -> None:
     result = submitted(sweep, arrays=False)
     assert [each.job for each in result.batches] == ["4711", "4712", "4713", "4714"]
     assert [Path(job.place).name for job in slurm.jobs()] == [*RUNS]
@@ -172,23 +172,23 @@ def test_each_run_by_itself(sweep: Path, slurm: StandInSlurm) -> None:
     assert actions(sweep).count("SUBMIT") == 1
 
 
-# At most so many at once.
+# A limit on concurrent jobs.
 
 
 def waits(slurm: StandInSlurm) -> list[str]:
-    """What each submitted job waits for."""
+    """Return the dependency of each submitted job."""
     found = [re.search(r"--dependency=afterany:(\S+)", call) for call in slurm.submitted()]
     return [match[1] if match else "" for match in found]
 
 
-def test_an_array_bounds_itself(sweep: Path, slurm: StandInSlurm) -> None:
+def test_an_array_limits_itself(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep, at_once=2)
     assert "#SBATCH --array=0-3%2\n" in (sweep / "finetune_array.slurm").read_text()
     assert waits(slurm) == [""]
 
 
 @pytest.mark.long
-def test_of_several_arrays_each_waits_for_the_one_before(tmp_path: Path, slurm: StandInSlurm) -> None:
+def test_each_of_several_arrays_waits_for_the_previous_one(tmp_path: Path, slurm: StandInSlurm) -> None:
     experiment = many_runs(tmp_path, 5)
     assert scaffold(experiment).ok
     slurm.largest(2)
@@ -200,13 +200,13 @@ def test_of_several_arrays_each_waits_for_the_one_before(tmp_path: Path, slurm: 
 
 
 @pytest.mark.long
-def test_of_single_jobs_each_waits_for_the_one_so_many_before(sweep: Path, slurm: StandInSlurm) -> None:
+def test_each_single_job_waits_for_an_earlier_one(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep, at_once=2, arrays=False)
     assert waits(slurm) == ["", "", "4711", "4712"]
 
 
 @pytest.mark.long
-def test_what_runs_already_counts(sweep: Path, slurm: StandInSlurm) -> None:
+def test_running_jobs_count_toward_the_limit(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep, only="rank8*")
     submitted(sweep, at_once=2)
     assert waits(slurm) == ["", "4711"]
@@ -224,7 +224,7 @@ def test_a_site_without_arrays_gets_single_jobs(largest: int, sweep: Path, slurm
 
 
 @pytest.mark.long
-def test_runs_that_ask_for_different_things_are_different_arrays(tmp_path: Path, slurm: StandInSlurm) -> None:
+def test_runs_with_different_resources_are_different_arrays(tmp_path: Path, slurm: StandInSlurm) -> None:
     times = {"| LoRA Rank |": "| Time |", " | 8 | ": " | 1:00:00 | ", " | 16 | ": " | 2:00:00 | "}
     experiment = make_experiment(tmp_path / "sweep", replace=times)
     assert scaffold(experiment).ok
@@ -236,7 +236,7 @@ def test_runs_that_ask_for_different_things_are_different_arrays(tmp_path: Path,
     assert_each_once(experiment, slurm, tuple(run for each in result.batches for run in each.runs))
 
 
-def test_variables_of_slurm_do_not_reach_sbatch_and_all_others_do(
+def test_only_variables_of_slurm_are_removed_from_the_environment_of_sbatch(
     sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "slurm.conf").write_text("")
@@ -254,7 +254,7 @@ def test_variables_of_slurm_do_not_reach_sbatch_and_all_others_do(
 
 
 @pytest.mark.long
-def test_what_an_external_script_is_not_given_is_in_the_script_of_the_array(
+def test_settings_that_an_external_script_lacks_are_in_the_array_script(
     tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USER", "ada")
@@ -273,7 +273,7 @@ def test_what_an_external_script_is_not_given_is_in_the_script_of_the_array(
 
 
 @pytest.mark.long
-def test_directories_for_logs_of_single_jobs_are_made(
+def test_log_directories_of_single_jobs_are_created(
     tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USER", "ada")
@@ -292,7 +292,7 @@ CHAT = "**Epochs:** 2\n- **Dataset type:** chat_completion"
 
 
 @pytest.mark.parametrize("name", ["50%", "per%j", "back\\slash"])
-def test_a_directory_in_whose_name_slurm_fills_something_in_is_refused(
+def test_a_directory_with_a_slurm_pattern_in_its_name_is_refused(
     name: str, tmp_path: Path, slurm: StandInSlurm
 ) -> None:
     experiment = make_experiment(tmp_path / name)
@@ -302,7 +302,7 @@ def test_a_directory_in_whose_name_slurm_fills_something_in_is_refused(
 
 
 @pytest.mark.parametrize("name", ["50%", "back\\slash"])
-def test_the_plan_and_the_verdict_warn_of_such_a_directory_once_with_the_same_fix(
+def test_plan_and_verdict_warn_of_such_a_directory_once_with_the_same_fix(
     name: str, tmp_path: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parent = tmp_path / name
@@ -326,7 +326,7 @@ def of_path(found: Iterable[Finding]) -> list[Finding]:
     return [each for each in found if each.code == "unsafe-path"]
 
 
-# SLURM that says no, says something else, or says nothing.
+# SLURM that refuses, prints something else, or does not answer.
 
 
 @pytest.mark.long
@@ -350,7 +350,7 @@ def test_the_second_of_three_arrays_is_refused(tmp_path: Path, slurm: StandInSlu
     assert_each_once(experiment, slurm, runs)
 
 
-def test_what_sbatch_would_not_take_is_refused_before_anything_is_submitted(sweep: Path, slurm: StandInSlurm) -> None:
+def test_runs_that_sbatch_rejects_are_refused_before_anything_is_submitted(sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", 'case "$*" in *--test-only*) echo "error: invalid partition specified: x" >&2; exit 1;; esac')
     before = everything(sweep)
     assert {"sbatch-refused", "submit-refused"} & {*codes(refused(sweep))}
@@ -369,7 +369,7 @@ ODD = [
 
 @pytest.mark.long
 @pytest.mark.parametrize("answer", ODD)
-def test_sbatch_answers_no_id_and_there_is_no_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
+def test_sbatch_prints_no_id_and_there_is_no_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", f'case "$*" in *--hold*) {answer};; esac')
     result = submitted(sweep)
     assert (result.outcome, codes(result)) == ("stopped", ["submit-unanswered"])
@@ -380,21 +380,21 @@ def test_sbatch_answers_no_id_and_there_is_no_job(answer: str, sweep: Path, slur
 
 
 @pytest.mark.parametrize("answer", spread(ODD, len(ODD)))
-def test_sbatch_answers_no_id_and_there_is_a_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
+def test_sbatch_prints_no_id_and_there_is_a_job(answer: str, sweep: Path, slurm: StandInSlurm) -> None:
     real = f"sed '/sbatch.hook/d' {slurm.folder}/sbatch > {slurm.folder}/real; sh {slurm.folder}/real"
     slurm.hook("sbatch", f'case "$*" in *--hold*) {real} "$@" > /dev/null; {answer};; esac')
     assert submitted(sweep).outcome == "submitted"
     assert_each_once(sweep, slurm)
 
 
-def test_a_banner_around_the_id_does_not_matter(sweep: Path, slurm: StandInSlurm) -> None:
+def test_a_banner_around_the_id_is_ignored(sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", 'echo "Welcome to the cluster, 2026"; echo "lua: checked" >&2')
     assert submitted(sweep).batches[0].job == "4711"
     assert_each_once(sweep, slurm)
 
 
 @pytest.mark.long
-def test_an_id_with_its_cluster(sweep: Path, slurm: StandInSlurm) -> None:
+def test_an_id_with_its_cluster_is_accepted(sweep: Path, slurm: StandInSlurm) -> None:
     slurm.hook("sbatch", 'case "$*" in *--hold*) echo "99;far"; exit 0;; esac')
     assert submitted(sweep).batches[0].job == "99"
     (one,) = records(sweep)
@@ -431,7 +431,7 @@ def test_a_job_that_cannot_be_released_is_recorded_and_released_later(sweep: Pat
 
 
 @pytest.mark.parametrize("said", ["exit 1", "exec sleep 1000"])
-def test_where_squeue_does_not_answer_nothing_is_submitted(
+def test_nothing_is_submitted_if_squeue_does_not_answer(
     said: str, sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slurm.hook("squeue", said)
@@ -443,7 +443,7 @@ def test_where_squeue_does_not_answer_nothing_is_submitted(
 
 
 @pytest.mark.parametrize("name", ["sbatch", "squeue", "scontrol"])
-def test_a_command_of_slurm_that_is_not_there(
+def test_a_missing_slurm_command_is_refused(
     name: str, sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (slurm.folder / name).unlink()
@@ -451,7 +451,7 @@ def test_a_command_of_slurm_that_is_not_there(
     assert codes(refused(sweep)) == ["submit-unavailable"]
 
 
-# What happens between the question and the answer.
+# Events between the question and the answer.
 
 
 def meanwhile(experiment: Path, act: Any) -> Refused:
@@ -465,13 +465,13 @@ def meanwhile(experiment: Path, act: Any) -> Refused:
 
 
 @pytest.mark.long
-def test_two_people_submit_at_the_same_moment(sweep: Path, slurm: StandInSlurm) -> None:
+def test_two_users_submit_at_the_same_moment(sweep: Path, slurm: StandInSlurm) -> None:
     assert codes(meanwhile(sweep, lambda: submitted(sweep))) == ["runs-changed"]
     assert_each_once(sweep, slurm)
 
 
 @pytest.mark.long
-def test_another_call_is_at_work(sweep: Path, slurm: StandInSlurm) -> None:
+def test_a_concurrent_call_is_busy(sweep: Path, slurm: StandInSlurm) -> None:
     busy = sweep.with_name("busy")
     slurm.hook("sbatch", f'case "$*" in *--hold*) touch {busy}; while [ -e {busy} ]; do sleep 0.05; done;; esac')
     with called(sweep) as process:
@@ -484,7 +484,7 @@ def test_another_call_is_at_work(sweep: Path, slurm: StandInSlurm) -> None:
 
 @contextlib.contextmanager
 def called(experiment: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, in a process of its own."""
+    """Run the command in a separate process."""
     command = [sys.executable, "-m", "scaffold_torchtune", "submit", str(experiment), "--yes"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -505,7 +505,7 @@ def test_a_run_is_edited_removed_or_renamed(sweep: Path, slurm: StandInSlurm) ->
 
 
 @pytest.mark.long
-def test_a_file_of_somebody_else_is_not_overwritten(sweep: Path, slurm: StandInSlurm) -> None:
+def test_a_file_of_the_user_is_not_overwritten(sweep: Path, slurm: StandInSlurm) -> None:
     mine = sweep / "finetune_array.slurm"
     mine.write_text("mine\n")
     assert codes(refused(sweep)) == ["edited-output"]
@@ -519,11 +519,11 @@ def test_a_file_of_somebody_else_is_not_overwritten(sweep: Path, slurm: StandInS
     assert_each_once(sweep, slurm)
 
 
-# Again, as they are.
+# Submitted again, unchanged.
 
 
 @pytest.mark.long
-def test_failed_runs_are_submitted_again_as_they_are(sweep: Path, slurm: StandInSlurm) -> None:
+def test_failed_runs_are_submitted_again_unchanged(sweep: Path, slurm: StandInSlurm) -> None:
     submitted(sweep)
     for task, state in enumerate(("COMPLETED", "FAILED", "TIMEOUT", "RUNNING")):
         slurm.ends(f"4711_{task}", state)
@@ -553,20 +553,18 @@ def test_more_time_for_failed_runs_is_a_change_of_started_runs(sweep: Path, slur
 
 
 @pytest.mark.long
-def test_what_cannot_be_seen_to_have_failed_is_submitted_again_only_by_name(
-    tmp_path: Path, slurm: StandInSlurm
-) -> None:
+def test_runs_with_an_unknown_outcome_are_submitted_again_only_if_named(tmp_path: Path, slurm: StandInSlurm) -> None:
     experiment = make_experiment(tmp_path / "away", replace={OUTPUTS: "/no/such/mount"})
     assert scaffold(experiment).ok
     slurm.reset()
     submitted(experiment)
-    (slurm.folder / "jobs").write_text("")  # SLURM has forgotten them
+    (slurm.folder / "jobs").write_text("")  # SLURM no longer has them
     result = submitted(experiment, failed=True)
     assert (result.outcome, [each.code for each in result.warnings]) == ("nothing", ["outcome-unseen"])
     assert submitted(experiment, failed=True, only=RUNS[0]).batches[0].runs == RUNS[:1]
 
 
-# The files of arrays that have ended.
+# Files of ended arrays.
 
 
 def accounting(slurm: StandInSlurm, experiment: Path, job: str, *states: str) -> None:
@@ -581,16 +579,14 @@ def arrays(experiment: Path) -> list[str]:
 
 @pytest.fixture
 def ended(sweep: Path, slurm: StandInSlurm) -> tuple[Path, str]:
-    """An experiment and the token of its array, which has ended in the accounting and has left the queue."""
+    """Return an experiment and the token of its array, which has ended in the accounting and has left the queue."""
     submitted(sweep)
     accounting(slurm, sweep, "4711", "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED by 1000")
     (slurm.folder / "jobs").write_text("")
     return sweep, records(sweep)[0]["token"]
 
 
-def test_the_next_submission_removes_the_files_of_arrays_that_have_ended(
-    ended: tuple[Path, str], slurm: StandInSlurm
-) -> None:
+def test_the_next_submission_removes_the_files_of_ended_arrays(ended: tuple[Path, str], slurm: StandInSlurm) -> None:
     sweep, token = ended
     (sweep / ".scaffold" / "arrays" / token / "0.started").symlink_to("4711")
     (sweep / ".scaffold" / "arrays" / token / "slurm-4800_0.out").write_text("was started by job 4711\n")
@@ -606,7 +602,7 @@ def test_the_next_submission_removes_the_files_of_arrays_that_have_ended(
     slurm.hook("sacct", "")
 
 
-def test_a_script_that_no_longer_belongs_to_an_array_is_removed_and_an_edited_one_stays(
+def test_an_unused_array_script_is_removed_and_an_edited_one_stays(
     ended: tuple[Path, str], slurm: StandInSlurm
 ) -> None:
     sweep, _ = ended
@@ -656,7 +652,7 @@ def test_files_of_arrays_are_kept_while_they_may_be_needed(
 
 @pytest.mark.long
 @pytest.mark.parametrize(("typed", "status", "count"), [(b"y\n", 0, 4), (b"n\n", 1, 0), (b"\n", 1, 0), (b"\x04", 1, 0)])
-def test_on_a_terminal_it_asks(typed: bytes, status: int, count: int, sweep: Path, slurm: StandInSlurm) -> None:
+def test_submit_asks_on_a_terminal(typed: bytes, status: int, count: int, sweep: Path, slurm: StandInSlurm) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "scaffold_torchtune", "submit", str(sweep)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
@@ -675,7 +671,7 @@ def test_on_a_terminal_it_asks(typed: bytes, status: int, count: int, sweep: Pat
     assert len(slurm.jobs()) == count
 
 
-def test_json_is_the_result_alone(sweep: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_only_the_result(sweep: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", str(sweep), "--yes", "--json", "--max", "2"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["outcome"], result["batches"][0]["job"], result["at_once"]) == ("submitted", "4711", 2)
@@ -687,7 +683,7 @@ def test_json_is_the_result_alone(sweep: Path, slurm: StandInSlurm, capsys: pyte
 
 @pytest.mark.long
 @pytest.mark.parametrize(("program", "left"), [("sbatch", []), ("scontrol", ["HELD"] * 4)])
-def test_after_ctrl_c_it_goes_on(program: str, left: list[str], sweep: Path, slurm: StandInSlurm) -> None:
+def test_submit_continues_after_ctrl_c(program: str, left: list[str], sweep: Path, slurm: StandInSlurm) -> None:
     asked = sweep.with_name("asked")
     slurm.hook(program, f'case "$*" in *--hold*|*release*) touch {asked}; exec sleep 1000;; esac')
     with called(sweep) as process:
@@ -701,7 +697,7 @@ def test_after_ctrl_c_it_goes_on(program: str, left: list[str], sweep: Path, slu
 
 
 @pytest.mark.long
-def test_a_disk_that_is_full_after_sbatch_has_answered(
+def test_the_disk_is_full_after_sbatch_answered(
     sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = Tree.write

@@ -1,4 +1,4 @@
-"""Scaffolds with a plain YAML template, on disk: bundled and external setup_finetune, both data formats."""
+"""Scaffolds with a plain YAML template on disk: bundled and external setup_finetune, both data formats."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ RUN = "rank8_lr1e-5"
 CHAT = {"**Epochs:** 2": "**Epochs:** 2\n- **Dataset type:** chat_completion"}
 TO_PARQUET = {"words_4L_80P_300.json": "words_4L_80P_300.parquet", "**Format:** JSON": "**Format:** Parquet"}
 SILENT = ["**Epochs:** 2", "Default conda environment"]
-"""What the documents leave to the template."""
+"""Settings that the documents leave to the template."""
 STOCK = "".join(line for line in JSON.splitlines(keepends=True) if "custom_recipe" not in line)
 
 
@@ -47,7 +47,9 @@ def setup_yaml(experiment: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("text", "replace"), [(JSON, {}), (PARQUET, TO_PARQUET)], ids=["json", "parquet"])
-def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str, replace: dict[str, str]) -> None:
+def test_the_bundled_setup_finetune_scaffolds_with_a_template(
+    tmp_path: Path, text: str, replace: dict[str, str]
+) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace=replace, without=SILENT)
     file = template(tmp_path, text)
     result = scaffold(experiment, template=file)
@@ -72,7 +74,7 @@ def test_the_bundled_setup_finetune_scaffolds_with_it(tmp_path: Path, text: str,
 
 @pytest.mark.long
 @pytest.mark.parametrize("generation", spread(["november", "december", "august"], every=2))
-def test_each_external_generation_scaffolds_with_it(tmp_path: Path, generation: str) -> None:
+def test_each_external_generation_scaffolds_with_a_template(tmp_path: Path, generation: str) -> None:
     own = {"november": JSON, "december": JSON, "august": STOCK.replace("stash_adapter_weights: 'true'\n", "")}[
         generation
     ]
@@ -87,7 +89,7 @@ def test_each_external_generation_scaffolds_with_it(tmp_path: Path, generation: 
     assert ("custom_recipe" in setup_yaml(experiment)) == ("custom_recipe" in own)
 
 
-def test_a_version_that_writes_the_format_so_that_nothing_is_loaded_is_refused(tmp_path: Path) -> None:
+def test_a_version_whose_format_loads_no_data_is_refused(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace=TO_PARQUET)
     script = str(kit(tmp_path / "kit", "november"))
     refused = refusal(steps.scaffold, experiment, template=template(tmp_path, PARQUET), setup_script=script)
@@ -95,7 +97,7 @@ def test_a_version_that_writes_the_format_so_that_nothing_is_loaded_is_refused(t
     assert not (experiment / RUN).exists()
 
 
-def test_what_the_version_has_no_key_for_is_refused_at_the_templates_line(tmp_path: Path) -> None:
+def test_a_key_that_the_version_lacks_is_refused_at_the_line_of_the_template(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", replace=CHAT)
     script = str(kit(tmp_path / "kit", "august"))
     refused = refusal(steps.scaffold, experiment, template=template(tmp_path, STOCK), setup_script=script)
@@ -104,7 +106,7 @@ def test_what_the_version_has_no_key_for_is_refused_at_the_templates_line(tmp_pa
     assert (problem.file, problem.line) == (NAME, line_of(STOCK, "stash"))
 
 
-def test_a_recipe_of_torchtunes_own_cannot_be_named_to_the_script(tmp_path: Path) -> None:
+def test_the_external_script_cannot_use_a_recipe_of_torchtune(tmp_path: Path) -> None:
     text = STOCK + "custom_recipe: lora_finetune_single_device\n"
     script = str(kit(tmp_path / "kit", "december"))
     experiment = make_experiment(tmp_path / "sweep")
@@ -115,7 +117,7 @@ def test_a_recipe_of_torchtunes_own_cannot_be_named_to_the_script(tmp_path: Path
 
 
 @pytest.mark.long
-def test_a_key_of_the_scripts_own_is_written_as_yaml_has_it(tmp_path: Path) -> None:
+def test_a_key_of_the_external_script_keeps_its_yaml_form(tmp_path: Path) -> None:
     script = kit(tmp_path / "kit", "december")
     generation = script.parent / "generation.json"
     change(generation, '"batch_size": 4', '"batch_size": 4, "fast_mode": 1.0')
@@ -127,7 +129,7 @@ def test_a_key_of_the_scripts_own_is_written_as_yaml_has_it(tmp_path: Path) -> N
     assert [f.field for f in result.validation.findings if f.code == "unproven-setting"] == ["fast_mode"]
 
 
-def test_what_the_bundled_one_cannot_honour_is_refused_at_the_templates_line(tmp_path: Path) -> None:
+def test_a_key_that_the_bundled_script_rejects_is_refused_at_the_line_of_the_template(tmp_path: Path) -> None:
     text = STOCK + "base_recipe: llama3_2/1B_lora_single_device\n"
     experiment = make_experiment(tmp_path / "sweep")
     (problem,) = refusal(steps.scaffold, experiment, template=template(tmp_path, text)).problems
@@ -135,14 +137,14 @@ def test_what_the_bundled_one_cannot_honour_is_refused_at_the_templates_line(tmp
     assert problem.line == line_of(text, "base_recipe")
 
 
-def test_nothing_that_lies_beside_it_takes_the_place_of_what_ships(tmp_path: Path) -> None:
+def test_files_next_to_the_template_do_not_replace_bundled_ones(tmp_path: Path) -> None:
     file = template(tmp_path)
     for name in ("setup_finetune_json.yaml.j2", "setup_finetune_template.yaml.j2"):
         (file.parent / name).write_text("{{ 7 * 7 }}")
     assert scaffold(make_experiment(tmp_path / "sweep"), template=file).ok
 
 
-def test_a_changed_template_makes_the_plan_outdated_where_it_plans_another(tmp_path: Path) -> None:
+def test_a_changed_template_makes_the_plan_outdated_if_it_changes_values(tmp_path: Path) -> None:
     experiment, file = make_experiment(tmp_path / "sweep"), template(tmp_path)
     steps.render(Request(experiment, template=file))
     change(file, "# Wandb Configuration", "# Weights & Biases")
@@ -157,14 +159,14 @@ def test_a_changed_template_makes_the_plan_outdated_where_it_plans_another(tmp_p
     assert absent(refused.problems[0].message, file.name) == []
 
 
-def test_one_that_is_not_there_is_refused_before_the_documents(tmp_path: Path) -> None:
+def test_a_missing_template_is_reported_before_the_documents(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=SILENT)
     for step in (steps.parse, steps.plan, steps.scaffold):
         (problem,) = refusal(step, experiment, template=tmp_path / "gone.yaml").problems
         assert (problem.code, problem.file) == ("missing-template", str(tmp_path / "gone.yaml"))
 
 
-def test_the_summary_that_is_not_used_is_read_with_it_too(tmp_path: Path) -> None:
+def test_an_unused_summary_is_read_with_the_template_too(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=SILENT)
     run = {"name": "r", "type": "fine-tuned", "model": "m", "parameters": {}}
     (experiment / "experiment_summary.yaml").write_text(yaml.safe_dump({"experiment": {"name": "x"}, "runs": [run]}))
@@ -172,7 +174,7 @@ def test_the_summary_that_is_not_used_is_read_with_it_too(tmp_path: Path) -> Non
     assert "epochs" not in {p.field for p in refused.problems}
 
 
-def test_the_command_takes_it_for_parse_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parse_command_accepts_a_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment, file = make_experiment(tmp_path / "sweep", without=SILENT), template(tmp_path)
     assert main(["parse", str(experiment), "--json"]) == 2
     assert {p["field"] for p in answer(capsys)["error"]["problems"]} == {"epochs", "conda_env"}
@@ -182,7 +184,7 @@ def test_the_command_takes_it_for_parse_too(tmp_path: Path, capsys: pytest.Captu
     assert f"{NAME}:{line_of(JSON, 'epochs')} (template)" in capsys.readouterr().out.replace("\n", "")
 
 
-def test_the_tools_take_it(tmp_path: Path) -> None:
+def test_the_tools_accept_a_template(tmp_path: Path) -> None:
     experiment, file = make_experiment(tmp_path / "sweep", without=SILENT), template(tmp_path)
     given, more = {"experiment": str(experiment)}, {"experiment": str(experiment), "template": str(file)}
     calls = (

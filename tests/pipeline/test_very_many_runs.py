@@ -1,4 +1,4 @@
-"""A thousand runs of which half were started, and changes of very many: right, in bounded time, memory and words."""
+"""A thousand runs, half of them started, and changes of very many: correct, with bounded time, memory and output."""
 
 import json
 import time
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 RUNS = 1_000
 MEGABYTES = 300
 SLOWER = 1.5
-"""How much longer it may take where half of the runs were started; a busy machine takes its part of it."""
+"""The permitted slowdown if half of the runs were started, with a margin for a busy machine."""
 
 
 def timed(act: Callable[[], ScaffoldResult]) -> tuple[ScaffoldResult, float]:
@@ -32,7 +32,7 @@ def timed(act: Callable[[], ScaffoldResult]) -> tuple[ScaffoldResult, float]:
 
 
 def outputs_here(folder: Path, runs: int) -> Path:
-    """So many runs, whose outputs go below a directory of this test."""
+    """Return an experiment with this many runs and outputs below a directory of this test."""
     experiment = many_runs(folder, runs)
     for name in ("experiment_summary.md", "claude.local.md"):
         change(experiment / name, "/scratch/gpfs/LAB/ada/ck-outputs", str(folder / "outputs"))
@@ -40,7 +40,7 @@ def outputs_here(folder: Path, runs: int) -> Path:
 
 
 def start(experiment: Path) -> list[str]:
-    """Leave what jobs leave of every second run: what they printed, their last epoch, the config that they had."""
+    """Write the files of jobs for every second run: its output, its last epoch and its config."""
     with Tree(experiment) as tree:
         runs = existing_plan(tree).runs[::2]
     for number, run in enumerate(runs):
@@ -52,7 +52,7 @@ def start(experiment: Path) -> list[str]:
 
 
 def look(experiment: Path, runs: list[str]) -> dict[str, tuple[int, int, int]]:
-    """Inode, size and time of each file of some runs."""
+    """Return inode, size and time of each file of some runs."""
     found = {}
     for run in runs:
         for file in (experiment / run).iterdir():
@@ -61,7 +61,7 @@ def look(experiment: Path, runs: list[str]) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def test_of_a_thousand_runs_half_were_started(tmp_path: Path) -> None:
+def test_half_of_a_thousand_runs_were_started(tmp_path: Path) -> None:
     experiment = outputs_here(tmp_path, RUNS)
     with memory_at_most(MEGABYTES):
         assert scaffold(experiment).ok
@@ -69,7 +69,7 @@ def test_of_a_thousand_runs_half_were_started(tmp_path: Path) -> None:
         assert unstarted.unchanged
         started = start(experiment)
         files = look(experiment, started)
-        assert scaffold(experiment).ok  # logs the line that submits the others
+        assert scaffold(experiment).ok  # logs the submit line of the others
         result, after = timed(lambda: scaffold(experiment))
     assert (result.unchanged, result.validation.started) == (True, tuple(started))
     assert after < before * SLOWER
@@ -90,7 +90,7 @@ def test_of_a_thousand_runs_half_were_started(tmp_path: Path) -> None:
     assert len(log(experiment)) < 60_000
 
 
-def test_runs_that_change_again_and_again_take_no_longer_each_time(tmp_path: Path) -> None:
+def test_repeated_changes_of_runs_do_not_become_slower(tmp_path: Path) -> None:
     experiment = outputs_here(tmp_path, 150)
     assert scaffold(experiment).ok
     times = []

@@ -1,4 +1,4 @@
-"""A sample of the campaign of faults; and that the campaign sees what it looks for."""
+"""Run a sample of the fault campaign, and check that the campaign detects violations."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from support.disturbed import SCENARIOS, Ground
 from support.forked_command import Forked, command, in_fork
 from support.system_calls import Point
 
-pytestmark = pytest.mark.long  # the campaign, and whether it sees what it looks for
+pytestmark = pytest.mark.long  # the campaign, and the proof that it detects violations
 
 has_strace = pytest.mark.skipif(bool(system_calls.lacks()), reason=system_calls.lacks() or "-")
 
@@ -30,7 +30,7 @@ def test_a_sample_of_the_campaign(capfd: pytest.CaptureFixture[str]) -> None:
     assert min(tried.values()) >= 1
     assert max(campaign.most.values()) < 300
     assert capfd.readouterr().out.count(" tried ") == len(tried)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 120  # 45, and coverage takes its part
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 120  # 45, plus the time for coverage
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def ground(tmp_path: Path) -> Ground:
 
 
 def torn(tree: Tree, path: str, data: bytes, *, durable: bool = True) -> None:
-    """Write a file where it lies, in two halves."""
+    """Write a file in place, in two halves."""
     assert durable in {True, False}
     with (tree.root / path).open("wb", buffering=0) as file:
         file.write(data[: len(data) // 2])
@@ -47,7 +47,7 @@ def torn(tree: Tree, path: str, data: bytes, *, durable: bool = True) -> None:
 
 
 @has_strace
-def test_a_file_that_is_written_in_place_is_seen(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_written_in_place_is_detected(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTS", str(ground.directory))
     monkeypatch.setattr(Tree, "write", torn)
     monkeypatch.setattr(faults, "ground", lambda _name: ground)
@@ -58,7 +58,7 @@ def test_a_file_that_is_written_in_place_is_seen(ground: Ground, monkeypatch: py
 
 
 @has_strace
-def test_a_fault_comes_at_its_point_and_nowhere_else(ground: Ground) -> None:
+def test_a_fault_occurs_at_its_point_and_nowhere_else(ground: Ground) -> None:
     for point, fault, status in ((Point("mkdirat", 1), faults.KILL, -9), (Point("fsync", 3), "error=EIO", 2)):
         found = faults.Trial(ground.scenario.name, (point, fault))
         ground.restore()
@@ -94,13 +94,13 @@ SEEN: dict[str, tuple[Callable[[Ground], int], str]] = {
 
 
 @pytest.mark.parametrize("what", SEEN)
-def test_what_must_never_be_is_seen(ground: Ground, what: str) -> None:
+def test_violations_are_detected(ground: Ground, what: str) -> None:
     act, word = SEEN[what]
     assert not [*ground.wrong(ground.run())]
     assert any(word in each for each in ground.wrong(in_fork(lambda: act(ground), ground.streams)))
 
 
-def test_a_mixture_of_two_generations_is_seen(tmp_path: Path) -> None:
+def test_a_mixture_of_two_generations_is_detected(tmp_path: Path) -> None:
     ground = Ground(tmp_path / "changed", SCENARIOS[1])
     ground.restore()
     path = "lr1e-5/finetune.yaml"

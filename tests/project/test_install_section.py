@@ -1,4 +1,4 @@
-"""What README.md says about installing is true: its blocks and its commands start a server with the tools."""
+"""The installation section of README.md: its blocks and commands start a server with the tools."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from support.sampling import spread
 
 
 def servers() -> list[dict[str, Any]]:
-    """The server of each block that configures a client."""
+    """Return the server of each block that configures a client."""
     found = [json.loads(block) for block in blocks("json")] + [tomllib.loads(block) for block in blocks("toml")]
     (keys,) = zip(*found, strict=True)
     assert keys == ("mcpServers", "servers", "mcp_servers")
@@ -31,7 +31,7 @@ def servers() -> list[dict[str, Any]]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("server", spread(servers(), every=3), ids=["generic", "VS Code", "Codex"])
-def test_a_block_starts_a_server_that_lists_the_tools_and_takes_the_experiments(
+def test_a_block_starts_a_server_that_lists_the_tools_and_has_the_experiments_as_root(
     server: dict[str, Any], tmp_path: Path
 ) -> None:
     example = prepare_demo(tmp_path / "experiments/sweep")
@@ -46,7 +46,7 @@ def test_a_block_starts_a_server_that_lists_the_tools_and_takes_the_experiments(
 
 
 @pytest.mark.parametrize("host", ["claude", "codex", "gemini"])
-def test_the_lines_for_a_host_start_the_server_that_there_is(host: str) -> None:
+def test_the_commands_for_hosts_start_the_existing_server(host: str) -> None:
     (line,) = [line for line in command_lines(host) if "mcp" in line]
     command = line[line.index("scaffold-torchtune") :]
     assert command[1] == "serve"
@@ -54,7 +54,7 @@ def test_the_lines_for_a_host_start_the_server_that_there_is(host: str) -> None:
     assert (command == ["scaffold-torchtune", "serve"]) == (host == "claude"), "Claude Code names its project directory"
 
 
-def test_the_lines_of_our_own_command_are_taken() -> None:
+def test_the_commands_of_this_package_are_accepted() -> None:
     lines = command_lines("scaffold-torchtune")
     assert lines == [["scaffold-torchtune", "skill"]]
     assert parser().parse_args(lines[0][1:]).directory is None
@@ -68,5 +68,5 @@ def test_the_section_on_trying_begins_with_uvx_and_has_pipx_and_make() -> None:
         assert parser().parse_args(command).command == "demo"
 
 
-def test_the_bundle_is_named_as_it_is() -> None:
+def test_the_bundle_has_its_real_name() -> None:
     assert f"dist/scaffold-torchtune-{__version__}.mcpb" in install_section()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def installed_by(target: str, environment: Path) -> list[str]:
-    """What `make` would install into an environment before it makes a target, by the last word of pip's arguments."""
+    """Return the packages that `make` would install for a target, by the last word of pip's arguments."""
     line = ["make", "--no-print-directory", "--dry-run", target, f"VENV={environment}"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     return re.findall(r"pip install .* -e '?([^'\s]+)'?$", done.stdout, re.MULTILINE)
@@ -19,7 +19,7 @@ def installed_by(target: str, environment: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("target", "packages"), [("demo", ["."]), ("test", [".", ".[dev]"]), ("check", [".", ".[dev]"])]
 )
-def test_a_target_installs_what_it_needs(target: str, packages: list[str], tmp_path: Path) -> None:
+def test_a_target_installs_its_requirements(target: str, packages: list[str], tmp_path: Path) -> None:
     assert installed_by(target, tmp_path / "venv") == packages
 
 

@@ -1,4 +1,4 @@
-"""What tells hosts and installers about the product agrees: pyproject.toml, plugin.json, marketplace.json, SKILL.md."""
+"""The metadata for hosts and installers agrees: pyproject.toml, plugin.json, marketplace.json and SKILL.md."""
 
 import json
 import tomllib
@@ -26,7 +26,7 @@ def test_name_version_and_licence_are_the_same_everywhere() -> None:
     assert (PLUGIN["description"], PLUGIN["keywords"]) == (PROJECT["description"], PROJECT["keywords"])
 
 
-def test_the_marketplace_has_this_plugin_and_says_nothing_that_the_plugin_says_too() -> None:
+def test_the_marketplace_has_this_plugin_without_a_second_version() -> None:
     (entry,) = MARKETPLACE["plugins"]
     assert (entry["name"], entry["source"]) == (PLUGIN["name"], "./")
     assert "version" not in entry, "the version stands in plugin.json"
@@ -34,28 +34,28 @@ def test_the_marketplace_has_this_plugin_and_says_nothing_that_the_plugin_says_t
     assert MARKETPLACE["owner"] == PLUGIN["author"]
 
 
-def test_the_plugin_is_this_folder_with_one_skill_and_no_workflows_of_the_hosts_kind() -> None:
+def test_the_plugin_is_this_folder_with_one_skill_and_no_host_workflows() -> None:
     assert PLUGIN["skills"] == ["./"]
     assert (ROOT / PLUGIN["skills"][0] / "SKILL.md").is_file()
     assert PLUGIN["workflows"] == [], "workflows/ is prose; a host would take it for something else"
     assert not (ROOT / ".mcp.json").exists(), "it would be read without its variables when the clone is opened"
 
 
-def test_the_plugin_starts_the_command_that_the_package_has() -> None:
+def test_the_plugin_starts_the_command_of_the_package() -> None:
     server = PLUGIN["mcpServers"]["torchtune"]
     assert server["command"] == "uvx"
     assert server["args"] == ["--from", "${CLAUDE_PLUGIN_ROOT}", next(iter(PROJECT["scripts"])), "serve"]
 
 
 def in_the_wheel() -> list[Path]:
-    """Every file that the wheel is built from, from the configuration that builds it."""
+    """Return every file that the wheel is built from, according to the build configuration."""
     wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     named = [*wheel["packages"], *wheel["force-include"], PROJECT["readme"], *PROJECT["license-files"]]
     files = [file for name in named for file in (ROOT / name, *(ROOT / name).rglob("*"))]
     return [file for file in files if file.is_file() and "__pycache__" not in file.parts]
 
 
-def test_an_edit_of_whatever_is_built_makes_uv_build_it_anew() -> None:
+def test_an_edit_of_any_built_file_makes_uv_rebuild() -> None:
     patterns = [key["file"] for key in PYPROJECT["tool"]["uv"]["cache-keys"]]
     seen = {str(file.relative_to(ROOT)) for pattern in patterns for file in ROOT.glob(pattern)}
     built = {"pyproject.toml", *(str(file.relative_to(ROOT)) for file in in_the_wheel())}

@@ -1,4 +1,4 @@
-"""Any behaviour is found in two steps: a row of README.md, and, of a directory, the list in its __init__.py."""
+"""Any behaviour is found in two steps: a row of README.md, and, for a directory, the list in its __init__.py."""
 
 import ast
 import re
@@ -14,13 +14,13 @@ DIRECTORIES = [path.parent for path in sorted(PACKAGE.glob("*/__init__.py"))]
 
 
 def rows() -> list[list[str]]:
-    """The places that each row of the table names."""
+    """Return the places that each row of the table names."""
     table = README.read_text().partition("\n## Where things are\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| .* \| (.*) \|$", table, re.MULTILINE)[1:]
     return [re.findall(r"`([^`]+)`", cell) for cell in cells]
 
 
-def test_each_row_names_one_place_that_is_there() -> None:
+def test_each_row_names_one_existing_place() -> None:
     assert 20 <= len(rows()) <= 30
     assert [row for row in rows() if len(row) != 1] == []
     assert [row for row in rows() if not (PACKAGE / row[0]).exists()] == []

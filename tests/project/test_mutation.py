@@ -1,4 +1,4 @@
-"""Whether the tests of what checks see a check that is broken: a sample; `make mutation` tries every mutant."""
+"""Check that the tests of the checks detect broken checks: a sample; `make mutation` tries every mutant."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def check(report, value, ok: bool = True) -> str | None:
 """
 
 
-def test_every_place_that_decides_has_its_mutants(tmp_path: Path) -> None:
+def test_every_deciding_place_has_its_mutants(tmp_path: Path) -> None:
     path = tmp_path / "checks.py"
     path.write_text(CODE)
     found = list(mutants("checks", path))
@@ -70,9 +70,7 @@ class Kinds:
 """
 
 
-def test_a_mutant_takes_the_place_of_functions_and_tables_that_are_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mutant_replaces_imported_functions_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, name = tmp_path / "checks.py", "scaffold_torchtune_checks"
     path.write_text(f"import functools\n{MODULE}")
     found: dict[str, object] = {}
@@ -87,7 +85,7 @@ def test_a_mutant_takes_the_place_of_functions_and_tables_that_are_imported(
     assert found == {
         "without 'a'": (1, 2, False, False),
         "without 'b'": (1, 2, True, False),
-        "True -> False": False,  # in a class, outside of its functions
+        "True -> False": False,  # in a class, outside its functions
         "len(TABLE) + 1 -> len(TABLE)": (2, 2, True, False),
         "len(TABLE) + 1 -> 1": (2, 1, True, False),
         "name in KNOWN and (lambda: self.wide is not None)() -> (lambda: self.wide is not None)()": (2, 3, True, True),
@@ -104,7 +102,7 @@ def test_every_equivalent_mutant_is_a_mutant(package: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)  # a minute where nothing else runs
+@pytest.mark.timeout(3600)  # a minute on an idle machine
 def test_no_mutant_of_a_sample_survives() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
     command = [sys.executable, str(Path(mutation.__file__)), "--sample", "8"]

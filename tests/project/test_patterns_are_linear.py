@@ -1,8 +1,9 @@
-"""No regular expression of the package takes time that grows faster than the text that it is used on.
+"""Test that no regular expression of the package needs more than linear time.
 
-Every one is found in the source and tried, with the methods that it is used by, on texts of one repeated piece, at
-lengths of which one is a multiple of the other: what takes many times as long as that many times the text is worse than
-linear. Both are measured in the same way, and only their ratio counts.
+Every one is found in the source and tried, with the methods that call it, on texts of one repeated piece, at two
+lengths. If the time grows much more than the length, the pattern is worse than linear. Both times are measured in the
+same way, and only their ratio matters.
+
 """
 
 import ast
@@ -25,7 +26,7 @@ METHODS: Final = frozenset({"match", "fullmatch", "search", "sub", "finditer", "
 PROGRAMS: Final = {"external_checks/torchtune_program.py", "setup/options_program.py"}
 """They run in other Pythons, in processes with a deadline, on texts that they cut."""
 BUILT: Final = {
-    # pattern and its parts -> such a pattern as it is built while running
+    # pattern and its parts -> such a pattern as it is built at run time
     ("external_checks/sbatch.py", "pattern"): [],  # of _CAUSES, which is found itself
     ("job_causes.py", "sign.pattern"): [],  # of its tables, which are found themselves
     ("job_causes.py", "sign.frames"): [],
@@ -41,7 +42,7 @@ BUILT: Final = {
     ("validate/__init__.py", "f'(?:^|(?<=_))(?:{alternatives})(?=_|$)'"): ["(?:^|(?<=_))(?:words|a)(?=_|$)"],
 }
 BOUNDED: Final = {
-    "setup/external.py:_KNOWN": 500,  # on a line that is cut at so many characters
+    "setup/external.py:_KNOWN": 500,  # on a line that is cut at this many characters
 }
 PIECES: Final = [
     *" \t\n\u00a0aAé0()[]{}<>-_.,:;/'\"`=|*#$\\",
@@ -59,9 +60,9 @@ PIECES: Final = [
 BEFORE: Final = ("", "`", " (", "#", "$")
 AFTER: Final = ("\x01", ")", "\n")
 SHORT: Final = 800
-TIMES: Final = 6  # a linear one takes 6 times as long, a quadratic one 36 times
+TIMES: Final = 6  # a linear one needs 6 times as long, a quadratic one 36 times
 WORSE: Final = 15
-NOTICED: Final = 0.004  # seconds: what takes less for the long text is not worth a second look
+NOTICED: Final = 0.004  # seconds: a shorter time for the long text needs no second measurement
 
 
 class Used(NamedTuple):
@@ -71,7 +72,7 @@ class Used(NamedTuple):
 
 
 def inside(value: object, depth: int = 0) -> Iterator["re.Pattern[str]"]:
-    """The patterns in a module's constant, however it is built."""
+    """Yield the patterns in a module's constant, however it is built."""
     if isinstance(value, re.Pattern):
         yield value
     elif depth < 5:
@@ -87,7 +88,7 @@ def inside(value: object, depth: int = 0) -> Iterator["re.Pattern[str]"]:
 
 
 def texts_inside(value: object) -> Iterator[str]:
-    """The texts in a constant that inline calls take their pattern from."""
+    """Yield the texts in a constant that inline calls use as patterns."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -142,7 +143,7 @@ def of_module(path: Path) -> Iterator[Used]:
 
 
 def on_text(one: Used) -> Used:
-    """The same on text, where a pattern is of bytes."""
+    """Return the same pattern for text if it is one for bytes."""
     of_bytes: Any = one.pattern
     if isinstance(of_bytes.pattern, str):
         return one
@@ -167,13 +168,13 @@ def seconds(one: Used, text: str) -> float:
 
 
 def words_of(pattern: str) -> list[str]:
-    """What a pattern itself may repeat: its words, and its words with a space."""
+    """Return the texts that a pattern itself may repeat: its words, and its words with a space."""
     words = sorted(set(re.findall(r"[A-Za-z]{3,}", pattern)))[:10]
     return [*words, *(f"{word} " for word in words[:4]), *(f" {word}" for word in words[:4])]
 
 
 def grows(one: Used, before: str, piece: str, after: str, most: int) -> float:
-    """How many times as long a text takes that is `TIMES` as long; 0 where both take no time worth a look."""
+    """Return the growth of the time for a text that is `TIMES` as long; 0 if both times are negligible."""
     number = min(SHORT, most // TIMES) // len(piece) + 1
     short, long = before + piece * number + after, before + piece * (TIMES * number) + after
     if (first := seconds(one, long)) < NOTICED:
@@ -201,7 +202,7 @@ def test_all_patterns_are_found() -> None:
 @pytest.mark.parametrize(
     ("pattern", "piece"), [(r"(`+)(.*?)\1(.*)", "`"), (r"\s*[,;]\s*", " "), (r"[A-Z][a-z]*([A-Z]\w*)?$", "A")]
 )
-def test_a_pattern_that_is_worse_is_noticed(pattern: str, piece: str) -> None:
+def test_a_superlinear_pattern_is_detected(pattern: str, piece: str) -> None:
     assert grows(Used("", re.compile(pattern, re.DOTALL), "search"), "", piece, "\x01", 1200) > WORSE
 
 
@@ -211,6 +212,6 @@ def test_no_pattern_is_worse_than_linear() -> None:
 
 
 @pytest.mark.long
-def test_no_pattern_is_worse_than_linear_after_other_beginnings() -> None:
+def test_no_pattern_is_worse_than_linear_after_other_prefixes() -> None:
     found = {one: worst(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER) for one in used()}
     assert {one: how for one, how in found.items() if how[0] > WORSE} == {}

@@ -1,4 +1,4 @@
-"""Prose and code stay together."""
+"""Check that prose and code agree."""
 
 import argparse
 import re
@@ -21,26 +21,26 @@ PROSE = sorted([ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md",
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 
 
-OF_SBATCH = {"--array", "--test-only"}  # `report` has an --output of its own
+OF_SBATCH = {"--array", "--test-only"}  # `report` has its own --output
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
+    """Return the parser of each command."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in vars(parser.parser())["_actions"]:
         found |= action.choices if isinstance(action.choices, dict) else {}
     return found
 
 
-def test_troubleshooting_is_as_the_registry_writes_it() -> None:
+def test_troubleshooting_is_generated_from_the_registry() -> None:
     script = runpy.run_path(str(ROOT / "scripts/write_troubleshooting.py"))
     assert script["PAGE"].read_bytes().decode() == script["page"](script["PAGE"].read_text())
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command)
-def test_a_command_takes_all_that_its_tool_takes(step: Step) -> None:
+def test_a_command_accepts_all_arguments_of_its_tool(step: Step) -> None:
     options = {action.dest for action in vars(commands()[step.command])["_actions"]}
-    assert {*step.arguments} - options <= {"explain"} & commands().keys()  # a command of its own
+    assert {*step.arguments} - options <= {"explain"} & commands().keys()  # a separate command
 
 
 def test_every_finding_code_has_one_row_in_troubleshooting_and_no_other_has() -> None:
@@ -55,7 +55,7 @@ def test_every_finding_code_is_produced_somewhere(code: str) -> None:
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda p: p.name)
-def test_links_and_paths_in_prose_lead_somewhere(path: Path) -> None:
+def test_links_and_paths_in_prose_exist(path: Path) -> None:
     text = path.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if ":" not in link]
     missing = [link for link in links if not (path.parent / link).exists()]
@@ -67,7 +67,7 @@ def test_links_and_paths_in_prose_lead_somewhere(path: Path) -> None:
     assert not missing
 
 
-def test_the_skill_is_valid_and_as_long_as_the_best_are() -> None:
+def test_the_skill_is_valid_and_has_a_good_length() -> None:
     text = (ROOT / "SKILL.md").read_text()
     metadata, _ = parse_frontmatter(text)
     assert validate_metadata(metadata) == []
@@ -75,7 +75,7 @@ def test_the_skill_is_valid_and_as_long_as_the_best_are() -> None:
     assert 120 <= len(text.splitlines()) <= 150
 
 
-def test_the_steps_of_the_skill_are_the_eight_each_with_its_tool() -> None:
+def test_the_skill_has_eight_steps_each_with_its_tool() -> None:
     text = (ROOT / "SKILL.md").read_text()
     steps = re.findall(r"^- \[ \] (\d)\. ([\w. ]+): .*?`(\w+)`", text, re.MULTILINE)
     assert [number for number, *_ in steps] == list("12345678")
@@ -86,7 +86,7 @@ def test_the_steps_of_the_skill_are_the_eight_each_with_its_tool() -> None:
     assert list(dict.fromkeys(tool for *_, tool in steps if tool in tools)) == tools
 
 
-def test_the_skill_allows_what_writes_no_run_under_both_names_of_each_tool() -> None:
+def test_the_skill_allows_the_harmless_tools_under_both_names() -> None:
     metadata, _ = parse_frontmatter((ROOT / "SKILL.md").read_text())
     harmless = [tool.name for tool in listed(ROOT) if not (tool.annotations and tool.annotations.destructive_hint)]
     assert harmless == ["parse_summary", "plan_runs", "validate"]
@@ -123,12 +123,12 @@ def test_options_in_prose_exist() -> None:
 
 
 @pytest.mark.parametrize("folder", ["templates", "workflows", "examples"])
-def test_what_ships_is_found_in_this_install(folder: str) -> None:
+def test_shipped_folders_are_found_in_this_install(folder: str) -> None:
     assert any(shipped(folder).iterdir())
 
 
 def readme_tables() -> list[list[list[str]]]:
-    """The cells of each table of README's section on commands, without its header."""
+    """Return the cells of each table in README's section on commands, without its header."""
     section = (ROOT / "README.md").read_text().partition("\n## Commands\n")[2].partition("\n## ")[0]
     found = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
     return [[re.split(r" (?<!\\)\| ", row.strip("| ")) for row in table.splitlines()[2:]] for table in found]

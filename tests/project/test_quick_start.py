@@ -1,4 +1,4 @@
-"""A host waits for the server's start: nothing is imported that its list of tools does not need."""
+"""A host waits for the start of the server: it imports nothing that its list of tools does not need."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, where a test can hold it."""
+"""The testable promises of SECURITY.md."""
 
 import os
 import re
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text()
 
 
-def test_it_is_linked_and_ships_with_a_section_for_each_question() -> None:
+def test_it_is_linked_and_has_a_section_for_each_question() -> None:
     assert "(SECURITY.md)" in (ROOT / "README.md").read_text()
     assert re.findall(r"^## (.*)$", TEXT, re.MULTILINE) == [
         "What is promised", "What is not", "Reporting a vulnerability"
@@ -26,7 +26,7 @@ def test_it_is_linked_and_ships_with_a_section_for_each_question() -> None:
         assert (ROOT / link).exists()
 
 
-def test_its_numbers_are_those_that_are_measured() -> None:
+def test_its_numbers_are_the_measured_ones() -> None:
     assert f"{MOST_MEGABYTES} MB for {RUNS:,} runs and data sets of {LARGE // 10**6} MB" in TEXT
     assert {load.runs for load in LOADS} == {RUNS, 1}
     assert len([load for load in LOADS if load.written]) == 3
@@ -34,7 +34,7 @@ def test_its_numbers_are_those_that_are_measured() -> None:
     assert VALUES == 1_000
 
 
-def test_what_is_read_is_bounded() -> None:
+def test_the_size_of_input_is_bounded() -> None:
     assert files.MAX_READ <= 10_000_000
     assert MAX_YAML_BYTES <= 1_000_000
     assert templating.MAX_TEMPLATE <= 1_000_000
@@ -42,7 +42,7 @@ def test_what_is_read_is_bounded() -> None:
     assert templating.Limits().megabytes <= 200
 
 
-def test_its_options_and_variables_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_options_and_variables_exist(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["scaffold", "--help"])
     usage = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_its_options_and_variables_are_there(capsys: pytest.CaptureFixture[str])
         assert f'"{name}"' in source, name
 
 
-def test_secrets_are_given_to_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_program_receives_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "MY_API_KEY", "DB_PASSWORD"):
         monkeypatch.setenv(name, "0123456789abcdef")
         assert name not in processes.environment(os.environ)

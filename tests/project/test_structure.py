@@ -1,4 +1,4 @@
-"""The package is cut into few modules of a good size, and a public name means one thing in all of it."""
+"""Check that the package has few modules of a good size, and that a public name has one meaning."""
 
 import ast
 import collections
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server/scaffold_torchtune"
 FAMILIAR = (collections, collections.abc, dataclasses, enum, functools, pathlib, threading, typing)
 STANDARD = frozenset(name for module in FAMILIAR for name in module.__all__) - {"Text", "fields"}
-"""The names that a reader of Python takes for the standard library's, but for two that are rare."""
+"""The names that a reader of Python expects to be the standard library's, except two that are rare."""
 
 
 def public_types(tree: ast.Module) -> Iterator[str]:
-    """Yield the public classes and type aliases of a module: what is written `LikeThis`."""
+    """Yield the public classes and type aliases of a module: names written `LikeThis`."""
     for node in tree.body:
         names = [node.name] if isinstance(node, ast.ClassDef) else []
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -32,7 +32,7 @@ def public_types(tree: ast.Module) -> Iterator[str]:
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
-    """Yield what a module defines and others may import."""
+    """Yield the importable names that a module defines."""
     yield from public_types(tree)
     yield from (node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_")
 
@@ -43,7 +43,7 @@ def test_the_package_keeps_to_the_bounds_of_its_modules() -> None:
     assert {name for name, _, _, keeps in figures if not keeps} == set()
 
 
-def test_no_public_type_and_no_module_has_the_name_of_another() -> None:
+def test_public_types_and_modules_have_unique_names() -> None:
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
         for name in {*public_types(ast.parse(path.read_text()))} | ({path.name} - {"__init__.py"}):

@@ -28,7 +28,7 @@ MODELS = {
 }
 
 
-def test_the_facts_are_of_one_version_and_read_once() -> None:
+def test_the_facts_are_of_one_version_and_loaded_once() -> None:
     assert load().torchtune == "0.6.1"
     assert load() is load()
 
@@ -39,7 +39,7 @@ def test_every_model_is_covered() -> None:
 
 
 EXAMPLE = "Llama-3.2-1B-Instruct"
-"""The model that documents, comments and cruijff_kit's defaults name: where it stands says nothing of a new one."""
+"""The model in documents, comments and cruijff_kit's defaults: its occurrences do not show the places of a new one."""
 
 
 @pytest.mark.parametrize("name", spread(sorted(MODELS - {EXAMPLE}), 8))
@@ -71,7 +71,7 @@ def test_a_model_needs_nothing_else_to_be_scaffolded_under_any_of_its_names(
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_models_facts_agree_with_the_components(name: str) -> None:
+def test_the_facts_of_a_model_agree_with_the_components(name: str) -> None:
     facts, model = load(), load().models[name]
     assert "lora_attn_modules" in facts.components[model.lora_builder].required
     assert model.full_builder in facts.components
@@ -104,11 +104,11 @@ def test_aliases_are_known_in_any_case(alias: str, name: str) -> None:
     assert load().model(alias) is load().models[name]
 
 
-def test_what_is_not_covered_is_none() -> None:
+def test_an_unknown_model_is_none() -> None:
     assert load().model("gpt-2") is None
 
 
-def test_base_and_instruct_builders_of_qwen_differ_where_they_do() -> None:
+def test_base_and_instruct_builders_of_qwen_differ_as_in_torchtune() -> None:
     models = load().models
     for size in ("1.5", "7", "14"):
         base, instruct = models[f"Qwen2.5-{size}B"], models[f"Qwen2.5-{size}B-Instruct"]
@@ -118,7 +118,7 @@ def test_base_and_instruct_builders_of_qwen_differ_where_they_do() -> None:
     assert models["Qwen2.5-3B"].lora_builder == models["Qwen2.5-3B-Instruct"].lora_builder
 
 
-def test_recipes_read_what_their_source_says() -> None:
+def test_keys_of_recipes_are_as_in_their_source() -> None:
     recipes = load().recipes
     assert {name for name, recipe in recipes.items() if recipe.distributed} == {
         "lora_finetune_distributed",
@@ -136,9 +136,9 @@ def test_there_is_one_scheduler() -> None:
     assert schedulers == ["torchtune.training.lr_schedulers.get_cosine_schedule_with_warmup"]
 
 
-# What model.safetensors.index.json on Hugging Face says: the bytes of all tensors (metadata.total_size; bfloat16, but
-# float32 for gemma-2-2b), and how many tensors there are (weight_map). The three smallest have one file and no index:
-# what the header of that file holds.
+# From model.safetensors.index.json on Hugging Face: the bytes of all tensors (metadata.total_size; bfloat16, but
+# float32 for gemma-2-2b), and the number of tensors (weight_map). The three smallest have one file and no index:
+# these values come from the header of that file.
 PUBLISHED = {
     "Llama-3.2-1B": (2 * 1_235_814_400, 146),
     "Llama-3.2-3B": (6_425_499_648, 254),
@@ -158,7 +158,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_checkpoint_is_as_large_as_the_published_one(name: str) -> None:
+def test_the_checkpoint_has_the_published_size(name: str) -> None:
     model = load().models[name]
     size, count = PUBLISHED[name]
     assert model.parameters * (4 if name == "gemma-2-2b" else 2) == size
@@ -205,12 +205,12 @@ def test_only_models_with_tied_embeddings_come_without_an_output_layer() -> None
     }
 
 
-def test_of_those_torchtune_passes_over_one_that_is_there_for_qwen_alone() -> None:
+def test_torchtune_skips_an_existing_output_layer_only_for_qwen() -> None:
     skip = {name for name, model in load().models.items() if "lm_head.weight" in model.skipped_tensors()}
     assert skip == {name for name in MODELS if name.startswith(("Qwen2.5-0.5B", "Qwen2.5-1.5B", "Qwen2.5-3B"))}
 
 
-def test_what_lora_adds_is_what_its_matrices_hold() -> None:
+def test_the_size_of_an_adapter_is_that_of_its_matrices() -> None:
     """Llama-3.2-1B: a and b of q, v and o projections, and of the three of the MLP, in each of 16 layers."""
     attention = (2048 + 2048) + (2048 + 512) + (2048 + 2048)
     facts = load().models["Llama-3.2-1B"]
@@ -220,7 +220,7 @@ def test_what_lora_adds_is_what_its_matrices_hold() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_lora_on_the_output_needs_weights_of_its_own(name: str) -> None:
+def test_lora_on_the_output_needs_separate_weights(name: str) -> None:
     facts, entry = load().models[name], find_model(name)
     assert set(facts.lora_parameters_per_rank) - {"output"} == {*load().lora_attn_modules, "mlp"}
     assert entry is not None
@@ -228,7 +228,7 @@ def test_lora_on_the_output_needs_weights_of_its_own(name: str) -> None:
     assert own == ("output" in facts.lora_parameters_per_rank) == (not entry.tied)
 
 
-def test_the_tensors_are_not_read_before_they_are_asked_for() -> None:
+def test_the_tensors_are_loaded_on_demand() -> None:
     code = """
 import sys
 opened = []

@@ -1,4 +1,4 @@
-"""The wheel has all that the product needs: templates, workflows, the example, SKILL.md."""
+"""The wheel contains everything that the product needs: templates, workflows, the example, SKILL.md."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SKILL = ["SKILL.md", *sorted(f"workflows/{path.name}" for path in (ROOT / "workf
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but the installed wheel."""
+    """Return a folder with nothing but the installed wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "-w", str(folder)], check=True)
@@ -26,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(site: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python with the wheel alone; its lines are no part of the checkout's coverage."""
+    """Run Python with the wheel alone; its lines do not count toward the checkout's coverage."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")} | {"PYTHONPATH": str(site)}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -41,11 +41,11 @@ def test_the_installed_wheel_scaffolds_its_example_without_the_checkout(installe
 
 
 @pytest.mark.parametrize("path", SKILL)
-def test_the_wheel_holds_what_an_agent_reads(installed: Path, path: str) -> None:
+def test_the_wheel_has_the_documents_for_agents(installed: Path, path: str) -> None:
     assert (installed / "scaffold_torchtune/data" / path).read_text() == (ROOT / path).read_text()
 
 
-def test_the_wheel_holds_the_program_that_asks_torchtune(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_has_the_program_that_checks_with_torchtune(installed: Path, tmp_path: Path) -> None:
     program = installed / "scaffold_torchtune/external_checks/torchtune_program.py"
     done = subprocess.run(
         [sys.executable, "-S", str(program)],  # without site-packages, and so without torchtune
@@ -59,7 +59,7 @@ def test_the_wheel_holds_the_program_that_asks_torchtune(installed: Path, tmp_pa
     assert done.stdout.startswith('\n@@{"missing": "ModuleNotFoundError')
 
 
-def test_the_wheel_holds_what_is_known_of_torchtune(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_has_the_torchtune_facts(installed: Path, tmp_path: Path) -> None:
     code = "from scaffold_torchtune.torchtune_facts.facts import load; print(*next(load().models['phi-4'].tensors()))"
     done = run(installed, "-c", code, cwd=tmp_path)
     assert done.stdout == "model.embed_tokens.weight (100352, 5120)\n", done.stderr

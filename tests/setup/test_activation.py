@@ -1,4 +1,4 @@
-"""Activation in a real login shell: what becomes active, and why it does not. Modules and conda are stand-ins."""
+"""Activation in a real login shell: the environment, or the reason for a failure. Modules and conda are stand-ins."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def test_conda_of_the_login_shell(tmp_path: Path, conda: StandIn) -> None:
     assert is_tune(conda, activated(TUNE, home(tmp_path / "home", f". '{conda.hook}'")))
 
 
-def test_conda_of_path_which_the_login_shell_forgets(tmp_path: Path, conda: StandIn) -> None:
+def test_conda_missing_from_the_path_of_the_login_shell(tmp_path: Path, conda: StandIn) -> None:
     login = home(tmp_path / "home", "PATH=/usr/bin:/bin")
     login["PATH"] = f"{conda.program.parent}:/opt/*:{login['PATH']}"
     found = activated(TUNE, login)
@@ -58,7 +58,7 @@ def test_conda_of_path_which_the_login_shell_forgets(tmp_path: Path, conda: Stan
     assert ours[-3:] == [str(conda.program.parent), "/opt/*", "/usr/local/bin"]
 
 
-def test_conda_that_a_module_puts_on_path(tmp_path: Path, conda: StandIn) -> None:
+def test_conda_added_to_path_by_a_module(tmp_path: Path, conda: StandIn) -> None:
     profile = MODULES.replace("SITE=$name", f'SITE=$name PATH="$PATH:{conda.program.parent}"')
     login = home(tmp_path / "home", profile)
     assert fault(TUNE, login).kind == "conda"
@@ -72,14 +72,14 @@ def test_conda_of_conda_exe(tmp_path: Path, conda: StandIn) -> None:
 
 
 @pytest.mark.parametrize("place", ["miniconda3", "anaconda3", "miniforge3", "mambaforge"])
-def test_conda_where_people_install_it(tmp_path: Path, place: str) -> None:
+def test_conda_in_a_usual_directory(tmp_path: Path, place: str) -> None:
     login = home(tmp_path / "home")
     conda = StandIn(tmp_path / "home" / place, "tune")
     assert is_tune(conda, activated(TUNE, login))
 
 
 @pytest.mark.parametrize("tool", ["micromamba", "mamba"])
-def test_micromamba_and_mamba_in_the_place_of_conda(tmp_path: Path, tool: str) -> None:
+def test_micromamba_and_mamba_instead_of_conda(tmp_path: Path, tool: str) -> None:
     login = home(tmp_path / "home")
     program = tmp_path / "bin" / tool
     program.parent.mkdir()
@@ -92,7 +92,7 @@ def test_micromamba_and_mamba_in_the_place_of_conda(tmp_path: Path, tool: str) -
     assert activated(TUNE, login | {"MAMBA_EXE": "/gone"})["CONDA_DEFAULT_ENV"] == "tune"
 
 
-def test_a_conda_that_has_no_hook_is_none(tmp_path: Path) -> None:
+def test_a_conda_without_a_hook_is_not_used(tmp_path: Path) -> None:
     program = tmp_path / "conda"
     program.write_text("#!/bin/sh\necho 'conda: error: shell.bash: invalid choice' >&2\nexit 2\n")
     program.chmod(0o755)
@@ -101,14 +101,14 @@ def test_a_conda_that_has_no_hook_is_none(tmp_path: Path) -> None:
     assert "invalid choice" in found.output
 
 
-def test_an_environment_that_is_not_there(tmp_path: Path, conda: StandIn) -> None:
+def test_a_missing_environment(tmp_path: Path, conda: StandIn) -> None:
     found = fault(Activation(conda_env="tun"), home(tmp_path / "home", f". '{conda.hook}'"))
     assert (found.kind, found.what, found.at) == ("environment", "tun", "conda activate tun")
     assert "EnvironmentNameNotFound: Could not find conda environment: tun" in found.output
     assert str(conda.root / "envs" / "tune") in found.available
 
 
-def test_only_what_is_active_proves_that_an_environment_is(tmp_path: Path, conda: StandIn) -> None:
+def test_an_environment_is_active_only_if_its_variables_are_set(tmp_path: Path, conda: StandIn) -> None:
     conda.answers("exit 0")
     found = fault(TUNE, home(tmp_path / "home", f". '{conda.hook}'") | {"CONDA_DEFAULT_ENV": "other"})
     assert (found.kind, found.what) == ("environment", "tune")
@@ -125,21 +125,21 @@ def test_a_virtual_environment(tmp_path: Path) -> None:
     assert found["SITE"] == "gcc/12.2"
 
 
-def test_a_virtual_environment_that_activates_another_place(tmp_path: Path) -> None:
+def test_a_virtual_environment_that_activates_a_different_directory(tmp_path: Path) -> None:
     (tmp_path / "moved" / "bin").mkdir(parents=True)
     (tmp_path / "moved" / "bin" / "activate").write_text("VIRTUAL_ENV=/gone; export VIRTUAL_ENV\n")
     found = fault(Activation(venv=str(tmp_path / "moved")), home(tmp_path / "home"))
     assert (found.kind, found.at) == ("venv", f"source {tmp_path / 'moved'}/bin/activate")
 
 
-def test_modules_are_loaded_in_order_each_once(tmp_path: Path) -> None:
+def test_modules_are_loaded_in_order_once_each(tmp_path: Path) -> None:
     login = home(tmp_path / "home", MODULES)
     found = activated(Activation(("gcc", "cuda/12", "anaconda3/latest")), login)
     assert found["LOADEDMODULES"] == "gcc/12.2:cuda/12:anaconda3/2025.6"
     assert loaded(login) == ["gcc", "cuda/12", "anaconda3/latest"]
 
 
-def test_a_module_by_a_name_that_only_the_module_system_knows(tmp_path: Path) -> None:
+def test_a_module_by_an_alias_of_the_module_system(tmp_path: Path) -> None:
     profile = MODULES.replace("gcc | cuda/12)", "nickname)")
     found = activated(Activation(("nickname",)), home(tmp_path / "home", profile))
     assert found["SITE"] == "nickname"
@@ -149,7 +149,7 @@ def test_a_module_by_a_name_that_only_the_module_system_knows(tmp_path: Path) ->
 
 @pytest.mark.parametrize("old", ["", "1"])
 @pytest.mark.parametrize("name", ["gone/1", "gone", "anaconda3/2023", "broken/1"])
-def test_a_module_that_is_not_loaded_is_a_fault_whatever_the_status(tmp_path: Path, name: str, old: str) -> None:
+def test_a_module_that_is_not_loaded_is_a_fault_despite_the_status(tmp_path: Path, name: str, old: str) -> None:
     login = home(tmp_path / "home", MODULES) | {"MODULES_OLD": old, "LOADEDMODULES": "anaconda3/2024.2"}
     found = fault(Activation((name,), "tune"), login)
     assert (found.kind, found.what, found.at) == ("module", name, f"module load {name}")
@@ -158,7 +158,7 @@ def test_a_module_that_is_not_loaded_is_a_fault_whatever_the_status(tmp_path: Pa
 
 
 def modules_of(folder: Path) -> str:
-    """A MODULESHOME with the stand-in."""
+    """Return a MODULESHOME with the stand-in."""
     (folder / "init").mkdir(parents=True)
     (folder / "init" / "bash").write_text(MODULES)
     return str(folder)
@@ -170,12 +170,12 @@ def test_a_machine_without_modules(tmp_path: Path) -> None:
     assert (found.kind, found.what) == ("modules", "gcc cuda/12")
 
 
-def test_modules_of_moduleshome_where_the_login_shell_has_none(tmp_path: Path) -> None:
+def test_modules_from_moduleshome_if_the_login_shell_has_none(tmp_path: Path) -> None:
     login = home(tmp_path / "home", "unset -f module") | {"MODULESHOME": modules_of(tmp_path / "site")}
     assert activated(Activation(("gcc",)), login)["SITE"] == "gcc/12.2"
 
 
-def test_what_is_printed_and_set_on_the_way_reaches_nobody(tmp_path: Path, conda: StandIn) -> None:
+def test_output_and_variables_of_the_profile_do_not_leak(tmp_path: Path, conda: StandIn) -> None:
     profile = f"""
         . '{conda.hook}'
         set -euf
@@ -192,7 +192,7 @@ def test_what_is_printed_and_set_on_the_way_reaches_nobody(tmp_path: Path, conda
     assert not [name for name in found if name.startswith("_st_")]
 
 
-def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) -> None:
+def test_names_are_never_interpreted_by_the_shell(tmp_path: Path, conda: StandIn) -> None:
     login = home(tmp_path / "home", MODULES + f". '{conda.hook}'")
     name = f"$(touch {tmp_path}/ran);`touch {tmp_path}/ran`"
     assert fault(Activation((name,)), login).what == name
@@ -208,7 +208,7 @@ def test_what_is_named_is_never_read_as_shell(tmp_path: Path, conda: StandIn) ->
         ("exec echo gone", (0, "gone")),
     ],
 )
-def test_a_profile_that_leaves_no_shell(tmp_path: Path, profile: str, said: tuple[int, str]) -> None:
+def test_a_profile_that_ends_the_shell(tmp_path: Path, profile: str, said: tuple[int, str]) -> None:
     found = fault(TUNE, home(tmp_path / "home", profile))
     status, output = said
     assert found == Fault("shell", output=found.output, end=f"exited with status {status}")

@@ -1,4 +1,4 @@
-"""Each way in which a setup script misbehaves, in one run of three: that run fails with its reason, no other does."""
+"""Misbehaving setup scripts in one run of three: that run fails with its reason, and no other does."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 BAD = THREE[1]
 SLEEPER = "[sys.executable, '-c', 'import time; time.sleep(600)']"
 NOTE = "pathlib.Path(MARKS, str(child.pid)).touch()"
-# It hangs when the other runs are done: only then the time of all that run is let pass.
+# Hang once the other runs are finished: only then the time limit of the run passes.
 HANGS = """
 while not all(os.path.exists(f"{EXPERIMENT}/{other}/finetune.slurm") for other in OTHERS):
     time.sleep(0.01)
@@ -27,7 +27,7 @@ time.sleep(600)
 """
 TOO_LONG = f"ran longer than {PATIENCE:g} s and was ended"
 
-# What the script does in that run, and what its reason must say.
+# The action of the script in that run, and the text that its reason must contain.
 MISBEHAVIOURS = {
     "hangs": (f"print('waiting', flush=True){HANGS}", f"{TOO_LONG}. Its output: waiting"),
     "hangs with a child of its own session": (
@@ -87,7 +87,7 @@ MISBEHAVIOURS = {
 
 
 @pytest.mark.parametrize("how", spread(MISBEHAVIOURS, every=7))
-def test_only_the_run_that_misbehaves_fails(
+def test_only_the_misbehaving_run_fails(
     three: Path, tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(processes, "MOST", 50_000_000)
@@ -115,7 +115,7 @@ def test_only_the_run_that_misbehaves_fails(
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_what_another_run_wrote_over_is_put_back(three: Path, tmp_path: Path, jobs: int) -> None:
+def test_files_overwritten_by_another_run_are_restored(three: Path, tmp_path: Path, jobs: int) -> None:
     assert scaffold(three, script(tmp_path, MAKE)).ok
     good = outputs(three)
     body = f"""\
@@ -135,7 +135,7 @@ def test_what_another_run_wrote_over_is_put_back(three: Path, tmp_path: Path, jo
     }
 
 
-def test_what_a_person_changes_meanwhile_is_blamed_on_no_script(three: Path, tmp_path: Path) -> None:
+def test_an_edit_by_a_person_is_not_attributed_to_a_script(three: Path, tmp_path: Path) -> None:
     def edit(step: str, done: int, _total: int) -> None:
         if (step, done) == ("setup", 1):
             (three / "notes.txt").write_text("mine")
@@ -145,7 +145,7 @@ def test_what_a_person_changes_meanwhile_is_blamed_on_no_script(three: Path, tmp
     assert [(f.code, f.file) for f in result.setup.warnings] == [("changed-meanwhile", "notes.txt")]
 
 
-def test_a_script_is_not_shadowed_by_what_lies_in_its_run_directory_or_in_variables(
+def test_modules_in_the_run_directory_and_variables_do_not_affect_a_script(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = "raise SystemExit('hijacked')\n"
@@ -168,7 +168,7 @@ def test_one_gigabyte_of_output_from_each_script_does_no_harm(three: Path, tmp_p
     assert free - shutil.disk_usage(three).free < 500_000_000
 
 
-def test_the_whole_output_is_kept_beside_the_report(three: Path, tmp_path: Path) -> None:
+def test_the_complete_output_is_kept_next_to_the_report(three: Path, tmp_path: Path) -> None:
     body = f"if run == {BAD!r}:\n    print('first')\n    print('\\x1b[31mred')\n    sys.exit('last')\n" + MAKE
     (run,) = failed(scaffold(three, script(tmp_path, body)))
     assert (three / run.output).read_text() == "first\n\\x1b[31mred\nlast\n"

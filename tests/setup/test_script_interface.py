@@ -1,4 +1,4 @@
-"""What an external script says that it takes, when it is asked."""
+"""The options that an external script reports for itself."""
 
 import re
 import sys
@@ -36,7 +36,9 @@ def asked(folder: Path, text: str, timeout: float = PATIENCE) -> Interface:
     return ask_interface(script, sys.executable, processes.environment(), timeout)
 
 
-def test_options_are_told_with_defaults_and_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_reported_with_defaults_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert asked(tmp_path, ANY) == Interface(
         options={"rank": Option(default=8), "form": Option(required=True, choices=("a", "b")), "when": Option()}
@@ -44,12 +46,12 @@ def test_options_are_told_with_defaults_and_nothing_is_done(tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["setup_finetune.py"]
 
 
-def test_known_arguments_are_asked_for_too(tmp_path: Path) -> None:
+def test_scripts_with_parse_known_args_report_options_too(tmp_path: Path) -> None:
     found = asked(tmp_path, ANY.replace("parse_args()", "parse_known_args()"))
     assert found.options is not None
 
 
-def test_a_script_that_is_not_of_argparse_is_not_run(tmp_path: Path) -> None:
+def test_a_script_without_argparse_is_not_run(tmp_path: Path) -> None:
     assert asked(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')") == Interface()
     assert not (tmp_path / "ran").exists()
 
@@ -57,7 +59,7 @@ def test_a_script_that_is_not_of_argparse_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["import argparse", "import argparse\n1 / 0", "import argparse\nargparse.ArgumentParser().parse_args()"]
 )
-def test_a_script_that_names_no_options_is_taken_as_it_is(tmp_path: Path, text: str) -> None:
+def test_a_script_without_options_is_accepted(tmp_path: Path, text: str) -> None:
     assert asked(tmp_path, text) == Interface()
 
 
@@ -69,18 +71,18 @@ def test_a_script_that_names_no_options_is_taken_as_it_is(tmp_path: Path, text: 
         ("import argparse\nif", "SyntaxError: invalid syntax"),
     ],
 )
-def test_what_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_script_that_can_never_run_is_a_fault(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(InterfaceFault, match=f"^{re.escape(reason)}"):
         asked(tmp_path, text)
 
 
-def test_a_script_that_does_not_answer_in_time(tmp_path: Path) -> None:
+def test_a_script_that_does_not_answer_in_time_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(InterfaceFault) as caught:
         asked(tmp_path, "import argparse, time\ntime.sleep(600)", timeout=1)
     assert absent(str(caught.value), "1 s") == []
 
 
-def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_python_or_script_is_a_fault(tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text(ANY)
     with pytest.raises(InterfaceFault, match=r": No such file or directory$"):
@@ -89,12 +91,12 @@ def test_a_python_or_a_script_that_is_not_there(tmp_path: Path) -> None:
         ask_interface(tmp_path / "none.py", sys.executable, {}, 5)
 
 
-def test_an_answer_that_is_none_is_not_believed(tmp_path: Path) -> None:
+def test_an_invalid_answer_is_ignored(tmp_path: Path) -> None:
     odd = "import argparse, json\njson.dumps = lambda options: '[1]'\nargparse.ArgumentParser().parse_args()"
     assert asked(tmp_path, odd) == Interface()
 
 
-def test_its_slurm_template_is_looked_at(tmp_path: Path) -> None:
+def test_the_slurm_template_of_the_script_is_read(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "finetune_template.slurm").write_text(
         "module purge\nmodule load a/1 b/2\nmodule load c\n"
@@ -116,7 +118,7 @@ def test_a_script_that_cannot_run_is_refused_before_anything_is_written(tmp_path
     assert sorted(path.name for path in experiment.iterdir()) == before
 
 
-def test_a_required_option_that_nobody_gives_is_asked_for(tmp_path: Path) -> None:
+def test_a_required_option_without_a_value_is_reported(tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text(
         "import argparse\np = argparse.ArgumentParser()\np.add_argument('--seed', required=True)\np.parse_args()"
@@ -128,7 +130,7 @@ def test_a_required_option_that_nobody_gives_is_asked_for(tmp_path: Path) -> Non
     }
 
 
-def test_the_user_is_warned_of_defaults_that_a_script_does_not_tell(tmp_path: Path) -> None:
+def test_undocumented_defaults_of_a_script_are_a_warning(tmp_path: Path) -> None:
     script = tmp_path / "setup_finetune.py"
     script.write_text("import sys\n")
     experiment = make_experiment(tmp_path / "sweep")

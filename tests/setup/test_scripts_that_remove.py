@@ -1,4 +1,4 @@
-"""Scripts that take away, while they run, what the scaffold works with: that run fails, the others are finished."""
+"""Scripts that remove files of the scaffold while they run: that run fails, the others are completed."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def remove(path):
 
 OTHERWISE = [("before", 1), ("after", 3), ("before", 3)]
 
-# What the bad run's script takes away, after it made its files and before.
+# The paths that the script of the bad run removes, before or after it writes its files.
 REMOVED = {
     "its own record": [f".scaffold/runs/{BAD}.json"],
     "another run's record": [f".scaffold/runs/{THREE[2]}.json"],
@@ -56,7 +56,7 @@ USUAL = [
     ("what", "when", "jobs"),
     mostly_long(((what, *how) for what in REMOVED for how in [("after", 1), *OTHERWISE]), *USUAL),
 )
-def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
+def test_a_run_that_removes_files_fails_and_the_others_are_completed(
     three: Path, tmp_path: Path, what: str, when: str, jobs: int
 ) -> None:
     tool = tmp_path / "tool"
@@ -84,7 +84,7 @@ def test_the_run_that_takes_something_away_fails_and_the_others_are_finished(
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
-def test_a_run_that_loses_its_working_directory_to_another_is_run_again(three: Path, tmp_path: Path) -> None:
+def test_a_run_whose_working_directory_another_run_removed_is_run_again(three: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     victim = f"""\
 import time
@@ -105,7 +105,7 @@ if run == {BAD!r}:
     assert result.ok
 
 
-def test_a_script_that_removes_the_experiment_for_good_is_stopped_midway(
+def test_a_script_that_removes_the_experiment_is_stopped_midway(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = f"import shutil\nshutil.rmtree({str(three.parent / 'outer')!r})\n" + MAKE
@@ -118,7 +118,7 @@ def test_a_script_that_removes_the_experiment_for_good_is_stopped_midway(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_another_directory_in_the_place_of_the_experiment_is_not_written_to(three: Path, tmp_path: Path) -> None:
+def test_a_directory_that_replaces_the_experiment_is_not_written_to(three: Path, tmp_path: Path) -> None:
     moved = three.parent / "moved"
     body = f"os.rename({str(three)!r}, {str(moved)!r})\nos.mkdir({str(three)!r})\n" + MAKE
     file = script(tmp_path / "tool", body)
@@ -126,7 +126,7 @@ def test_another_directory_in_the_place_of_the_experiment_is_not_written_to(thre
     assert not list(three.iterdir())
 
 
-def test_a_link_in_the_place_of_the_state_is_not_followed(three: Path, tmp_path: Path) -> None:
+def test_a_link_that_replaces_the_state_is_not_followed(three: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     state = f"pathlib.Path({str(three)!r}, '.scaffold')"
@@ -153,7 +153,7 @@ NAMES = {"a byte": rb"\xff", "half a character": rb"caf\xe9", "a line break": rb
         every=2,
     ),
 )
-def test_a_violation_is_not_forgotten_where_a_name_is_not_utf_8(
+def test_a_violation_is_kept_if_a_name_is_not_utf_8(
     three: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, where: str
 ) -> None:
     path = f"os.fsencode({str(three)!r}) + b'/{where}' + b'{NAMES[name].decode()}'"
@@ -170,7 +170,7 @@ def test_a_violation_is_not_forgotten_where_a_name_is_not_utf_8(
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", '{"directory": "other"}', "[" * 5_000, '{"a": ' * 5_000])
-def test_a_record_that_is_damaged_fails_its_run(three: Path, content: str) -> None:
+def test_a_damaged_record_fails_its_run(three: Path, content: str) -> None:
     assert steps.scaffold(Request(three)).ok
     (three / ".scaffold" / "runs" / f"{BAD}.json").write_text(content)
     result = steps.validate(Request(three))
@@ -178,7 +178,7 @@ def test_a_record_that_is_damaged_fails_its_run(three: Path, content: str) -> No
     assert [each.code for each in errors_in(result.runs[1].findings)] == ["document-unreadable"]
 
 
-def test_a_record_of_another_run_is_not_taken_for_this_ones(three: Path) -> None:
+def test_a_record_of_a_different_run_is_refused(three: Path) -> None:
     assert steps.scaffold(Request(three)).ok
     records = three / ".scaffold" / "runs"
     (records / f"{BAD}.json").write_bytes((records / f"{THREE[0]}.json").read_bytes())

@@ -1,4 +1,4 @@
-"""Scripts that take away the lock while they run: it is taken again, unless another scaffold has it by now."""
+"""Scripts that remove the lock while they run: it is acquired again, unless another scaffold holds it by then."""
 
 import json
 import os
@@ -16,7 +16,7 @@ TAKEN = {
     "the lock": "pathlib.Path(EXPERIMENT, '.scaffold', 'lock').unlink()\n",
     "the state": "import shutil\nshutil.rmtree(pathlib.Path(EXPERIMENT, '.scaffold'))\n",
 }
-# What the script of the last run sees: whether another process could take the lock.
+# The result of the last run's script: whether another process could acquire the lock.
 LOOK = """\
 import fcntl
 def is_held():
@@ -33,7 +33,7 @@ def is_held():
 
 @pytest.mark.long
 @pytest.mark.parametrize("what", spread(TAKEN, every=2))
-def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: Path, what: str) -> None:
+def test_a_lock_removed_by_a_script_is_acquired_again(three: Path, tmp_path: Path, what: str) -> None:
     seen = tmp_path / "seen"
     act = "".join(f"    {line}\n" for line in TAKEN[what].splitlines())
     look = f"if run == {THREE[2]!r}:\n    pathlib.Path({str(seen)!r}).write_text(is_held())\n"
@@ -41,7 +41,7 @@ def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: P
         f"EXPERIMENT = {str(three)!r}\n{LOOK}if run == {THREE[0]!r}:\n    main([])\n{act}    sys.exit(0)\n{look}{MAKE}"
     )
     result = scaffold(three, script(tmp_path / "tool", body), jobs=1)
-    # the pool may have begun the second one before the first is looked at: the third begins after that
+    # the pool may have started the second one before the first is checked: the third starts after that
     assert seen.read_text() == "yes"
     assert [run.directory for run in result.setup.runs if not run.ok] == ([THREE[0]] if what == "the state" else [])
     assert not (three / ".scaffold" / "lock").exists()
@@ -49,7 +49,7 @@ def test_a_lock_that_a_script_takes_away_is_taken_again(three: Path, tmp_path: P
 
 
 @pytest.mark.long
-def test_where_another_scaffold_has_the_lock_by_now_nothing_more_is_written(three: Path, tmp_path: Path) -> None:
+def test_nothing_more_is_written_once_another_scaffold_holds_the_lock(three: Path, tmp_path: Path) -> None:
     other = json.dumps({"pid": os.getppid(), "host": socket.gethostname()}) + "\n"
     lock = f"pathlib.Path({str(three)!r}, '.scaffold', 'lock')"
     body = f"if run == {THREE[1]!r}:\n    {lock}.unlink()\n    {lock}.write_text({other!r})\n{MAKE}"
@@ -62,7 +62,7 @@ def test_where_another_scaffold_has_the_lock_by_now_nothing_more_is_written(thre
     assert scaffold(three, script(tmp_path / "tool", MAKE)).ok
 
 
-def test_a_lock_that_nobody_takes_away_stays_the_same(three: Path, tmp_path: Path) -> None:
+def test_an_undisturbed_lock_stays_the_same(three: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     lock = three / ".scaffold" / "lock"
     body = f"with open({str(seen)!r}, 'a') as file:\n    print(os.stat({str(lock)!r}).st_ino, file=file)\n"

@@ -1,4 +1,4 @@
-"""When an external script runs again for runs that it has made already."""
+"""The conditions on which an external script runs again for finished runs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from support.setup_scripts import THREE, scaffold, script
 
 pytestmark = pytest.mark.long
 
-# Puts the number of epochs from a template beside it into what it makes, and counts its runs.
+# Writes the number of epochs from an adjacent template into its output, and records its runs.
 READS = """\
 beside = pathlib.Path(__file__).parent / TEMPLATE
 status = main([])
@@ -26,7 +26,7 @@ GOOD_LINE, WRONG_LINE = "epochs: 2", "epochs: 3"
 
 
 class Reading:
-    """A script that reads a template beside it, and whose runs are counted elsewhere."""
+    """A script that reads an adjacent template, and records its runs elsewhere."""
 
     def __init__(self, tmp_path: Path, template: str = "template.yaml", line: str = GOOD_LINE) -> None:
         self.counted = tmp_path / "counted.log"
@@ -37,7 +37,7 @@ class Reading:
         self.file = script(tmp_path / "tool", body)
 
     def runs(self) -> list[str]:
-        """The runs since they were asked for last, sorted."""
+        """Return the runs since the last call, sorted."""
         found = sorted(self.counted.read_text().split()) if self.counted.exists() else []
         self.counted.unlink(missing_ok=True)
         return found
@@ -46,7 +46,7 @@ class Reading:
 @pytest.mark.parametrize(
     "template", spread(["template.yaml", "templates/finetuning/finetune.yaml", "defaults"], every=2)
 )
-def test_a_run_whose_validation_failed_is_set_up_again_once_the_template_is_mended(
+def test_a_run_that_failed_validation_is_set_up_again_once_the_template_is_fixed(
     three: Path, tmp_path: Path, template: str
 ) -> None:
     tool = Reading(tmp_path, template, WRONG_LINE)
@@ -61,7 +61,7 @@ def test_a_run_whose_validation_failed_is_set_up_again_once_the_template_is_mend
     assert tool.runs() == []
 
 
-def test_after_a_failed_verdict_setup_runs_again_though_nothing_beside_it_changed(three: Path, tmp_path: Path) -> None:
+def test_after_a_failed_verdict_setup_runs_again_without_any_change(three: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.yaml"
     elsewhere.write_text(WRONG_LINE)
     tool = Reading(tmp_path)
@@ -84,7 +84,7 @@ def test_only_the_runs_that_failed_validation_are_set_up_again(three: Path, tmp_
     assert tool.runs() == [THREE[1]]
 
 
-def test_a_template_that_changed_after_a_good_verdict_is_read_again(three: Path, tmp_path: Path) -> None:
+def test_a_template_changed_after_a_passed_verdict_is_read_again(three: Path, tmp_path: Path) -> None:
     tool = Reading(tmp_path)
     assert scaffold(three, tool.file).ok
     tool.runs()
@@ -94,7 +94,7 @@ def test_a_template_that_changed_after_a_good_verdict_is_read_again(three: Path,
 
 
 @pytest.mark.parametrize("step", ["scaffold", "setup"])
-def test_overwrite_runs_the_script_again_and_leaves_what_is_the_same(three: Path, tmp_path: Path, step: str) -> None:
+def test_overwrite_runs_the_script_again_and_keeps_identical_files(three: Path, tmp_path: Path, step: str) -> None:
     tool = Reading(tmp_path)
     assert scaffold(three, tool.file).ok
     tool.runs()
@@ -105,7 +105,7 @@ def test_overwrite_runs_the_script_again_and_leaves_what_is_the_same(three: Path
     assert steps.validate(Request(three, setup_script=str(tool.file))).passed
 
 
-def test_a_verdict_outlives_a_setup_that_was_killed(three: Path, tmp_path: Path) -> None:
+def test_a_verdict_survives_a_killed_setup(three: Path, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -133,7 +133,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("how", spread(WRITES, every=2))
-def test_what_a_script_itself_writes_beside_it_lets_nothing_run_again(three: Path, tmp_path: Path, how: str) -> None:
+def test_files_that_a_script_writes_next_to_itself_do_not_run_it_again(three: Path, tmp_path: Path, how: str) -> None:
     tool = Reading(tmp_path)
     (tool.template.parent / "count").write_text("x")
     change(tool.file, "sys.exit(status)", WRITES[how] + "\nsys.exit(status)")
@@ -145,7 +145,7 @@ def test_what_a_script_itself_writes_beside_it_lets_nothing_run_again(three: Pat
     assert outputs(three) == made
 
 
-def test_an_experiment_beside_the_script_counts_for_nothing(three: Path, tmp_path: Path) -> None:
+def test_an_experiment_next_to_the_script_is_ignored(three: Path, tmp_path: Path) -> None:
     tool = Reading(tmp_path)
     other = tmp_path / "tool" / "other"
     other.mkdir()

@@ -1,4 +1,4 @@
-"""What the bundled setup_finetune writes: both files in full, values, places and what no recipe reads."""
+"""The output of the bundled setup_finetune: both complete files, values, paths, and settings that no recipe reads."""
 
 import itertools
 from typing import Any
@@ -16,7 +16,7 @@ from support.setup_texts import MINIMAL, config_of, problems_of, text_of
 from support.wording import absent
 
 
-def test_both_files_in_full() -> None:
+def test_both_complete_files() -> None:
     outputs = build(
         text_of(
             experiment_name="capitals",
@@ -65,7 +65,7 @@ def test_defaults_are_those_of_the_parameters() -> None:
     assert config["tokenizer"]["max_seq_len"] == 2048
 
 
-def test_given_values_arrive() -> None:
+def test_given_values_are_written() -> None:
     config = config_of(
         lora_rank=16,
         lora_alpha=8,
@@ -100,21 +100,21 @@ def test_booleans_may_be_quoted(word: str) -> None:
     assert config["dataset"]["packed"] is True
 
 
-def test_null_and_empty_text_leave_an_optional_key_open() -> None:
+def test_null_and_empty_text_leave_an_optional_key_unset() -> None:
     text = text_of() + "account: ''\nmax_steps_per_epoch: null\nbatch_size_val:\nvenv: ''\ninput_key: ''\n"
     outputs = build(text)
     assert outputs == build(text_of())
 
 
-# --- places
+# --- paths
 
 
-def test_output_dir_of_2025() -> None:
+def test_output_dir_as_in_2025() -> None:
     assert config_of()["output_dir"] == "/scratch/out/ck-out-rank8_lr1e-5/"
     assert config_of(output_dir_base="out/", experiment_name="e")["output_dir"] == "out/e/ck-out-rank8_lr1e-5/"
 
 
-def test_output_dir_of_v034() -> None:
+def test_output_dir_as_in_v034() -> None:
     config = config_of(output_dir_base=..., project_dir="/scratch/p", experiment_name="e")
     assert config["output_dir"] == "/scratch/p/e/rank8_lr1e-5/artifacts/"
 
@@ -145,7 +145,7 @@ def test_input_dir(base: str, folder: Any, meant: str) -> None:
 # --- settings that no stock recipe reads
 
 
-def test_what_the_recipe_does_not_read_is_written_with_a_warning() -> None:
+def test_settings_that_the_recipe_does_not_read_are_written_with_a_warning() -> None:
     changes = {
         "run_val_every_n_steps": 10,
         "batch_size_val": 2,
@@ -162,14 +162,14 @@ def test_what_the_recipe_does_not_read_is_written_with_a_warning() -> None:
     assert [w.line for w in outputs.warnings] == list(range(len(MINIMAL) + 1, len(MINIMAL) + 6))
 
 
-def test_what_is_off_is_not_written() -> None:
+def test_disabled_settings_are_not_written() -> None:
     outputs = build(
         text_of(run_val_every_n_steps=0, save_last_epoch_only=False, stash_adapter_weights=False, epochs_to_save="")
     )
     assert outputs == build(text_of())
 
 
-def test_a_custom_recipe_may_read_them() -> None:
+def test_a_custom_recipe_may_read_all_settings() -> None:
     outputs = build(text_of(batch_size_val=2, custom_recipe="package.recipe"))
     assert outputs.warnings == ()
     assert read_yaml(outputs.finetune_yaml).data["batch_size_val"] == 2
@@ -188,11 +188,11 @@ def test_max_seq_len_is_not_read_by_the_data_sets_of_cruijff_kit() -> None:
     assert build(text_of(dataset_type="chat_completion", max_seq_len=2048)).warnings == ()
 
 
-# --- reading back what was rendered
+# --- checks of rendered files
 
 
 @pytest.mark.parametrize("text", ["a: '1'\n", "a: 1.0\n", "a: true\n", "a: 1\nb: 2\n", "b: 1\n"])
-def test_another_value_or_type_is_noticed(text: str) -> None:
+def test_a_different_value_or_type_is_detected(text: str) -> None:
     with pytest.raises(AssertionError):
         bundled._check_yaml(text, {"a": 1})  # noqa: SLF001 - the proof itself is under test
 
@@ -206,11 +206,11 @@ def test_another_value_or_type_is_noticed(text: str) -> None:
         "#!/bin/bash\n#SBATCH --mem=1G\ntune run x\n",
     ],
 )
-def test_another_job_is_noticed(script: str) -> None:
+def test_a_different_job_is_detected(script: str) -> None:
     with pytest.raises(AssertionError):
         bundled._check_slurm(script, [("mem", "1G")], ["tune", "run"])  # noqa: SLF001 - likewise
 
 
-def test_every_model_on_one_and_two_gpus_with_both_formats() -> None:
+def test_every_model_is_built_for_one_and_two_gpus_and_both_formats() -> None:
     for model, gpus, extension in itertools.product(known_models(), (1, 2), (".json", ".parquet")):
         assert build(text_of(torchtune_model_name=model, gpus=gpus, dataset_ext=extension)).warnings == ()

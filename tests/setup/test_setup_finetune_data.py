@@ -17,7 +17,7 @@ def test_parquet_is_one_file_with_one_split() -> None:
     assert "field" not in node
 
 
-def test_columns_by_other_names() -> None:
+def test_columns_with_other_names() -> None:
     assert "column_map" not in config_of()["dataset"]
     assert config_of(input_key="question")["dataset"]["column_map"] == {"input": "question", "output": "output"}
     assert config_of(output_key="answer")["dataset"]["column_map"] == {"input": "input", "output": "answer"}
@@ -97,16 +97,16 @@ def test_text_completion_of_cruijff_kit_has_no_system_prompt() -> None:
         ({"custom_recipe": "dev/generate_v2"}, "custom_recipe"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(changes: dict[str, Any], key: str) -> None:
+def test_unsupported_values_are_refused(changes: dict[str, Any], key: str) -> None:
     assert problems_of(text_of(**changes)) == [("unsupported-setting", key)]
 
 
 @pytest.mark.parametrize("prompt", ["no place", "", "{input} }", "{input!r}", "{ input }"])
-def test_a_prompt_must_hold_the_input(prompt: str) -> None:
+def test_a_prompt_must_contain_the_input(prompt: str) -> None:
     assert problems_of(text_of(prompt=prompt)) == [("invalid-value", "prompt")]
 
 
-def test_an_unknown_dataset_type_is_refused_with_what_may_be_meant() -> None:
+def test_an_unknown_dataset_type_is_refused_with_a_similar_one() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of(dataset_type="instruct_datset", prompt="{input}"))
     (problem,) = refusal.value.problems
@@ -128,7 +128,7 @@ def test_a_prompt_becomes_the_tokenizers_template(model: str, prompt: str, templ
     assert config_of(torchtune_model_name=model, prompt=prompt)["tokenizer"].get("prompt_template") == template
 
 
-def test_a_prompt_is_not_judged_for_an_unknown_model() -> None:
+def test_a_prompt_is_not_checked_for_an_unknown_model() -> None:
     assert problems_of(text_of(torchtune_model_name="GPT-2", prompt="A {input}")) == [
         ("unknown-model", "torchtune_model_name")
     ]

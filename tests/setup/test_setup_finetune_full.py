@@ -1,4 +1,4 @@
-"""The bundled setup_finetune for full fine-tuning: what differs from LoRA, and what does not."""
+"""The bundled setup_finetune for full fine-tuning: its differences from LoRA."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ FULL: dict[int, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
-def test_the_config_differs_from_that_of_lora_in_the_model_and_two_keys(gpus: int) -> None:
+def test_the_config_differs_from_lora_in_the_model_and_two_keys(gpus: int) -> None:
     full, lora = config_of(**FULL[gpus]), config_of(gpus=gpus)
     assert full.pop("model") == {"_component_": "torchtune.models.llama3_2.llama3_2_1b"}
     assert full.pop("optimizer_in_bwd") is False
@@ -27,7 +27,7 @@ def test_the_config_differs_from_that_of_lora_in_the_model_and_two_keys(gpus: in
 
 @pytest.mark.parametrize("gpus", [1, 2])
 @pytest.mark.parametrize("model", known_models())
-def test_every_model_has_what_the_recipe_needs_and_nothing_that_it_does_not_read(model: str, gpus: int) -> None:
+def test_every_model_has_exactly_the_keys_that_the_recipe_reads(model: str, gpus: int) -> None:
     config = config_of(torchtune_model_name=model, **FULL[gpus])
     facts = load().recipes[str(FULL[gpus]["custom_recipe"])]
     places = {"input_dir", "models_dir", "dataset_label", "my_wandb_project", "my_wandb_run_name"}
@@ -36,7 +36,7 @@ def test_every_model_has_what_the_recipe_needs_and_nothing_that_it_does_not_read
     assert config.keys() - places <= facts.reads
 
 
-def test_planned_values_arrive_where_the_recipe_reads_them() -> None:
+def test_planned_values_are_written_to_the_keys_of_the_recipe() -> None:
     planned = {"lr": 2e-5, "weight_decay": 0.1, "num_warmup_steps": 7, "gradient_accumulation_steps": 8, "seed": 3}
     config = config_of(**FULL[1], **planned, max_steps_per_epoch=9)
     assert config["optimizer"] == {
@@ -46,7 +46,7 @@ def test_planned_values_arrive_where_the_recipe_reads_them() -> None:
     assert (config["gradient_accumulation_steps"], config["seed"], config["max_steps_per_epoch"]) == (8, 3, 9)
 
 
-def test_the_header_says_which_recipes_the_file_is_for() -> None:
+def test_the_header_names_the_recipes_of_the_file() -> None:
     assert build(text_of(**FULL[1])).finetune_yaml.startswith(
         "# Made by scaffold-torchtune for the full fine-tuning recipes of torchtune 0.6.1.\n"
     )
@@ -82,7 +82,7 @@ def test_a_setting_of_the_adapter_is_refused(key: str, value: object) -> None:
     assert problems_of(text_of(**FULL[1], **{key: value})) == [("unsupported-setting", key)]
 
 
-def test_what_the_recipe_does_not_read_is_written_with_a_warning() -> None:
+def test_settings_that_the_recipe_does_not_read_are_written_with_a_warning() -> None:
     (warning,) = build(text_of(**FULL[1], batch_size_val=2)).warnings
     assert (warning.code, warning.field) == ("unread-setting", "batch_size_val")
     assert SINGLE in warning.message
@@ -92,13 +92,13 @@ def test_what_the_recipe_does_not_read_is_written_with_a_warning() -> None:
     ("model", "lora", "full"),
     [("Qwen2.5-1.5B-Instruct", False, True), ("Llama-3.2-1B", False, False), ("Qwen2.5-7B", True, True)],
 )
-def test_activation_checkpointing_is_that_of_the_stock_config(model: str, lora: bool, full: bool) -> None:
+def test_activation_checkpointing_is_as_in_the_stock_config(model: str, lora: bool, full: bool) -> None:
     key = "enable_activation_checkpointing"
     assert config_of(torchtune_model_name=model)[key] is lora
     assert config_of(torchtune_model_name=model, **FULL[1])[key] is full
 
 
-def test_the_largest_model_keeps_its_weights_off_the_gpus_as_its_stock_config_does() -> None:
+def test_the_largest_model_is_offloaded_as_in_its_stock_config() -> None:
     model = {"torchtune_model_name": "Llama-3.3-70B-Instruct"}
     assert config_of(**model, **FULL[2])["fsdp_cpu_offload"] is True
     assert "fsdp_cpu_offload" not in config_of(**model, **FULL[1])
@@ -115,7 +115,9 @@ def test_the_largest_model_keeps_its_weights_off_the_gpus_as_its_stock_config_do
         ("Llama-3.3-70B-Instruct", 8, 1, "1112G"),  # 131.4 mapped, 2 and 4 copies of it, 16, 7 x 24.4
     ],
 )
-def test_memory_follows_what_the_recipe_keeps_on_the_cpu(model: str, gpus: int, epochs: int, memory: str) -> None:
+def test_memory_depends_on_the_data_that_the_recipe_keeps_on_the_cpu(
+    model: str, gpus: int, epochs: int, memory: str
+) -> None:
     entry = find_model(model)
     assert entry is not None
     found = default_resources(entry, gpus, full=True, epochs=epochs)

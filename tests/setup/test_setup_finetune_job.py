@@ -1,4 +1,4 @@
-"""What the bundled setup_finetune makes of QOS, mail, typed GPUs, Weights & Biases, offline nodes and resuming."""
+"""The bundled setup_finetune with QOS, mail, typed GPUs, Weights & Biases, offline nodes and resuming."""
 
 import subprocess
 from pathlib import Path
@@ -40,12 +40,12 @@ def test_each_option_is_a_directive_before_every_command() -> None:
     assert all(line.startswith("#") for line in lines[: last + 1])
 
 
-def test_a_job_that_must_not_be_queued_again_says_so() -> None:
+def test_requeue_is_a_directive_only_if_set() -> None:
     assert "#SBATCH --no-requeue\n" in script_of(requeue=False)
     assert "requeue" not in script_of()
 
 
-def test_whose_a_run_is_stands_in_the_logger() -> None:
+def test_the_logger_has_entity_group_and_tags() -> None:
     logger = config_of(wandb_entity="team", wandb_group="sweep", wandb_tags="lora,4 letters,true")["metric_logger"]
     assert (logger["entity"], logger["group"], logger["tags"]) == ("team", "sweep", ["lora", "4 letters", "true"])
     assert config_of()["metric_logger"].keys() == {"_component_", "project", "name", "log_dir", "mode"}
@@ -58,7 +58,7 @@ tune() { echo "tune $*"; env | grep -E '^(HF_|TRANSFORMERS_|WANDB_)' | sort; }
 
 
 def ran(script: str, folder: Path) -> list[str]:
-    """What the training is given when the job starts in a folder."""
+    """Return the arguments and variables of the training when the job starts in a folder."""
     (folder / "tools.sh").write_text(TOOLS)
     (folder / "finetune.slurm").write_text(script)
     (folder / "finetune.yaml").write_text("a: 1\n")
@@ -74,7 +74,7 @@ def ran(script: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_job_offline_tells_every_library(tmp_path: Path) -> None:
+def test_an_offline_job_sets_the_variables_of_every_library(tmp_path: Path) -> None:
     assert ran(script_of(offline=True, output_dir_base=str(tmp_path)), tmp_path) == [
         "tune run lora_finetune_single_device --config finetune.yaml",
         "HF_DATASETS_OFFLINE=1",
@@ -85,7 +85,7 @@ def test_a_job_offline_tells_every_library(tmp_path: Path) -> None:
     assert script_of(offline=False) == script_of()
 
 
-def test_a_job_resumes_where_there_is_something_to_resume_from(tmp_path: Path) -> None:
+def test_a_job_resumes_if_there_is_a_state(tmp_path: Path) -> None:
     script = script_of(resume_from_checkpoint=True, epochs=2, output_dir_base=str(tmp_path / "my outputs"))
     start = "tune run lora_finetune_single_device --config finetune.yaml resume_from_checkpoint"
     assert ran(script, tmp_path) == [f"{start}=false"]
@@ -121,7 +121,7 @@ def test_a_job_resumes_where_there_is_something_to_resume_from(tmp_path: Path) -
         "wandb_tags: [a, b]",
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(line: str) -> None:
+def test_an_invalid_value_is_refused_with_its_key(line: str) -> None:
     key = line.partition(":")[0]
     assert problems_of(text_of(**{key: ...}) + line + "\n") == [("invalid-value", key)]
 

@@ -27,7 +27,7 @@ batch_size: 4
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run directory with its setup_finetune.yaml, made the working directory."""
+    """Return a run directory with its setup_finetune.yaml, which is the working directory."""
     (tmp_path / "setup_finetune.yaml").write_text(SETUP)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -37,7 +37,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_it_writes_both_files(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_files_are_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     outputs = build(SETUP)
     assert (run / "finetune.yaml").read_text() == outputs.finetune_yaml
@@ -46,7 +46,7 @@ def test_it_writes_both_files(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert absent(capsys.readouterr().out, "finetune.yaml", "finetune.slurm") == []
 
 
-def test_it_runs_as_a_module(run: Path) -> None:
+def test_the_program_runs_as_a_module(run: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "scaffold_torchtune.setup_finetune"],
         cwd=run,
@@ -58,12 +58,12 @@ def test_it_runs_as_a_module(run: Path) -> None:
     assert (run / "finetune.slurm").exists()
 
 
-def test_it_reads_another_file(run: Path) -> None:
+def test_a_different_config_file_is_read(run: Path) -> None:
     (run / "setup_finetune.yaml").rename(run / "other.yaml")
     assert main(["--config_file", "other.yaml"]) == 0
 
 
-def test_it_replaces_what_was_there(run: Path) -> None:
+def test_existing_files_are_replaced(run: Path) -> None:
     (run / "finetune.yaml").write_text("old")
     (run / "finetune.slurm").write_text("old")
     assert main([]) == 0
@@ -90,14 +90,14 @@ def test_a_refusal_names_each_problem_and_writes_nothing(run: Path, capsys: pyte
     assert names(run) == ["setup_finetune.yaml"]
 
 
-def test_warnings_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "setup_finetune.yaml").write_text(SETUP + "batch_size_val: 2\n")
     assert main([]) == 0
     assert capsys.readouterr().err.startswith("warning: setup_finetune.yaml:12: batch_size_val")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a: 1\n# " + b"x" * 1_000_001])
-def test_a_file_that_is_no_text_of_sensible_size_is_refused(run: Path, content: bytes) -> None:
+def test_a_binary_or_too_large_file_is_refused(run: Path, content: bytes) -> None:
     (run / "setup_finetune.yaml").write_bytes(content)
     assert main([]) == 2
     assert names(run) == ["setup_finetune.yaml"]
@@ -109,7 +109,7 @@ def test_a_missing_file_is_refused(run: Path, capsys: pytest.CaptureFixture[str]
     assert "--config_file" in capsys.readouterr().err
 
 
-def test_a_fifo_is_refused_and_not_waited_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fifo_is_refused_without_waiting(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(run / "pipe")
     assert main(["--config_file", "pipe"]) == 2
     assert absent(capsys.readouterr().err, "pipe") == []
@@ -132,13 +132,13 @@ def test_a_linked_output_is_refused_and_not_followed(
     assert names(run) == sorted([name, "setup_finetune.yaml"])
 
 
-def test_a_directory_where_the_output_goes_is_refused(run: Path) -> None:
+def test_a_directory_instead_of_an_output_is_refused(run: Path) -> None:
     (run / "finetune.slurm").mkdir()
     assert main([]) == 2
     assert names(run) == ["finetune.slurm", "setup_finetune.yaml"]
 
 
-def test_a_write_that_fails_leaves_nothing_half_made(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_write_leaves_no_partial_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / f".finetune.yaml.{os.getpid()}.tmp").mkdir()
     (run / "finetune.slurm").write_text("old")
     assert main([]) == 2

@@ -11,7 +11,7 @@ from scaffold_torchtune.torchtune_facts.facts import load
 from support.setup_texts import config_of, text_of
 
 
-def test_a_model_is_found_whatever_its_case_and_by_alias() -> None:
+def test_a_model_is_found_in_any_case_and_by_alias() -> None:
     assert known_models()[0] == "Llama-3.2-1B"
     assert len(known_models()) == len(set(known_models())) == len(load().models)
     for alias, name in {
@@ -28,13 +28,13 @@ def test_a_model_is_found_whatever_its_case_and_by_alias() -> None:
     assert find_model("GPT-2") is None
 
 
-def test_no_label_means_two_models() -> None:
+def test_labels_of_models_are_unique() -> None:
     entries = [entry for name in known_models() if (entry := find_model(name))]
     labels = [label.casefold() for entry in entries for label in (entry.name, *entry.aliases)]
     assert len(labels) == len(set(labels))
 
 
-def test_an_unknown_model_is_refused_with_what_may_be_meant() -> None:
+def test_an_unknown_model_is_refused_with_a_similar_one() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of(torchtune_model_name="Llama-3.2-1B-Instrct"))
     (problem,) = refusal.value.problems
@@ -54,7 +54,7 @@ def test_checkpoint_files(model: str, files: Any) -> None:
     assert config_of(torchtune_model_name=model)["checkpointer"]["checkpoint_files"] == files
 
 
-def test_base_and_instruct_may_differ_in_component() -> None:
+def test_base_and_instruct_may_have_different_components() -> None:
     base, instruct = (config_of(torchtune_model_name=f"Qwen2.5-7B{end}") for end in ("", "-Instruct"))
     assert base["model"]["_component_"].endswith("lora_qwen2_5_7b_base")
     assert instruct["model"]["_component_"].endswith("lora_qwen2_5_7b_instruct")
@@ -63,13 +63,13 @@ def test_base_and_instruct_may_differ_in_component() -> None:
     assert base["enable_activation_checkpointing"] is True
 
 
-def test_the_checkpoint_directory_may_have_another_name() -> None:
+def test_the_checkpoint_directory_may_have_a_different_name() -> None:
     config = config_of(model_checkpoint="my-llama")
     assert config["checkpointer"]["checkpoint_dir"] == "${models_dir}/my-llama/"
     assert config["tokenizer"]["path"] == "${models_dir}/my-llama/original/tokenizer.model"
 
 
-def test_memory_follows_the_model_and_the_processes() -> None:
+def test_memory_depends_on_the_model_and_the_processes() -> None:
     small, large = find_model("Llama-3.2-1B"), find_model("Llama-3.3-70B")
     assert small is not None
     assert large is not None

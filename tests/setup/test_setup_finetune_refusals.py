@@ -1,4 +1,4 @@
-"""What the bundled setup_finetune refuses: values that do not fit, and keys that are unknown or missing."""
+"""Refusals of the bundled setup_finetune: invalid values, and unknown or missing keys."""
 
 import pytest
 
@@ -79,7 +79,7 @@ from support.wording import absent
         f"account: {'a' * 256}",
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_at_its_line(line: str) -> None:
+def test_an_invalid_value_is_refused_at_its_line(line: str) -> None:
     key = line.split(":", maxsplit=1)[0]
     with pytest.raises(Refused) as refusal:
         build(text_of() + line + "\n")
@@ -110,7 +110,7 @@ def test_a_value_that_does_not_fit_is_refused_at_its_line(line: str) -> None:
         ("output_dir_base", "`ls`"),
     ],
 )
-def test_a_required_key_that_does_not_fit_is_refused(key: str, value: str | None) -> None:
+def test_an_invalid_required_key_is_refused(key: str, value: str | None) -> None:
     assert problems_of(text_of(**{key: value})) == [("invalid-value", key)]
 
 
@@ -121,7 +121,7 @@ def fix_of(text: str) -> str:
     return problem.fix
 
 
-def test_a_quoted_number_and_an_unquoted_time_come_with_advice() -> None:
+def test_a_quoted_number_and_an_unquoted_time_have_a_fix() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of() + "lora_rank: '8'\ntime: 12:30:00\n")
     rank, time = refusal.value.problems
@@ -130,7 +130,7 @@ def test_a_quoted_number_and_an_unquoted_time_come_with_advice() -> None:
     assert absent(time.fix, "'12:30:00'") == []
 
 
-def test_user_in_a_path_is_to_be_written_out() -> None:
+def test_user_in_a_path_must_be_written_out() -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of(models_dir="/home/$USER/models"))
     (problem,) = refusal.value.problems
@@ -145,7 +145,7 @@ def test_user_in_a_path_is_to_be_written_out() -> None:
     ("key", "meant"),
     [("learning_rate", "'lr'"), ("lora_ranl", "'lora_rank'"), ("dataset_lable", "'dataset_label'"), ("zzzzzzzz", "")],
 )
-def test_an_unknown_key_is_refused_with_what_may_be_meant(key: str, meant: str) -> None:
+def test_an_unknown_key_is_refused_with_a_similar_one(key: str, meant: str) -> None:
     with pytest.raises(Refused) as refusal:
         build(text_of() + f"{key}: 1\n")
     (problem,) = refusal.value.problems
@@ -154,16 +154,16 @@ def test_an_unknown_key_is_refused_with_what_may_be_meant(key: str, meant: str) 
 
 
 @pytest.mark.parametrize("key", ["dataset", "model"])
-def test_names_of_documents_are_no_keys(key: str) -> None:
+def test_labels_of_documents_are_not_keys(key: str) -> None:
     assert problems_of(text_of() + f"{key}: [a]\n") == [("unknown-key", key)]
 
 
 @pytest.mark.parametrize("key", [key for key in MINIMAL if key != "input_formatting"])
-def test_a_required_key_may_not_be_missing(key: str) -> None:
+def test_a_missing_required_key_is_refused(key: str) -> None:
     assert problems_of(text_of(**{key: ...})) == [("missing-field", key)]
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     text = text_of(epochs=..., lr="fast", torchtune_model_name="Llama-9", lr_scheduler="get_linear") + "sed: 1\n"
     assert {code for code, _ in problems_of(text)} == {
         "missing-field",
@@ -177,7 +177,7 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "text", ["- a\n", "", "just text\n", "a: [\n", "a: 1\na: 2\n", "a: &x 1\nb: *x\n", "a: !x 1\n"]
 )
-def test_what_is_no_mapping_is_refused(text: str) -> None:
+def test_text_that_is_not_a_mapping_is_refused(text: str) -> None:
     with pytest.raises(Refused) as refusal:
         build(text, file="some.yaml")
     (problem,) = refusal.value.problems

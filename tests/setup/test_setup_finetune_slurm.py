@@ -1,4 +1,4 @@
-"""The batch script of the bundled setup_finetune, read and run."""
+"""The batch script of the bundled setup_finetune, parsed and run."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_the_script_parses(changes: dict[str, Any], tmp_path: Path) -> None:
     subprocess.run(["/bin/bash", "-n", script], check=True)
 
 
-def test_nothing_is_asked_for_that_nobody_asked_for() -> None:
+def test_no_unset_option_is_a_directive() -> None:
     asked = {"job-name", "nodes", "ntasks", "cpus-per-task", "mem", "time", "gres", "output"}
     assert set(directives_of(script_of())) == asked
     assert "module" not in script_of()
@@ -47,7 +47,7 @@ def test_directives_come_before_every_command() -> None:
     assert all(line.startswith("#") for line in lines[: last + 1])
 
 
-def test_resources_may_be_given() -> None:
+def test_resources_can_be_set() -> None:
     script = script_of(mem="100G", cpus_per_task=3, gpus=2, time="1-00:00:00")
     found = directives_of(script)
     assert (found["mem"], found["cpus-per-task"], found["gres"], found["time"]) == ("100G", "3", "gpu:2", "1-00:00:00")
@@ -58,7 +58,7 @@ def last_line(script: str) -> str:
     return script.splitlines()[-1]
 
 
-def test_more_gpus_take_the_distributed_recipe() -> None:
+def test_several_gpus_use_the_distributed_recipe() -> None:
     script = script_of(gpus=2)
     assert last_line(script) == "tune run --nproc_per_node 2 lora_finetune_distributed --config finetune.yaml"
     assert directives_of(script)["cpus-per-task"] == "2"
@@ -75,7 +75,7 @@ def test_more_gpus_take_the_distributed_recipe() -> None:
         ("mine", "mine"),
     ],
 )
-def test_a_custom_recipe_stands_where_tune_finds_it(recipe: str, word: str) -> None:
+def test_a_custom_recipe_has_the_name_that_tune_finds(recipe: str, word: str) -> None:
     assert last_line(script_of(custom_recipe=recipe)) == f"tune run {word} --config finetune.yaml"
 
 
@@ -84,7 +84,7 @@ def test_a_recipe_must_fit_the_gpus(recipe: str, gpus: int) -> None:
     assert problems_of(text_of(custom_recipe=recipe, gpus=gpus)) == [("wrong-recipe", "custom_recipe")]
 
 
-def test_a_recipe_is_not_judged_by_gpus_that_do_not_fit() -> None:
+def test_a_recipe_is_not_checked_against_an_invalid_number_of_gpus() -> None:
     assert problems_of(text_of(custom_recipe="lora_finetune_distributed", gpus=0)) == [("invalid-value", "gpus")]
 
 
@@ -106,7 +106,7 @@ tune() { echo "tune $*"; return 7; }
 def run_script(
     script: str, directory: Path, environment: dict[str, str], *, config: bool = True
 ) -> tuple[int, list[str]]:
-    """Run the script with stand-ins for conda, module and tune; returns its exit status and what they were given."""
+    """Run the script with stand-ins for conda, module and tune; return its exit status and their calls."""
     (directory / "tools.sh").write_text(TOOLS)
     (directory / "finetune.slurm").write_text(script)
     if config:
@@ -122,7 +122,7 @@ def run_script(
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
-def test_the_job_ends_as_its_training_does(tmp_path: Path) -> None:
+def test_the_job_has_the_exit_status_of_its_training(tmp_path: Path) -> None:
     status, calls = run_script(script_of(modules="a/1", output_dir_base="out dir"), tmp_path, {})
     assert status == 7
     assert calls == [
@@ -141,7 +141,7 @@ def test_the_job_ends_as_its_training_does(tmp_path: Path) -> None:
         ({"MODULE_FAILS": "1"}, "cannot load the module a"),
     ],
 )
-def test_the_job_stops_where_activation_fails(environment: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_the_job_stops_if_the_activation_fails(environment: dict[str, str], said: str, tmp_path: Path) -> None:
     status, calls = run_script(script_of(modules="a", output_dir_base="out"), tmp_path, environment)
     assert status == 1
     assert calls[-1] == said

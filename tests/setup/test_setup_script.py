@@ -1,4 +1,4 @@
-"""What becomes of a script that works, fails, or leaves its work undone."""
+"""The result of a script that works, fails, or leaves its work unfinished."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from support.setup_scripts import GOOD, MAKE, THREE, failed, scaffold, script
 from support.wording import absent
 
 
-def test_a_script_that_works_makes_the_same_files_as_the_bundled_one(three: Path, tmp_path: Path) -> None:
+def test_a_working_script_writes_the_same_files_as_the_bundled_one(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, MAKE)
     result = scaffold(three, file)
     assert result.ok
@@ -73,7 +73,7 @@ def test_one_of_three_fails_and_the_others_do_not(
     assert absent(capsys.readouterr().out, f"rank8_lr5e-5: {reason}") == []
 
 
-def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks: Path) -> None:
+def test_a_second_call_runs_only_the_failed_ones(three: Path, tmp_path: Path, marks: Path) -> None:
     body = f"""\
         marks = pathlib.Path({str(marks)!r})
         (marks / f"{{run}}.{{time.monotonic_ns()}}").touch()
@@ -95,7 +95,7 @@ def test_a_second_call_runs_only_what_failed(three: Path, tmp_path: Path, marks:
 
 
 @pytest.mark.long
-def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but_does_not_pass(
+def test_a_changed_script_runs_again_and_if_it_fails_the_old_outputs_stay_but_fail_validation(
     three: Path, tmp_path: Path
 ) -> None:
     file = script(tmp_path, MAKE)
@@ -122,7 +122,7 @@ def test_a_changed_script_runs_again_and_where_it_fails_what_was_there_stays_but
 
 
 @pytest.mark.long
-def test_outputs_of_a_script_that_has_changed_since_do_not_pass(three: Path, tmp_path: Path) -> None:
+def test_outputs_of_a_script_changed_since_fail_validation(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok
     file.write_text(file.read_text() + "# newer\n")
@@ -131,7 +131,7 @@ def test_outputs_of_a_script_that_has_changed_since_do_not_pass(three: Path, tmp
     assert scaffold(three, file).ok
 
 
-def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp_path: Path) -> None:
+def test_a_missing_cruijff_kit_is_answered_with_the_activation(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, "import cruijff_kit\n", start="")
     (run, *others) = failed(scaffold(three, file))
     assert len(others) == 2
@@ -142,7 +142,7 @@ def test_a_missing_cruijff_kit_is_answered_with_how_to_activate(three: Path, tmp
     assert run.fix in log(three)
 
 
-def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path) -> None:
+def test_without_modules_the_fix_names_only_the_environment(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["module load"])
     file = script(tmp_path, "import cruijff_kit\n", start="")
     assert "(conda activate cruijff)" in failed(scaffold(experiment, file))[0].fix
@@ -185,7 +185,7 @@ def test_without_modules_the_reminder_names_the_environment_alone(tmp_path: Path
         "removed",
     ],
 )
-def test_what_a_script_leaves_undone_is_a_failure_with_its_reason(
+def test_unfinished_work_of_a_script_is_a_failure_with_its_reason(
     single: Path, tmp_path: Path, body: str, reason: list[str]
 ) -> None:
     result = scaffold(single, script(tmp_path, body))
@@ -195,20 +195,20 @@ def test_what_a_script_leaves_undone_is_a_failure_with_its_reason(
     assert not list((single / ".scaffold" / "staging").iterdir())
 
 
-def test_what_else_a_script_leaves_in_its_directory_is_cleared(single: Path, tmp_path: Path) -> None:
+def test_other_files_of_a_script_in_its_directory_are_removed(single: Path, tmp_path: Path) -> None:
     body = "os.makedirs('deep/er')\nopen('deep/er/x', 'w')\nos.symlink('/', 'root')\nos.mkfifo('fifo')\n" + MAKE
     assert scaffold(single, script(tmp_path, body)).ok
     assert all(sorted(path.name for path in (single / run).iterdir()) == list(FILES) for run in run_directories(single))
     assert not list((single / ".scaffold" / "staging").iterdir())
 
 
-def test_outputs_that_are_not_utf8_do_not_pass(single: Path, tmp_path: Path) -> None:
+def test_outputs_that_are_not_utf8_fail(single: Path, tmp_path: Path) -> None:
     body = "main([])\nopen('finetune.yaml', 'ab').write(b'\\xff')\n"
     (run,) = failed(scaffold(single, script(tmp_path, body)))
     assert absent(run.reason, "finetune.yaml", "UTF-8") == []
 
 
-def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> None:
+def test_wrong_values_of_a_script_fail_validation(three: Path, tmp_path: Path) -> None:
     body = """\
         main([])
         file = pathlib.Path("finetune.yaml")
@@ -220,7 +220,7 @@ def test_wrong_values_of_a_script_do_not_pass(three: Path, tmp_path: Path) -> No
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
 
 
-def test_a_staging_directory_that_cannot_be_made_is_a_failure(
+def test_a_failure_to_create_a_directory_fails_the_run(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = os.mkdir

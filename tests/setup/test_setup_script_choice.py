@@ -1,4 +1,4 @@
-"""Who chooses the script that runs: the user does, and never a plan or a document."""
+"""The choice of the setup script: the user makes it, never a plan or a document."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from support.wording import absent
 
 @pytest.mark.long
 @pytest.mark.parametrize("folder", ["tools/torchtune", "src/tools/torchtune"])
-def test_a_script_in_the_working_directory_is_a_choice_that_the_user_makes(tmp_path: Path, folder: str) -> None:
+def test_a_script_in_the_working_directory_must_be_chosen_by_the_user(tmp_path: Path, folder: str) -> None:
     home = tmp_path / "kit"
     experiment = make_experiment(tmp_path / "sweep", replace={"`/home/ada/cruijff_kit`": f"`{home}`"})
     file = script(home / folder, MAKE)
@@ -32,12 +32,12 @@ def test_a_script_in_the_working_directory_is_a_choice_that_the_user_makes(tmp_p
     assert scaffold(experiment, file).plan.setup == str(file)
 
 
-def test_without_a_working_directory_the_bundled_one_runs(tmp_path: Path) -> None:
+def test_without_a_working_directory_the_bundled_script_runs(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["Working directory"])
     assert steps.scaffold(Request(experiment)).plan.setup == "bundled"
 
 
-def test_the_environment_variable_stands_for_the_option(
+def test_the_environment_variable_replaces_the_option(
     three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = script(tmp_path, MAKE)
@@ -49,14 +49,14 @@ def test_the_environment_variable_stands_for_the_option(
     assert main(["setup", str(three)]) == 0
 
 
-def test_an_empty_variable_names_no_script(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts hand over an empty one where the user chose none."""
+def test_an_empty_variable_selects_no_script(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts pass an empty one if the user chose none."""
     monkeypatch.setenv("SCAFFOLD_TORCHTUNE_SETUP_SCRIPT", "")
     assert main(["scaffold", str(three), "--json"]) == 0
     assert main(["scaffold", str(three), "--setup-script", "", "--json"]) == 2
 
 
-def test_a_script_that_is_not_there_is_refused(three: Path, tmp_path: Path) -> None:
+def test_a_missing_script_is_refused(three: Path, tmp_path: Path) -> None:
     before = everything(three / "data")
     (problem,) = refusal(steps.scaffold, three, setup_script=str(tmp_path / "gone.py")).problems
     assert (problem.code, problem.file) == ("setup-script-missing", str(tmp_path / "gone.py"))
@@ -64,7 +64,7 @@ def test_a_script_that_is_not_there_is_refused(three: Path, tmp_path: Path) -> N
     assert not run_directories(three)
 
 
-def test_a_script_that_is_gone_after_render_is_refused(three: Path, tmp_path: Path) -> None:
+def test_a_script_removed_after_render_is_refused(three: Path, tmp_path: Path) -> None:
     file = script(tmp_path, MAKE)
     steps.render(Request(three, setup_script=str(file)))
     file.unlink()
@@ -87,7 +87,7 @@ def test_setup_never_runs_a_script_that_only_the_plan_names(
 
 
 @pytest.mark.long
-def test_a_script_that_only_the_plan_names_is_not_even_asked(three: Path, tmp_path: Path, marks: Path) -> None:
+def test_a_script_that_only_the_plan_names_is_not_even_queried(three: Path, tmp_path: Path, marks: Path) -> None:
     file = script(tmp_path, "import argparse\n" + MAKE)
     assert scaffold(three, file).ok
     ran = f"import argparse, pathlib\npathlib.Path({str(marks)!r}, 'ran').touch()\n"
@@ -103,7 +103,7 @@ def test_a_script_that_only_the_plan_names_is_not_even_asked(three: Path, tmp_pa
     assert list(marks.iterdir())
 
 
-def test_setup_says_so_where_the_plan_was_made_without_the_script_that_is_named(three: Path, tmp_path: Path) -> None:
+def test_setup_refuses_a_script_that_the_plan_was_made_without(three: Path, tmp_path: Path) -> None:
     steps.render(Request(three))
     file = script(tmp_path, MAKE)
     assert refusal(steps.setup, three, setup_script=str(file)).problems[0].code == "setup-choice"

@@ -1,4 +1,4 @@
-"""A script as a process: what it prints, how it is ended, what runs beside it, and what it is started with."""
+"""A script as a process: its output, its end, concurrent scripts, and its environment."""
 
 import os
 import subprocess
@@ -27,9 +27,7 @@ def test_only_the_end_of_a_long_output_is_kept(single: Path, tmp_path: Path) -> 
     assert len(log(single)) < 20_000
 
 
-def test_a_script_that_prints_without_end_is_ended(
-    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_script_with_endless_output_is_ended(single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MOST", 1_000_000)
     result = scaffold(single, script(tmp_path, "while True:\n    print('on and on')"))
     (run,) = failed(result)
@@ -37,7 +35,7 @@ def test_a_script_that_prints_without_end_is_ended(
     assert "status" not in run.reason
 
 
-def test_a_script_that_hangs_is_ended_with_its_children(
+def test_a_hanging_script_is_ended_with_its_children(
     single: Path, tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = f"""\
@@ -69,7 +67,7 @@ def test_a_child_that_outlives_its_script_is_ended(three: Path, tmp_path: Path, 
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_an_interrupt_ends_the_scripts_that_run(three: Path, tmp_path: Path, marks: Path) -> None:
+def test_an_interrupt_ends_the_running_scripts(three: Path, tmp_path: Path, marks: Path) -> None:
     body = f"""\
         if run == "rank8_lr1e-5":
             sys.exit(main([]))
@@ -91,7 +89,7 @@ def test_an_interrupt_ends_the_scripts_that_run(three: Path, tmp_path: Path, mar
     assert not list((three / ".scaffold" / "staging").iterdir())
 
 
-def test_jobs_run_at_the_same_time_and_results_keep_the_plans_order(three: Path, tmp_path: Path, marks: Path) -> None:
+def test_jobs_run_concurrently_and_results_keep_the_order_of_the_plan(three: Path, tmp_path: Path, marks: Path) -> None:
     body = f"""\
         marks = pathlib.Path({str(marks)!r})
         (marks / run).touch()
@@ -144,7 +142,7 @@ def test_output_that_is_not_utf8_is_shown_escaped(single: Path, tmp_path: Path) 
     assert [absent(run.reason, 1, printed) for run in failed(result)] == [[]]
 
 
-def test_secrets_and_what_would_run_unasked_do_not_reach_a_script(
+def test_secrets_and_startup_variables_do_not_reach_a_script(
     single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("HF_TOKEN", "WANDB_API_KEY", "MY_SECRET", "BASH_ENV", "PYTHONSTARTUP")
@@ -171,7 +169,7 @@ def test_a_script_runs_with_the_python_of_the_active_environment(
     assert [absent(run.reason, "Exec format error") for run in failed(scaffold(single, other))] == [[]]
 
 
-# A tree so deep that no path leads to its end.
+# A tree so deep that no path reaches its end.
 DEEP = """\
 here = os.open(".", os.O_RDONLY)
 for _ in range(1500):
@@ -184,8 +182,8 @@ os.chmod("d", 0)
 """
 
 
-def test_a_tree_of_any_depth_that_a_script_leaves_is_removed(single: Path, tmp_path: Path, marks: Path) -> None:
-    # where it runs in staging, and where it is tried before
+def test_a_tree_of_any_depth_left_by_a_script_is_removed(single: Path, tmp_path: Path, marks: Path) -> None:
+    # in the staging directory, and in the earlier trial
     body = f"pathlib.Path({str(marks)!r}, str(os.getpid())).write_text(os.getcwd())\n" + DEEP + MAKE
     assert scaffold(single, script(tmp_path, body)).ok
     places = [Path(mark.read_text()) for mark in marks.iterdir()]
@@ -194,7 +192,7 @@ def test_a_tree_of_any_depth_that_a_script_leaves_is_removed(single: Path, tmp_p
     assert not list((single / ".scaffold" / "staging").iterdir())
 
 
-def test_no_place_in_staging_is_used_twice(three: Path, tmp_path: Path, marks: Path) -> None:
+def test_no_staging_directory_is_used_twice(three: Path, tmp_path: Path, marks: Path) -> None:
     body = f"pathlib.Path({str(marks)!r}, str(os.getpid())).write_text(os.getcwd())\n" + MAKE
     file = script(tmp_path, body)
     for epochs in ("2", "3"):
@@ -206,9 +204,9 @@ def test_no_place_in_staging_is_used_twice(three: Path, tmp_path: Path, marks: P
     assert {place.name for place in staged} == set(THREE)
 
 
-def test_many_files_that_a_script_leaves_in_the_experiment_are_told_soon(single: Path, tmp_path: Path) -> None:
+def test_many_new_files_in_the_experiment_are_reported_quickly(single: Path, tmp_path: Path) -> None:
     body = f"for n in range(10_000):\n    open(f'{single}/{{n}}', 'w').close()\n" + MAKE
-    began = time.process_time()  # of ours, and not of the script or of a busy disk
+    began = time.process_time()  # of this process, and not of the script or of a busy disk
     with untraced():
         (run,) = failed(scaffold(single, script(tmp_path, body)))
     assert time.process_time() - began < 15

@@ -1,4 +1,4 @@
-"""The environment of an external script: activated once for all runs, or as it is."""
+"""The environment of an external script: activated once for all runs, or unchanged."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def test_many_runs_activate_once(tmp_path: Path, login: Login, runs: int) -> Non
     assert str(login.conda.root) not in kept, "the environment itself is not remembered"
 
 
-def test_each_step_as_a_call_of_a_server_shares_one_activation(single: Path, tmp_path: Path, login: Login) -> None:
+def test_separate_steps_of_a_server_share_one_activation(single: Path, tmp_path: Path, login: Login) -> None:
     request = Request(single, setup_script=str(script(tmp_path, IN_CRUIJFF + "import argparse\n" + MAKE)))
     steps.plan(request)
     steps.render(request)
@@ -54,7 +54,7 @@ def test_each_step_as_a_call_of_a_server_shares_one_activation(single: Path, tmp
 
 
 @pytest.mark.long
-def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Login) -> None:
+def test_a_different_environment_is_activated_separately(tmp_path: Path, login: Login) -> None:
     file = script(tmp_path, MAKE)
     assert scaffold(make_experiment(tmp_path / "one"), file).ok
     assert scaffold(make_experiment(tmp_path / "two", replace={"`cruijff`": "`other`"}), file).ok
@@ -62,7 +62,7 @@ def test_another_environment_is_activated_for_itself(tmp_path: Path, login: Logi
 
 
 @pytest.mark.long
-def test_the_environment_that_the_summary_names_is_activated(tmp_path: Path, login: Login) -> None:
+def test_the_environment_named_in_the_summary_is_activated(tmp_path: Path, login: Login) -> None:
     named = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Conda environment:** other"}
     result = scaffold(make_experiment(tmp_path / "one", replace=named), script(tmp_path, MAKE))
     assert result.ok, [run.reason for run in result.setup.runs]
@@ -70,7 +70,7 @@ def test_the_environment_that_the_summary_names_is_activated(tmp_path: Path, log
     assert [w.code for w in result.plan.warnings if w.field == "conda_env"] == ["overridden"]
 
 
-def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) -> None:
+def test_a_failed_activation_is_tried_again(single: Path, tmp_path: Path, login: Login) -> None:
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
     login.conda.answers("exit 1")
     assert codes(refusal(steps.scaffold, single, setup_script=request.setup_script)) == ["activation-failed"]
@@ -79,7 +79,7 @@ def test_what_failed_is_tried_again(single: Path, tmp_path: Path, login: Login) 
     assert login.conda.activated == ["cruijff", "cruijff"]
 
 
-def test_who_wants_it_to_end_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
+def test_a_stop_request_ends_the_activation(single: Path, tmp_path: Path, login: Login) -> None:
     login.conda.answers("sleep 600")
     request = Request(single, setup_script=str(script(tmp_path, MAKE)))
 
@@ -101,7 +101,7 @@ def test_secrets_of_a_profile_do_not_reach_the_script(single: Path, tmp_path: Pa
 
 
 @pytest.mark.long
-def test_what_is_active_already_is_not_activated(
+def test_an_active_environment_is_not_activated_again(
     single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDA_DEFAULT_ENV", "cruijff")
@@ -120,7 +120,7 @@ def test_what_is_active_already_is_not_activated(
 
 
 @pytest.mark.parametrize("flag", [["--no-activate"], []])
-def test_nothing_is_activated_where_the_operator_says_so(
+def test_nothing_is_activated_if_the_operator_disables_it(
     single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch, flag: list[str]
 ) -> None:
     if not flag:
@@ -141,7 +141,7 @@ def test_the_bundled_script_activates_nothing(tmp_path: Path, login: Login) -> N
 
 
 @pytest.mark.parametrize("flag", ["--venv", ""])
-def test_a_virtual_environment_that_the_operator_names(
+def test_the_operator_can_specify_a_virtual_environment(
     single: Path, tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
     venv = tmp_path / "tuning"
@@ -162,7 +162,7 @@ def test_a_virtual_environment_that_the_operator_names(
 
 
 @pytest.mark.long
-def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, login: Login) -> None:
+def test_a_virtual_environment_in_the_documents_is_not_activated_here(tmp_path: Path, login: Login) -> None:
     evil = tmp_path / "evil" / "bin" / "activate"
     evil.parent.mkdir(parents=True)
     evil.write_text(f"touch {tmp_path}/ran")
@@ -173,7 +173,7 @@ def test_documents_name_no_virtual_environment_that_runs_here(tmp_path: Path, lo
     assert not (tmp_path / "ran").exists()
 
 
-def test_modules_alone_and_a_virtual_environment_are_called_by_what_a_person_types(login: Login) -> None:
+def test_activations_are_described_by_their_shell_commands(login: Login) -> None:
     modules = Setting(value="gcc, cuda/12", source=Source(kind=SourceKind.LOCAL))
     found = environment_of({"modules": modules}, Request(Path("any")))
     assert (absent(found.how, "module load gcc cuda/12"), found.name) == ([], "")
@@ -182,7 +182,7 @@ def test_modules_alone_and_a_virtual_environment_are_called_by_what_a_person_typ
     assert Activation(("gcc",), venv="/opt/tune").commands == "module load gcc; source /opt/tune/bin/activate"
 
 
-def test_without_an_environment_to_activate_it_is_used_as_it_is(login: Login) -> None:
+def test_without_an_environment_the_current_one_is_used(login: Login) -> None:
     found = environment_of({}, Request(Path("any")))
     assert (found.name, found.python) == ("", sys.executable)
     assert not {"conda", "module"} & set(found.how.split())

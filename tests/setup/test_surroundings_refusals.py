@@ -1,4 +1,4 @@
-"""What cannot be activated is refused before anything is written: what is wrong, what there is instead, the fix."""
+"""A failed activation is refused before anything is written: the problem, the alternatives, and the fix."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
 
 
 def refused(folder: Path, replace: dict[str, str] | None = None, body: str = MAKE, **given: Any) -> Finding:
-    """The one problem of a scaffold that is refused; nothing but the log's entry is written."""
+    """Return the only problem of a refused scaffold, which only logged its entry."""
     experiment = make_experiment(folder / "sweep", replace=replace)
     before = everything(experiment)
     file = script(folder, body, start="" if "import" in body else GOOD)
@@ -42,7 +42,7 @@ def refused(folder: Path, replace: dict[str, str] | None = None, body: str = MAK
         ("cuda/13", "cuda/12"),
     ],
 )
-def test_a_module_that_is_not_there(tmp_path: Path, login: Login, name: str, near: str) -> None:
+def test_a_missing_module(tmp_path: Path, login: Login, name: str, near: str) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": name})
     assert (found.code, found.field, found.location()) == ("module-missing", "modules", "claude.local.md:27")
     assert (found.expected, found.actual) == (near, name)
@@ -53,7 +53,7 @@ def test_a_module_that_is_not_there(tmp_path: Path, login: Login, name: str, nea
 
 
 @pytest.mark.usefixtures("login")
-def test_a_module_that_is_like_none(tmp_path: Path) -> None:
+def test_a_module_without_a_similar_one(tmp_path: Path) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": "zzz"})
     assert found.expected is None
     assert absent(found.fix, "`module avail zzz`") == []
@@ -85,7 +85,7 @@ def test_no_conda(tmp_path: Path, login: Login) -> None:
 
 
 @pytest.mark.usefixtures("login")
-def test_a_conda_environment_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_conda_environment(tmp_path: Path) -> None:
     found = refused(tmp_path, {"`cruijff`": "`tunin`"})
     assert (found.code, found.field, found.location()) == ("environment-missing", "conda_env", "claude.local.md:22")
     assert (found.expected, found.actual) == ("base, cruijff, tuned, tuning", "tunin")
@@ -118,7 +118,7 @@ def test_environments_that_cannot_be_listed() -> None:
         ("an error:", ": an error:"),
     ],
 )
-def test_of_what_a_command_prints_the_line_that_tells_most(said: str, told: str) -> None:
+def test_the_most_informative_line_of_the_output_is_reported(said: str, told: str) -> None:
     found = activation_problem(Fault("shell", output=said, at="at-work"), Activation(conda_env="tune"), {})
     assert absent(found.message, "at-work") == []
     assert found.message.endswith(told)
@@ -147,7 +147,7 @@ def test_an_environment_without_python(tmp_path: Path, login: Login) -> None:
     assert absent(found.fix, "conda install -n cruijff python") == []
 
 
-def test_a_virtual_environment_that_is_not_there(tmp_path: Path, login: Login) -> None:
+def test_a_missing_virtual_environment(tmp_path: Path, login: Login) -> None:
     found = refused(tmp_path, venv=tmp_path / "gone")
     assert (found.code, found.field, found.actual) == ("environment-missing", "venv", str(tmp_path / "gone"))
     assert absent(found.message, "bin/activate") == []
@@ -161,7 +161,7 @@ def test_many_environments_are_counted() -> None:
 
 
 @pytest.mark.usefixtures("login")
-def test_a_package_that_the_environment_lacks(tmp_path: Path) -> None:
+def test_a_package_missing_from_the_environment(tmp_path: Path) -> None:
     found = refused(tmp_path, body="import argparse, cruijff_kit_of_nobody.tools\n")
     assert (found.code, found.field) == ("package-missing", "setup_script")
     assert absent(found.message, "cruijff", "'cruijff_kit_of_nobody'") == []
@@ -171,7 +171,7 @@ def test_a_package_that_the_environment_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("login")
 @pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py"])
-def test_a_package_of_the_checkout_that_the_script_lies_in(tmp_path: Path, marker: str) -> None:
+def test_a_missing_package_from_the_checkout_of_the_script(tmp_path: Path, marker: str) -> None:
     kit = tmp_path / "kit"
     file = script(kit / "src" / "tools", "import argparse, of_nobody\n", start="")
     (kit / marker).write_text("[project]\nname = 'of_nobody'\n")
@@ -185,7 +185,7 @@ def test_a_package_of_the_checkout_that_the_script_lies_in(tmp_path: Path, marke
 
 
 @pytest.mark.usefixtures("login")
-def test_a_package_that_the_environment_lacks_and_the_script_tells_late(tmp_path: Path) -> None:
+def test_a_missing_package_that_is_only_detected_when_the_script_runs(tmp_path: Path) -> None:
     file = script(tmp_path, "import cruijff_kit\n", start="")
     (run, *_) = failed(scaffold(make_experiment(tmp_path / "sweep"), file))
     assert absent(run.cause, "cruijff", "'cruijff_kit'") == []
@@ -193,7 +193,7 @@ def test_a_package_that_the_environment_lacks_and_the_script_tells_late(tmp_path
 
 
 @pytest.mark.usefixtures("login")
-def test_a_package_that_is_there_once_the_environment_is_active(tmp_path: Path) -> None:
+def test_a_missing_package_before_the_environment_is_active(tmp_path: Path) -> None:
     found = refused(tmp_path, body="import argparse, cruijff_kit_of_nobody\n", activate=False)
     assert found.code == "package-missing"
     assert absent(found.message, "'cruijff_kit_of_nobody'") == []

@@ -10,6 +10,6 @@ from support.one_node_slurm import Slurm
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    """A running Slurm of one node."""
+    """Return a running Slurm of one node."""
     with one_node_slurm.running() as running:
         yield running

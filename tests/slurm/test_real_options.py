@@ -1,4 +1,4 @@
-"""A real Slurm takes QOS, mail, typed GPUs and the like as they are written, and reads them as they are meant."""
+"""A real Slurm accepts QOS, mail, typed GPUs and other options as written, and interprets them as intended."""
 
 import re
 from pathlib import Path
@@ -41,7 +41,7 @@ def written(script: str, folder: Path) -> Path:
 
 
 def submitted(slurm: Slurm, *words: str | Path) -> str:
-    """What Slurm says of a job that is submitted so and held."""
+    """Return Slurm's description of a job that is submitted on hold."""
     tested = slurm.call("sbatch", "--test-only", *words)
     assert tested.returncode == 0, tested.stderr
     done = slurm.call("sbatch", "--hold", "--parsable", *words)
@@ -51,13 +51,13 @@ def submitted(slurm: Slurm, *words: str | Path) -> str:
     return shown
 
 
-def test_directives_are_read_as_they_are_meant(slurm: Slurm, tmp_path: Path) -> None:
+def test_directives_are_interpreted_as_intended(slurm: Slurm, tmp_path: Path) -> None:
     shown = submitted(slurm, written(script_of(**ASKED), tmp_path))
     assert [part for part in READ if part not in shown] == []
     assert "Requeue=0" in submitted(slurm, written(script_of(requeue=False), tmp_path))
 
 
-def test_options_of_the_line_that_submits_win_over_the_script(slurm: Slurm, tmp_path: Path) -> None:
+def test_options_of_the_submit_line_override_the_script(slurm: Slurm, tmp_path: Path) -> None:
     script = script_of(gpus=2, exclude="gpu03", mail_user="bob@example.org", requeue=False, comment="first")
     options = [*parameters.directives(ASKED), ("gres", parameters.gres(2, "a100"))]
     shown = submitted(slurm, *sbatch.words(options), written(script, tmp_path))
@@ -77,7 +77,7 @@ def test_every_kind_of_mail_is_known(kind: str, slurm: Slurm, tmp_path: Path) ->
         ({"exclude": "nonode"}, "Invalid node name"),
     ],
 )
-def test_what_the_cluster_does_not_have_is_not_taken(
+def test_resources_that_the_cluster_lacks_are_rejected(
     changes: dict[str, Any], reason: str, slurm: Slurm, tmp_path: Path
 ) -> None:
     done = slurm.call("sbatch", "--test-only", written(script_of(**changes), tmp_path))

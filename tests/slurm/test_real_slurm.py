@@ -1,4 +1,4 @@
-"""A real Slurm takes the scripts that are written, and runs what the submit line submits."""
+"""A real Slurm accepts the generated scripts, and runs the jobs of the submit line."""
 
 import itertools
 import re
@@ -19,11 +19,11 @@ from support.setup_texts import script_of
 pytestmark = needs.SLURM
 
 
-# What sbatch says of a script without running it.
+# The answer of sbatch about a script without running it.
 
 
 def refusal(slurm: Slurm, script: str, folder: Path) -> str:
-    """Why sbatch does not take a script, or nothing where it does."""
+    """Return the reason why sbatch rejects a script, or an empty text."""
     file = folder / "finetune.slurm"
     file.write_text(script)
     done = slurm.call("sbatch", "--test-only", file)
@@ -32,7 +32,7 @@ def refusal(slurm: Slurm, script: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("model", known_models())
-def test_the_defaults_of_every_model_are_taken(model: str, slurm: Slurm, tmp_path: Path) -> None:
+def test_the_defaults_of_every_model_are_accepted(model: str, slurm: Slurm, tmp_path: Path) -> None:
     scripts = {
         script_of(torchtune_model_name=model, gpus=gpus, dataset_ext=extension, custom_recipe=recipe)
         for gpus, extension in itertools.product((1, 2, 8), (".json", ".parquet"))
@@ -52,7 +52,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def test_options_are_taken_with_and_without_each_other(slurm: Slurm, tmp_path: Path) -> None:
+def test_options_are_accepted_alone_and_together(slurm: Slurm, tmp_path: Path) -> None:
     refused = {}
     for given in itertools.product((False, True), repeat=len(OPTIONS)):
         options = dict(itertools.compress(OPTIONS.items(), given))
@@ -72,7 +72,7 @@ def test_options_are_taken_with_and_without_each_other(slurm: Slurm, tmp_path: P
     ],
     ids=str,
 )
-def test_every_spelling_of_a_value_is_taken(changes: dict[str, Any], slurm: Slurm, tmp_path: Path) -> None:
+def test_every_spelling_of_a_value_is_accepted(changes: dict[str, Any], slurm: Slurm, tmp_path: Path) -> None:
     assert refusal(slurm, script_of(**changes), tmp_path) == ""
 
 
@@ -87,7 +87,7 @@ def test_every_spelling_of_a_value_is_taken(changes: dict[str, Any], slurm: Slur
         ({"time": "3:00:00", "partition": "short"}, "Requested time limit is invalid"),
     ],
 )
-def test_what_the_cluster_does_not_have_is_not_taken(
+def test_resources_that_the_cluster_lacks_are_rejected(
     changes: dict[str, Any], reason: str, slurm: Slurm, tmp_path: Path
 ) -> None:
     assert re.search(reason, refusal(slurm, script_of(**changes), tmp_path))
@@ -102,15 +102,13 @@ def test_what_the_cluster_does_not_have_is_not_taken(
         ("#!/bin/bash\n", "", "This does not look like a batch script"),
     ],
 )
-def test_a_script_of_another_form_is_not_taken(
-    line: str, wrong: str, reason: str, slurm: Slurm, tmp_path: Path
-) -> None:
+def test_a_malformed_script_is_rejected(line: str, wrong: str, reason: str, slurm: Slurm, tmp_path: Path) -> None:
     script = script_of()
     assert line in script
     assert reason in refusal(slurm, script.replace(line, wrong), tmp_path)
 
 
-# Jobs that run. `tune`, `conda` and `module` are stand-ins, which write down how they were called.
+# Jobs that run. `tune`, `conda` and `module` are stand-ins, which record their calls.
 
 STAND_INS = {
     "tune": """\
@@ -140,14 +138,14 @@ RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
 
 @dataclass(frozen=True)
 class Bench:
-    """The bundled example, scaffolded, and the folder where the stand-ins of its jobs write down their calls."""
+    """The bundled example, scaffolded, and the folder in which the stand-ins of its jobs record their calls."""
 
     experiment: Path
     calls: Path
     submit: str
 
     def jobs(self, slurm: Slurm, shell: str = "bash", **more: str) -> dict[str, str]:
-        """Submit every run with the line that was printed, and return the states in which the jobs ended."""
+        """Submit every run with the printed line, and return the final states of the jobs."""
         path = f"{self.experiment.parent / 'bin'}:{slurm.environment['PATH']}"
         done = slurm.call(shell, "-c", self.submit, PATH=path, CALLS=str(self.calls), **more)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -155,7 +153,7 @@ class Bench:
         return {job: slurm.state(job) for job in jobs}
 
     def said(self, run: str) -> list[str]:
-        """The calls of a run's stand-ins."""
+        """Return the calls of a run's stand-ins."""
         file = self.calls / run
         return file.read_text().splitlines() if file.exists() else []
 
@@ -208,17 +206,17 @@ def test_the_submit_line_runs_every_run_to_its_end(shell: str, slurm: Slurm, ben
     ],
     ids=["tune", "module", "conda"],
 )
-def test_a_job_fails_where_a_part_of_it_fails(
+def test_a_job_fails_if_a_part_of_it_fails(
     fault: dict[str, str], calls: int, log: str, slurm: Slurm, bench: Bench
 ) -> None:
     jobs = bench.jobs(slurm, **fault)
     assert list(jobs.values()) == ["FAILED"] * 4
     for run, job in zip(RUNS, jobs, strict=True):
-        assert len(bench.said(run)) == calls  # nothing is called after what failed
+        assert len(bench.said(run)) == calls  # nothing is called after the failure
         assert (bench.experiment / run / f"slurm-{job}.out").read_text() == log
 
 
-def test_a_job_fails_where_it_was_submitted_from_elsewhere(slurm: Slurm, bench: Bench) -> None:
+def test_a_job_submitted_from_a_different_directory_fails(slurm: Slurm, bench: Bench) -> None:
     script = bench.experiment / RUNS[0] / "finetune.slurm"
     line = f"cd {shlex.quote(str(bench.calls))} && sbatch {shlex.quote(str(script))}"
     jobs = Bench(bench.experiment, bench.calls, line).jobs(slurm)
@@ -226,7 +224,7 @@ def test_a_job_fails_where_it_was_submitted_from_elsewhere(slurm: Slurm, bench: 
     assert bench.said(RUNS[0]) == []
 
 
-def test_the_script_asks_for_the_gpus_of_the_run(slurm: Slurm, bench: Bench) -> None:
+def test_the_script_requests_the_gpus_of_the_run(slurm: Slurm, bench: Bench) -> None:
     (job, *_) = bench.jobs(slurm)
     shown = slurm.call("scontrol", "show", "job", job).stdout
     assert "gres:gpu:1" in shown

@@ -1,4 +1,4 @@
-"""`status` beside a real Slurm: jobs that wait, run, fail, run over their limit, are cancelled, and end well."""
+"""`status` with a real Slurm: jobs that wait, run, fail, exceed their time limit, are cancelled, and finish."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ START = "Running LoRAFinetuneRecipeSingleDevice with resolved config:\n\nepochs:
 
 @pytest.fixture
 def sweep(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seven runs that are scaffolded, and SLURM's programs."""
+    """Return seven scaffolded runs, with SLURM's programs on PATH."""
     experiment = many_runs(tmp_path, 7)
     for name in ("experiment_summary.md", "claude.local.md"):
         file = experiment / name
@@ -35,7 +35,7 @@ def sweep(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def submit(slurm: Slurm, run: Path, command: str, *options: str) -> str:
-    """Submit a job that prints the first steps of a training in a run's directory, then does something."""
+    """Submit a job that prints the first steps of a training in a run's directory, then runs a command."""
     (run / "printed").write_text(START + bar(1, 1, 2.5) + bar(1, 2, 2.25), newline="")
     script = f"cat printed\n{command}"
     done = slurm.call(
@@ -49,7 +49,7 @@ def of(sweep: Path, run: Path) -> RunStatus:
     return next(each for each in status(Request(sweep)).runs if each.directory == run.name)
 
 
-def test_every_end_of_a_job_is_shown_with_its_cause_and_the_others_are_not_disturbed(slurm: Slurm, sweep: Path) -> None:
+def test_every_end_of_a_job_is_shown_with_its_cause_and_other_jobs_are_unaffected(slurm: Slurm, sweep: Path) -> None:
     runs = [sweep / run.directory for run in status(Request(sweep)).runs]
     waits, works, fails, late, cancelled, good, rest = runs
     late_job = submit(slurm, late, "sleep 1000", "--time=1")

@@ -1,4 +1,4 @@
-"""`submit` on a real Slurm: one job for each run whatever is killed, a bound on how many run, logs with their runs."""
+"""`submit` on a real Slurm: one job for each run despite kills, a limit on concurrent jobs, logs next to their runs."""
 
 import os
 import re
@@ -30,7 +30,7 @@ OUTPUTS = "/scratch/gpfs/LAB/ada/ck-outputs"
 
 @pytest.fixture
 def jobs(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ActingJobs]:
-    """Jobs that do as they are told, in the environment of who submits."""
+    """Return jobs with defined actions, in the environment of the submitting user."""
     made = ActingJobs(tmp_path / "acts")
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
         monkeypatch.delenv(name)
@@ -45,7 +45,7 @@ def jobs(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def scaffolded(folder: Path, runs: int, time: str = "0:59:00") -> Path:
-    """An experiment of so many runs, ready to submit."""
+    """Return an experiment with this many runs, ready to submit."""
     experiment = many_runs(folder, runs)
     for name in ("experiment_summary.md", "claude.local.md"):
         file = experiment / name
@@ -64,12 +64,12 @@ def names(runs: int) -> list[str]:
 
 
 def in_queue(slurm: Slurm) -> list[str]:
-    """The ids of all jobs and tasks that the controller knows."""
+    """Return the ids of all jobs and tasks of the controller."""
     return slurm.call("squeue", "--noheader", "--array", "--states=all", "--format=%i").stdout.split()
 
 
 def logs(experiment: Path) -> dict[str, list[str]]:
-    """The names of the logs in each run's directory."""
+    """Return the names of the logs in each run's directory."""
     return {
         folder.name: sorted(file.name for file in folder.glob("slurm-*.out"))
         for folder in sorted(experiment.glob("lr*"))
@@ -101,7 +101,7 @@ def test_six_runs_two_at_once_one_fails_one_is_too_slow_one_is_cancelled(
     assert "CANCELLED" in said[2]
     assert actions(experiment).count("SUBMIT") == 1
     assert job in log(experiment).rpartition("SUBMIT")[2]
-    # again, as they are
+    # submitted again, unchanged
     for run in runs[:3]:
         jobs.acts(run, "")
     assert main(["submit", str(experiment), "--failed", "--yes"]) == 0
@@ -109,7 +109,7 @@ def test_six_runs_two_at_once_one_fails_one_is_too_slow_one_is_cancelled(
     assert Counter(jobs.began()) == Counter([*runs, *runs[:3]])
 
 
-def test_the_script_of_the_array_by_hand_runs_nothing_twice_and_loses_no_log(
+def test_a_manually_submitted_array_script_runs_nothing_twice_and_loses_no_log(
     slurm: Slurm, jobs: ActingJobs, tmp_path: Path
 ) -> None:
     experiment, runs = scaffolded(tmp_path, 3), names(3)
@@ -130,7 +130,7 @@ def test_the_script_of_the_array_by_hand_runs_nothing_twice_and_loses_no_log(
     assert Counter(jobs.began()) == Counter(runs)
 
 
-def test_a_task_that_is_requeued_runs_again(slurm: Slurm, jobs: ActingJobs, tmp_path: Path) -> None:
+def test_a_requeued_task_runs_again(slurm: Slurm, jobs: ActingJobs, tmp_path: Path) -> None:
     experiment, runs = scaffolded(tmp_path, 2), names(2)
     jobs.acts(runs[0], f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; sleep 1000; }}")
     before = {*in_queue(slurm)}
@@ -157,7 +157,7 @@ def test_two_hundred_runs_are_one_array(slurm: Slurm, jobs: ActingJobs, tmp_path
 
 
 @pytest.mark.parametrize("name", ["with a space", "ha#sh", "quo'te", 'dou"ble', "$HOME ;&", "é|ñ"])
-def test_the_directory_may_be_called_anything(name: str, jobs: ActingJobs, tmp_path: Path) -> None:
+def test_the_directory_may_have_any_name(name: str, jobs: ActingJobs, tmp_path: Path) -> None:
     plain = scaffolded(tmp_path / "plain", 2)
     experiment = tmp_path / name
     plain.rename(experiment)
@@ -169,7 +169,7 @@ def test_the_directory_may_be_called_anything(name: str, jobs: ActingJobs, tmp_p
     assert sorted(jobs.began()) == names(2)
 
 
-# Killed at every step, and repeated. A command of SLURM kills who called it, before or after the real one.
+# Killed at every step, and repeated. A command of SLURM kills its caller, before or after the real command.
 
 MOMENTS = [
     ("sbatch", "--hold", "before"),
@@ -195,7 +195,7 @@ def killer(folder: Path, slurm: Slurm, program: str, word: str, when: str, call:
 
 @pytest.mark.parametrize("given", [[], ["--no-array"]], ids=["array", "each"])
 @pytest.mark.parametrize("moment", MOMENTS, ids=" ".join)
-def test_killed_at_every_step_each_run_has_one_job(
+def test_after_a_kill_at_any_step_each_run_has_one_job(
     moment: tuple[str, str, str], given: list[str], slurm: Slurm, jobs: ActingJobs, tmp_path: Path
 ) -> None:
     experiment = scaffolded(tmp_path, 3)

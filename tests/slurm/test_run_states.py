@@ -1,4 +1,4 @@
-"""A real Slurm says how far runs have come; the files of a job that waits or runs are never changed."""
+"""A real Slurm reports the states of runs; the files of a waiting or running job are never changed."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def shown(slurm: Slurm, job: str) -> str:
     return slurm.call("scontrol", "show", "job", job).stdout
 
 
-def test_jobs_that_wait_run_have_ended_and_have_failed_are_told_apart_and_their_files_stay(
+def test_waiting_running_ended_and_failed_jobs_are_distinguished_and_their_files_stay(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(
@@ -62,7 +62,7 @@ def test_jobs_that_wait_run_have_ended_and_have_failed_are_told_apart_and_their_
     assert {run: everything(experiment / run) for run in RUNS} == before
 
 
-def test_tasks_of_a_recorded_array_are_told_apart(
+def test_tasks_of_a_recorded_array_are_distinguished(
     slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = make_experiment(

@@ -1,4 +1,4 @@
-"""validate asks a real sbatch: it takes a good scaffold; what the cluster does not have is named where it stands."""
+"""validate calls a real sbatch: it accepts a good scaffold; resources that the cluster lacks are reported by line."""
 
 import shlex
 import shutil
@@ -21,7 +21,7 @@ pytestmark = needs.SLURM
 
 @pytest.fixture
 def calls(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real sbatch on PATH, by a wrapper that writes a line into this file at each call."""
+    """Put a wrapper of the real sbatch on PATH that writes a line into this file at each call."""
     real = shutil.which("sbatch", path=slurm.environment["PATH"])
     wrapper, file = tmp_path / "bin" / "sbatch", tmp_path / "calls"
     wrapper.parent.mkdir()
@@ -42,7 +42,7 @@ def jobs(slurm: Slurm) -> str:
     return slurm.call("scontrol", "show", "jobs").stdout.strip()
 
 
-def test_a_good_scaffold_is_taken_with_one_call_and_no_job(slurm: Slurm, calls: Path, tmp_path: Path) -> None:
+def test_a_good_scaffold_is_accepted_with_one_call_and_no_job(slurm: Slurm, calls: Path, tmp_path: Path) -> None:
     before = jobs(slurm)
     _, result = scaffold(tmp_path)
     assert result.ok
@@ -79,7 +79,7 @@ def test_a_good_scaffold_is_taken_with_one_call_and_no_job(slurm: Slurm, calls: 
     ],
     ids=["account", "partition", "time", "constraint", "gres"],
 )
-def test_what_the_cluster_does_not_have_is_named_where_it_stands(
+def test_resources_that_the_cluster_lacks_are_reported_at_their_line(
     changes: Mapping[str, str], directive: str, said: str, calls: Path, tmp_path: Path
 ) -> None:
     experiment, result = scaffold(tmp_path, **changes)
@@ -94,18 +94,18 @@ def test_what_the_cluster_does_not_have_is_named_where_it_stands(
         assert absent(found.fix, f"{directive} (line {found.line}, ", "claude.local.md:") == []
 
 
-def test_a_variable_does_not_hide_what_the_script_says(
+def test_a_variable_does_not_hide_an_option_of_the_script(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SBATCH_CONSTRAINT", "gpu800")
     assert scaffold(tmp_path)[1].ok
-    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # stands for what the script does not say
+    monkeypatch.setenv("SBATCH_PARTITION", "nowhere")  # replaces an option that the script lacks
     result = steps.validate(Request(tmp_path / "sweep"))
     assert {f.actual for run in result.runs for f in run.findings} == {"Invalid partition name specified"}
     assert len(calls.read_text().splitlines()) == 2
 
 
-def test_a_controller_that_is_away_leaves_the_scripts_untested(
+def test_an_unreachable_controller_leaves_the_scripts_untested(
     slurm: Slurm, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = Path(slurm.environment["SLURM_CONF"]).read_text()

@@ -119,7 +119,7 @@ def _rows(text: str) -> list[str]:
 
 
 def check(documents: Documents, choice: int = 0) -> list[str]:
-    """Answer all questions about documents, and the next ones; return the fields that were asked for.
+    """Answer all questions about documents, and the next ones; return the fields of the questions.
 
     Each question ends with a valid answer, and the advised lines, written where they belong, give the same plan.
     """

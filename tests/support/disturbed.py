@@ -343,7 +343,7 @@ def trained(ground: Ground) -> None:
 
 
 def moved(ground: Ground) -> None:
-    """Move the results away, as the fix of a refusal says."""
+    """Move the results away, as the fix of a refusal requests."""
     folder = ground.place / "outputs" / "cap_4L_lora_lr_sweep"
     (folder / f"ck-out-{_FIRST}").rename(folder / f"ck-out-{_FIRST}.old")
 

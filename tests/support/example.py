@@ -1,7 +1,7 @@
 """The two documents of the example, with lines removed or added on request."""
 
 EXAMPLE_DIRECTORY = "/scratch/gpfs/LAB/ada/cap_4L_lora_lr_sweep"
-"""The directory of the example, as its summary gives it."""
+"""The directory of the example, as in its summary."""
 
 EXAMPLE_SUMMARY = """\
 # cap_4L_lora_lr_sweep

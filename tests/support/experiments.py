@@ -15,7 +15,7 @@ DATA = {
     split: [{"input": "word", "output": "Word"}, {"input": "tale", "output": "Tale"}] * rows
     for split, rows in {"train": 120, "validation": 15, "test": 15}.items()
 }
-"""As many samples as the example's summary gives."""
+"""As many samples as in the example's summary."""
 
 RUNS = ("rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5")
 """The run directories of the experiment if it is made without arguments, in the plan's order."""

@@ -58,7 +58,7 @@ class Forked:
         self.thread = int(os.read(told, 32) or b"0")
 
     def release(self) -> None:
-        """Let it continue."""
+        """Make it continue."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._go, b"x")
 

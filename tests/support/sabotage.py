@@ -119,7 +119,7 @@ def _places(parent: ast.AST) -> Iterator[Place]:
 
 
 def _is_left(parent: ast.AST) -> bool:
-    """Return whether a node gives a value that only affects the wording of a finding, or only asserts something."""
+    """Return whether a node is a value that only affects the wording of a finding, or only asserts something."""
     match parent:
         case ast.keyword(arg=str(name)) | ast.Assign(targets=[ast.Name(id=name)]):
             return name in _WORDS | _ASSERTED or name == "__all__"

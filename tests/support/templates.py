@@ -38,7 +38,7 @@ custom_recipe: {OWN_RECIPE}
 PARQUET = JSON.replace(".json", ".parquet") + "dataset_type: instruct_dataset\n"
 
 SILENT = {"conda_env": None, "my_wandb_project": None, "output_dir_base": None}
-"""Changes that remove from claude.local.md the values that a template gives."""
+"""Changes that remove the values of a template from claude.local.md."""
 
 
 def line_of(template: str, start: str) -> int:

@@ -1,4 +1,4 @@
-"""Wait for an event, no matter how long a busy machine takes, instead of for seconds."""
+"""Wait for an event instead of a fixed time, however long a busy machine needs."""
 
 import time
 from collections.abc import Callable
