@@ -236,7 +236,7 @@ class Report(Collector):
         planned = "no value" if expected is None else quoted(expected)
         kind = f", which is {_TYPES.get(type(actual), type(actual).__name__)}" if code == "wrong-type" else ""
         found = "missing" if actual is None or code == "missing-value" else quoted(actual) + kind
-        parts: Parts = {}
+        parts: Parts = {"field": setting, "line": line}
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
             own = "no document sets it; the plan and the setup script have different defaults"
             code, note = "default-differs", f"{own}; {note}" if note else own
@@ -244,4 +244,4 @@ class Report(Collector):
                 "no action if the script's value is intended; otherwise set the intended value in the summary"
             )
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
-        self.add(code, message, field=setting, expected=expected, actual=actual, path=path, line=line, **parts)
+        self.add(code, message, expected=expected, actual=actual, path=path, **parts)
