@@ -183,16 +183,23 @@ class Interface(Model):
 
     `options` is None if unknown, because the script reads its arguments without argparse. `modules` are those that its
     SLURM template loads. `drops_conda`: if modules are planned, it deletes the activation of the conda environment.
+    `template` has the values of settings in its template of finetune.yaml; it is None if there is no such template
+    where cruijff_kit's script has it.
     """
 
     options: dict[str, Option] | None = None
     modules: tuple[str, ...] = ()
     drops_conda: bool = False
+    template: dict[str, Scalar] | None = None
 
     @property
     def of_cruijff_kit(self) -> bool:
-        """Return whether it is a version of cruijff_kit's setup_finetune.py: all of them have certain keys."""
-        return self.options is not None and self.options.keys() >= _OF_ALL_VERSIONS
+        """Return whether it is a version of cruijff_kit's setup_finetune.py.
+
+        All versions have certain keys and fill a template; a script of another origin may have the same keys.
+        """
+        has_keys = self.options is not None and self.options.keys() >= _OF_ALL_VERSIONS
+        return has_keys and self.template is not None
 
     @property
     def generation(self) -> str:

@@ -8,6 +8,7 @@ import yaml
 
 from scaffold_torchtune.findings import Finding, errors_in
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult
 from support.experiments import change, log, make_experiment
 from support.kit_generations import GENERATIONS, kit
@@ -188,3 +189,58 @@ def test_a_setting_that_a_version_rejects_is_refused_with_its_name(
     assert (problem.code, problem.field) == (code, field)
     assert told in problem.message
     assert problem.file
+
+
+def of_a_lab(folder: Path, seed: int) -> str:
+    """Return a script with options of the kit that has its own template, with its own seed and no packing."""
+    script = kit(folder / "lab", "november")
+    options = '"torchtune_model_name": "Llama-3.2-1B-Instruct", "model_checkpoint": null, '
+    change(script.parent / "generation.json", '"my_wandb_project"', f'{options}"my_wandb_project"')
+    own = script.parent / "lab.yaml"
+    (script.parent / "templates" / "finetune_template.yaml").rename(own)
+    change(own, "seed: 1234", f"seed: {seed}")
+    change(script, 'HERE / "templates" / "finetune_template.yaml"', 'HERE / "lab.yaml"')
+    change(script, '"packed": True', '"packed": False')
+    return str(script)
+
+
+def test_a_script_of_other_origin_does_not_get_the_values_of_the_kit(tmp_path: Path) -> None:
+    script = of_a_lab(tmp_path, seed=14)
+    result = scaffold(experiment(tmp_path, "november"), setup_script=script)
+    assert result.ok
+    (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
+    assert (told.severity, absent(told.message, "seed", "lora_alpha")) == ("warning", [])
+    assert "1234" not in told.message
+    assert {"seed", "packed"}.isdisjoint(result.plan.defaults)
+    codes = {f.code for run in result.validation.runs for f in run.findings}
+    assert "default-differs" not in codes
+    assert finetune(tmp_path / "sweep", RUN)["seed"] == 14
+
+
+def test_a_setting_without_an_option_of_such_a_script_is_removed_by_the_fix(tmp_path: Path) -> None:
+    script = of_a_lab(tmp_path, seed=14)
+    directory = experiment(tmp_path, "november", {"**Epochs:** 2": "**Epochs:** 2\n- **Seed:** 14"})
+    (problem,) = refusal(steps.plan, directory, setup_script=script).problems
+    assert (problem.code, problem.field, problem.expected) == ("untaken-setting", "seed", None)
+    assert absent(problem.fix, "remove seed from experiment_summary.md") == []
+    change(directory / "experiment_summary.md", "\n- **Seed:** 14", "")
+    assert steps.plan(Request(directory, setup_script=script)).runs
+
+
+def test_values_of_the_kit_are_read_from_its_template(tmp_path: Path) -> None:
+    script = kit(tmp_path / "kit", "december")
+    change(script.parent / "templates" / "finetune_template.yaml", "seed: 1234", "seed: 77")
+    change(script.parent / "templates" / "finetune_template.yaml", "weight_decay: 0.01", "weight_decay: 0.1")
+    result = scaffold(experiment(tmp_path, "december"), setup_script=str(script))
+    assert result.ok
+    assert {"seed": 77, "weight_decay": 0.1}.items() <= result.plan.defaults.items()
+    assert "default-differs" not in {f.code for run in result.validation.runs for f in run.findings}
+
+
+def test_a_value_that_no_option_can_change_has_a_fix_that_changes_it(tmp_path: Path) -> None:
+    script = kit(tmp_path / "kit", "december")
+    change(script, 'getattr(given, "seed", TEMPLATE["seed"])', "5")
+    result = scaffold(experiment(tmp_path, "december"), setup_script=str(script))
+    found = [f for run in (*result.validation.runs, result.validation) for f in run.findings if f.field == "seed"]
+    assert {(f.code, f.expected, f.actual) for f in found} == {("default-differs", 1234, 5)}
+    assert all(absent(f.fix, "--setup-script bundled") == [] for f in found)

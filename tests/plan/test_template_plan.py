@@ -15,7 +15,7 @@ KIT = Interface(options={name: Option() for name in (
     "my_wandb_run_name", "my_wandb_project", "input_formatting", "input_dir_base", "dataset_label", "dataset_ext",
     "dataset_type", "output_dir_base", "experiment_name", "lora_rank", "lr", "batch_size", "epochs", "models_dir",
     "conda_env", "time", "gpus", "torchtune_model_name", "model_checkpoint", "custom_recipe", "fast_mode",
-)} | {"dataset_type": Option(default="chat_completion")})  # fmt: skip
+)} | {"dataset_type": Option(default="chat_completion")}, template={})  # fmt: skip
 
 
 def overridden(plan: Plan) -> dict[str, Finding]:

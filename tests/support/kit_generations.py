@@ -56,6 +56,7 @@ GENERATIONS: Final[dict[str, dict[str, Any]]] = {
 def kit(folder: Path, generation: str) -> Path:
     """Write the stand-in of a generation into a new folder, and return the path of its setup_finetune.py."""
     (folder / "templates").mkdir(parents=True)
-    shutil.copy(KIT / "finetune_template.slurm", folder / "templates")
+    for name in ("finetune_template.slurm", "finetune_template.yaml"):
+        shutil.copy(KIT / name, folder / "templates")
     (folder / "generation.json").write_text(json.dumps(GENERATIONS[generation]))
     return Path(shutil.copy(KIT / "setup_finetune.py", folder))

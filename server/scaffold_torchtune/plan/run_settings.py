@@ -36,7 +36,8 @@ OWN_DATA_SETS: Final = ("chat_completion", "text_completion")
 _OF_OWN_DATA_SETS: Final = frozenset({"prompt", "input_key", "output_key"})
 
 # The values that versions of cruijff_kit's script without an option for them write, from its finetune_template.yaml and
-# finetune_template.slurm, the same in all versions that lack the option (October 2025 to August 2026).
+# finetune_template.slurm, the same in all versions that lack the option (October 2025 to August 2026). The template of
+# the script in use overrides them.
 _FIXED: Final[dict[str, Scalar]] = {
     "torchtune_model_name": "Llama-3.2-1B-Instruct",
     "model_checkpoint": "Llama-3.2-1B-Instruct",
@@ -88,7 +89,8 @@ def fixed_by_script(interface: Interface) -> dict[str, Scalar]:
         return {}
     if "prompt" in options:
         options.add("packed")
-    return {name: value for name, value in _FIXED.items() if name not in options}
+    written = _FIXED | (interface.template or {})
+    return {name: written[name] for name in _FIXED if name not in options}
 
 
 def script_takes(interface: Interface | None, name: str) -> bool:
@@ -141,12 +143,8 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
     """Yield findings about the script's own behaviour, which the plan follows."""
     if interface is None:
         return
+    yield from _unknown_defaults(runs, interface)
     if interface.options is None:
-        chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
-        if chosen:
-            message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
-            fix = "set important values in the summary; finetune.yaml shows the values of the script"
-            yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
         return
     always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
     if always:
@@ -159,6 +157,22 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
         message = f"outputs go to {folder}: this setup_finetune.py has its own layout below the output base directory"
         yield finding("script-writes", message, at=rule.source, fix="no action needed")
+
+
+def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Iterator[Finding]:
+    """Yield a warning about settings whose values only the script knows; those of cruijff_kit's script are known."""
+    chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
+    if interface.of_cruijff_kit or not chosen:
+        return
+    message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
+    settable = [name for name in chosen if script_takes(interface, name)]
+    fix = "look at the values in finetune.yaml after setup"
+    if settable:
+        which = "important values" if settable == chosen else f"important values of {', '.join(settable)}"
+        fix = f"set {which} in the summary; {fix}"
+    if settable != chosen:
+        fix += ", and use --setup-script bundled to set those for which the script has no option"
+    yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:

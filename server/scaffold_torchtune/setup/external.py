@@ -12,15 +12,16 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from scaffold_torchtune.findings import Finding, close_matches, did_you_mean, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Scalar, close_matches, did_you_mean, escape, few, finding, shown
 from scaffold_torchtune.models import Interface, Option, Setting
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import is_directory, is_file, is_there, read_regular, temporary_directory
 from scaffold_torchtune.system.processes import VARIABLE, Environment
+from scaffold_torchtune.system.serialization import YamlError, read_yaml
 
 
 class Cause(NamedTuple):
@@ -170,6 +171,24 @@ OPTIONS_PROGRAM = Path(__file__).with_name("options_program.py")
 SLURM_TEMPLATE = "templates/finetune_template.slurm"
 """The SLURM template of cruijff_kit's setup_finetune.py, relative to the script's directory (in all versions)."""
 
+FINETUNE_TEMPLATE = "templates/finetune_template.yaml"
+"""The template of finetune.yaml of cruijff_kit's setup_finetune.py, relative to the script's directory (likewise)."""
+
+# The places of settings in that template. A key that it does not have is left to the plan's table.
+_IN_TEMPLATE: Final = {
+    "max_seq_len": ("tokenizer", "max_seq_len"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "lora_attn_modules": ("model", "lora_attn_modules"),
+    "apply_lora_to_mlp": ("model", "apply_lora_to_mlp"),
+    "apply_lora_to_output": ("model", "apply_lora_to_output"),
+    "lora_dropout": ("model", "lora_dropout"),
+    "wandb_mode": ("metric_logger", "mode"),
+    "gradient_accumulation_steps": ("gradient_accumulation_steps",),
+    "seed": ("seed",),
+    "resume_from_checkpoint": ("resume_from_checkpoint",),
+    "packed": ("dataset", "packed"),
+}
+
 _LOADS = re.compile(r"^module load (\S.*)$", re.MULTILINE)
 # If modules are set, all versions until August 2026 remove each line that contains the word, with this expression.
 _DROPS_CONDA = re.compile(r"""["']conda["'] not in""")
@@ -196,13 +215,39 @@ def ask_interface(script: Path, python: str, environment: Mapping[str, str], tim
             a server runs.
     """
     try:
-        text, file = _read(script), script.parent / SLURM_TEMPLATE
-        template = _read(file) if is_there(file) else ""
+        text = _read(script)
+        template, config = (_read_beside(script, name) for name in (SLURM_TEMPLATE, FINETUNE_TEMPLATE))
     except OSError as error:
         raise InterfaceFault(f"it cannot be read: {error.strerror}") from error
     options = _ask(script, text, python, tuple(environment.items()), timeout) if "argparse" in text else None
-    modules = tuple(name for line in _LOADS.findall(template) for name in line.split())
-    return Interface(options=options, modules=modules, drops_conda=bool(_DROPS_CONDA.search(text)))
+    modules = tuple(name for line in _LOADS.findall(template or "") for name in line.split())
+    drops_conda, written = bool(_DROPS_CONDA.search(text)), None if config is None else _settings_in(config)
+    return Interface(options=options, modules=modules, drops_conda=drops_conda, template=written)
+
+
+def _read_beside(script: Path, name: str) -> str | None:
+    file = script.parent / name
+    return _read(file) if is_there(file) else None
+
+
+def _settings_in(template: str) -> dict[str, Scalar] | None:
+    """Return the values of settings in a template of finetune.yaml; None if it is not a YAML mapping."""
+    try:
+        data = read_yaml(template).data
+    except YamlError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    found: dict[str, Scalar] = {}
+    for name, path in _IN_TEMPLATE.items():
+        value: Any = data
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            value = ",".join(value)
+        if isinstance(value, str | int | float):
+            found[name] = value
+    return found
 
 
 def _read(path: Path) -> str:

@@ -240,8 +240,9 @@ class Report(Collector):
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
             own = "no document sets it; the plan and the setup script have different defaults"
             code, note = "default-differs", f"{own}; {note}" if note else own
-            parts["fix"] = (
-                "no action if the script's value is intended; otherwise set the intended value in the summary"
-            )
+            otherwise = "set the intended value in the summary"
+            if (source_of or setting) in self.run.unwritten:
+                otherwise = "use a setup_finetune.py with an option for it, or use --setup-script bundled"
+            parts["fix"] = f"no action if the script's value is intended; otherwise {otherwise}"
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
         self.add(code, message, expected=expected, actual=actual, path=path, **parts)

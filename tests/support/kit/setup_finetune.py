@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
+TEMPLATE = yaml.safe_load((HERE / "templates" / "finetune_template.yaml").read_text())
 GENERATION = json.loads((HERE / "generation.json").read_text())
 MODELS = {
     "Llama-3.2-1B-Instruct": ("llama3_2.lora_llama3_2_1b", "LLAMA3_2", ["model.safetensors"], 1),
@@ -107,7 +108,7 @@ def config(given: argparse.Namespace, output: str) -> dict[str, Any]:
         "optimizer": {
             "_component_": "torch.optim.AdamW",
             "fused": True,
-            "weight_decay": getattr(given, "weight_decay", 0.01),
+            "weight_decay": getattr(given, "weight_decay", TEMPLATE["optimizer"]["weight_decay"]),
             "lr": given.lr,
         },
         "lr_scheduler": {
@@ -124,7 +125,7 @@ def config(given: argparse.Namespace, output: str) -> dict[str, Any]:
         },
         "dataset": data_set(given, "train", model),
         "gradient_accumulation_steps": getattr(given, "gradient_accumulation_steps", 1),
-        "seed": getattr(given, "seed", 1234),
+        "seed": getattr(given, "seed", TEMPLATE["seed"]),
         "resume_from_checkpoint": False,
         "compile": False,
         "log_peak_memory_stats": True,
