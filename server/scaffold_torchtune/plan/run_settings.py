@@ -24,7 +24,7 @@ from scaffold_torchtune.models import (
     Source,
     SourceKind,
 )
-from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.settings.kinds import ValueKind, ratio_note
 from scaffold_torchtune.settings.parameters import ADOPTED, KEYS, OF_LOCAL, PARAMETERS, SUBMITTED
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of, recipe_for_gpus
@@ -422,7 +422,7 @@ def warmup_steps(
             return None
         total = _steps(settings, rows)
     steps = math.ceil(float(ratio.value or 0) * total - _ROUNDING)
-    note = f"{ratio.source.note}: {ratio.value} of {total} steps" if total else ratio.source.note
+    note = ratio_note(ratio.source.note, ratio.value, total) if total else ratio.source.note
     return Setting(value=steps, source=ratio.source.model_copy(update={"note": note}))
 
 
