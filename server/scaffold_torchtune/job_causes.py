@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Finding, counted, escape, finding, shown
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, finding, shown
 from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
-from scaffold_torchtune.settings.kinds import shortest_number
+from scaffold_torchtune.settings.kinds import as_line, common_section, shortest_number
 
 
 class Sign(NamedTuple):
@@ -208,6 +208,8 @@ class Requested:
     """The requests of a run, from its files; None if they have no such value.
 
     `experiment` and `run` are its directories. `places` are the lines of documents that give a setting: `summary.md:22`.
+    `alone` returns the fix that gives a setting a value for this run only, or an empty text if the line for all runs may
+    change; `yaml` is the form of the summary.
     """
 
     experiment: str
@@ -228,11 +230,28 @@ class Requested:
     data: str = ""
     output_dir: str = ""
     places: Mapping[str, str] | None = None
+    yaml: bool = False
+    alone: Callable[[str, Scalar], str] = lambda _setting, _value: ""
 
     def place(self, setting: str) -> str:
-        """Return the line of a document that gives a setting, in parentheses; an empty text if none does."""
+        """Return the line of a document that gives a setting, in parentheses; an empty text if none does.
+
+        If other runs with results have it from the same line, it must not change.
+        """
         found = (self.places or {}).get(setting, "")
+        if self.alone(setting, 0):
+            now = f"; now set in {found}" if found else ""
+            return f" (only in the {'parameters' if self.yaml else 'row'} of {self.run}{now})"
         return f" ({found})" if found else ""
+
+    def give(self, setting: str, value: Scalar) -> str:
+        """Return the fix that sets a value, with the line to write and the line that sets it now, if any."""
+        if alone := self.alone(setting, value):
+            return alone
+        line = (self.places or {}).get(setting)
+        now = f" (now set in {line})" if line else ""
+        section, new = common_section(yaml=self.yaml), as_line(setting, value, yaml=self.yaml)
+        return f"{'write' if line else 'add'} {new} {'in' if line else 'to'} {section}{now}"
 
     @property
     def again(self) -> str:
@@ -328,11 +347,11 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
         more = asked.accumulation * asked.batch_size // smaller
         whole = asked.batch_size * asked.accumulation * asked.gpus
         ways.append(
-            f"lower Batch size from {asked.batch_size} to {smaller}{asked.place('batch_size')} and raise Gradient"
-            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch size at {whole}"
+            f"{asked.give('batch_size', smaller)} and {asked.give('gradient_accumulation_steps', more)}, which keeps the"
+            f" effective batch size at {whole}"
         )
     if not asked.checkpointing:
-        ways.append("add '- **Activation checkpointing:** yes' to Configuration")
+        ways.append(asked.give("enable_activation_checkpointing", True))
     if not ways:
         shorter = f"lower Max sequence length (now {asked.max_seq_len}), or " if asked.max_seq_len else ""
         ways.append(f"{shorter}request more GPUs or GPUs with more memory")
@@ -347,15 +366,8 @@ def _node_memory(of: _Case) -> tuple[str, str]:
     match = _MEMORY.fullmatch(of.asked.memory)
     wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
     asked = f"the {of.asked.memory} of memory that it requested" if of.asked.memory else "its node's memory"
-    how = _set(of.asked, "mem", "Memory", wanted) if wanted else f"raise Memory{of.asked.place('mem')}"
+    how = of.asked.give("mem", wanted) if wanted else f"raise Memory{of.asked.place('mem')}"
     return f"the job needed more than {asked}", f"{how}{of.asked.after}"
-
-
-def _set(asked: Requested, setting: str, label: str, value: str) -> str:
-    """Return the fix that sets a value, with the line to write and the line that sets it now, if any."""
-    line = (asked.places or {}).get(setting)
-    now = f" (now set in {line})" if line else ""
-    return f"{'write' if line else 'add'} '- **{label}:** {value}' {'in' if line else 'to'} Configuration{now}"
 
 
 _MEASURED: Final = 20  # minimum of seconds on a bar for a reliable rate
@@ -382,7 +394,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
             f"no change is needed, because training resumes after epoch {first.epoch - 1 + output.saved}; {asked.again}",
         )
     enough = slurm_time(_rounded(1.1 * need))
-    fix = _set(asked, "time", "Time limit", enough)
+    fix = asked.give("time", enough)
     return f"{told}; the whole job needs about {slurm_time(round(need))}", f"{fix}{asked.after}"
 
 
@@ -421,13 +433,22 @@ def _is_over(epoch: int, done: int, per_epoch: int, asked: Requested) -> bool:
     return epoch >= asked.epochs and done == per_epoch
 
 
+_VALUES: Final[Mapping[str, Scalar]] = {
+    "save_adapter_weights_only": True, "wandb_mode": "offline", "resume_from_checkpoint": True,
+}  # fmt: skip
+
+
 def _simply(message: str, fix: str) -> Callable[[_Case], tuple[str, str]]:
-    """Return a function for a cause with fixed sentences; {NAME} in them is a field of `Requested`."""
+    """Return a function for a cause with fixed sentences.
+
+    {NAME} in them is a field of `Requested`, or the fix that sets a value of `_VALUES`.
+    """
 
     def text(of: _Case) -> tuple[str, str]:
         texts = {name: value for name, value in vars(of.asked).items() if isinstance(value, str)}
         texts = {name: shown(value) if name not in {"run", "output"} else value for name, value in texts.items()}
-        named = {"again": of.asked.again, "after": of.asked.after, **texts}
+        given = {name: of.asked.give(name, value) for name, value in _VALUES.items() if f"{{{name}}}" in fix}
+        named = {"again": of.asked.again, "after": of.asked.after, **texts, **given}
         return message.format_map(named), fix.format_map(named)
 
     return text
@@ -440,8 +461,8 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-no-space": _simply(
         "the job cannot write because the disk is full or the quota is used up",
         "free disk space on the file system of {output_dir}, or in your quota there; if that is not possible, choose a"
-        " different output directory, or add '- **Adapter weights only:** yes' to Configuration to save less, and scaffold"
-        " with --started replace={run}; then {again}",
+        " different output directory, or {save_adapter_weights_only} to save less, and scaffold with"
+        " --started replace={run}; then {again}",
     ),
     "job-not-writable": _simply(
         "the job cannot write to its output directory",
@@ -487,12 +508,12 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-wandb": _simply(
         "Weights & Biases rejected the run or could not be reached",
-        "either run `wandb login` once on the cluster, or add '- **W&B mode:** offline' to Configuration and scaffold with"
+        "either run `wandb login` once on the cluster, or {wandb_mode} and scaffold with"
         " --started replace={run}; then {again}",
     ),
     "job-preempted": _simply(
         "SLURM preempted the job for a job of higher priority",
-        "if long runs should continue after a preemption, add '- **Resume from checkpoint:** yes' to Configuration and"
+        "if long runs should continue after a preemption, {resume_from_checkpoint} and"
         " scaffold with --started replace={run}; in either case, {again}",
     ),
     "job-node-failure": _simply("the node of the job failed", "{again}"),

@@ -6,7 +6,7 @@ each scaffold and validation updates it unless it was edited.
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -14,7 +14,18 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, counted, did_you_mean, escape, few, finding, refuse, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    Scalar,
+    counted,
+    did_you_mean,
+    escape,
+    few,
+    finding,
+    refuse,
+    shown,
+)
 from scaffold_torchtune.job_causes import (
     ENDED_BY_SLURM,
     JobEnd,
@@ -26,7 +37,7 @@ from scaffold_torchtune.job_causes import (
     unexplained,
 )
 from scaffold_torchtune.job_output import JobOutput
-from scaffold_torchtune.models import CommandResult, JobState, Plan, PlannedRun, RunState
+from scaffold_torchtune.models import CommandResult, JobState, Plan, PlannedRun, RunState, SourceKind
 from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.locate import experiment_directory
@@ -45,6 +56,7 @@ from scaffold_torchtune.results.report_contents import (
 from scaffold_torchtune.results.report_page import is_page, is_unedited, page, written_at
 from scaffold_torchtune.results.step_results import RunStatus, StatusResult, ValidateResult
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import to_give
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import MAX_READ, Tree, is_taken, publish, read_regular
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -58,7 +70,10 @@ _NAMED: Final = 8
 _LONG_END: Final = 1_048_576
 """The number of bytes at the end of an output that are read if fewer do not show why its job failed."""
 
-_SETTINGS: Final = ("batch_size", "mem", "time", "lr")
+_SETTINGS: Final = (
+    "batch_size", "gradient_accumulation_steps", "mem", "time", "lr", "enable_activation_checkpointing", "wandb_mode",
+    "resume_from_checkpoint", "save_adapter_weights_only",
+)  # fmt: skip
 """The settings for which a fix names the line of a document."""
 
 
@@ -78,8 +93,15 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         planned = {run.directory for run in plan.runs}
         former = [run for name, run in state.known_runs(tree, plan).items() if name not in planned]
         runs = _matching((*plan.runs, *former), only)
-        states = states_of(tree, runs, request)
-        found = tuple(_of_run(tree, run, states[run.directory]) for run in runs if run.directory in planned)
+        shown_too = {run.directory for run in runs}
+        others = [run for run in plan.runs if run.directory not in shown_too]
+        states = states_of(tree, (*runs, *others), request)
+        started = frozenset(name for name, each in states.items() if each.started)
+        found = tuple(
+            _of_run(tree, run, states[run.directory], _for_one_run(plan, run, started))
+            for run in runs
+            if run.directory in planned
+        )
         removed = [run for run in runs if run.directory not in planned and _is_left(tree, states[run.directory], run)]
         left = tuple(_of_former(tree, run, states[run.directory]) for run in removed)
         if not found and not left:
@@ -94,6 +116,31 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         changed_documents=validation.changed_documents(plan, directory, request),
         not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
     )
+
+
+_Alone = Callable[[str, Scalar], str]
+"""Returns the fix that gives a setting a value for one run only; an empty text if the line for all runs may change."""
+
+
+def _for_all(_name: str, _value: Scalar) -> str:
+    return ""
+
+
+def _for_one_run(plan: Plan, run: PlannedRun, started: frozenset[str]) -> _Alone:
+    """Return the fixes for a run; a line for all runs must not change if it gives the value of another started run."""
+    others = [each for each in plan.runs if each.directory in started and each.directory != run.directory]
+
+    def fix(name: str, value: Scalar) -> str:
+        sharing = [each for each in others if not _is_of_row(each, name)]
+        if not sharing and not _is_of_row(run, name):
+            return ""
+        return to_give(name, {run.directory: value}, [run], plan.runs)
+
+    return fix
+
+
+def _is_of_row(run: PlannedRun, name: str) -> bool:
+    return name in run.settings and run.settings[name].source.kind is SourceKind.ROW
 
 
 def _is_left(tree: Tree, found: RunState, run: PlannedRun) -> bool:
@@ -122,16 +169,17 @@ def _unknown_run(only: str, names: Sequence[str]) -> Refused:
 
 
 class _Look(NamedTuple):
-    """A run with its state, and the path and content of the output of its last job."""
+    """A run with its state, the path and content of the output of its last job, and the fixes for it alone."""
 
     run: PlannedRun
     state: RunState
     path: str
     output: JobOutput | None
+    alone: _Alone
 
 
-def _of_run(tree: Tree, run: PlannedRun, found: RunState) -> RunStatus:
-    look = _look(tree, run, found)
+def _of_run(tree: Tree, run: PlannedRun, found: RunState, alone: _Alone = _for_all) -> RunStatus:
+    look = _look(tree, run, found, alone)
     problem = _problem(tree, look)
     job, output, unseen = (
         found.job,
@@ -169,14 +217,14 @@ def _job_state(job: JobState | None) -> str:
     return f"{job.state} ({job.reason})" if job.reason else job.state
 
 
-def _look(tree: Tree, run: PlannedRun, found: RunState) -> _Look:
+def _look(tree: Tree, run: PlannedRun, found: RunState, alone: _Alone) -> _Look:
     """Find the output of the last job; a pending or just started job may have no output yet."""
     outputs = job_outputs(tree, run.directory)
     ids = {job_id: name for name, job_id in outputs.items()}
     current = found.job.id if found.job else next(iter(found.jobs[-1:]), "")
     name = ids.get(current, "") if current and (current in ids or found.jobs) else last_output(outputs)
     path = f"{run.directory}/{name}" if name else ""
-    return _Look(run, found, path, read_job_output(tree, path) if path else None)
+    return _Look(run, found, path, read_job_output(tree, path) if path else None, alone)
 
 
 def _epochs_done(look: _Look) -> int | None:
@@ -245,6 +293,8 @@ def _asked(tree: Tree, look: _Look) -> Requested:
         data=run.data_path,
         output_dir=look.state.output_dir,
         places=places,
+        yaml=kinds.is_yaml(run),
+        alone=look.alone,
     )
 
 

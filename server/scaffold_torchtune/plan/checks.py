@@ -51,6 +51,7 @@ _ANEW: Final = {
 }
 """The reason why a job trains from the beginning, and the fix, by setting."""
 
+_A_COLUMN: Final = "a column that distinguishes them, such as Seed"
 _FEW: Final = 3  # combinations that a message lists
 _LISTED: Final = 12  # lines
 
@@ -114,7 +115,10 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     more = f" (as in {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
     run = f"the run at line {rows[0].line} uses" if rows else "the runs use"
     message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
-    remove, remark = ("write - in the cell", "") if rows else _removal(name, given, experiment)
+    cell = "write - in the cell"
+    if experiment.form == "yaml":
+        cell = f"remove {name} from {'the parameters of this run' if len(rows) == 1 else 'the parameters of these runs'}"
+    remove, remark = (cell, "") if rows else _removal(name, given, experiment)
     fix = f"{remove}, or change the recipe to LoRA{remark}"
     return finding("unsupported-setting", message, field=name, actual=given.value, at=given.source, fix=fix)
 
@@ -150,7 +154,8 @@ def identical_runs(
         several = f"{' and '.join(lines)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
         message = f"the rows at lines {several} the same run ({' and '.join(names) if two else few(names, _FEW)})"
         remove = "remove one of the rows" if two else "remove all but one of the rows"
-        fix = f"{remove}, or add a column that distinguishes them, such as Seed"
+        what = "a parameter that distinguishes them, such as seed" if experiment.form == "yaml" else _A_COLUMN
+        fix = f"{remove}, or add {what}"
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:

@@ -24,7 +24,7 @@ from scaffold_torchtune.models import (
     Source,
     SourceKind,
 )
-from scaffold_torchtune.settings.kinds import ValueKind, ratio_note
+from scaffold_torchtune.settings.kinds import ValueKind, line_of, ratio_note
 from scaffold_torchtune.settings.parameters import ADOPTED, KEYS, OF_LOCAL, PARAMETERS, SUBMITTED
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of, recipe_for_gpus
@@ -233,7 +233,8 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     for name in sorted(required - {name for run in runs for name in run.settings}):
         choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
         message = f"{name} is missing; this setup_finetune.py requires it"
-        fix = f"add `- **{name}:** VALUE` to Configuration > Training, or use --setup-script bundled"
+        line = line_of(name, choices[0] if choices else "VALUE", yaml=experiment.form == "yaml")
+        fix = f"add {line}{' (or another of the allowed values)' if len(choices) > 1 else ''}, or use --setup-script bundled"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 

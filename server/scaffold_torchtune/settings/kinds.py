@@ -369,7 +369,8 @@ OF_JOBS: Final[frozenset[ValueKind]] = frozenset({"mail", "events", "reservation
 
 _LABELS: Final = {
     "gpus": "GPUs", "lora_rank": "LoRA rank", "lr": "Learning rate", "max_seq_len": "Max sequence length",
-    "num_warmup_steps": "Warmup steps",
+    "num_warmup_steps": "Warmup steps", "recipe": "Method", "mem": "Memory", "time": "Time limit",
+    "wandb_mode": "W&B mode", "enable_activation_checkpointing": "Activation checkpointing",
 }  # fmt: skip
 _LISTED: Final = 12
 
@@ -384,11 +385,19 @@ def _text_of(value: Scalar) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else written(value)
 
 
+def as_line(name: str, value: Scalar, *, yaml: bool) -> str:
+    """Return the line that gives a setting, in the form of the summary, in backticks."""
+    return f"`{name}: {_text_of(value)}`" if yaml else f"`- **{_label(name)}:** {_text_of(value)}`"
+
+
+def common_section(*, yaml: bool) -> str:
+    """Return the section of the summary for settings that all runs share."""
+    return "controls" if yaml else "Configuration"
+
+
 def line_of(name: str, value: Scalar, *, yaml: bool) -> str:
     """Return the line that gives a setting to all runs, in the form of the summary, and its place."""
-    if yaml:
-        return f"`{name}: {_text_of(value)}` to controls"
-    return f"`- **{_label(name)}:** {_text_of(value)}` to Configuration"
+    return f"{as_line(name, value, yaml=yaml)} to {common_section(yaml=yaml)}"
 
 
 def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
@@ -402,7 +411,7 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
         some: the runs of the finding.
         runs: all runs.
     """
-    texts, yaml = {directory: _text_of(value) for directory, value in wanted.items()}, _is_yaml(some[0])
+    texts, yaml = {directory: _text_of(value) for directory, value in wanted.items()}, is_yaml(some[0])
     rows = [run for run in runs if _of_row(name, run)]
     if rows:
         return _in_rows(name, texts, some, runs, "" if yaml else f"the column {rows[0].settings[name].source.note}")
@@ -506,6 +515,7 @@ def _lines(lines: Iterable[int | None]) -> str:
     return f"{'line' if len(different) == 1 else 'lines'} {few(different, _LISTED)}"
 
 
-def _is_yaml(run: PlannedRun) -> bool:
+def is_yaml(run: PlannedRun) -> bool:
+    """Return whether the summary of a run is in the YAML form."""
     model = run.settings.get("torchtune_model_name")
     return bool(model and model.source.file and model.source.file.endswith((".yaml", ".yml")))

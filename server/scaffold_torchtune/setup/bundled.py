@@ -206,7 +206,7 @@ def warn_unread(settings: Settings, report: SettingsReport) -> None:
     for key, value in _unread(settings).items():
         message = f"{key} is set, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
         fix = f"remove {key}, or set custom_recipe to a recipe that reads it"  # documents cannot name one
-        instead = f"remove {key}, or leave it: it has no effect"
+        instead = "remove this setting, or leave it: it has no effect"
         actual = escape(value) if isinstance(value, str) else value
         report.add("unread-setting", message, field=key, actual=actual, fix=fix, fix_in_document=instead)
 
