@@ -241,6 +241,7 @@ def test_a_value_that_no_option_can_change_has_a_fix_that_changes_it(tmp_path: P
     script = kit(tmp_path / "kit", "december")
     change(script, 'getattr(given, "seed", TEMPLATE["seed"])', "5")
     result = scaffold(experiment(tmp_path, "december"), setup_script=str(script))
-    found = [f for run in (*result.validation.runs, result.validation) for f in run.findings if f.field == "seed"]
+    found = [f for f in result.validation.findings if f.field == "seed"]
+    found += [f for run in result.validation.runs for f in run.findings if f.field == "seed"]
     assert {(f.code, f.expected, f.actual) for f in found} == {("default-differs", 1234, 5)}
     assert all(absent(f.fix, "--setup-script bundled") == [] for f in found)

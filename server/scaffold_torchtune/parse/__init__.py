@@ -313,7 +313,10 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     if others and _each_has_own_data(runs):
         return None, named
     for other in others:
-        fix = "keep one data set; if the runs use different ones, add a column `Dataset` to the table of runs"
+        own = (
+            "set dataset_path in each run" if reading.form == "yaml" else "add a column `Dataset` to the table of runs"
+        )
+        fix = f"keep one data set; if the runs use different ones, {own}"
         reading.contradiction("dataset", other, found[0], fix)
     label, extension = layout.data_label(found[0].text)
     for what, claim in reading.summary.data_claims:

@@ -216,7 +216,9 @@ def _named_method(method: str, field: SourceText) -> _Read:
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
         raise NotHonoured(
-            "switches LoRA off without a different method", "write `- **Method:** full fine-tuning` if intended"
+            "switches LoRA off without a different method",
+            "write {line} instead, if full fine-tuning is intended",
+            line=("recipe", "full fine-tuning"),
         )
     if plain in _ON | _OFF:
         return {"recipe": method if plain in _ON else LORA}
@@ -399,8 +401,9 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
     if words in _LOGGERS:
         raise NotHonoured(
             "is not Weights & Biases, the only supported logger",
-            "write W&B, or set its mode: `- **W&B mode:** online`, offline or disabled",
+            "write W&B, or set its mode: {line}, online or disabled",
             expected="W&B",
+            line=("wandb_mode", "offline"),
         )
     raise NotHonoured(
         "is not a mode of Weights & Biases",

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import shown
-from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.findings import Scalar, shown
+from scaffold_torchtune.settings.kinds import NotTyped, as_line
 from scaffold_torchtune.settings.parameters import Parameter, by_label
 from scaffold_torchtune.settings.unsupported import other_training
 from scaffold_torchtune.torchtune_facts import (
@@ -347,12 +347,31 @@ REMOVE_UNSUPPORTED: Final = (
 class NotHonoured(Exception):
     """A request for something unsupported: the problem, the fix, and the allowed values.
 
-    `several`: the line names more than one supported method.
+    `several`: the line names more than one supported method. `line` is a setting with its value, whose line in the form
+    of the document is {line} in the given fix.
     """
 
-    def __init__(self, what: str, fix: str, *, expected: str = "", several: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        fix: str,
+        *,
+        expected: str = "",
+        several: bool = False,
+        line: tuple[str, Scalar] | None = None,
+    ) -> None:
         super().__init__(what)
-        self.what, self.fix, self.expected, self.several = what, fix, expected, several
+        self.what, self.expected, self.several = what, expected, several
+        self._fix, self._line = fix, line
+
+    @property
+    def fix(self) -> str:
+        """Return the fix in a Markdown document."""
+        return self.fix_in(yaml=False)
+
+    def fix_in(self, *, yaml: bool) -> str:
+        """Return the fix in a document of the YAML form, or in Markdown."""
+        return self._fix if self._line is None else self._fix.replace("{line}", as_line(*self._line, yaml=yaml))
 
 
 class Method(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar, escape, finding, shown, with_line_feeds
-from scaffold_torchtune.models import Experiment, Setting, Source, SourceKind, SummaryFormat
+from scaffold_torchtune.models import Experiment, Run, Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import document_lines, local_lines, values
 from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
@@ -22,7 +22,7 @@ from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused, usual_of
 from scaffold_torchtune.system.serialization import KeyPath, read_yaml, yaml_scalar
-from scaffold_torchtune.torchtune_facts import model_by_spelling
+from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of, model_by_spelling
 
 NAME: Final = "experiment name"
 """The field of the experiment's name in findings if it is missing."""
@@ -441,9 +441,10 @@ class Reading(Collector):
         where = f"the answer for {escape(label)}" if text.answer else where
         message = f"{where}: {shown(text.full or text.text)} {problem.what}"
         known, expected = by_label(label), problem.expected or None
+        fix = problem.fix_in(yaml=self.form == "yaml" and file is None)
         name = known.name if known is not None and known.key else normalize(label)
         self.add(
-            "unsupported-setting", message, field=name, expected=expected, actual=written, fix=problem.fix,
+            "unsupported-setting", message, field=name, expected=expected, actual=written, fix=fix,
             file=file or self.summary.file, line=text.line,
         )  # fmt: skip
 
@@ -458,6 +459,14 @@ class Reading(Collector):
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
         file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
+
+
+def given_value(name: str, run: Run, config: Mapping[str, Setting]) -> Setting | None:
+    """Return a run's value of a setting: its own, else the shared one, which full fine-tuning does not use for LoRA."""
+    recipe = run.parameters.get("recipe") or config.get("recipe")
+    if name in OF_LORA and recipe is not None and method_of(recipe.text) == FULL:
+        return run.parameters.get(name)
+    return run.parameters.get(name) or config.get(name)
 
 
 def labelled(text: SourceText, label: str) -> str:

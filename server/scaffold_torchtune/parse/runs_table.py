@@ -15,7 +15,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, notations, v
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, not_typed
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
@@ -346,7 +346,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             found += _differing_methods(field, tuned, config, draft.file)
             continue
         levels = _numbers(PARAMETERS[name], field)
-        settings = [setting for run in tuned if (setting := run.parameters.get(name) or config.get(name))]
+        settings = [setting for run in tuned if (setting := given_value(name, run, config))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
             has = f"the runs use {_listed(planned)}" if planned else "no run has a value for it"

@@ -272,7 +272,11 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
             what = f"requests {shown(named.other)}, which is not supported"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
-            method, fix = _METHODS[named.recipe], "add a column `Method` to the table, or correct the note"
+            method = _METHODS[named.recipe]
+            where = "a column `Method` to the table"
+            if reading.form == "yaml":
+                where = f"{kinds.as_line('recipe', method, yaml=True)} to the parameters of the run"
+            fix = f"add {where}, or correct the note"
             message = f"the run {shown(run.name)} uses {_METHODS[planned]}, but {note.note} says {method}"
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
@@ -287,7 +291,8 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     if value is None or has == value or (has is None and name in OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but {note.note} says {shown(value)}"
-    fix = f"write the intended value in a column `{name}`, and remove the value from the note"
+    where = "the parameters of the run" if reading.form == "yaml" else f"a column `{name}`"
+    fix = f"write the intended value in {where}, and remove the value from the note"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
@@ -378,7 +383,7 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
         message = (
             f"according to {text.note}, the runs are trained with {method}, but all of them use {_METHODS[planned]}"
         )
-        fix = f"add `- **Method:** {method}` to Configuration, or correct the text"
+        fix = f"add {kinds.line_of('recipe', method, yaml=reading.form == 'yaml')}, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
         )
@@ -411,6 +416,11 @@ def _state(
         if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"
+        elif is_labelled and len(stated.values) > 1:
+            fix = "give each value to runs of its own, because a run has a single value, or correct the text"
+        if stated.number > len(tuned.runs) and stated.number != SEVERAL and parameter.kind == "int":
+            line = kinds.as_line(parameter.name, stated.number, yaml=reading.form == "yaml")
+            fix = f"write {line} instead, if {stated.number} is the value; otherwise {fix}"
         fix += UNTIL_THEN if code == "levels-differ" else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document

@@ -296,18 +296,26 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
     if (asked := _asked(source, path, parameter)) is not None:
         is_more = normalize(asked) not in {"", normalize(str(path[-1]))}
         message = f"{name} requests {shown(asked)}, but is not read here" if is_more else f"{name} is not read here"
-        fix = "if it applies to the runs, move it to controls or to a run's parameters; otherwise remove it"
+        fix = f"if it applies to the runs, {_move_to(parameter)}; otherwise remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
     message = f"{name} is not used" + (f", although it contains {', '.join(held)}" if held else "")
     fix = "no action, unless it should change the runs"
     if parameter is not None and not parameter.column:
-        fix += f"; if so, move it to claude.local.md, because {parameter.name} is the same for all runs"
+        fix += f"; if so, {_move_to(parameter)}"
     elif path[0] == "output":
         fix += "; the directory for outputs belongs in claude.local.md"
     elif held or parameter is not None:
-        fix += "; if so, move it to controls or to a run's parameters"
+        fix += f"; if so, {_move_to(parameter)}"
     source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
+
+
+def _move_to(parameter: Parameter | None) -> str:
+    """Return the fix that moves a key to a section where its parameter is read."""
+    if parameter is None or parameter.column:
+        return "move it to controls or to a run's parameters"
+    where = "controls or to claude.local.md" if parameter.common else "claude.local.md"
+    return f"move it to {where}, because {parameter.name} is the same for all runs"
 
 
 def _asked(source: YamlSource, path: KeyPath, parameter: Parameter | None) -> str | None:

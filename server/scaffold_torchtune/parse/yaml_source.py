@@ -23,7 +23,7 @@ from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDr
 from scaffold_torchtune.parse.reading import not_typed
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import LISTS, NotTyped
-from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, Parameter, by_label
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, Parameter, by_label, by_plural
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.serialization import KeyPath, YamlDocument, YamlError, read_yaml
 from scaffold_torchtune.torchtune_facts import find_model, model_by_spelling
@@ -140,15 +140,26 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
     plain = plain or str(value)
     if by_key and wants_text:
         message = f"{name} is {plain}, which YAML reads as {shown(value)}, not as text"
-        source.draft.add("invalid-value", message, field=by_key, line=line, fix=f'write "{plain}" in quotes')
+        fix = f'write "{plain}" in quotes'
+        if parameter is not None and parameter.kind == "memory":
+            message = f"{name} is {plain}, which has no unit"
+            fix = "write a whole number with its unit, such as 80G"
+            if plain.isdigit():
+                fix = f"write {plain}G if the number is in gigabytes, or {plain}M if it is in megabytes"
+        source.draft.add("invalid-value", message, field=by_key, line=line, fix=fix)
         source.reported.add(path)
         return None
     return SourceText(plain, line, name)
 
 
 def _joined(source: YamlSource, path: KeyPath, items: list[Any], key: str | None) -> str:
-    """Return a list of texts joined by commas if the parameter may be a list in YAML, else an empty string."""
+    """Return a list of texts joined by commas if the parameter may be a list in YAML, else an empty string.
+
+    A key for the values of several runs (`seeds`) has a list, which is compared with the runs.
+    """
     parameter = by_label(key or "")
+    if by_plural(key or "") and path[0] != "runs" and not any(isinstance(item, dict | list | None) for item in items):
+        return ", ".join(source.plain((*path, i)) or str(item) for i, item in enumerate(items))
     is_list = parameter is not None and parameter.kind in LISTS and all(isinstance(item, str | int) for item in items)
     return ",".join(source.plain((*path, i)) or str(item) for i, item in enumerate(items)) if is_list else ""
 

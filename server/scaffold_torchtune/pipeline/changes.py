@@ -428,7 +428,10 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
             ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
             other = f"{kinds.written(theirs[0])} in {counted(len(theirs), 'other run')}"
             message = f"{ours} and {other}: the runs no longer form a single design"
-            fix = f"consider this when you compare runs, replace the kept runs, or add a column `{name}` to the table"
+            own = f"add a column `{name}` to the table"
+            if kinds.is_yaml(plan.runs[0]):
+                own = f"write {name} in the parameters of each run"
+            fix = f"consider this when you compare runs, replace the kept runs, or {own}"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
 
 

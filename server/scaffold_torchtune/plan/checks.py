@@ -117,7 +117,7 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
     cell = "write - in the cell"
     if experiment.form == "yaml":
-        cell = f"remove {name} from {'the parameters of this run' if len(rows) == 1 else 'the parameters of these runs'}"
+        cell = f"remove {name} from the parameters of {'this run' if len(rows) == 1 else 'these runs'}"
     remove, remark = (cell, "") if rows else _removal(name, given, experiment)
     fix = f"{remove}, or change the recipe to LoRA{remark}"
     return finding("unsupported-setting", message, field=name, actual=given.value, at=given.source, fix=fix)

@@ -234,7 +234,8 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
         choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
         message = f"{name} is missing; this setup_finetune.py requires it"
         line = line_of(name, choices[0] if choices else "VALUE", yaml=experiment.form == "yaml")
-        fix = f"add {line}{' (or another of the allowed values)' if len(choices) > 1 else ''}, or use --setup-script bundled"
+        other = " (or another allowed value)" if len(choices) > 1 else ""
+        fix = f"add {line}{other}, or use --setup-script bundled"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 

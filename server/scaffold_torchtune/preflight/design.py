@@ -376,8 +376,9 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
     count, of = len(missing), " x ".join(levels)
     message = f"{count} of the {size} combinations of {of} {verb(count, 'are')} not planned: {listed}"
-    rows = "a row for it" if count == 1 else "rows for them"
-    fix = f"no action if intended; otherwise add {rows} to the table of runs"
+    table, row = ("runs", "run") if kinds.is_yaml(plan.runs[0]) else ("the table of runs", "row")
+    rows = f"a {row} for it" if count == 1 else f"{row}s for them"
+    fix = f"no action if intended; otherwise add {rows} to {table}"
     yield _incomplete(plan, message, "runs", size, len(planned), fix)
 
 
