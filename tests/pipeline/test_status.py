@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -466,3 +467,46 @@ def test_the_resource_is_the_status_cut_to_size(tmp_path: Path) -> None:
     assert content["left_out"]["runs"] > 0
     assert len(text) < 16_000
     assert StatusResult.model_validate(status(Request(experiment)).model_dump()).runs[70].cause
+
+
+@pytest.mark.parametrize("name", ["gpu_memory_after_steps", "node_memory", "time_limit"])
+def test_the_fix_of_a_failed_run_keeps_the_values_of_runs_with_results(sweep: Path, name: str) -> None:
+    output(sweep, FIRST, TEXTS[name])
+    output(sweep, SECOND, trained())
+    save(sweep, SECOND, 2)
+    found = of(sweep).cause
+    assert found is not None
+    columns = re.findall(
+        r"add a column `([^`]+)` to the table of runs, with (\S+) for (\S+), and (\S+) for the others",
+        found.fix.partition(", or ")[0],
+    )
+    assert [run for _, _, run, _ in columns] == [FIRST] * len(columns) != []
+    assert "Configuration" not in found.fix
+    file = sweep / "experiment_summary.md"
+    lines = file.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("|") and "_rank8_lr1e-5" in line]
+    for number in range(start, next(at for at in range(start, len(lines)) if not lines[at].startswith("|"))):
+        for label, new, _, old in columns:
+            cell = {start: label, start + 1: "---", first: new}.get(number, old)
+            lines[number] += f" {cell} |"
+    file.write_text("\n".join(lines) + "\n")
+    before = {run: everything(sweep / run) for run in RUNS}
+    assert scaffold(sweep, started=f"replace={FIRST}", sbatch=False).ok
+    assert [run for run in RUNS if everything(sweep / run) != before[run]] == [FIRST]
+
+
+def test_the_fix_of_the_only_run_with_results_changes_the_line_for_all_runs(sweep: Path) -> None:
+    output(sweep, FIRST, TEXTS["node_memory"])
+    found = of(sweep).cause
+    assert found is not None
+    assert "`- **Memory:** " in found.fix
+    assert "column" not in found.fix
+
+
+def test_status_of_one_run_has_the_same_fix_as_status_of_all(sweep: Path) -> None:
+    output(sweep, FIRST, TEXTS["node_memory"])
+    output(sweep, SECOND, trained())
+    save(sweep, SECOND, 2)
+    (one,) = status(Request(sweep), FIRST).runs
+    assert one.cause == of(sweep).cause
