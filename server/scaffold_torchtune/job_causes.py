@@ -351,7 +351,7 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
             f" effective batch size at {whole}"
         )
     if not asked.checkpointing:
-        ways.append(asked.give("enable_activation_checkpointing", True))
+        ways.append(asked.give("enable_activation_checkpointing", value=True))
     if not ways:
         shorter = f"lower Max sequence length (now {asked.max_seq_len}), or " if asked.max_seq_len else ""
         ways.append(f"{shorter}request more GPUs or GPUs with more memory")

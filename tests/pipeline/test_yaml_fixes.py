@@ -95,9 +95,9 @@ def findings(place: Path) -> list[Finding]:
 
 def found_in(place: Path, code: str, field: str) -> Finding:
     every = findings(place)
-    (found,) = [each for each in every if (each.code, each.field) == (code, field)] or [None]
-    assert found is not None, [(each.code, each.field, each.message) for each in every]
-    return found
+    found = [each for each in every if (each.code, each.field) == (code, field)]
+    assert len(found) == 1, [(each.code, each.field, each.message) for each in every]
+    return found[0]
 
 
 def quoted(fix: str) -> list[str]:
@@ -246,6 +246,28 @@ def test_levels_do_not_contain_a_shared_rank_that_only_full_fine_tuning_has(tmp_
     assert "32" not in found.message
 
 
+@pytest.mark.parametrize("key", ["type", "model"])
+def test_a_missing_key_of_a_run_is_not_a_column(tmp_path: Path, key: str) -> None:
+    line = {"type": "    type: fine-tuned\n", "model": "    model: Llama-3.2-1B-Instruct\n"}[key]
+    place = experiment(tmp_path, (line, ""))
+    found = found_in(place, "missing-field", key)
+    assert "column" not in found.fix
+    assert "Markdown" not in found.message
+    change(place / YML, f"  - name: {FIRST}\n", f"  - name: {FIRST}\n{line}")
+    assert errors(place) == []
+
+
+def test_a_text_is_quoted_where_yaml_needs_it(tmp_path: Path) -> None:
+    shared = ('system_prompt: "Capitalize"', "system_prompt: 'Rule: capitalize'")
+    place = experiment(tmp_path, shared, ("      lr: 1e-5\n", "      lr: 1e-5\n      system_prompt: Capitalize\n"))
+    found = found_in(place, "overridden", "system_prompt")
+    prompts = values(place, "system_prompt")
+    for run in RUNS[1:]:
+        in_parameters(place, run, quoted(found.fix)[0])
+    change(place / YML, "  system_prompt: 'Rule: capitalize'\n", "")
+    assert values(place, "system_prompt") == prompts == ["Capitalize", *["Rule: capitalize"] * 3]
+
+
 # --- failed runs
 
 
@@ -296,7 +318,7 @@ def test_a_failed_run_has_a_fix_that_changes_no_run_with_results(
             key = line.partition(":")[0]
             kept = re.sub(rf"(?m)^  {key}: .*\n", "", lines_now)
             (place / YML).write_text(kept.replace("controls:\n", f"controls:\n  {line}\n"))
-    key, _, value = written[0].partition(": ")
+    key, value = written[0].replace('"', "").split(": ", 1)
     result = scaffold(place, started=f"replace={FIRST}")
     assert result.ok
     changed = [str(each) == value for each in values(place, key, started=f"replace={FIRST}")]

@@ -434,6 +434,16 @@ class Reading(Collector):
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
         )  # fmt: skip
 
+    def unless_yaml(self, text: str) -> str:
+        """Return a text about Markdown; empty for the YAML form."""
+        return "" if self.form == "yaml" else text
+
+    def in_cell(self, column: str, value: str) -> str:
+        """Return the fix that writes a value into a row: in its column, or by its key in the YAML form."""
+        if self.form == "yaml":
+            return f"write {value} as the {column.lower()} of this run"
+        return f"write {value} in the column `{column}` of this row"
+
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)

@@ -558,8 +558,8 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
-        message = f"the run {shown(name or '')} has no model; Markdown does not merge cells"
-        fix = "write the base model in the column `Model` of this row"
+        message = f"the run {shown(name or '')} has no model{reading.unless_yaml('; Markdown does not merge cells')}"
+        fix = reading.in_cell("Model", "the base model")
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
     return Run(name=escape(name or ""), type=run_type, model=model, parameters=settings, line=row.line)
@@ -617,7 +617,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return _type_by_cells(row, columns, reading)
     text = row.cells.get(columns.type)
     if text is None:
-        _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES} in the column `Type`")
+        _no_type(row, columns, reading, "no type", reading.in_cell("Type", _ALLOWED_TYPES))
         return None
     written = values.without_remark(text.text)
     found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)

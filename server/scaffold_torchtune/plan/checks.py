@@ -24,7 +24,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import NotTyped, for_each, in_cells, line_of, to_give
+from scaffold_torchtune.settings.kinds import NotTyped, common_section, for_each, in_cells, line_of, to_give
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.torchtune_facts import (
@@ -267,10 +267,10 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
         more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
-        line = common.source.line
+        line, section = common.source.line, common_section(yaml=experiment.form == "yaml")
         message = (
             f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in"
-            f" {f'Configuration (line {line})' if line else f'the {common.source}'}, which the row overrides{more}"
+            f" {f'{section} (line {line})' if line else f'the {common.source}'}, which the row overrides{more}"
         )
         remove, remark = _removal(name, common, experiment)
         if blank := _users(name, experiment, planned):

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from scaffold_torchtune.findings import Scalar, escape, few
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
+from scaffold_torchtune.system.serialization import yaml_scalar
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
@@ -387,7 +388,16 @@ def _text_of(value: Scalar) -> str:
 
 def as_line(name: str, value: Scalar, *, yaml: bool) -> str:
     """Return the line that gives a setting, in the form of the summary, in backticks."""
-    return f"`{name}: {_text_of(value)}`" if yaml else f"`- **{_label(name)}:** {_text_of(value)}`"
+    return f"`{_by_key(name, value)}`" if yaml else f"`- **{_label(name)}:** {_text_of(value)}`"
+
+
+_SWITCHES: Final = ("yes", "no")
+
+
+def _by_key(name: str, value: Scalar) -> str:
+    """Return a key of YAML with a value, in quotes if YAML would not read it as this text."""
+    is_text = isinstance(value, str) and value not in _SWITCHES
+    return f"{name}: {yaml_scalar(value) if is_text else _text_of(value)}"
 
 
 def common_section(*, yaml: bool) -> str:
@@ -414,7 +424,8 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     texts, yaml = {directory: _text_of(value) for directory, value in wanted.items()}, is_yaml(some[0])
     rows = [run for run in runs if _of_row(name, run)]
     if rows:
-        return _in_rows(name, texts, some, runs, "" if yaml else f"the column {rows[0].settings[name].source.note}")
+        column = "" if yaml else f"the column {rows[0].settings[name].source.note}"
+        return _in_rows(name, wanted, some, runs, column)
     groups = _grouped([run for run in (some if yaml else runs) if run.directory in texts], texts)
     if len(groups) == 1 and all(run.directory in texts for run in runs):
         setting = some[0].settings.get(name)
@@ -423,7 +434,7 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
             return f"replace {_text_of(setting.value)} with {text} in {source.file}:{source.line}"
         return f"add {line_of(name, wanted[some[0].directory], yaml=yaml)}"
     if yaml:
-        return _in_rows(name, texts, some, runs, "")
+        return _in_rows(name, wanted, some, runs, "")
     cells = [f"{text} for {_named(each)}" for text, each in groups.items()]
     others = [run for run in runs if run.directory not in texts]
     present = {*_grouped(others, {run.directory: _text_of(run.value(name)) for run in others})}
@@ -433,9 +444,10 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
 
 
 def _in_rows(
-    name: str, texts: Mapping[str, str], some: Sequence[PlannedRun], runs: Sequence[PlannedRun], column: str
+    name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun], runs: Sequence[PlannedRun], column: str
 ) -> str:
     """Return the fix that writes values into rows, unless two rows would be equal; without a column, of YAML."""
+    texts = {directory: _text_of(value) for directory, value in wanted.items()}
     alike: dict[object, list[str]] = {}
     for run in runs:
         alike.setdefault(_with_text(name, run, texts), []).append(run.directory)
@@ -448,7 +460,8 @@ def _in_rows(
         elif _of_row(name, run):
             part = f"replace {old} with {text} in", ""
         else:
-            part = f"write {text} in" if column else f"write `{name}: {text}` in the parameters of", ""
+            line = _by_key(name, wanted[run.directory])
+            part = f"write {text} in" if column else f"write `{line}` in the parameters of", ""
         parts.setdefault(part, []).append(run)
     return " and ".join(f"{verb} {_cells(name, each, verb, column)}{why}" for (verb, why), each in parts.items())
 
@@ -496,7 +509,7 @@ def ratio_of(source: Source) -> str:
 def in_cells(name: str, value: Scalar, runs: Sequence[PlannedRun], column: str) -> str:
     """Return the fix that writes a value into rows without one; without a column, of the YAML form."""
     if not column:
-        return f"write `{name}: {_text_of(value)}` in the parameters of {_named(runs)}"
+        return f"write `{_by_key(name, value)}` in the parameters of {_named(runs)}"
     return f"write {_text_of(value)} in the column {column} ({_lines(run.line for run in runs)})"
 
 
