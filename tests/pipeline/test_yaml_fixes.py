@@ -11,6 +11,7 @@ from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.request import Request
+from support.corpus_cases import CASES, documents_of, plan_of
 from support.example import EXAMPLE_LOCAL
 from support.experiments import change, make_experiment
 from support.job_outputs import corpus
@@ -323,3 +324,17 @@ def test_a_failed_run_has_a_fix_that_changes_no_run_with_results(
     assert result.ok
     changed = [str(each) == value for each in values(place, key, started=f"replace={FIRST}")]
     assert changed == ([True, False, False, False] if shared else [True] * 4)
+
+
+def test_no_fix_of_a_yaml_summary_is_in_the_form_of_markdown() -> None:
+    found: list[Finding] = []
+    for case in CASES:
+        summary, local = documents_of(case)
+        if summary[0] == YML:
+            try:
+                found += plan_of(summary, local).warnings
+            except Refused as refused:
+                found += refused.problems
+    of_yaml = [each for each in found if each.file == YML]
+    assert len({each.code for each in of_yaml}) > 5
+    assert [each.fix for each in of_yaml if re.search(r"- \*\*|Configuration|column `|in the cell", each.fix)] == []

@@ -166,12 +166,12 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
         return
     message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
     settable = [name for name in chosen if script_takes(interface, name)]
-    fix = "look at the values in finetune.yaml after setup"
+    fix = "finetune.yaml shows the values of the script"
     if settable:
         which = "important values" if settable == chosen else f"important values of {', '.join(settable)}"
         fix = f"set {which} in the summary; {fix}"
     if settable != chosen:
-        fix += ", and use --setup-script bundled to set those for which the script has no option"
+        fix += "; use --setup-script bundled to set values for which it has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
