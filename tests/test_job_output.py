@@ -1,13 +1,14 @@
 """Test the progress, losses and causes that are read from the output of jobs."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from scaffold_torchtune import job_causes
 from scaffold_torchtune.finding_codes import CODES
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.job_causes import JobEnd, Requested, cause, not_well, symptom, unexplained
+from scaffold_torchtune.job_causes import CAUSES, JobEnd, Requested, Symptom, cause, not_well, symptom, unexplained
 from scaffold_torchtune.job_output import JobOutput, read_output
 from support.job_outputs import CorpusOutput, bar, corpus
 from support.wording import absent
@@ -219,3 +220,17 @@ def test_lines_of_an_output_cannot_forge_printed_lines() -> None:
     assert found is not None
     assert found.message.isprintable()
     assert len(found.message) < 400
+
+
+@pytest.mark.parametrize("code", sorted(CAUSES))
+def test_no_fix_for_a_yaml_summary_has_a_line_of_markdown(code: str) -> None:
+    asked = replace(ASKED, yaml=True)
+    fix = cause(Symptom(code), JobEnd(), asked, None).fix
+    assert re.search(r"- \*\*|Configuration", fix) is None
+    line = {"job-wandb": "`wandb_mode: offline` to controls", "job-node-memory": "`mem: "}
+    assert absent(fix, line.get(code, "")) == []
+
+
+def test_fixes_for_a_markdown_summary_have_its_lines() -> None:
+    found = cause(Symptom("job-wandb"), JobEnd(), ASKED, None)
+    assert absent(found.fix, "`- **W&B mode:** offline` to Configuration") == []

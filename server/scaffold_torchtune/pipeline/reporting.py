@@ -128,10 +128,10 @@ def _for_all(_name: str, _value: Scalar) -> str:
 
 def _for_one_run(plan: Plan, run: PlannedRun, started: frozenset[str]) -> _Alone:
     """Return the fixes for a run; a line for all runs must not change if it gives the value of another started run."""
-    others = [each for each in plan.runs if each.directory in started and each.directory != run.directory]
 
     def fix(name: str, value: Scalar) -> str:
-        sharing = [each for each in others if not _is_of_row(each, name)]
+        others = (each for each in plan.runs if each.directory in started and each.directory != run.directory)
+        sharing = any(not _is_of_row(each, name) for each in others)
         if not sharing and not _is_of_row(run, name):
             return ""
         return to_give(name, {run.directory: value}, [run], plan.runs)
