@@ -236,8 +236,8 @@ _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tok
 """Components that follow from the plan; if the plan does not determine them, that has its own finding."""
 
 _ANOTHER: Final = (
-    "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary, or"
-    " use --setup-script bundled if the script has no option for it"
+    "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary,"
+    " or use --setup-script bundled if the script has no option for it"
 )
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they are below `output_dir`."""
