@@ -389,6 +389,33 @@ def missing_file(place: Path) -> Case:
     return case
 
 
+def edited(place: Path, name: str, old: str, new: str) -> Case:
+    """Return an experiment to validate, of which a file of the first run has been edited."""
+    case = scaffolded(place, steps.validate)
+    change(case.experiment / RUNS[0] / name, old, new)
+    return case
+
+
+def value_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def value_mismatch_in_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def name_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "  lora_rank: 8", "  lora_rank: 16")
+
+
+def unplanned_value(place: Path) -> Case:
+    return edited(place, "finetune.slurm", "#SBATCH --time", "#SBATCH --exclusive\n#SBATCH --time")
+
+
+def changed_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 2  # a remark")
+
+
 def changed_output(place: Path) -> Case:
     case = scaffolded(place, steps.validate)
     file = case.experiment / RUNS[0] / "finetune.yaml"
@@ -467,7 +494,9 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
     "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
     "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),
-    "own-recipe": (own_recipe,), "missing-file": (missing_file,), "changed-output": (changed_output,),
+    "own-recipe": (own_recipe,), "missing-file": (missing_file,),
+    "changed-output": (changed_output, changed_setup_finetune_yaml), "unplanned-value": (unplanned_value,),
+    "value-mismatch": (value_mismatch, value_mismatch_in_setup_finetune_yaml), "name-mismatch": (name_mismatch,),
 }  # fmt: skip
 
 _NOTHING = "a remark: nothing need be done, and who meant another thing knows what"
@@ -491,7 +520,7 @@ FOR_PEOPLE = {
     _MEANT: (
         "not-a-summary", "document-missing", "invalid-value", "malformed-table", "unused-row", "unknown-model",
         "wrong-experiment-dir", "unsafe-name", "untrained-tokens", "seed-effect",
-        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "name-mismatch", "wrong-recipe",
+        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "wrong-recipe",
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
@@ -514,8 +543,8 @@ FOR_PEOPLE = {
         "runs-changed", "outcome-unseen", "variable-ignored",
     ),
     _CAUSE: (
-        "template-error", "render-mismatch", "unreadable-file", "missing-value", "value-mismatch", "stale-output",
-        "wrong-type", "unplanned-value", "duplicate-directive", "late-directive", "placeholder-left",
+        "template-error", "render-mismatch", "unreadable-file", "missing-value", "stale-output",
+        "wrong-type", "duplicate-directive", "late-directive", "placeholder-left",
         "torchtune-refused", "lora-differs",
     ),
 }  # fmt: skip
@@ -680,6 +709,10 @@ def overwrite(case: Case, _found: Finding, _match: re.Match[str]) -> None:
         case.given["overwrite"] = True
 
 
+def scaffold_over(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+    steps.scaffold(Request(case.experiment, overwrite=True))
+
+
 def named_run(case: Case, _found: Finding, match: re.Match[str]) -> None:
     case.step = lambda request: explain(request, match["run"], None)
 
@@ -721,6 +754,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),
     (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
+    (r"`scaffold --overwrite`", scaffold_over),
     (r"--overwrite", overwrite),
     (r"(?:name|specify) one of (?P<run>[^,\s]+)", named_run),
     (r"[Rr]un setup again", again(steps.setup)),
