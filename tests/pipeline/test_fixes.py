@@ -124,6 +124,19 @@ def runs_differ(place: Path) -> Case:
     return plan_of(place, {"- **Runs:** 4 fine-tuned": "- **Runs:** 8 fine-tuned"})
 
 
+def runs_differ_with_their_total(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "5 fine-tuned + 1 control = 6 total"})
+
+
+def total_of_runs_differs(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "4 fine-tuned + 1 control = 6 total"})
+
+
+def blank_cell_named_otherwise(place: Path) -> Case:
+    return plan_of(place, row_replaced("rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5",
+                                       "rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 |"))  # fmt: skip
+
+
 def levels_differ(place: Path) -> Case:
     return plan_of(place, {"| LoRA Rank | 8, 16 |": "| LoRA Rank | 8, 16, 32 |"})
 
@@ -474,8 +487,10 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
         effective_batch_in_a_column, effective_batch_beside_a_column,
     ), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
-    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
-    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
+    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
+    "short-time": (short_time,),
+    "begins-anew": (begins_anew,),
+    "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
     "overridden": (
         overridden, overridden_above_blank_cells, overridden_in_a_line_of_several_settings,
@@ -597,6 +612,14 @@ def replace_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     def new(line: str) -> str:
         assert match["old"] in line, (line, match[0])
         return line.replace(match["old"], match["new"], 1)
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
+def replace_count_and_total(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        line = line.replace(f"{match['old']} fine-tuned", f"{match['new']} fine-tuned")
+        return line.replace(f"{match['old_total']} total", f"{match['new_total']} total")
 
     edit(case.experiment / match["file"], int(match["line"]), new)
 
@@ -727,9 +750,11 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
+COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
 CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
+    (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
