@@ -116,6 +116,10 @@ def short_time(place: Path) -> Case:
     return plan_of(place, {"0:59:00": "120:00"})
 
 
+def short_time_in_rows(place: Path) -> Case:
+    return plan_of(place, summary=with_column("Time", ["120:00", "2:00:00", "120:00", "2:00:00"]))
+
+
 def begins_anew(place: Path) -> Case:
     return plan_of(place, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Requeue:** yes"})
 
@@ -164,6 +168,12 @@ _EFFECTIVE = "- **Epochs:** 2\n- **Effective batch size:** 16"
 
 def effective_batch_beside_accumulation(place: Path) -> Case:
     return plan_of(place, {"- **Epochs:** 2": f"{_EFFECTIVE}\n- **Gradient accumulation:** 2"})
+
+
+def effective_batch_in_a_line_of_two_settings(place: Path) -> Case:
+    rows = {f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | - |" for rank in (8, 16) for lr in ("1e-5", "5e-5")}
+    line = {"- **Batch size:** 4\n": "- **Batch size:** 4 (gradient accumulation 2)\n"}
+    return plan_of(place, {**rows, **line, "- **Epochs:** 2": _EFFECTIVE})
 
 
 def effective_batch_of_different_batches(place: Path) -> Case:
@@ -483,12 +493,13 @@ def naming_by_run_name(place: Path) -> Case:
 
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (
-        ambiguous, effective_batch_beside_accumulation, effective_batch_of_different_batches,
+        ambiguous, effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
+        effective_batch_of_different_batches,
         effective_batch_in_a_column, effective_batch_beside_a_column,
     ), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
-    "short-time": (short_time,),
+    "short-time": (short_time, short_time_in_rows),
     "begins-anew": (begins_anew,),
     "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
@@ -674,6 +685,14 @@ def remove_from_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), new)
 
 
+def set_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        words = match["name"].partition("_steps")[0].replace("_", " ")
+        return line.replace(f"{words} {match['old']}", f"{words} {match['new']}")
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
 def write_ratio(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), lambda line: line.replace(match["old"], match["new"]))
 
@@ -758,6 +777,10 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
+    (
+        r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",
+        set_in_line,
+    ),
     (rf"{CELLS}, then remove line (?P<line>\d+) of (?P<file>[\w.]+)", write_cells_and_remove_line),
     (r"remove only \w+ \((?P<value>[^)]+)\) from line (?P<line>\d+) of (?P<file>[\w.]+)", remove_from_line),
     (

@@ -405,7 +405,7 @@ class _Columns:
             meaning = self._meaning(i, column, reading)
             if meaning in seen:
                 message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both mean {meaning}"
-                fix = "keep one of the two columns"
+                fix = "keep one of the two columns, with every value"
                 reading.add("duplicate-column", message, field=meaning, line=column.line, fix=fix)
             elif meaning is not None:
                 seen[meaning] = column.text

@@ -110,9 +110,8 @@ def _edited(tree: Tree, record: Record, there: Mapping[str, str]) -> Iterator[Fi
         if expected.get(name) in {None, digest}:
             continue
         step = "scaffold" if name == layout.SETUP_YAML else "setup"
-        message = (
-            f"{name} has been edited since {step} generated it; only its planned values are compared with the plan"
-        )
+        compared = "; only its planned values are compared with the plan" if name in layout.OUTPUTS else ""
+        message = f"{name} has been edited since it was generated{compared}"
         fix = f"copy each value that you want to keep into the summary, then restore the file with `{step} --overwrite`"
         yield finding("changed-output", message, file=f"{record.directory}/{name}", fix=fix)
 
