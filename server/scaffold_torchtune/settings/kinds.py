@@ -406,7 +406,7 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     rows = [run for run in runs if _of_row(name, run)]
     if rows:
         return _in_rows(name, texts, some, runs, "" if yaml else f"the column {rows[0].settings[name].source.note}")
-    groups = _grouped([run for run in (some if yaml else runs) if run.directory in texts], texts)
+    groups = _grouped([run for run in runs if run.directory in texts], texts)
     if len(groups) == 1 and all(run.directory in texts for run in runs):
         if change := _in_line(name, next(iter(groups)), some[0]):
             return change
