@@ -233,15 +233,14 @@ def test_one_value_for_all_runs_needs_no_column() -> None:
 
 def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
     file = "experiment_summary.yaml"
-    runs = [
-        run.model_copy(update={"settings": {
-            name: each.model_copy(update={"source": each.source.model_copy(update={"file": file})})
-            for name, each in run.settings.items()
-        }})
-        for run in in_rows("batch_size", [4, 4, 8], num_warmup_steps=61)
-    ]  # fmt: skip
+    runs: list[PlannedRun] = []
+    for run in in_rows("batch_size", [4, 4, 8], num_warmup_steps=61):
+        sources = {name: each.source.model_copy(update={"file": file}) for name, each in run.settings.items()}
+        settings = {name: Setting(value=run.value(name), source=source) for name, source in sources.items()}
+        parameters = {**run.parameters, "seed": run.line}
+        runs.append(run.model_copy(update={"settings": settings, "parameters": parameters}))
     some, other = sorted(found(*runs, rows=100), key=lambda each: "the run run2" in each.message)
-    assert absent(some.fix, "`num_warmup_steps: 5` in the parameters of run0, run1") == []
-    assert absent(other.fix, "`num_warmup_steps: 2` in the parameters of run2") == []
+    assert "`num_warmup_steps: 5` in the parameters of run0, run1" in some.fix
+    assert "`num_warmup_steps: 2` in the parameters of run2" in other.fix
     (all_runs,) = found(*runs[:2], rows=100)
     assert all_runs.fix.startswith(f"replace 61 with 5 in {file}:")
