@@ -116,12 +116,29 @@ def short_time(place: Path) -> Case:
     return plan_of(place, {"0:59:00": "120:00"})
 
 
+def short_time_in_rows(place: Path) -> Case:
+    return plan_of(place, summary=with_column("Time", ["120:00", "2:00:00", "120:00", "2:00:00"]))
+
+
 def begins_anew(place: Path) -> Case:
     return plan_of(place, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Requeue:** yes"})
 
 
 def runs_differ(place: Path) -> Case:
     return plan_of(place, {"- **Runs:** 4 fine-tuned": "- **Runs:** 8 fine-tuned"})
+
+
+def runs_differ_with_their_total(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "5 fine-tuned + 1 control = 6 total"})
+
+
+def total_of_runs_differs(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "4 fine-tuned + 1 control = 6 total"})
+
+
+def blank_cell_named_otherwise(place: Path) -> Case:
+    return plan_of(place, row_replaced("rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5",
+                                       "rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 |"))  # fmt: skip
 
 
 def levels_differ(place: Path) -> Case:
@@ -151,6 +168,12 @@ _EFFECTIVE = "- **Epochs:** 2\n- **Effective batch size:** 16"
 
 def effective_batch_beside_accumulation(place: Path) -> Case:
     return plan_of(place, {"- **Epochs:** 2": f"{_EFFECTIVE}\n- **Gradient accumulation:** 2"})
+
+
+def effective_batch_in_a_line_of_two_settings(place: Path) -> Case:
+    rows = {f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | - |" for rank in (8, 16) for lr in ("1e-5", "5e-5")}
+    line = {"- **Batch size:** 4\n": "- **Batch size:** 4 (gradient accumulation 2)\n"}
+    return plan_of(place, {**rows, **line, "- **Epochs:** 2": _EFFECTIVE})
 
 
 def effective_batch_of_different_batches(place: Path) -> Case:
@@ -389,6 +412,33 @@ def missing_file(place: Path) -> Case:
     return case
 
 
+def edited(place: Path, name: str, old: str, new: str) -> Case:
+    """Return an experiment to validate, of which a file of the first run has been edited."""
+    case = scaffolded(place, steps.validate)
+    change(case.experiment / RUNS[0] / name, old, new)
+    return case
+
+
+def value_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def value_mismatch_in_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def name_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "  lora_rank: 8", "  lora_rank: 16")
+
+
+def unplanned_value(place: Path) -> Case:
+    return edited(place, "finetune.slurm", "#SBATCH --time", "#SBATCH --exclusive\n#SBATCH --time")
+
+
+def changed_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 2  # a remark")
+
+
 def changed_output(place: Path) -> Case:
     case = scaffolded(place, steps.validate)
     file = case.experiment / RUNS[0] / "finetune.yaml"
@@ -443,12 +493,15 @@ def naming_by_run_name(place: Path) -> Case:
 
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (
-        ambiguous, effective_batch_beside_accumulation, effective_batch_of_different_batches,
+        ambiguous, effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
+        effective_batch_of_different_batches,
         effective_batch_in_a_column, effective_batch_beside_a_column,
     ), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
-    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
-    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
+    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
+    "short-time": (short_time, short_time_in_rows),
+    "begins-anew": (begins_anew,),
+    "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
     "levels-differ": (levels_differ, levels_differ_in_a_sentence),
     "overridden": (
         overridden, overridden_above_blank_cells, overridden_in_a_line_of_several_settings,
@@ -467,7 +520,9 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
     "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
     "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),
-    "own-recipe": (own_recipe,), "missing-file": (missing_file,), "changed-output": (changed_output,),
+    "own-recipe": (own_recipe,), "missing-file": (missing_file,),
+    "changed-output": (changed_output, changed_setup_finetune_yaml), "unplanned-value": (unplanned_value,),
+    "value-mismatch": (value_mismatch, value_mismatch_in_setup_finetune_yaml), "name-mismatch": (name_mismatch,),
 }  # fmt: skip
 
 _NOTHING = "a remark: nothing need be done, and who meant another thing knows what"
@@ -491,7 +546,7 @@ FOR_PEOPLE = {
     _MEANT: (
         "not-a-summary", "document-missing", "invalid-value", "malformed-table", "unused-row", "unknown-model",
         "wrong-experiment-dir", "unsafe-name", "untrained-tokens", "seed-effect",
-        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "name-mismatch", "wrong-recipe",
+        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "wrong-recipe",
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
@@ -514,8 +569,8 @@ FOR_PEOPLE = {
         "runs-changed", "outcome-unseen", "variable-ignored",
     ),
     _CAUSE: (
-        "template-error", "render-mismatch", "unreadable-file", "missing-value", "value-mismatch", "stale-output",
-        "wrong-type", "unplanned-value", "duplicate-directive", "late-directive", "placeholder-left",
+        "template-error", "render-mismatch", "unreadable-file", "missing-value", "stale-output",
+        "wrong-type", "duplicate-directive", "late-directive", "placeholder-left",
         "torchtune-refused", "lora-differs",
     ),
 }  # fmt: skip
@@ -572,6 +627,14 @@ def replace_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), new)
 
 
+def replace_count_and_total(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        line = line.replace(f"{match['old']} fine-tuned", f"{match['new']} fine-tuned")
+        return line.replace(f"{match['old_total']} total", f"{match['new_total']} total")
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
 def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
     for number in map(int, re.findall("[0-9]+", match["lines"])):
         column = header_of(case, number).index(match["column"])
@@ -618,6 +681,14 @@ def remove_from_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
         left = left if left != line else re.sub(rf"(?:, )?\w+ {match['value']}", "", line, count=1)
         assert left != line, (line, match[0])
         return left
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
+def set_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        words = match["name"].partition("_steps")[0].replace("_", " ")
+        return line.replace(f"{words} {match['old']}", f"{words} {match['new']}")
 
     edit(case.experiment / match["file"], int(match["line"]), new)
 
@@ -680,6 +751,10 @@ def overwrite(case: Case, _found: Finding, _match: re.Match[str]) -> None:
         case.given["overwrite"] = True
 
 
+def scaffold_over(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+    steps.scaffold(Request(case.experiment, overwrite=True))
+
+
 def named_run(case: Case, _found: Finding, match: re.Match[str]) -> None:
     case.step = lambda request: explain(request, match["run"], None)
 
@@ -694,12 +769,18 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
+COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
 CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
+    (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
+    (
+        r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",
+        set_in_line,
+    ),
     (rf"{CELLS}, then remove line (?P<line>\d+) of (?P<file>[\w.]+)", write_cells_and_remove_line),
     (r"remove only \w+ \((?P<value>[^)]+)\) from line (?P<line>\d+) of (?P<file>[\w.]+)", remove_from_line),
     (
@@ -721,6 +802,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),
     (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
+    (r"`scaffold --overwrite`", scaffold_over),
     (r"--overwrite", overwrite),
     (r"(?:name|specify) one of (?P<run>[^,\s]+)", named_run),
     (r"[Rr]un setup again", again(steps.setup)),

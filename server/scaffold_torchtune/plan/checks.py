@@ -330,16 +330,19 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
 
 def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Yield warnings about times of two parts, which SLURM reads as minutes:seconds."""
-    times = {s.text: s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
-    for text, source in times.items():
+    times: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        times.setdefault(run.text("time"), []).append(run)
+    for text, some in times.items():
         if text.count(":") == 1 and "-" not in text:
             minutes, seconds = text.split(":")
             read_as = f"{counted(int(minutes), 'minute')} and {counted(int(seconds), 'second')}"
             message = f"SLURM reads the time {text} as {read_as}"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
-            fix = f"replace {text} with {long} in {source.file}:{source.line}, or with {short} if minutes are intended"
-            yield finding("short-time", message, field="time", actual=text, at=source, fix=fix)
+            change = to_give("time", for_each(some, long), some, runs)
+            fix, at = f"{change}, or with {short} if minutes are intended", some[0].settings["time"].source
+            yield finding("short-time", message, field="time", actual=text, at=at, fix=fix)
 
 
 def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:

@@ -426,12 +426,10 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     if rows:
         column = "" if yaml else f"the column {rows[0].settings[name].source.note}"
         return _in_rows(name, wanted, some, runs, column)
-    groups = _grouped([run for run in (some if yaml else runs) if run.directory in texts], texts)
+    groups = _grouped([run for run in runs if run.directory in texts], texts)
     if len(groups) == 1 and all(run.directory in texts for run in runs):
-        setting = some[0].settings.get(name)
-        source, text = setting.source if setting else Source(kind=SourceKind.DEFAULT), next(iter(groups))
-        if setting and source.file and source.line and source.kind is not SourceKind.DERIVED:
-            return f"replace {_text_of(setting.value)} with {text} in {source.file}:{source.line}"
+        if change := _in_line(name, next(iter(groups)), some[0]):
+            return change
         return f"add {line_of(name, wanted[some[0].directory], yaml=yaml)}"
     if yaml:
         return _in_rows(name, wanted, some, runs, "")
@@ -441,6 +439,22 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     cells += [f"{present.pop() if len(present) == 1 else '-'} for the others"] if others else []
     listed = f"{', '.join(cells[:-1])}, and {cells[-1]}" if 1 < len(cells) <= _LISTED else few(cells, _LISTED)
     return f"add a column `{_label(name)}` to the table of runs, with {listed}"
+
+
+def _in_line(name: str, text: str, run: PlannedRun) -> str:
+    """Return the fix that changes a value in its line; empty if no document gives the value."""
+    setting = run.settings.get(name)
+    if setting is None or not setting.source.line or setting.source.kind is SourceKind.DERIVED:
+        return ""
+    place, old = f"{setting.source.file}:{setting.source.line}", _text_of(setting.value)
+    of_line = [
+        other
+        for other, each in run.settings.items()
+        if (each.source.file, each.source.line) == (setting.source.file, setting.source.line)
+    ]
+    if len(of_line) > 1:  # which may contain the same number twice
+        return f"set {name} to {text} instead of {old} in {place}, which also sets other values"
+    return f"replace {old} with {text} in {place}"
 
 
 def _in_rows(
