@@ -203,6 +203,7 @@ _IN_WORDS: Final = [
      (r"(?:for|at most|exactly|up to|maximum of|lasts?|takes?|trains?) (?P<value>[0-9][0-9,]{0,9})"
      r" (?:optimi[sz]er |training |gradient |update )?steps")),
 ]  # fmt: skip
+_BOUNDS: Final = ("at most", "up to", "maximum of")
 _SAID_SO: Final = [
     (name, value, re.compile(rf"(?<![\w-])(?:{form})(?!\w)", re.IGNORECASE)) for name, value, form in _IN_WORDS
 ]
@@ -332,7 +333,7 @@ class Stated(NamedTuple):
     """A setting that a text gives for the runs: its label and values.
 
     `number`: the number of its values. `of_all`: the text mentions all runs. `replicates`: the number is of runs that
-    differ only in their seeds.
+    differ only in their seeds. `at_most`: the value is only an upper bound.
     """
 
     label: str
@@ -340,6 +341,7 @@ class Stated(NamedTuple):
     number: int = 0
     of_all: bool = False
     replicates: bool = False
+    at_most: bool = False
 
 
 SEVERAL: Final = -1
@@ -386,7 +388,8 @@ def settings_in_words(text: str) -> Iterator[Stated]:
             match = form.search(clause)
             is_of_warmup = match is not None and name[:3] == "max" and "warm" in clause[: match.start()].lower()
             if match and not is_of_warmup and not _is_compared(clause[: match.start()]):
-                yield Stated(name, (value or _number_of(match),), of_all=_OF_ALL.search(clause) is not None)
+                is_of_all, is_bound = _OF_ALL.search(clause) is not None, match[0].lower().startswith(_BOUNDS)
+                yield Stated(name, (value or _number_of(match),), of_all=is_of_all, at_most=is_bound)
 
 
 def alphas_in_sentences(text: str) -> Iterator[float]:

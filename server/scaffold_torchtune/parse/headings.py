@@ -369,7 +369,7 @@ def _named_by(label: str) -> UnreadLine | None:
     """Return the subject of a line according to its label, if it may be a setting of the runs; else None."""
     parameter = by_label(label)
     if parameter is not None:
-        is_one = parameter.warn_unread or parameter.name in OF_JOBS
+        is_one = parameter.warn_unread or parameter.name in OF_JOBS or parameter.name == "model"
         return UnreadLine(parameter.name, _NO_TEXT, label, normalize(label) in parameter.words) if is_one else None
     several = by_plural(label)
     if several is not None:

@@ -109,6 +109,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
+        *checks.stated_counts(experiment, runs, context),
         *external_warnings(runs, interface),
         *submit_warnings(runs),
     ]

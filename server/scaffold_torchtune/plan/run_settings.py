@@ -406,13 +406,13 @@ def warmup_steps(
         packed = settings.get("packed")
         if rows is None or (packed is not None and packed.value is True):
             return None
-        total = _steps(settings, rows)
+        total = total_steps(settings, rows)
     steps = math.ceil(float(ratio.value or 0) * total - _ROUNDING)
     note = f"{ratio.source.note}: {ratio.value} of {total} steps" if total else ratio.source.note
     return Setting(value=steps, source=ratio.source.model_copy(update={"note": note}))
 
 
-def _steps(settings: Mapping[str, Setting], rows: int) -> int:
+def total_steps(settings: Mapping[str, Setting], rows: int) -> int:
     """Return the number of optimizer steps of all epochs."""
     limit = settings.get("max_steps_per_epoch")
     return number(settings, "epochs") * steps_per_epoch(
