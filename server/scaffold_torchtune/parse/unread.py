@@ -502,7 +502,7 @@ def _state(
     if what is not None:
         message = f"according to {text.note}, {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
-        if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
+        if len(levels) == len(stated.values) == 1 and _is_once(stated.values[0], text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"
             if levels.keys() == {None} and given[0] is not None:  # there is nothing to write instead
@@ -512,6 +512,11 @@ def _state(
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
         )
+
+
+def _is_once(value: str, text: str) -> bool:
+    """Return whether a text contains a value exactly once, so that it can be replaced."""
+    return len(re.findall(rf"(?<![\w.]){re.escape(value)}(?!\w|[.-]\w)", text)) == 1
 
 
 def _depends_on_data(
