@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, Scalar, counted, did_you_mean, escape, few, finding, shown
@@ -21,7 +21,6 @@ from scaffold_torchtune.plan.run_settings import (
     number,
     other_recipe,
     own_value,
-    total_steps,
     value_or_default,
     warmup_ratio,
 )
@@ -277,8 +276,11 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
 def _over_local(experiment: Experiment) -> Iterator[Finding]:
     """Yield settings of claude.local.md that Configuration overrides."""
     for name, setting in experiment.config.items():
-        default = experiment.environment.get(name) if PARAMETERS[name].common else None
-        if default is not None and default.value != setting.value:
+        default = experiment.environment.get(name)
+        if default is not None and _plain(name, default) != _plain(name, setting):
+            # A resource of jobs below `SLURM Defaults` is meant to be overridden.
+            is_usual = not PARAMETERS[name].common and "default" in default.source.note.lower()
+            severity = Severity.INFO if is_usual else None
             there = f"{shown(default.value)} in {default.source}"
             message = f"{name} is {shown(setting.value)} here, but {there}, which the summary overrides"
             expected, actual, at = default.value, setting.value, setting.source
@@ -286,7 +288,10 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
                 f"no action if the summary is correct; otherwise remove line {setting.source.line} of"
                 f" {setting.source.file}"
             )
-            yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
+            code = "overridden"
+            yield finding(
+                code, message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
+            )
 
 
 _LONGEST_NAME: Final = 300  # characters of a run's name that are searched
@@ -338,78 +343,6 @@ def _sizes(model: str) -> set[str]:
 
 def _contains(text: str, name: str) -> bool:
     return re.search(rf"(?<![a-z0-9.]){re.escape(name)}(?![a-z0-9])", text) is not None
-
-
-class _Counts(NamedTuple):
-    """A run with the samples of its training part, which may be unknown, and the steps of all its epochs.
-
-    The steps of packed samples are unknown.
-    """
-
-    run: PlannedRun
-    rows: int | None
-    steps: int | None
-
-    def has(self, name: str, value: float) -> bool | None:
-        """Return whether the run has a number of samples or steps that a text gives; None if that is unknown."""
-        run, steps = self.run, self.steps
-        asked, epochs, warmup = (number(run.settings, n) for n in ("training_samples", "epochs", "num_warmup_steps"))
-        is_default = run.settings["num_warmup_steps"].source.kind is SourceKind.DEFAULT
-        match name:
-            case "training_samples":
-                given = {self.rows, asked if "training_samples" in run.settings else self.rows}
-                return value in given if given != {None} else None
-            case "warmup_ratio":
-                return abs(value * steps - warmup) <= 1 if steps is not None else False if is_default else None
-            case "steps":
-                return None if steps is None else value in {steps, steps // epochs}
-        return False if steps is None else value >= steps
-
-    def shown(self, name: str) -> str:
-        """Return the number that the run has."""
-        if name == "training_samples":
-            rows, asked = self.rows, self.run.value("training_samples")
-            return f"trains on {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
-        total = "an unknown number of" if self.steps is None else self.steps
-        if name == "warmup_ratio":
-            return f"warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
-        return f"trains for {total} steps"
-
-
-_COUNTED: Final = {"training_samples": "the number of training samples", "warmup_ratio": "the warm-up ratio"}
-_UNTIL_THEN: Final = "until then, the runs' values are used"
-
-
-def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: PlanContext) -> Iterator[Finding]:
-    """Yield a warning for each number of samples or steps that a text gives, but no run has."""
-    counts = {run.directory: _counts(run, runs, experiment, context) for run in runs if experiment.stated}
-    for name, stated in experiment.stated:
-        own = [run for run in runs if run.line == stated.source.line] or runs
-        value = float(stated.text)
-        if any(counts[run.directory].has(name, value) is not False for run in own):
-            continue
-        first = counts[own[0].directory]
-        what = _COUNTED.get(name, "the number of steps")
-        but = f"the run {shown(first.run.directory)} {first.shown(name)}"
-        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
-        correct, field = "correct the text or the runs, whichever is wrong", name
-        if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
-            correct = f"{to_give('num_warmup_steps', round(value * first.steps), own, runs)}, or correct the text"
-        elif name == "training_samples" and first.rows is not None and value < first.rows:
-            correct = f"{to_give(name, int(value), own, runs)}, or correct the text"
-        elif name in {"steps", "most_steps"}:
-            field = "max_steps_per_epoch"
-        at, fix = stated.source, f"{correct}; {_UNTIL_THEN}"
-        yield finding("levels-differ", message, field=field, actual=stated.value, at=at, fix=fix)
-
-
-def _counts(run: PlannedRun, runs: Sequence[PlannedRun], experiment: Experiment, context: PlanContext) -> _Counts:
-    same = [other.settings for other in runs if other.data_path == run.data_path]
-    rows = context.train_rows(run.data_path, run.text("dataset_ext"), same)
-    if rows is None and experiment.dataset is not None:
-        rows = experiment.dataset.splits.get("train")
-    is_packed = run.value("packed") is True
-    return _Counts(run, rows, None if rows is None or is_packed else total_steps(run.settings, rows))
 
 
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
@@ -496,7 +429,7 @@ def _applies(name: str, setting: Setting, run: PlannedRun) -> bool:
 
 def _plain(name: str, setting: Setting) -> object:
     """Return a value for comparison: the spelling of a path or a time makes no difference."""
-    if KEYS[name].kind in {"path", "pattern_free_path"}:
+    if PARAMETERS[name].kind in {"path", "pattern_free_path"}:
         return posixpath.normpath(setting.text)
     return kinds.slurm_seconds(setting.text) if name == "time" else setting.value
 
