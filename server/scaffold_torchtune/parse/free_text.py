@@ -546,6 +546,18 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
     return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
 
 
+def count_of_levels(text: str) -> int | None:
+    """Return the number of levels that a text gives instead of the levels: `3 seeds`, `two values`."""
+    match = _NUMBER_OF_LEVELS.fullmatch(_plain(text).strip("`() ."))
+    return int(_COUNTS.get(match["count"].lower(), match["count"])) if match else None
+
+
+_NUMBER_OF_LEVELS: Final = re.compile(
+    rf"(?P<count>{_COUNT}) (?:(?:random|different|distinct|independent) ){{0,2}}"
+    r"(?:seeds?|replicates?|repeats?|repetitions?|values|levels|(?:lora )?ranks|learning rates|lrs|batch sizes|alphas)"
+    r"(?: (?:per|each|for each)(?: [\w-]{1,20}){0,3})?",
+    re.IGNORECASE,
+)
 _HOW_MANY: Final = re.compile(rf"{_COUNT}(?![\w.])", re.IGNORECASE)
 _OF_REPLICATES: Final = re.compile(r"replic|repeat|repetition|runs? per", re.IGNORECASE)
 _LABELLED: Final = re.compile(r"\W{0,9}(?P<label>[A-Za-z][\w&/() -]{0,40}?)\s{0,3}:\s(?P<rest>.*)", re.DOTALL)

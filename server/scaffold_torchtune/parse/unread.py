@@ -37,6 +37,7 @@ _OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and ml
 """Settings for LoRA in whole parts of a layer, without the modules in attention."""
 _OF_THE_DATA: Final = frozenset({"training_samples", "max_steps_per_epoch", "warmup_ratio"})
 """Numbers that follow from the data set if no document sets them: the plan compares them with the runs."""
+_SAMPLES: Final = PARAMETERS["training_samples"]
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
@@ -153,8 +154,20 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for text in reading.summary.prose:
         if text.line not in reported:
             _sentences(reading, text, tuned)
+    _numbers(reading, tuned)
     for text in reading.local.prose:
         _local_sentence(reading, text, tuned)
+
+
+def _numbers(reading: Reading, tuned: _Tuned) -> None:
+    """Report numbers of levels instead of levels (`Seed: 3 seeds`), and numbers of samples beside the data set."""
+    for name, text in reading.summary.levels:
+        if (count := free_text.count_of_levels(text.full or text.text)) is not None:
+            _state(reading, Stated(name, number=count), text, tuned, is_labelled=True)
+    for text in reading.summary.samples:
+        # the numbers of a single data set are compared with its file
+        if len(tuned.data) > 1 or not text.note.endswith(("Split", "Splits")):
+            _depends_on_data(reading, "training_samples", values.value_of(_SAMPLES, text), text, tuned)
 
 
 # --- lines that look like settings
