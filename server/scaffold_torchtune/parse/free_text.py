@@ -127,6 +127,7 @@ _COUNTS: Final = {
     "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
 }  # fmt: skip
 _COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
 _A_GPU: Final = r"(?:nvidia )?(?:rtx ?|[ahlv])[0-9]{2,4}[a-z]{0,2}(?:[ -][0-9]{2,3} ?gb)?"
@@ -137,7 +138,7 @@ _STATED: Final = re.compile(
     r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
     r"(?P<verb>(?: of| is| are| at| to|:)?(?: (?:set|fixed|kept|held|equal)(?: constant)?(?: to| at)?)? ?=?) ?"
     rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
-    rf"|(?P<number>{_COUNT}) ?(?:[x×] ?)?(?P<gpus>{_A_GPU} gpus?|{_A_GPU}s?(?![ -]?(?:hours?|partition|nodes?)))"
+    rf"|(?P<number>{_COUNT}) ?(?:[x×] ?)?(?:{_A_GPU} gpus?|{_A_GPU}s?(?![ -]?(?:gpus?|hours?|days?|partition|nodes?)))"
     rf"|(?P<count>{_COUNT}) (?P<counted>(?:full |complete )?(?:epochs?|passes(?= over| through))|gpus?|warm-?up steps"
     r"|(?:gradient )?accumulation steps))"
     r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
@@ -156,6 +157,13 @@ _OF_ALL_JOBS: Final = re.compile(
     r"(?:runs|jobs|models|experiments?))(?!\w)",
     re.IGNORECASE,
 )
+_NOT_OF_A_RUN: Final = re.compile(
+    rf"{_ONE_OF_SEVERAL.pattern}|(?<!\w)every $"
+    rf"|(?<!\w){_COUNT} (?:runs|jobs|models|experiments) (?:[a-z]+ )?on (?:the )?$",
+    re.IGNORECASE,
+)
+"""Words before a number that is not that of each run: `every 2 epochs`, `4 jobs on 4 GPUs`."""
+
 _IS_SO: Final = re.compile(r" (?:is|are|set|fixed|kept|held)(?!\w)|=", re.IGNORECASE)
 _PROMPTS: Final = r"(?:the )?(?:prompts?|instructions?|inputs?|questions?)(?: tokens?)?"
 _IN_WORDS: Final = [
@@ -282,7 +290,6 @@ _OF_LOGGING: Final = re.compile(
 _NOT_OF_WANDB: Final = re.compile(
     r"(?<!\w)(?:nodes?|clusters?|hubs?|internet|not|never|no|dashboards?|pages?)(?!\w)", re.IGNORECASE
 )
-_ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 
 
 class Named(NamedTuple):
@@ -365,7 +372,7 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
             before = clause[: match.start()]
             label = match["label"] or match["counted"] or "gpus"
             is_stated = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
-            is_one = not match["label"] and _ONE_OF_SEVERAL.search(before[-30:])
+            is_one = not match["label"] and _NOT_OF_A_RUN.search(before[-60:])
             is_of_others = _OF_SOMETHING_ELSE.match(clause, match.end()) or (
                 label.lower().startswith("gpu") and _OF_ALL_JOBS.match(clause, match.end())
             )
@@ -633,12 +640,3 @@ def _is_stated(clause: str, match: re.Match[str]) -> bool:
     named = (_IS_NAMED, _ON_WHAT) if match.start() < _FIRST else (_IS_NAMED,)
     of_what = (_OF_WHAT,) if "fine" in match[0].lower() else named
     return begins and any(pattern.match(clause, match.end()) for pattern in of_what)
-
-
-NOT_ALL_RUNS: Final = re.compile(
-    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
-    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
-    r"|paired|pairwise|without)\b",
-    re.IGNORECASE,
-)
-"""Words of a summary that may leave some combinations out of a grid, or add runs to it."""

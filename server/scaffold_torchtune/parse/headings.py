@@ -42,6 +42,13 @@ _STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
+NOT_ALL_RUNS: Final = re.compile(
+    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
+    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
+    r"|paired|pairwise|without)\b",
+    re.IGNORECASE,
+)
+"""Words of a summary that may leave some combinations out of a grid, or add runs to it."""
 
 
 @functools.lru_cache(maxsize=2048)  # each title is tested many times
