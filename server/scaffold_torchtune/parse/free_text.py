@@ -312,13 +312,13 @@ def in_sentences(text: str) -> Named:
 def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
     """Yield the settings in parts of a note that contain nothing else: `use lr 3e-4 here`, `5 epochs`."""
     for part in _PARTS.split(_plain(text)):
-        stated = part.strip(" .!(*)")
+        stated = whole = part.strip(" .!(*)")
         if same := _SAME_AS.fullmatch(stated):
             stated = f"{same['label']} {same['value']}"
         stated = _LEADING.sub("", stated, count=1) if _LEADING.match(stated) else stated
         while _TRAILING.search(stated):
             stated = _TRAILING.sub("", stated)
-        if (found := notations.setting_beside_method(stated) or _in_words(stated)) is not None:
+        if (found := notations.setting_beside_method(stated) or _in_words(stated) or _in_words(whole)) is not None:
             yield found
 
 
