@@ -211,6 +211,16 @@ def test_splits_beside_several_data_sets_are_compared_with_each() -> None:
     assert warned(make_plan(parsed(text), Options(), context)) == []
 
 
+def test_a_data_set_that_is_listed_twice_is_one() -> None:
+    text = summary(dataset="`data/words.json`\n- **Splits:** train (240 samples)")
+    text += "\n## Quick Reference\n\n- **Dataset:** `/lab/sweep/data/words.json`\n"
+    experiment = parsed(text, is_here=lambda path: path == "/lab/sweep")
+    assert experiment.stated == ()
+    said = text + "\n## Overview\n\nWe train on data/other.json.\n"
+    found = parsed(said, is_here=lambda path: path == "/lab/sweep").warnings
+    assert [(each.code, each.field) for each in found] == [("levels-differ", "dataset")]
+
+
 # --- notes of runs
 
 

@@ -69,7 +69,7 @@ class _Tuned:
             case "model":
                 return run.model
             case "dataset":
-                return self.data[0].text if len(self.data) == 1 else None
+                return self.data[0].text if self.has_one_data_set() else None
             case "lora_alpha":
                 rank = self.of("lora_rank", run)
                 return 2 * rank if isinstance(rank, int) else None
@@ -98,6 +98,10 @@ class _Tuned:
         """Return the method of a run; None if it is unknown."""
         recipe = run.parameters.get("recipe") or self.config.get("recipe")
         return LORA if recipe is None else method_of(recipe.text)
+
+    def has_one_data_set(self) -> bool:
+        """Return whether the summary lists one data set, perhaps in several places."""
+        return len({posixpath.basename(text.text) for text in self.data}) == 1
 
     def uses_model(self, name: str, *, exact: bool) -> bool:
         """Return whether a run may use a model; unless `exact`, `Llama-3.2-1B` may mean its instruct version."""
@@ -166,7 +170,7 @@ def _numbers(reading: Reading, tuned: _Tuned) -> None:
             _state(reading, Stated(name, number=count), text, tuned, is_labelled=True)
     for text in reading.summary.samples:
         # the numbers of a single data set are compared with its file
-        if len(tuned.data) > 1 or not text.note.endswith(("Split", "Splits")):
+        if not tuned.has_one_data_set() or not text.note.endswith(("Split", "Splits")):
             _depends_on_data(reading, "training_samples", values.value_of(_SAMPLES, text), text, tuned)
 
 

@@ -532,7 +532,8 @@ class _Counts(NamedTuple):
         """Return whether the run has a number of samples or steps that a text gives; None if that is unknown."""
         run, steps = self.run, self.steps
         asked, epochs, warmup = (number(run.settings, n) for n in ("training_samples", "epochs", "num_warmup_steps"))
-        is_default = run.settings["num_warmup_steps"].source.kind is SourceKind.DEFAULT
+        setting = run.settings.get("num_warmup_steps")
+        is_default = setting is None or setting.source.kind is SourceKind.DEFAULT
         match name:
             case "training_samples":
                 given = {self.rows, asked if "training_samples" in run.settings else self.rows}
@@ -560,7 +561,7 @@ _UNTIL_THEN: Final = "until then, the runs' values are used"
 
 def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: PlanContext) -> Iterator[Finding]:
     """Yield a warning for each number of samples or steps that a text gives, but no run has."""
-    counts = {run.directory: _counts(run, runs, experiment, context) for run in runs if experiment.stated}
+    counts = {each.run.directory: each for each in _counts(runs, experiment, context)} if experiment.stated else {}
     for name, stated in experiment.stated:
         own = [run for run in runs if run.line == stated.source.line] or runs
         value = float(stated.text)
@@ -581,10 +582,14 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
         yield finding("levels-differ", message, field=field, actual=stated.value, at=at, fix=fix)
 
 
-def _counts(run: PlannedRun, runs: Sequence[PlannedRun], experiment: Experiment, context: PlanContext) -> _Counts:
-    same = [other.settings for other in runs if other.data_path == run.data_path]
-    rows = context.train_rows(run.data_path, run.text("dataset_ext"), same)
-    if rows is None and experiment.dataset is not None:
-        rows = experiment.dataset.splits.get("train")
-    is_packed = run.value("packed") is True
-    return _Counts(run, rows, None if rows is None or is_packed else total_steps(run.settings, rows))
+def _counts(runs: Sequence[PlannedRun], experiment: Experiment, context: PlanContext) -> Iterator[_Counts]:
+    declared = experiment.dataset.splits.get("train") if experiment.dataset is not None else None
+    by_data: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in runs:
+        by_data.setdefault((run.data_path, run.text("dataset_ext")), []).append(run)
+    for (path, extension), same in by_data.items():
+        rows = context.train_rows(path, extension, [run.settings for run in same])
+        rows = declared if rows is None else rows
+        for run in same:
+            is_unknown = rows is None or run.value("packed") is True
+            yield _Counts(run, rows, None if is_unknown or rows is None else total_steps(run.settings, rows))
