@@ -278,7 +278,7 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
     for name, setting in experiment.config.items():
         default = experiment.environment.get(name)
         if default is not None and _plain(name, default) != _plain(name, setting):
-            # A resource of jobs below `SLURM Defaults` is meant to be overridden.
+            # Documents usually override a resource of jobs below `SLURM Defaults`.
             is_usual = not PARAMETERS[name].common and "default" in default.source.note.lower()
             severity = Severity.INFO if is_usual else None
             there = f"{shown(default.value)} in {default.source}"
