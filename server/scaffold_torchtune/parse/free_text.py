@@ -489,7 +489,7 @@ def models_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def models_in_note(text: str) -> Iterator[str]:
-    """Yield the models in parts of a note that contain nothing else: `on the 8B model`, `uses Llama-3.1-8B`."""
+    """Yield the models in parts of a note that contain nothing else: `on the 8B model`."""
     for part in _PARTS.split(_plain(text)):
         stated = _LEADING.sub("", part.strip(" .!(*)"), count=1)
         if _SIZE.fullmatch(stated) or _model_names().fullmatch(stated):
