@@ -377,6 +377,7 @@ def test_configuration_overrides_claude_local_md_with_a_finding(
     [
         "we fine-tune " * 200, "data/x.json " * 200, "at most " * 300, "plan: " * 300, 'system prompt "' * 100,
         "same a as " * 200, "train " + "a " * 900, "1B " * 600,
+        f"train {('1' * 24 + ' ') * 7}x {BASE} " * 8,
     ],
 )  # fmt: skip
 def test_long_texts_are_searched_quickly(text: str) -> None:

@@ -25,7 +25,7 @@ _CITATION: Final = re.compile(
 )
 _STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
 _LONGEST: Final = 2_000  # characters of a text that are searched
-_OF_THIS_PLAN: Final = re.compile(r"\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
+_OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
 """The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
 
 _CLAUSES: Final = re.compile(
@@ -438,7 +438,7 @@ _TRAINS_ON: Final = re.compile(
 _USES_FILE: Final = re.compile(r"(?<!\w)(?:train\w{0,3}|uses?|using|data(?: ?set)?:?|on|with) (?:[\w-]{1,20} ){0,2}$")
 _TRAINS_MODEL: Final = re.compile(
     r"(?<!\w)(?:trains?|fine-?tun(?:e|es|ing)(?: of)?)"
-    r"(?: (?:the|our|both|two|three|base|models?|and|small|pre-?trained|[\w.-]{0,40}[0-9][\w.-]{0,40}),?){0,8} $",
+    r"(?: (?:the|our|both|two|three|base|models?|and|small|pre-?trained|(?=[a-z.-]{0,40}[0-9])[\w.-]{1,80}),?){0,8} $",
     re.IGNORECASE,
 )
 _BASE_MODEL: Final = re.compile(r"(?<!\w)base(?: models?)? $", re.IGNORECASE)
