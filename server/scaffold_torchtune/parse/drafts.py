@@ -117,6 +117,8 @@ class SummaryDraft(Draft):
     `unread_lines` look like settings but were not read; `note` has the title of their section.
     `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
     `names` are patterns and examples of the names of run directories and outputs.
+    `model_paths` are the paths in its section Models, and those of labels such as `Model path` elsewhere, by label.
+    `other_data` are listed files of data with an unsupported format, which a row may name.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
     """
@@ -127,7 +129,9 @@ class SummaryDraft(Draft):
     rows: list[RowDraft] = field(default_factory=list)
     models: list[tuple[str, SourceText]] = field(default_factory=list)
     models_dirs: list[SourceText] = field(default_factory=list)
+    model_paths: list[tuple[str, SourceText]] = field(default_factory=list)
     datasets: list[SourceText] = field(default_factory=list)
+    other_data: list[SourceText] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     configuration: list[tuple[str, SourceText]] = field(default_factory=list)
     wandb_project: SourceText | None = None

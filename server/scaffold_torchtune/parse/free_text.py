@@ -275,6 +275,7 @@ _OF_LOGGING: Final = re.compile(
 _NOT_OF_WANDB: Final = re.compile(
     r"(?<!\w)(?:nodes?|clusters?|hubs?|internet|not|never|no|dashboards?|pages?)(?!\w)", re.IGNORECASE
 )
+_EACH: Final = re.compile(r"(?<!\w)(?:every|each|per|after|first|last|within) $", re.IGNORECASE)
 _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 
 
@@ -293,6 +294,27 @@ def in_note(text: str) -> Named:
 def in_sentences(text: str) -> Named:
     """Return the training that sentences describe, without other techniques that they mention."""
     return _first(text, lambda clause, match: _applies(clause, match) and _is_stated(clause, match))
+
+
+def names_full(name: str) -> str | None:
+    """Return whether the name of a run says full fine-tuning: `full` if it does, `alone` for the word `full` alone.
+
+    `full` before another word may be about something else: `full_data`, `full_context`.
+    """
+    if _FULL_NAME.search(name):
+        return FULL
+    return "alone" if _FULL_ALONE.search(name) else None
+
+
+_FULL_NAME: Final = re.compile(
+    r"(?<![A-Za-z0-9])full[ _.-]?(?:(?:param(?:eter)?s?|weights?|model)[ _.-]?)?"
+    r"(?:fine[ _.-]?tun(?:e|ed|ing)|s?ft)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_FULL_ALONE: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:full|fft)(?![A-Za-z0-9])(?![ _.-]{1,3}(?!lr|bs|seed|ep)[A-Za-z]{1,99}(?![A-Za-z0-9]))",
+    re.IGNORECASE,
+)
 
 
 def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
@@ -340,7 +362,7 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
         for match in _STATED.finditer(clause):
             before, label = clause[: match.start()], match["label"] or match["counted"]
             is_stated = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
-            is_one = match["counted"] and _ONE_OF_SEVERAL.search(before[-30:])
+            is_one = match["counted"] and (_ONE_OF_SEVERAL.search(before[-30:]) or _EACH.search(before[-10:]))
             if not is_stated or _is_compared(before) or is_one:
                 continue
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):

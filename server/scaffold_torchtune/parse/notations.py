@@ -559,3 +559,9 @@ def is_method_named(text: str) -> bool:
         return read_method(text).recipe is not None
     except NotHonoured:
         return False
+
+
+def method_of_type(text: str) -> str:
+    """Return the part of a run's type that names a method, if any: `LoRA`, `full` in `Fine-tuned (full)`."""
+    remark = text.partition("(")[2].rstrip(") ")
+    return next((part for part in (remark, text) if part and is_method_named(part)), "")

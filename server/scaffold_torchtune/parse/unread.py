@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar, counted, few, shown
+from scaffold_torchtune.findings import Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
@@ -18,6 +18,7 @@ from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import line_of
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, recipes_agree
@@ -36,6 +37,9 @@ _OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and ml
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
+
+
+_LINE_BREAK: Final = re.compile(r"\\n")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for row in reading.summary.rows:
         if row.line in by_line:
             _notes(reading, row, by_line[row.line], tuned)
+    _names(reading, tuned)
     for note in reading.summary.notes:
         _about_all(reading, note, tuned)
     for text in reading.summary.prose:
@@ -149,6 +154,9 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     """
     name, text = line.name, line.text
     parameter, levels = PARAMETERS[name], tuned.levels(name)
+    if parameter.kind == "text":
+        _free_text(reading, line, levels)
+        return
     listed = free_text.of_levels(name, line.label, text.full or text.text)
     if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
         _state(reading, listed, replace(text, note=labelled(text, line.label)), tuned)
@@ -158,11 +166,24 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     value = values.value_of(parameter, text)
     is_word = normalize(line.label) in parameter.words
     code = "levels-differ" if is_word else "unused-field" if line.vague else "ambiguous"
-    if value is None and parameter.kind not in {"text", "name"}:
+    if value is None and parameter.kind != "name":
         word = next((word.rstrip(".,;`") for word in text.text.split()[:1]), "")
         value, code = values.value_of(parameter, replace(text, text=word, full=word)), "unused-field"
     if value is not None and value not in levels:
         _other_value(reading, name, text, value, levels, code)
+
+
+def _free_text(reading: Reading, line: UnreadLine, levels: Mapping[Scalar, int]) -> None:
+    r"""Report a prompt that no run has, even one that Configuration could not give, such as one with a `\n`."""
+    text = line.text
+    written = (text.source or text.full or text.text).strip()
+    if values.stands_for_text(written):
+        return
+    value = "" if values.says_none(written) else values.value_of(PARAMETERS[line.name], text)
+    shown_as = values.unquoted(written.strip("`")) if value is None else value
+    known = {str(level or "") for level in levels}
+    if shown_as not in known and _LINE_BREAK.sub("\n", str(shown_as)) not in known:
+        _other_value(reading, line.name, text, shown_as, levels, "unused-field" if line.vague else "ambiguous")
 
 
 def _are_values(parameter: Parameter, stated: Stated, text: SourceText) -> bool:
@@ -281,6 +302,49 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
             _setting_beside(reading, name, text, note, run, tuned)
 
 
+def _names(reading: Reading, tuned: _Tuned) -> None:
+    """Report runs that use LoRA, but are named after full fine-tuning.
+
+    The name is a problem if no cell of the row gives a setting of LoRA, and else a warning.
+    """
+    of_method = {*OF_LORA, "recipe"}
+    has_ranks = any(of_method & run.parameters.keys() for run in tuned.runs)
+    reported = {each.line for each in reading.findings if each.code == "unsupported-setting"}
+    found: list[Run] = []
+    for run in (run for run in tuned.runs if run.line not in reported):
+        named = free_text.names_full(run.name) if tuned.method(run) == LORA else None
+        if named and not of_method & run.parameters.keys() and (named == FULL or has_ranks):
+            found.append(run)
+        elif named == FULL and of_method & run.parameters.keys():
+            message = f"the name of the run {shown(run.name)} says full fine-tuning, but the run uses LoRA"
+            fix = "change the name, or the method in the row"
+            reading.add("name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=run.line, fix=fix)
+    if found:
+        names = few([escape(run.name) for run in found], _FEW)
+        message = f"the run {names} is named after full fine-tuning, but its row gives no method, so it uses LoRA"
+        if len(found) > 1:
+            what = "are named after full fine-tuning, but their rows give no method, so they use LoRA"
+            message = f"{len(found)} runs ({names}) {what}"
+        reading.add(
+            "ambiguous", message, field="recipe", expected=LORA, actual=FULL, line=found[0].line,
+            fix=f"{_to_give_method(reading, found, names, tuned)}; if LoRA is intended, change the name",
+        )  # fmt: skip
+        reading.unasked.append(reading.findings[-1])
+
+
+def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: _Tuned) -> str:
+    """Return the fix that makes some runs use full fine-tuning."""
+    column = next((each.text for each in reading.summary.columns if by_label(each.text) is PARAMETERS["recipe"]), None)
+    if reading.form == "yaml":
+        return f"write `recipe: {FULL}` in the parameters of {names}"
+    if column:
+        lines = few([str(run.line) for run in found], _FEW)
+        return f"write {FULL} in the column {column} ({'line' if len(found) == 1 else 'lines'} {lines})"
+    if len(found) == len(tuned.runs):
+        return "add `- **Method:** full fine-tuning` to Configuration"
+    return f"add a column `Method` to the table of runs, with {FULL} for {names}, and {_METHODS[LORA]} for the others"
+
+
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
     value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
     has = tuned.of(name, run)
@@ -317,6 +381,8 @@ def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
     is_plain = bool(label) and not headings.is_about_machines(label)
     for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
         seen.add((name, value))
+        if headings.is_elsewhere(label) or (name == "epochs" and headings.is_of_intervals(label)):
+            continue  # `Checkpoint every: 1 epoch`, `Evaluation: batch size 8`
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
     in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
     for stated in [each for read in in_sentences for each in read(written)]:
@@ -408,7 +474,10 @@ def _state(
     if what is not None:
         message = f"according to {text.note}, {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
-        if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
+        if levels.keys() == {None} and stated.values and parameter.column and parameter.key:
+            line = line_of(parameter.name, kinds.written(given[0]), yaml=reading.form == "yaml")
+            fix = f"add {line} if it applies to the runs; otherwise remove it here"
+        elif len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"
         fix += UNTIL_THEN if code == "levels-differ" else ""
