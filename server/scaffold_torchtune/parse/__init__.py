@@ -451,7 +451,10 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
     used = [posixpath.normpath(setting.text) for setting in (*found.values(), *bases)]
     lines = {setting.source.line for setting in found.values() if setting.source.kind is SourceKind.RESOURCES}
     reported = {each.line for each in reading.findings if each.field and each.field.startswith(MODEL_PATH)}
-    for label, text in reading.summary.model_paths if found else ():
+    paths = reading.summary.model_paths if found else []
+    known = {("unused-field", reading.summary.file, text.line) for _, text in paths}
+    reading.findings = [each for each in reading.findings if (each.code, each.file, each.line) not in known]
+    for label, text in paths:
         path = posixpath.normpath(text.text)
         is_used = any(f"{one}/".startswith(f"{path}/") or f"{path}/".startswith(f"{one}/") for one in used)
         if is_used or text.line in lines | reported:
@@ -481,7 +484,7 @@ def _unlisted(reading: Reading, name: str, planned: Setting, text: SourceText, o
     what = f"is the path of {other}, which no run uses" if other else "is not read as the path of a model"
     message = f"{shown(text.text)} {what}, and {name} would be read from {shown(planned.text)} ({planned.source})"
     where, _ = reading.advised(field, reading.summary)
-    fix = f"add `- **{name}:** {escape(path)}` {where}"
+    fix = f"add `- **{name}:** {escape(path)}` and an empty line {where}"  # a paragraph may follow
     if other:
         fix += f" if the runs start from {name}; otherwise write {other} in the table of runs"
     elif posixpath.basename(text.text) == name:

@@ -23,7 +23,7 @@ from scaffold_torchtune.settings.unsupported import (
     is_refused,
     other_training,
 )
-from scaffold_torchtune.torchtune_facts import FULL, LORA, method_in_words
+from scaffold_torchtune.torchtune_facts import LORA, method_in_words
 
 _WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
 _IS_WANDB: Final = re.compile(
@@ -43,6 +43,7 @@ _OF_LORA: Final = frozenset(
     {"lora", "use lora", "lora config", "lora configuration", "lora settings", "lora parameters", "peft config"}
     | {"lora hyperparameters", "lora enabled", "enable lora"}
 )
+_NO_LORA: Final = re.compile(r"(?:no|without|not)\s{1,9}(?:lora|adapters?|peft)", re.IGNORECASE)
 _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})
@@ -421,11 +422,7 @@ def _of_lora(name: str) -> Callable[[SourceText], _Read]:
         text = _whole(field)
         without = values.without_remark(text)
         stated = text.removeprefix(without).strip(" ()") if values.is_empty(without) else text
-        if (
-            not text[:1].isdigit()
-            and notations.is_method_named(stated)
-            and notations.read_method(stated).recipe == FULL
-        ):
+        if not text[:1].isdigit() and (_NO_LORA.fullmatch(stated) or notations.names_full(stated)):
             raise NotHonoured(f"asks for full fine-tuning, which has no {name}", _GIVE_METHOD)
         return {name: field}
 

@@ -204,7 +204,9 @@ _NAME_COLUMNS = frozenset(
 _FILE_COLUMNS = frozenset({"path", "location", "file", "file name", "filename", "local path", "data path", "file path"})
 # A path on this machine or on a node; a first part without a slash before it may be the name of an organisation.
 _LOCAL_PATH = re.compile(
-    r"(?<![\w./:~-])(?:(?:~|\.{1,2}|\$\{?[A-Za-z_]\w{0,40}\}?)/|/[\w.+@%=~-]{1,255}/)[\w.+@%=~/-]{1,400}", re.ASCII
+    r"(?<![\w./:~-])(?:(?:~|\.{1,2}|\$\{?[A-Za-z_]\w{0,40}\}?)/|/[\w.+@%=~-]{1,255}/)[\w.+@%=~/-]{1,400}"
+    r"|(?<![^\s`(])/[A-Za-z][\w.-]{1,100}/?(?=`?\)?$)",
+    re.ASCII,
 )
 _NOT_OF_MODELS = (".md", ".py", ".sh", ".txt", ".pdf", ".json", ".yaml", ".yml", ".html", ".csv", ".ipynb", ".log")
 # A label of only these words gives the path of a model in any section.

@@ -561,6 +561,11 @@ def is_method_named(text: str) -> bool:
         return False
 
 
+def names_full(text: str) -> bool:
+    """Return whether a text, as a whole, names full fine-tuning."""
+    return is_method_named(text) and method_of(str(read_method(text).recipe)) == FULL
+
+
 def method_of_type(text: str) -> str:
     """Return the part of a run's type that names a method, if any: `LoRA`, `full` in `Fine-tuned (full)`."""
     remark = text.partition("(")[2].rstrip(") ")

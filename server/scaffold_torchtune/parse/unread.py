@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import compound, free_text, headings, values
@@ -318,7 +319,10 @@ def _names(reading: Reading, tuned: _Tuned) -> None:
         elif named == FULL and of_method & run.parameters.keys():
             message = f"the name of the run {shown(run.name)} says full fine-tuning, but the run uses LoRA"
             fix = "change the name, or the method in the row"
-            reading.add("name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=run.line, fix=fix)
+            reading.add(
+                "name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=run.line, fix=fix,
+                severity=Severity.WARNING,
+            )  # fmt: skip
     if found:
         names = few([escape(run.name) for run in found], _FEW)
         message = f"the run {names} is named after full fine-tuning, but its row gives no method, so it uses LoRA"
