@@ -24,7 +24,7 @@ reading.py           the shared drafts and findings; missing lines and their pla
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
@@ -165,7 +165,9 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     environment = _environment(reading, config)
     before = len(reading.findings)
     note_unread(reading, reading.template.settings | environment | config, runs)
-    reading.unasked += reading.findings[before:]
+    contradicting = reading.findings[before:]
+    reading.unasked += contradicting
+    _drop_unused(reading, [each.line for each in errors_in(contradicting)], contradicting)
     reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset, named = _dataset(reading, runs)
     _unlisted_data(reading, runs, named)
@@ -198,6 +200,15 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         names=tuple(_stated_name(reading, text) for text in reading.summary.names),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
+
+
+def _drop_unused(reading: Reading, lines: Iterable[int | None], kept: Sequence[Finding] = ()) -> None:
+    """Remove warnings that lines of the summary have no effect, because another finding says more about these lines."""
+    places = {(reading.summary.file, line) for line in lines if line is not None}
+    reading.findings = [
+        each for each in reading.findings
+        if each.code != "unused-field" or each in kept or (each.file, each.line) not in places
+    ]  # fmt: skip
 
 
 def _stated_name(reading: Reading, text: SourceText) -> Setting:
@@ -452,8 +463,7 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
     lines = {setting.source.line for setting in found.values() if setting.source.kind is SourceKind.RESOURCES}
     reported = {each.line for each in reading.findings if each.field and each.field.startswith(MODEL_PATH)}
     paths = reading.summary.model_paths if found else []
-    known = {("unused-field", reading.summary.file, text.line) for _, text in paths}
-    reading.findings = [each for each in reading.findings if (each.code, each.file, each.line) not in known]
+    _drop_unused(reading, [text.line for _, text in paths])
     for label, text in paths:
         path = posixpath.normpath(text.text)
         is_used = any(f"{one}/".startswith(f"{path}/") or f"{path}/".startswith(f"{one}/") for one in used)

@@ -296,7 +296,7 @@ def in_sentences(text: str) -> Named:
     return _first(text, lambda clause, match: _applies(clause, match) and _is_stated(clause, match))
 
 
-def names_full(name: str) -> str | None:
+def full_in_name(name: str) -> str | None:
     """Return whether the name of a run says full fine-tuning: `full` if it does, `alone` for the word `full` alone.
 
     `full` before another word may be about something else: `full_data`, `full_context`.

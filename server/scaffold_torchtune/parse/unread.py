@@ -313,7 +313,7 @@ def _names(reading: Reading, tuned: _Tuned) -> None:
     reported = {each.line for each in reading.findings if each.code == "unsupported-setting"}
     found: list[Run] = []
     for run in (run for run in tuned.runs if run.line not in reported):
-        named = free_text.names_full(run.name) if tuned.method(run) == LORA else None
+        named = free_text.full_in_name(run.name) if tuned.method(run) == LORA else None
         if named and not of_method & run.parameters.keys() and (named == FULL or has_ranks):
             found.append(run)
         elif named == FULL and of_method & run.parameters.keys():

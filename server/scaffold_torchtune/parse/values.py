@@ -30,7 +30,9 @@ _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _NONE = frozenset({"none", "no", "off", "disabled", "zero"})
-_UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
+_UNSET = re.compile(
+    r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>{}]*>", re.IGNORECASE
+)
 # Placeholders for a value. Only whole texts match: `todo-env` is a name.
 _PLACEHOLDER = re.compile(
     r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
