@@ -447,7 +447,7 @@ def test_the_length_of_the_training_after_another_label_is_still_compared() -> N
     ("sentence", "field", "value"),
     [
         ("Gradients are clipped at 1.0.", "clip_grad_norm", "1"),
-        ("Sequences are truncated to 512 tokens.", "max_seq_len", "512"),
+        ("Each epoch trains for 50 optimizer steps.", "max_steps_per_epoch", "50"),
     ],
 )
 def test_a_value_that_no_run_has_is_added_to_configuration_and_not_replaced_by_a_dash(
