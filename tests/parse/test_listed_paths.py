@@ -41,6 +41,9 @@ def warnings_of(text: str) -> list[Finding]:
         f"- **{MODEL}**\n  - Local path: {LISTED}",
         f"- **{MODEL}**: {LISTED}\n  - Tokenizer: {LISTED}/original/tokenizer.model",
         f"The models are in /listed, see docs/models.md.\n\n- **{MODEL}**: {LISTED}",
+        f"- **{MODEL}**: {LISTED}\n  - Copy: /archive/llms\n  - Conversion script: /home/ada/kit/convert",
+        f"A copy is in /archive/llms and/or on tape.\n\n- **{MODEL}**: {LISTED}",
+        f"- **{MODEL}**: {LISTED}\n\n" + table(["Model", "Path"], [[MODEL, f"meta-llama/{MODEL}"]]),
         f"- **{MODEL}**: {LISTED}\n- **Llama-3.1-8B-Instruct**: /listed/Llama-3.1-8B-Instruct",
     ],
 )
@@ -96,7 +99,7 @@ def test_the_directory_of_all_models_needs_its_label() -> None:
         ("Fine-tuned checkpoint to start from: `/tuned/epoch_1`", "ambiguous"),
         ("Starting checkpoint: /tuned/epoch_1", "ambiguous"),
         ("Resume from /tuned/epoch_1", "ambiguous"),
-        ("Copy: /tuned/epoch_1", "unused-field"),
+        ("Adapter: /tuned/epoch_1", "unused-field"),
     ],
 )
 def test_a_second_path_beside_a_listed_model_is_reported(below: str, code: str) -> None:
@@ -121,13 +124,23 @@ def test_a_label_for_the_path_of_a_model_in_another_section_is_compared_with_the
 
 
 def with_data(lines: str, cells: list[str] | None) -> str:
-    rows = runs(2, LoRA_Rank=["8", "16"], **({"Dataset": cells} if cells else {}))
+    rows = runs(2, LoRA_Rank=["8", "16"], Dataset=cells) if cells else runs(2, LoRA_Rank=["8", "16"])
     return summary(table=rows, dataset=None).replace("### Dataset\n", f"### Dataset\n\n{lines}\n")
 
 
 def test_a_table_of_data_sets_is_read() -> None:
     lines = table(["Name", "Path", "Samples"], [["small", "data/small.json", "100"], ["large", "data/large.json", "9"]])
     paths = [run.parameters["dataset"].text for run in parsed(with_data(lines, ["small", "large"])).runs]
+    assert paths == ["data/small.json", "data/large.json"]
+
+
+def test_a_table_beside_the_path_of_the_data_set_changes_nothing_unless_rows_name_its_files() -> None:
+    rows = table(["Name", "File"], [["small", "data/small.json"], ["large", "data/large.json"], ["raw", "a b"]])
+    text = with_data(f"- **Path**: data/words.json\n\n{rows}", None)
+    experiment = parsed(text)
+    assert experiment.dataset is not None
+    assert (experiment.dataset.path.text, told(experiment.warnings)) == ("data/words.json", [])
+    paths = [run.parameters["dataset"].text for run in parsed(with_data(rows, ["small", "large"])).runs]
     assert paths == ["data/small.json", "data/large.json"]
 
 

@@ -144,7 +144,11 @@ def test_a_type_and_a_column_may_not_give_two_methods() -> None:
 @pytest.mark.parametrize("cell", ["full", "Full fine-tuning", "- (full)", "n/a (full FT)", "no LoRA"])
 @pytest.mark.parametrize("column", ["LoRA_Rank", "LoRA_Alpha"])
 def test_a_cell_of_lora_that_says_full_fine_tuning_needs_a_column_of_methods(column: str, cell: str) -> None:
-    table = runs(2, **{"LoRA_Rank": ["8", "-"], "Learning_Rate": ["1e-4", "1e-5"], column: ["8", cell]})
+    ranks = ["8", cell] if column == "LoRA_Rank" else ["8", "-"]
+    lrs = ["1e-4", "1e-5"]
+    table = runs(2, LoRA_Rank=ranks, Learning_Rate=lrs)
+    if column == "LoRA_Alpha":
+        table = runs(2, LoRA_Rank=ranks, Learning_Rate=lrs, LoRA_Alpha=["8", cell])
     found = error_of(summary(table=table))
     field = column.lower()
     assert told([found]) == [("unsupported-setting", field, "experiment_summary.md", 7)]
@@ -189,7 +193,7 @@ def test_if_all_runs_are_named_after_full_fine_tuning_the_fix_is_a_line_for_all(
 
 @pytest.mark.parametrize(
     ("name", "ranks"), [("full_data", ["8", "-"]), ("full_context_8k", ["8", "-"]), ("full", ["-", "-"]),
-                        ("fuller", ["8", "-"]), ("full", ["8", "16"])]
+                        ("fuller", ["8", "-"]), ("lora_full", ["8", "-"]), ("full", ["8", "16"])]
 )  # fmt: skip
 def test_the_word_full_may_be_about_something_else(name: str, ranks: list[str]) -> None:
     table = runs(2, LoRA_Rank=ranks, Learning_Rate=["1e-4", "1e-5"]).replace("run_2", name)

@@ -65,6 +65,9 @@ from scaffold_torchtune.torchtune_facts import is_published, known_models, model
 
 _FEW = 6
 _LIKELY_MISSPELT = 0.9
+_OF_WEIGHTS = frozenset(
+    {"path", "location", "checkpoint", "checkpoints", "weights", "model", "models", "directory", "folder", "adapter"}
+)
 _STARTS = re.compile(r"\b(?:start|initiali[sz]|init|resum|continu)\w{0,6}\b", re.IGNORECASE)
 _FORMATS = frozenset({"json", "parquet"})
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
@@ -316,15 +319,13 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     """
     before = len(reading.findings)
     found = reading.all_values(PARAMETERS["dataset"], _listed_data(reading, runs), SourceKind.RESOURCES)
-    unread = [text for text in reading.summary.other_data if found and text not in reading.summary.datasets]
-    unsupported = reading.all_values(PARAMETERS["dataset"], unread, SourceKind.RESOURCES)
     if _each_has_own_data(runs):
         for problem in errors_in(reading.findings[before:]):
             reading.findings.remove(problem)
             reading.not_needed(problem)
     if not found:
         return None, {}
-    pairs = [(name, setting) for setting in (*found, *unsupported) for name in _names_of_data(setting)]
+    pairs = [(name, setting) for setting in (*found, *_only_named(reading)) for name in _names_of_data(setting)]
     paths = {name: {posixpath.normpath(each.text) for other, each in pairs if other == name} for name, _ in pairs}
     named = {name: setting for name, setting in pairs if len(paths[name]) == 1}
     others = [other for other in found[1:] if not _same_file(reading, other.text, found[0].text)]
@@ -337,6 +338,15 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     for what, claim in reading.summary.data_claims:
         _hold_claim(reading, what, claim, label, extension.removeprefix("."))
     return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits), named
+
+
+def _only_named(reading: Reading) -> list[Setting]:
+    """Return the listed data that only rows may name; its problems do not matter if no row does."""
+    texts = [text for text in reading.summary.other_data if text not in reading.summary.datasets]
+    before = len(reading.findings)
+    found = reading.all_values(PARAMETERS["dataset"], texts, SourceKind.RESOURCES)
+    del reading.findings[before:]
+    return found
 
 
 def _each_has_own_data(runs: tuple[Run, ...]) -> bool:
@@ -462,7 +472,7 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
     used = [posixpath.normpath(setting.text) for setting in (*found.values(), *bases)]
     lines = {setting.source.line for setting in found.values() if setting.source.kind is SourceKind.RESOURCES}
     reported = {each.line for each in reading.findings if each.field and each.field.startswith(MODEL_PATH)}
-    paths = reading.summary.model_paths if found else []
+    paths = [each for each in reading.summary.model_paths if found and _is_of_weights(*each)]
     _drop_unused(reading, [text.line for _, text in paths])
     for label, text in paths:
         path = posixpath.normpath(text.text)
@@ -470,13 +480,23 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
         if is_used or text.line in lines | reported:
             continue
         reported.add(text.line)
-        named = [each for part in (label, posixpath.basename(path)) if (each := _model_called(part))]
+        named = _models_called(label, text)
         other = next((each for each in named if not any(_is_model(each, name) for name in found)), None)
         if unlisted:
             of = next((name for name in unlisted if any(_is_model(each, name) for each in named)), unlisted[0])
             _unlisted(reading, of, found[of], text, None if of in named else other)
         elif other is None:
             _other_path(reading, found, text)
+
+
+def _is_of_weights(label: str, text: SourceText) -> bool:
+    """Return whether a path is that of a model, according to its label, its sentence or its last part."""
+    words = set(normalize(label or text.note).split())
+    return bool(words & _OF_WEIGHTS or _models_called(label, text) or _STARTS.search(text.note))
+
+
+def _models_called(label: str, text: SourceText) -> list[str]:
+    return [each for part in (label, posixpath.basename(text.text)) if (each := _model_called(part))]
 
 
 def _model_called(text: str) -> str | None:

@@ -303,7 +303,7 @@ def full_in_name(name: str) -> str | None:
     """
     if _FULL_NAME.search(name):
         return FULL
-    return "alone" if _FULL_ALONE.search(name) else None
+    return "alone" if _FULL_ALONE.search(name) and "lora" not in name.lower() else None
 
 
 _FULL_NAME: Final = re.compile(

@@ -25,7 +25,7 @@ from scaffold_torchtune.settings.parameters import (
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
-from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, recipes_agree
+from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, is_published, recipes_agree
 
 # Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
@@ -304,7 +304,8 @@ def _models(section: Section, draft: SummaryDraft) -> None:
     note = "Resources > Models"
     _named_models(section.bullets, draft, note)
     for table in (table for part in section.walk() for table in part.tables):
-        draft.models += _listed(table, note, _PATH)
+        listed = _listed(table, note, _PATH)
+        draft.models += [(name, path) for name, path in listed if "/" in path.text and not is_published(path.text)]
     for label, pair, line in _pairs(bullet.text for bullet in section.all_bullets()):
         if values.is_unset(pair.value):
             continue
@@ -399,8 +400,11 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
             _of_dataset(
                 normalize(pair.label), SourceText.of(pair, text.line, f"{note} > {pair.label}"), pair.label, draft
             )
-    for table in section.tables:
-        for name, field in _listed(table, note, _FILE_COLUMNS):
+    is_given = bool(draft.datasets)
+    for name, field in (row for table in section.tables for row in _listed(table, note, _FILE_COLUMNS)):
+        if is_given:  # the table describes the parts of the data set, or lists what rows name
+            draft.other_data.append(field)
+        else:
             _of_dataset(normalize(name), field, name, draft)
     if not draft.datasets:
         draft.datasets += of_hub or draft.other_data
