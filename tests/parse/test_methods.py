@@ -9,7 +9,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
-from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
+from support.documents import LOCAL, MODEL, local_md, planned, refusal, runs, summary, told
 
 LORA = [
     "LoRA", "lora", "LoRA fine-tuning", "PEFT: LoRA", "PEFT/LoRA", "Low-Rank Adaptation (LoRA)", "LoRA adapters",
@@ -141,7 +141,7 @@ def test_a_type_and_a_column_may_not_give_two_methods() -> None:
     assert told([error_of(summary(table=table))]) == [("ambiguous", "recipe", "experiment_summary.md", 6)]
 
 
-@pytest.mark.parametrize("cell", ["full", "Full fine-tuning", "- (full)", "n/a (full FT)", "no LoRA"])
+@pytest.mark.parametrize("cell", ["full", "Full fine-tuning", "- (full)", "n/a (full FT)", "no LoRA", "FFT", "all"])
 @pytest.mark.parametrize("column", ["LoRA_Rank", "LoRA_Alpha"])
 def test_a_cell_of_lora_that_says_full_fine_tuning_needs_a_column_of_methods(column: str, cell: str) -> None:
     ranks = ["8", cell] if column == "LoRA_Rank" else ["8", "-"]
@@ -198,6 +198,34 @@ def test_if_all_runs_are_named_after_full_fine_tuning_the_fix_is_a_line_for_all(
 def test_the_word_full_may_be_about_something_else(name: str, ranks: list[str]) -> None:
     table = runs(2, LoRA_Rank=ranks, Learning_Rate=["1e-4", "1e-5"]).replace("run_2", name)
     assert planned(summary(table=table, training={"LoRA rank": "8"} if "-" in ranks else {})).runs[1].value("lora_rank")
+
+
+def test_a_model_with_full_fine_tuning_behind_it_needs_a_column_of_methods() -> None:
+    models = [MODEL, f"{MODEL} (full fine-tuning)"]
+    ranks, lrs = ["8", "-"], ["1e-4", "1e-5"]
+    found = error_of(summary(table=runs(2, Model=models, LoRA_Rank=ranks, Learning_Rate=lrs)))
+    assert told([found]) == [("ambiguous", "recipe", "experiment_summary.md", 7)]
+    table = runs(2, Model=models, Method=["LoRA", "full"], LoRA_Rank=ranks, Learning_Rate=lrs)
+    plan = planned(summary(table=table))
+    assert [run.value("lora_rank") for run in plan.runs] == [8, None]
+
+
+@pytest.mark.parametrize("label", ["Adapter", "Adapters", "Use adapter"])
+def test_a_column_about_adapters_is_not_ignored(label: str) -> None:
+    table = runs(2, Kind=["yes", "no"], Seed=["1", "2"]).replace("Kind", label)
+    found = error_of(summary(table=table))
+    assert told([found]) == [("misspelt-field", label, "experiment_summary.md", 4)]
+
+
+@pytest.mark.parametrize(
+    ("title", "is_said"), [("# full_finetuning_sweep", True), ("# Full fine-tuning of Llama", True),
+                           ("# lora_vs_full_finetuning", False), ("# full_sweep", False)]
+)  # fmt: skip
+def test_a_title_that_says_full_fine_tuning_is_a_warning_if_all_runs_use_lora(title: str, is_said: bool) -> None:
+    found = [each.line for each in planned(summary(title=title)).warnings if each.code == "name-mismatch"]
+    assert found == ([1] if is_said else [])
+    full = summary(title=title, table=runs(1, LoRA_Rank=["-"]), training={"Method": "full fine-tuning"})
+    assert "name-mismatch" not in {each.code for each in planned(full).warnings}
 
 
 def test_a_name_after_full_fine_tuning_beside_a_rank_is_a_warning() -> None:

@@ -43,7 +43,9 @@ _OF_LORA: Final = frozenset(
     {"lora", "use lora", "lora config", "lora configuration", "lora settings", "lora parameters", "peft config"}
     | {"lora hyperparameters", "lora enabled", "enable lora"}
 )
-_NO_LORA: Final = re.compile(r"(?:no|without|not)\s{1,9}(?:lora|adapters?|peft)", re.IGNORECASE)
+_NO_LORA: Final = re.compile(
+    r"(?:no|without|not)\s{1,9}(?:lora|adapters?|peft)|fft|all(?:\s{1,9}(?:weights|parameters|layers))?", re.IGNORECASE
+)
 _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})

@@ -301,9 +301,11 @@ def full_in_name(name: str) -> str | None:
 
     `full` before another word may be about something else: `full_data`, `full_context`.
     """
+    if "lora" in name.lower():  # `lora_on_full_data`, `lora_vs_full_ft`
+        return None
     if _FULL_NAME.search(name):
         return FULL
-    return "alone" if _FULL_ALONE.search(name) and "lora" not in name.lower() else None
+    return "alone" if _FULL_ALONE.search(name) else None
 
 
 _FULL_NAME: Final = re.compile(

@@ -480,7 +480,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
         message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
-    elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
+    elif words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
         fix = "use one column for each parameter, with its name in workflows/labels.md, or remove the column"
     else:

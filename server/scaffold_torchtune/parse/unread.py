@@ -311,9 +311,15 @@ def _names(reading: Reading, tuned: _Tuned) -> None:
     of_method = {*OF_LORA, "recipe"}
     has_ranks = any(of_method & run.parameters.keys() for run in tuned.runs)
     reported = {each.line for each in reading.findings if each.code == "unsupported-setting"}
+    column = next(
+        (i for i, each in enumerate(reading.summary.columns) if by_label(each.text) is PARAMETERS["model"]), -1
+    )
+    models = {row.line: row.cells[column].text for row in reading.summary.rows if column in row.cells}
     found: list[Run] = []
     for run in (run for run in tuned.runs if run.line not in reported):
-        named = free_text.full_in_name(run.name) if tuned.method(run) == LORA else None
+        if tuned.method(run) != LORA:
+            continue
+        named = free_text.full_in_name(run.name) or free_text.full_in_name(models.get(run.line, ""))
         if named and not of_method & run.parameters.keys() and (named == FULL or has_ranks):
             found.append(run)
         elif named == FULL and of_method & run.parameters.keys():
@@ -323,6 +329,15 @@ def _names(reading: Reading, tuned: _Tuned) -> None:
                 "name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=run.line, fix=fix,
                 severity=Severity.WARNING,
             )  # fmt: skip
+    title = reading.summary.name
+    is_of_lora = {tuned.method(run) for run in tuned.runs} == {LORA}
+    if title and is_of_lora and not found and free_text.full_in_name(title.text.replace(" ", "_")) == FULL:
+        message = f"the title {shown(title.text)} says full fine-tuning, but all runs use LoRA"
+        fix = "add `- **Method:** full fine-tuning` to Configuration if intended; otherwise change the title"
+        reading.add(
+            "name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=title.line, fix=fix,
+            severity=Severity.WARNING,
+        )  # fmt: skip
     if found:
         names = few([escape(run.name) for run in found], _FEW)
         message = f"the run {names} is named after full fine-tuning, but its row gives no method, so it uses LoRA"
