@@ -86,6 +86,11 @@ def test_a_path_of_a_model_that_no_run_uses_is_refused_if_the_model_of_the_runs_
     assert (other.name, other.path.text) == ("Llama-3.2-1B", "/listed/Llama-3.2-1B")
 
 
+def test_an_unknown_model_of_the_runs_is_reported_instead_of_the_listed_paths() -> None:
+    text = with_models(f"- **{MODEL}**: {LISTED}").replace(f"| {MODEL} |", "| Llama-3-8B |")
+    assert [(each.code, each.actual) for each in refusal(planned, text, WITH_DIR)] == [("unknown-model", "Llama-3-8B")]
+
+
 def test_the_directory_of_all_models_needs_its_label() -> None:
     text = with_models("- **Path**: /listed")
     (problem,) = refusal(parsed, text, WITH_DIR)

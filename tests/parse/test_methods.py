@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.parse import compound, notations
+from scaffold_torchtune.parse import compound, notations, parse_experiment
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
@@ -175,6 +175,25 @@ def test_a_run_named_after_full_fine_tuning_does_not_become_lora(name: str, trai
     assert [(run.value("custom_recipe"), run.value("lora_rank")) for run in plan.runs] == [
         (None, 8), ("full_finetune_single_device", None),
     ]  # fmt: skip
+
+
+def test_a_run_of_the_yaml_form_named_after_full_fine_tuning_needs_a_recipe() -> None:
+    text = """\
+experiment: {name: sweep, dir: /lab/sweep}
+controls: {epochs: 2, batch_size: 4}
+models: {base: [{name: Llama-3.2-1B-Instruct, path: /m/Llama-3.2-1B-Instruct}]}
+data: {training: {path: data/words.json}}
+runs:
+  - {name: lora, type: fine-tuned, model: Llama-3.2-1B-Instruct, parameters: {lora_rank: 8, lr: 1e-4}}
+  - {name: full_ft, type: fine-tuned, model: Llama-3.2-1B-Instruct, parameters: {lr: 1e-5}}
+"""
+    local = (LOCAL, local_md())
+    (found,) = refusal(parse_experiment, ("experiment_summary.yaml", text), local, lambda _: True)
+    assert told([found]) == [("ambiguous", "recipe", "experiment_summary.yaml", 7)]
+    assert "write `recipe: full` in the parameters of full_ft" in found.fix
+    fixed = text.replace("{lr: 1e-5}", "{lr: 1e-5, recipe: full}")
+    last = parse_experiment(("experiment_summary.yaml", fixed), local, lambda _: True).runs[-1]
+    assert last.parameters["recipe"].value == "full"
 
 
 def test_an_empty_cell_of_a_method_is_named_by_its_column() -> None:

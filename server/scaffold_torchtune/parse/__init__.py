@@ -482,8 +482,9 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
         reported.add(text.line)
         named = _models_called(label, text)
         other = next((each for each in named if not any(_is_model(each, name) for name in found)), None)
-        if unlisted:
-            of = next((name for name in unlisted if any(_is_model(each, name) for each in named)), unlisted[0])
+        of_others = [name for name in unlisted if other is None or _model_called(name)]  # the plan refuses unknown ones
+        if of_others:
+            of = next((name for name in of_others if any(_is_model(each, name) for each in named)), of_others[0])
             _unlisted(reading, of, found[of], text, None if of in named else other)
         elif other is None:
             _other_path(reading, found, text)
