@@ -438,7 +438,7 @@ def test_an_interval_in_a_sentence_is_not_the_length_of_the_training(sentence: s
 
 
 def test_the_length_of_the_training_after_another_label_is_still_compared() -> None:
-    for line in ("Schedule: 1 epoch", "Training: 1 epoch"):
+    for line in ("Schedule: 1 epoch", "Training: 1 epoch", "Training per model: 1 epoch"):
         (found,) = refusal(parsed, summary(extra=f"## Overview\n\n- {line}\n"))
         assert (found.code, found.field, found.actual) == ("ambiguous", "epochs", 1)
 

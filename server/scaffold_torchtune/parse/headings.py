@@ -128,7 +128,7 @@ is_elsewhere: Final = _with_a_word_of(
 
 is_of_intervals: Final = _with_a_word_of(
     "every interval intervals frequency strategy patience period checkpoint checkpoints checkpointing save saves saving"
-    " evaluate evaluates validate validation log logs logging keep warm warmup warming per after"
+    " evaluate evaluates validate validation log logs logging keep warm warmup warming"
 )
 """Return whether a label is about an interval, so that a number of epochs is not the length of the training."""
 
