@@ -23,6 +23,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.explain import explain
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult, StepResult
+from support.documents import MODEL
 from support.experiments import RUNS, SUMMARY, change, make_experiment
 
 SUMMARY_FILE = "experiment_summary.md"
@@ -88,6 +89,30 @@ def ambiguous(place: Path) -> Case:
     return plan_of(place, {"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
 
 
+MODEL_LINE = f"- **{MODEL}**: `/scratch/gpfs/LAB/pretrained-llms/{MODEL}`"
+
+
+def path_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {MODEL_LINE: f"We start from `/scratch/other/{MODEL}`.\n"})
+
+
+def path_of_a_model_that_no_run_uses(place: Path) -> Case:
+    return plan_of(place, {MODEL_LINE: "- **Llama-3.2-1B**: `/scratch/other/Llama-3.2-1B`"})
+
+
+def path_to_start_from(place: Path) -> Case:
+    return plan_of(place, {"  - Size: ~2.5 GB": "  - Checkpoint to start from: /scratch/sft/epoch_1"})
+
+
+def named_full(place: Path) -> Case:
+    rows = {"_rank16_lr1e-5 |": "_full_ft |", **row_replaced("| 16 | 1e-5", "| - | 1e-5")}
+    return plan_of(place, rows, without=["- **Recipe:**"])
+
+
+def extension_missing(place: Path) -> Case:
+    return plan_of(place, {DATA: "EXPERIMENT/data/words"}, without=["- Dataset:"])
+
+
 def answer_differs(place: Path) -> Case:
     case = plan_of(place)
     case.given["answers"] = {"epochs": 3}
@@ -147,6 +172,10 @@ def warmup_in_a_sentence(place: Path) -> Case:
 
 def model_in_a_line(place: Path) -> Case:
     return plan_of(place, {"## Tools": "- **Model:** Llama-3.1-8B-Instruct\n\n## Tools"})
+
+
+def value_of_no_run_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "Gradients are clipped at 1.0.\n\n## Tools"})
 
 
 def overridden(place: Path) -> Case:
@@ -361,13 +390,15 @@ def naming_by_run_name(place: Path) -> Case:
 
 
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
-    "missing-field": (missing_field,), "ambiguous": (ambiguous,), "answer-differs": (answer_differs,),
+    "missing-field": (missing_field,), "ambiguous": (
+        ambiguous, path_in_a_sentence, path_of_a_model_that_no_run_uses, path_to_start_from, named_full,
+    ), "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
     "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
     "levels-differ": (
         levels_differ, levels_differ_in_a_sentence, levels_differ_for_want_of_a_value, samples_in_a_sentence,
-        warmup_in_a_sentence, model_in_a_line,
+        warmup_in_a_sentence, model_in_a_line, value_of_no_run_in_a_sentence,
     ),
     "overridden": (overridden,), "default-used": (default_used, default_in_one_row),
     "identical-runs": (identical_runs,), "name-collision": (name_collision,),
@@ -408,7 +439,7 @@ FOR_PEOPLE = {
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
-    _FILES: ("unsupported-format", "empty-texts", "checkpoint-mismatch", "gpu-memory"),
+    _FILES: ("empty-texts", "checkpoint-mismatch", "gpu-memory"),
     _MACHINE: (
         "modules-missing", "module-missing", "conda-missing", "environment-missing", "activation-failed",
         "package-missing", "sbatch-refused", "torchtune-missing", "torchtune-unanswered", "write-failed",
@@ -512,6 +543,12 @@ def add_below(case: Case, found: Finding, match: re.Match[str]) -> None:
     write(case.experiment / str(found.file), lines)
 
 
+def add_with_an_empty_line(case: Case, found: Finding, match: re.Match[str]) -> None:
+    lines = lines_of(case.experiment / str(found.file))
+    lines[int(match["below"]) : int(match["below"])] = [match["line"], ""]
+    write(case.experiment / str(found.file), lines)
+
+
 def remove_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), lambda _line: None)
 
@@ -589,6 +626,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
     (r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
+    (rf"add {LINE} and an empty line below line (?P<below>\d+)", add_with_an_empty_line),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),
