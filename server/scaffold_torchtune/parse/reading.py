@@ -439,6 +439,11 @@ class Reading(Collector):
         """Return a text about Markdown; empty for the YAML form."""
         return "" if self.form == "yaml" else text
 
+    def own_place(self, name: str) -> str:
+        """Return the place of a setting of a single run: a column, or the parameters of the run in the YAML form."""
+        column = "Method" if name == "recipe" else name
+        return f"the parameters of the run, as {name}" if self.form == "yaml" else f"a column `{column}` of the table"
+
     def in_cell(self, column: str, value: str) -> str:
         """Return the fix that writes a value into a row: in its column, or by its key in the YAML form."""
         if self.form == "yaml":

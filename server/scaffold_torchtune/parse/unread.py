@@ -345,11 +345,7 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
             what = f"requests {shown(named.other)}, which is not supported"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
-            method = _METHODS[named.recipe]
-            where = "a column `Method` to the table"
-            if reading.form == "yaml":
-                where = f"{kinds.as_line('recipe', method, yaml=True)} to the parameters of the run"
-            fix = f"add {where}, or correct the note"
+            method, fix = _METHODS[named.recipe], f"write it in {reading.own_place('recipe')}, or correct the note"
             message = f"the run {shown(run.name)} uses {_METHODS[planned]}, but {note.note} says {method}"
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
@@ -441,8 +437,7 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     if value is None or has == value or (has is None and name in OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but {note.note} says {shown(value)}"
-    where = "the parameters of the run" if reading.form == "yaml" else f"a column `{name}`"
-    fix = f"write the intended value in {where}, and remove the value from the note"
+    fix = f"write the intended value in {reading.own_place(name)}, and remove the value from the note"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
@@ -604,9 +599,7 @@ def _state(
             if levels.keys() == {None} and given[0] is not None:  # there is nothing to write instead
                 line = kinds.line_of(parameter.name, given[0], yaml=reading.form == "yaml")
                 fix = f"add {line} if the text is correct; otherwise remove this value from {document}:{text.line}"
-        elif is_labelled and len(stated.values) > 1:
-            fix = "give each value to runs of its own, because a run has a single value, or correct the text"
-        if stated.number > len(tuned.runs) and stated.number != SEVERAL and parameter.kind == "int":
+        if stated.number > len(tuned.runs) and parameter.kind == "int":
             line = kinds.as_line(parameter.name, stated.number, yaml=reading.form == "yaml")
             fix = f"write {line} instead, if {stated.number} is the value; otherwise {fix}"
         fix += UNTIL_THEN if code == "levels-differ" else ""
