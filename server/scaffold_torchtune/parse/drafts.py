@@ -24,7 +24,8 @@ class SourceText:
     If the text is a code span, `full` also has the text after the span: a remark, or more of a free text. An `exact`
     text is verbatim, without quotes or remarks around it: text of a YAML document or a fenced block. `source` is the
     full text with the Markdown marks of emphasis, code and links. `answer`: the text is the user's answer, and is in no
-    document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label.
+    document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label. `unit` is the
+    unit of its label if the value cannot be read in it.
     """
 
     text: str
@@ -36,6 +37,7 @@ class SourceText:
     answer: bool = False
     last: int = 0
     alone: bool = False
+    unit: str = ""
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:

@@ -172,7 +172,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         what = f"requests {shown(asked)}, which is not supported"
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
-    near = None if by_label(label) else parameters.nearest_label(label)
+    near = None if by_label(label) else values.nearest_label(label)
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
@@ -382,7 +382,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
         if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
             draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
-            draft.configuration.append((pair.label, SourceText.of(pair, text.line, note)))
+            draft.configuration.append(values.with_unit(pair.label, SourceText.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
             fix = f"write `- **{text.lead}:** {text.rest}`"
@@ -488,6 +488,7 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     """Read a table of names and values; report another table with the settings that it names."""
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
+    units = [i for i, label in enumerate(header) if i and label in {"unit", "units"}]
     is_first = _is_setting(table.header)  # the header is a setting, too
     others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
     if others:  # values of several kinds of runs
@@ -497,7 +498,8 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
         for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
             if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
                 field = SourceText.of_cell(row.cells[column], row.line, note)
-                draft.configuration.append((row.cells[0].plain, field))
+                unit = next((row.cells[i].plain for i in units if i < len(row.cells)), "")
+                draft.configuration.append(values.with_unit(row.cells[0].plain, field, unit))
     else:
         _several(table, note, draft)
 
