@@ -338,6 +338,23 @@ def _effective(field: SourceText) -> _Read:
     return {"effective_batch_size": match["value"] if match and product else field}
 
 
+_ALPHA: Final = re.compile(
+    r"(?:=\s?)?(?:(?P<factor>[0-9]{1,4}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s?[x×*·]?\s?(?:the\s)?(?:lora[\s_])?(?:rank|r)"
+    r"|(?:lora[\s_])?(?:rank|r)\s?[x×*·]\s?(?P<after>[0-9]{1,4}(?:\.[0-9]{1,6})?)"
+    r"|(?P<word>twice|double|half|same as|equal to)?\s?(?:the\s)?(?:lora[\s_])?(?:rank|r))",
+    re.IGNORECASE,
+)
+_FACTORS: Final = {"twice": "2", "double": "2", "half": "0.5"}
+
+
+def _alpha(field: SourceText) -> _Read:
+    """Return alpha, or its ratio to the rank: `2 x rank`, `rank`, `twice the rank`."""
+    match = _ALPHA.fullmatch(values.without_remark(_whole(field)).strip("`"))
+    if match is None:
+        return {"lora_alpha": field}
+    return {"lora_alpha_ratio": match["factor"] or match["after"] or _FACTORS.get((match["word"] or "").lower(), "1")}
+
+
 def _warmup(field: SourceText) -> _Read:
     match = _PERCENT.fullmatch(values.without_remark(_whole(field)))
     if match:
@@ -418,6 +435,7 @@ _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
     "batch_size": _batch("batch_size"),
     "gradient_accumulation_steps": _batch("gradient_accumulation_steps"),
     "effective_batch_size": _effective,
+    "lora_alpha": _alpha,
     "num_warmup_steps": _warmup,
     "lr_scheduler": _scheduler,
     "warmup_ratio": _ratio,

@@ -227,7 +227,10 @@ def _gets(
         return kinds.written(setting.value), f", from {setting.source}"
     if name == "lora_alpha":
         rank = run.parameters.get("lora_rank") or config.get("lora_rank") or reading.template.settings.get("lora_rank")
-        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), " (2 x lora_rank)"
+        ratio = config.get("lora_alpha_ratio")
+        factor = float(str(ratio.value)) if ratio else 2
+        alpha = factor * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))
+        return f"{alpha:g}", f" ({factor:g} x lora_rank)"
     default = PARAMETERS[name].default
     if default in {None, ""}:
         return "no value", " (there is no default)"

@@ -48,7 +48,7 @@ class _Tuned:
 
     def of(self, name: str, run: Run) -> Scalar:
         """Return a run's value of a parameter: its own, the shared one, the default or a derived one."""
-        if name in OF_LORA and self.method(run) == FULL:
+        if name in {*OF_LORA, "lora_alpha_ratio"} and self.method(run) == FULL:
             return None
         planned = run.parameters.get(name) or self.config.get(name)
         if planned is not None and name != "effective_batch_size":
@@ -57,8 +57,14 @@ class _Tuned:
             case "nodes":
                 return 1
             case "lora_alpha":
-                rank = self.of("lora_rank", run)
-                return 2 * rank if isinstance(rank, int) else None
+                rank, ratio = self.of("lora_rank", run), self.of("lora_alpha_ratio", run)
+                return round(float(str(ratio)) * rank) if isinstance(rank, int) else None
+            case "lora_alpha_ratio":
+                alpha, rank = (
+                    run.parameters.get("lora_alpha") or self.config.get("lora_alpha"),
+                    self.of("lora_rank", run),
+                )
+                return alpha.integer / rank if alpha is not None and isinstance(rank, int) else 2.0
             case "effective_batch_size":
                 batch, steps, gpus = (self.of(n, run) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
                 is_known = isinstance(batch, int) and isinstance(steps, int) and isinstance(gpus, int)
