@@ -115,8 +115,8 @@ def test_a_value_that_cannot_have_the_unit_of_its_label_is_refused(label: str, t
         found = [each for each in refusal(parsed, document) if each.code != "missing-field"]
         assert [(each.code, each.field) for each in found] == [("invalid-value", name)]
     for shared in (True, False):
-        found = refusal(parsed_yaml, in_yaml(label, text, shared=shared))
-        assert ("invalid-value", name) in [(each.code, each.field) for each in found]
+        problems = refusal(parsed_yaml, in_yaml(label, text, shared=shared))
+        assert ("invalid-value", name) in [(each.code, each.field) for each in problems]
 
 
 @pytest.mark.parametrize(
@@ -224,3 +224,50 @@ def test_a_percent_label_with_a_fraction_is_refused_with_both_readings() -> None
     for written, value in (("0.5%", 0.005), ("50%", 0.5)):
         assert written in problem.fix.split()
         assert parsed(with_line("Dropout (%)", written)).config["lora_dropout"].value == value
+
+
+@pytest.mark.parametrize(
+    ("label", "cells", "limit", "enough"),
+    [
+        ("Est. Time", ["~10min", "~20min"], "0:15:00", "0:40:00"),
+        ("Est. Time (h)", ["1", "0.5"], "0:59:00", "2:00:00"),
+        ("Estimated time", ["about 2 hours", "N/A"], None, "4:00:00"),
+        ("Est. Time", ["90 min", "-"], "1:00:00", "3:00:00"),
+    ],
+)
+def test_a_time_limit_below_the_estimate_of_the_table_is_a_warning(
+    label: str, cells: list[str], limit: str | None, enough: str
+) -> None:
+    text = summary(table=runs(2, Seed=["1", "2"], Est=cells).replace(" Est ", f" {label} "), training={"Time": limit})
+    (finding,) = [each for each in parsed(text).warnings if each.code == "time-limit"]
+    assert (finding.field, finding.actual, finding.line) == (
+        "time",
+        limit or "00:15:00",
+        7 if limit == "0:15:00" else 6,
+    )
+    assert enough in finding.fix.split("`")[1] if limit is None else f"replace {limit} with {enough} in" in finding.fix
+    assert [each.code for each in parsed(text.replace(f"{limit}", enough)).warnings if limit] == []
+
+
+def test_the_time_limit_of_a_row_is_compared_with_its_own_estimate() -> None:
+    table = runs(2, Time=["1:00:00", "3:00:00"], Est=["2h", "2h"]).replace(" Est ", " Est. Time ")
+    (finding,) = [each for each in parsed(summary(table=table)).warnings if each.code == "time-limit"]
+    assert finding.line == 6
+    assert finding.fix.startswith("replace 1:00:00 with 4:00:00 in the column Time (line 6)")
+
+
+@pytest.mark.parametrize(
+    ("label", "cell"),
+    [
+        ("Est. Time", "10min"),
+        ("Est. Time", "10"),
+        ("Est. Time", "long"),
+        ("Est. Time", "10-90 min"),
+        ("Est. Time per epoch (h)", "2"),
+        ("Est. time total", "9 h"),
+        ("GPU hours", "9"),
+    ],
+)
+def test_an_estimate_that_fits_or_is_unclear_is_not_reported(label: str, cell: str) -> None:
+    text = summary(table=runs(1, Est=[cell]).replace(" Est ", f" {label} "), training={"Time": "0:15:00"})
+    assert [each for each in parsed(text).warnings if each.code == "time-limit"] == []

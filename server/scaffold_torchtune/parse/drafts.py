@@ -57,7 +57,7 @@ class RowDraft:
     """A row of the table of runs: its cells by column index, without empty cells and dashes.
 
     `blank` are the columns with empty cells, without even a dash. `mark` is the mark of a row that is not to be run,
-    `name` the text of its name, and `notes` the texts of columns for people.
+    `name` the text of its name, `notes` the texts of columns for people, and `estimate` its estimated time.
     """
 
     cells: dict[int, SourceText]
@@ -66,6 +66,7 @@ class RowDraft:
     mark: str = ""
     name: str = ""
     notes: tuple[SourceText, ...] = ()
+    estimate: SourceText | None = None
 
 
 class UnreadLine(NamedTuple):

@@ -164,7 +164,8 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
     labels = [normalize(column.plain) for column in table.header]
     notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
-    return RowDraft(cells, row.line, blank, mark, name, notes)
+    estimates = (i for i, label in zip(indexes, labels, strict=True) if label.startswith(headings.ESTIMATES))
+    return RowDraft(cells, row.line, blank, mark, name, notes, cells.get(next(estimates, -1)))
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
@@ -433,7 +434,7 @@ class _Columns:
         elif parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        elif label not in _FOR_PEOPLE and label:
+        elif label not in _FOR_PEOPLE and label and not label.startswith(headings.ESTIMATES):
             texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
             if any(notations.speaks_of_method(text) for text in texts):
                 self.parameters.setdefault(i, PARAMETERS["recipe"])

@@ -119,6 +119,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for row in reading.summary.rows:
         if row.line in by_line:
             _notes(reading, row, by_line[row.line], tuned)
+    _estimates(reading, [(row, by_line[row.line]) for row in reading.summary.rows if row.line in by_line], tuned)
     for note in reading.summary.notes:
         _about_all(reading, note, tuned)
     for text in reading.summary.prose:
@@ -295,6 +296,50 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but {note.note} says {shown(value)}"
     fix = f"write the intended value in a column `{name}`, and remove the value from the note"
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
+
+
+_ABOUT: Final = re.compile(r"(?:[~≈<≤]|about|approx(?:imately|\.)?|ca\.?|around|circa)\s*", re.IGNORECASE)
+
+
+def _estimated(row: RowDraft) -> int:
+    """Return the estimated seconds of a row, with the unit of the column; 0 if it has none, or several."""
+    if row.estimate is None:
+        return 0
+    time = PARAMETERS["time"]
+    label, unit, _ = values.split_unit(row.estimate.note, lambda label: time if by_label(label) is None else None)
+    if normalize(label) not in headings.ESTIMATES:  # `Estimated time per epoch`
+        return 0
+    text = _ABOUT.sub("", row.estimate.text.strip(), count=1)
+    field = replace(row.estimate, text=text, full=None, source=None)
+    value = values.value_of(time, values.in_unit(time, unit, field) if unit else field)
+    return (kinds.slurm_seconds(str(value)) or 0) if value is not None else 0
+
+
+def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: _Tuned) -> None:
+    """Report time limits that are shorter than the estimated times of runs."""
+    limits = [(row, run, str(tuned.of("time", run)), _estimated(row)) for row, run in rows if row.estimate is not None]
+    short = [each for each in limits if (kinds.slurm_seconds(each[2]) or each[3]) < each[3]]
+    if not short:
+        return
+    row, run, limit, _ = short[0]
+    most = max(seconds for *_, seconds in short)
+    names = few([run.name for _, run, _, _ in short], _FEW)
+    enough, planned = kinds.slurm_time(2 * most), run.parameters.get("time") or tuned.config.get("time")
+    if "time" in run.parameters:
+        lines = few([str(each.line) for each, _, _, _ in short], len(short))
+        place = f"the column {run.parameters['time'].source.note} ({'line' if len(short) == 1 else 'lines'} {lines})"
+        fix = f"replace {limit} with {enough} in {place}"
+    elif planned is not None and planned.source.line is not None:
+        fix = f"replace {limit} with {enough} in {planned.source.file}:{planned.source.line}"
+    else:
+        fix = f"add {kinds.line_of('time', enough, yaml=reading.form == 'yaml')}"
+    message = (
+        f"the table estimates up to {kinds.slurm_time(most)} for {names}, but the time limit is {limit}, after which"
+        " SLURM ends the job"
+    )
+    fix = f"{fix} (twice the estimate), or correct the estimate"
+    expected, line = f"at least {kinds.slurm_time(most)}", row.line
+    reading.add("time-limit", message, field="time", expected=expected, actual=limit, line=line, fix=fix)
 
 
 def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
