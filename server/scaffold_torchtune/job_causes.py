@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune.findings import Finding, counted, escape, finding, shown
 from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
+from scaffold_torchtune.settings.kinds import shortest_number
 
 
 class Sign(NamedTuple):
@@ -242,7 +243,8 @@ class Requested:
     @property
     def after(self) -> str:
         """Return the end of a fix that changes the documents."""
-        return f"; then scaffold with --started replace={self.run}, and run submit again"
+        command = f"scaffold-torchtune submit {shlex.quote(self.experiment)} --only {self.run}"
+        return f"; then scaffold with --started replace={self.run}, and submit again: {command}"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
@@ -271,9 +273,14 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
         return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
         were = "was" if saved == 1 else "were"
-        message = f"SLURM reports that the job completed, but {saved} of {counted(asked.epochs, 'epoch')} {were} saved"
-        last = f"; the last line: {escape(output.last_lines[-1], limit=240)}" if output and output.last_lines else ""
-        fix = f"check {asked.output or 'the output of the job'}; {asked.again}"
+        part = f"{saved} of {counted(asked.epochs, 'epoch')}"
+        message = f"SLURM reports that the job completed, but only {part} {were} saved"
+        last = (
+            f"; its output ends with: {escape(output.last_lines[-1], limit=240)}"
+            if output and output.last_lines
+            else ""
+        )
+        fix = f"find the cause in {asked.output or 'the output of the job'}, and correct it; then {asked.again}"
         return finding("epochs-missing", message + last, expected=asked.epochs, actual=saved, fix=fix)
     return None
 
@@ -284,8 +291,8 @@ def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Find
     state = f"the job ended in the state {job.state}" if job.state else unknown
     status = _exit(job.exit_code)
     lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
-    last = f"; the last lines: {lines}" if lines else "; its output contains no reason" if output else ""
-    fix = f"check {asked.output}; {asked.again}" if asked.output else asked.again
+    last = f"; its output ends with: {lines}" if lines else "; its output contains no reason" if output else ""
+    fix = f"find the cause in {asked.output}, and correct it; then {asked.again}" if asked.output else asked.again
     return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
 
 
@@ -313,7 +320,7 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
     capacity = _CAPACITY.search(of.found.line)
     size = f" of {capacity[1] or capacity[2]}" if capacity else ""
     length = f" x max_seq_len {asked.max_seq_len}" if asked.max_seq_len else ""
-    checkpointing = {True: ", with activation checkpointing", False: ", without activation checkpointing"}
+    checkpointing = {True: " with activation checkpointing", False: " without activation checkpointing"}
     how = f"batch size {asked.batch_size}{length}{checkpointing.get(asked.checkpointing or False, '')}"
     ways = []
     if asked.batch_size > 1:
@@ -322,7 +329,7 @@ def _gpu_memory(of: _Case) -> tuple[str, str]:
         whole = asked.batch_size * asked.accumulation * asked.gpus
         ways.append(
             f"lower Batch size from {asked.batch_size} to {smaller}{asked.place('batch_size')} and raise Gradient"
-            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch size of {whole}"
+            f" accumulation from {asked.accumulation} to {more}, which keeps the effective batch size at {whole}"
         )
     if not asked.checkpointing:
         ways.append("add '- **Activation checkpointing:** yes' to Configuration")
@@ -360,8 +367,9 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     told = f"the time limit{f' of {slurm_time(limit)}' if limit else ''} was reached"
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
-        fix = f"look for the cause of the delay at the end of {asked.output or 'the output'}, or raise Time limit"
-        return f"{told} before the first step was completed", f"{fix}{asked.place('time')}{asked.after}"
+        fix = f"look for the cause of the delay at the end of {asked.output or 'the output'}, and correct it"
+        more = f"if the job only needs more time, raise Time limit{asked.place('time')}"
+        return f"{told} before the first step was completed", f"{fix}; {more}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
     spent = of.job.elapsed or limit or round(trained * shown_rate)
@@ -375,7 +383,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
         )
     enough = slurm_time(_rounded(1.1 * need))
     fix = _set(asked, "time", "Time limit", enough)
-    return f"{told}; all steps need about {slurm_time(round(need))}", f"{fix}{asked.after}"
+    return f"{told}; the whole job needs about {slurm_time(round(need))}", f"{fix}{asked.after}"
 
 
 def slurm_time(seconds: int) -> str:
@@ -395,7 +403,7 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     last, since = output.last, output.nan_from
     at = f"from step {since} on" if last and since != last.number else f"at step {since}"
     is_first = output.first is not None and since == output.first.number
-    lr = f" from {asked.lr:g}{asked.place('lr')}" if asked.lr else ""
+    lr = f" below {shortest_number(asked.lr)}{asked.place('lr')}" if asked.lr else ""
     rows = "remove samples without an answer (`scaffold-torchtune plan` reports them as no-labels)"
     lower = f"lower Learning rate{lr} or lengthen the warm-up"
     fix = f"{rows}; if there are none, {lower}" if is_first else f"{lower}; if that does not help, {rows}"
@@ -431,42 +439,47 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-time-limit": _time_limit,
     "job-no-space": _simply(
         "the job cannot write because the disk is full or the quota is used up",
-        "free disk space in {output_dir}; if that is not possible, choose a different output directory or save less with"
-        " '- **Adapter weights only:** yes', and scaffold with --started replace={run}; then {again}",
+        "free disk space on the file system of {output_dir}, or in your quota there; if that is not possible, choose a"
+        " different output directory, or add '- **Adapter weights only:** yes' to Configuration to save less, and scaffold"
+        " with --started replace={run}; then {again}",
     ),
     "job-not-writable": _simply(
-        "the job cannot write to its output directory", "grant write permission for {output_dir}; then {again}"
+        "the job cannot write to its output directory",
+        "make sure that you may write to {output_dir}, or choose a different output directory and scaffold with"
+        " --started replace={run}; then {again}",
     ),
     "job-environment": _simply(
         "the environment of the job lacks a module, command or package",
-        "run the first commands of {run}/finetune.slurm in a login shell; install what is missing from the environment"
-        " ({environment}), or correct the modules or the environment in the documents and scaffold with"
-        " --started replace={run}; then {again}",
+        "run only the lines of {run}/finetune.slurm that load modules and activate the environment, in a login shell;"
+        " install what is missing in {environment}, or correct the modules or the environment in the documents and scaffold"
+        " with --started replace={run}; then {again}",
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
-        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they are incompatible,"
-        " install a build of torch for that driver; if the node is the cause, request different GPUs (Constraint, GPU type)"
-        " and scaffold with --started replace={run}; then {again}",
+        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they do not fit, install a build"
+        " of torch for that driver; if only some nodes fail, exclude them (Exclude) or request different GPUs (Constraint,"
+        " GPU type), and scaffold with --started replace={run}; then {again}",
     ),
     "job-nccl": _simply(
-        "the processes of the job lost their connection",
-        "look in {output} for the process that ended first; if there is none, export NCCL_DEBUG=INFO to log more details,"
-        " and {again}",
+        "the processes of the job lost contact with each other",
+        "look in {output} for the first error, and correct its cause; if there is none, export NCCL_DEBUG=INFO to log more"
+        " details; then {again}",
     ),
     "job-data": _simply(
         "the data set cannot be read with the settings of the run",
-        "correct {data}; or correct the data set and its columns in the summary (scaffold-torchtune plan checks them if it"
-        " can read the file), and scaffold with --started replace={run}; then {again}",
+        "either correct the file {data}, or correct the data set and its columns in the summary (`scaffold-torchtune plan`"
+        " checks them if it can read the file) and scaffold with --started replace={run}; then {again}",
     ),
     "job-checkpoint": _simply(
         "the base model cannot be loaded",
-        "make sure that {model} contains the model that the summary names; if files are missing or truncated, download"
-        " the model again; then {again}",
+        "if {model} is not the right directory, correct the path in the documents and scaffold with"
+        " --started replace={run}; if you may not read it, ask its owner; if files are missing or truncated, download the"
+        " model again; then {again}",
     ),
     "job-config": _simply(
-        "torchtune rejects a setting of finetune.yaml",
-        "find the setting with scaffold-torchtune validate --with-torchtune, and correct it in the summary{after}",
+        "torchtune rejected finetune.yaml",
+        "find the wrong or missing setting with `scaffold-torchtune validate --with-torchtune`, and correct it in the"
+        " summary{after}",
     ),
     "job-network": _simply(
         "the job needs network access, which its node does not have",
