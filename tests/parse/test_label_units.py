@@ -19,6 +19,11 @@ READ: list[tuple[str, str, str, Scalar]] = [
     ("Memory (GB)", "512000 MB", "mem", "512000M"),
     ("Memory (GB)", "32 (peak)", "mem", "32G"),
     ("Memory in gigabytes", "32", "mem", "32G"),
+    ("Memory-GB", "32", "mem", "32G"),
+    ("Memory / GB", "32", "mem", "32G"),
+    ("Time (in hours)", "2", "time", "2:00:00"),
+    ("Time (max hours)", "2", "time", "2:00:00"),
+    ("LR ×10⁻⁵", "3", "lr", 3e-5),
     ("Time (h)", "2", "time", "2:00:00"),
     ("Time (hours)", "1.5", "time", "1:30:00"),
     ("time_hours", "2", "time", "2:00:00"),
@@ -60,6 +65,10 @@ REFUSED = [
     ("Learning rate (%)", "5", "lr"),
     ("Training samples (k)", "1", "training_samples"),
     ("Max sequence length (k)", "2", "max_seq_len"),
+    ("Max seq len (k tokens)", "2", "max_seq_len"),
+    ("Warmup (in epochs)", "1", "num_warmup_steps"),
+    ("Warmup (% of first epoch)", "5", "num_warmup_steps"),
+    ("Weight decay (x 0.01)", "3", "weight_decay"),
     ("Seed (%)", "2", "seed"),
     ("Epochs (steps)", "100", "epochs"),
 ]
@@ -83,7 +92,8 @@ def with_line(label: str, text: str) -> str:
 
 def in_yaml(key: str, text: str, *, shared: bool) -> str:
     """Return a summary in the YAML form with a key for all runs or for its single run."""
-    line, run = f"  {key!r}: {text!r}\n", f", parameters: {{lora_rank: 8, {key!r}: {text!r}}}"
+    key = repr(key)
+    line, run = f"  {key}: {text!r}\n", f", parameters: {{lora_rank: 8, {key}: {text!r}}}"
     return (
         "experiment: {name: words}\nmodels: {base: [{name: Llama-3.2-1B-Instruct, path: /models/x}]}\n"
         "data: {training: {path: /data/words.json}}\noutput: {wandb_project: words}\n"
@@ -120,7 +130,8 @@ def test_a_value_that_cannot_have_the_unit_of_its_label_is_refused(label: str, t
 
 
 @pytest.mark.parametrize(
-    "label", ["Warmup (%)", "Warmup %", "warmup_percent", "Warmup (% of steps)", "Warmup ratio (%)"]
+    "label",
+    ["Warmup (%)", "Warmup %", "warmup_percent", "Warmup (% of steps)", "Warmup (% of training)", "Warmup ratio (%)"],
 )
 def test_a_warm_up_in_percent_is_a_ratio(label: str) -> None:
     assert parsed(with_column(label, "5")).runs[0].parameters["warmup_ratio"].value == 0.05
@@ -271,3 +282,22 @@ def test_the_time_limit_of_a_row_is_compared_with_its_own_estimate() -> None:
 def test_an_estimate_that_fits_or_is_unclear_is_not_reported(label: str, cell: str) -> None:
     text = summary(table=runs(1, Est=[cell]).replace(" Est ", f" {label} "), training={"Time": "0:15:00"})
     assert [each for each in parsed(text).warnings if each.code == "time-limit"] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "name", "value"),
+    [
+        ("mem_gb", "64", "mem", "64G"),
+        ("time_hours", "2", "time", "2:00:00"),
+        ("time_hours", "1.5", "time", "1:30:00"),
+        ("lr (x1e-5)", "5", "lr", 5e-5),
+    ],
+)
+def test_a_number_in_yaml_gets_the_unit_of_its_key(key: str, written: str, name: str, value: Scalar) -> None:
+    text = in_yaml("mem_gb", "64", shared=False).replace("'mem_gb': '64'", f"'{key}': {written}")
+    assert parsed_yaml(text).runs[0].parameters[name].value == value
+    if name != "lr":
+        in_compute = text.replace("parameters: {lora_rank: 8, ", "parameters: {lora_rank: 8}, compute: {")
+        assert parsed_yaml(in_compute).runs[0].parameters[name].value == value
+    shared = in_yaml("mem_gb", "64", shared=True).replace("'mem_gb': '64'", f"'{key}': {written}")
+    assert parsed_yaml(shared).config[name].value == value

@@ -164,6 +164,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
+    is_prose &= by_label(values.without_remark(label)) is None
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"

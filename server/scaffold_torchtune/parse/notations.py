@@ -221,10 +221,14 @@ def _memory(text: str) -> str:
 _OF_MEMORY: Final = re.compile(r"[kmgt]|[kmgt]i?b|(?:kilo|mega|giga|tera|kibi|mebi|gibi|tebi)bytes?|bytes?")
 _OF_TIME: Final = re.compile(r"w|weeks?|d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?")
 _OF_CLOCK: Final = re.compile(r"(?:h{1,2}|hours?):(?:m{1,2}|minutes?)")
-_OF_PERCENT: Final = re.compile(r"%|percent|per cent|pct|percentage|% of (?:all |the )?(?:training )?steps")
+_OF_PERCENT: Final = re.compile(
+    r"(?:%|percent|per cent|pct|percentage)(?: of (?:all |the |total )?(?:training|(?:training |optimi[sz]er )?steps))?"
+)
+_OF_A_SHARE: Final = re.compile(r"(?:[^0-9]{0,20}[^0-9 ] ?)?(?:%|percent\b)[^0-9]{0,40}")
 _OF_COUNTS: Final = re.compile(
     r"(?:(?:optimi[sz]er|training|gradient) )?steps?|epochs?|samples?|examples?|sequences?|rows?|tokens?|words?"
-    r"|characters?|chars?|iterations?|iters?|gpus?|cpus?|cores?|k|thousands?|millions?"
+    r"|characters?|chars?|iterations?|iters?|gpus?|cpus?|cores?"
+    r"|(?:k|thousands?|millions?)(?: (?:of )?(?:samples|examples|rows|tokens|steps|words|characters))?"
 )
 _OF_A_PART: Final = re.compile(r"(?:per |/ ?)(?P<part>gpu|cpu|core|thread|task|process|epoch|step|sample|iteration)s?")
 _OF_POWERS: Final = re.compile(
@@ -237,8 +241,8 @@ _OF_FACTORS: Final = re.compile(r"[x×*·]\s*[0-9.,]{1,12}")
 def is_unit(text: str, kind: str) -> bool:
     """Return whether a text next to the label of a number, a time or memory is a unit, of this parameter or another."""
     text = text.lower().strip(" .")
-    if kind in {"int", "float"} and text != "k":  # `GPU(s)` is a plural, and `Rank (r)` an abbreviation
-        known = [_OF_PERCENT, _OF_COUNTS, _OF_POWERS, _OF_FACTORS, _OF_MEMORY, _OF_TIME]
+    if kind in {"int", "float"} and text != "k":  # a letter abbreviates: `Rank (r)`
+        known = [_OF_PERCENT, _OF_A_SHARE, _OF_COUNTS, _OF_POWERS, _OF_FACTORS, _OF_MEMORY, _OF_TIME]
         return (len(text) > 1 or text == "%") and any(form.fullmatch(text) for form in known)
     of_jobs = [_OF_MEMORY, _OF_TIME, _OF_A_PART, _OF_PERCENT, _OF_COUNTS]
     return any(form.fullmatch(text) for form in of_jobs) or _OF_CLOCK.match(text) is not None

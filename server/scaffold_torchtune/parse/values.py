@@ -85,7 +85,8 @@ _ALLOWED = {
 
 _BRACKETED = re.compile(r"(?P<label>[^()\[\]]*[^()\[\]\s])\s*[(\[](?P<unit>[^()\[\]]{1,60})[)\]]\s*")
 _BETWEEN_UNITS = re.compile(r"\s*[,;]\s*|\s+(?=per\s|/)|(?<=[A-Za-z])(?=/)")
-_BEFORE_UNIT = re.compile(r"[\s_,]+|(?<=[A-Za-z])(?=%)")
+_BESIDE_UNIT = re.compile(r"(?:in|max\.?|maximum|number of)\s+", re.IGNORECASE)
+_BEFORE_UNIT = re.compile(r"[\s_,/-]+(?=[^0-9\s])|(?<=[A-Za-z])(?=%)")
 _LONGEST_UNIT = 3  # words
 _LONGEST_LABEL = 100
 _NUMBER = r"(?:[0-9]{1,12}(?:[.,][0-9]{1,9}){0,4}|\.[0-9]{1,9})(?::[0-9]{2})?"
@@ -111,7 +112,7 @@ def _split_brackets(label: str, known: Callable[[str], Parameter | None]) -> tup
     parameter = known(match["label"]) if match else None
     if match is None or parameter is None or parameter.kind not in notations.OF_NUMBERS:
         return None
-    parts = [part.strip() for part in _BETWEEN_UNITS.split(match["unit"])]
+    parts = [_BESIDE_UNIT.sub("", part.strip(), count=1) for part in _BETWEEN_UNITS.split(match["unit"])]
     units = [part for part in parts if notations.is_unit(part, parameter.kind)]
     unit = units[0] if len(units) == 1 else match["unit"].strip()
     return (match["label"], unit, parameter) if units else None
@@ -519,7 +520,7 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
                 raise NotTyped(
                     "a time in hours:minutes:seconds",
                     f"not a time in hours:minutes:seconds; SLURM reads it as {text} minutes",
-                    f"write 0:{int(text):02d}:00 if minutes are intended",
+                    f"write 0:{int(text):02d}:00 if minutes are intended, or {int(text)}:00:00 if hours are intended",
                 )
         case "memory":
             if text.isdigit() and 0 < int(text) < notations.LEAST_MEGABYTES:

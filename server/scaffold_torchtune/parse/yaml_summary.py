@@ -186,7 +186,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
         is_text = yaml_form.is_for_people(key) or yaml_form.is_remark(key)
         if not is_text and (name := _column(source, path, unknown)):
             found.append((name, path))
-    found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
+    compute = source.mapping((*run, "compute"))
+    found += [(name, (*run, "compute", key)) for key in compute if (name := yaml_form.resource_of(str(key)))]
     found += [(name, (*run, key)) for key, name in _OWN.items()]
     keys: dict[str, KeyPath] = {}
     for name, path in found:
@@ -255,8 +256,9 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar
 def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     """Return a run's text for a parameter. A null for free text means an empty text."""
     if source.at(path) is not None:
-        found = field_at(source, path, key)
-        return values.with_unit(str(path[-1]), found)[1] if found else None
+        written = str(path[-1])
+        found = field_at(source, path, written if values.split_unit(written)[1] else key)  # 64 is a number, 64G is text
+        return values.with_unit(written, found)[1] if found else None
     name, line = source.name(path), source.line(path)
     if key == "system_prompt":
         return SourceText("", line, name, exact=True)
