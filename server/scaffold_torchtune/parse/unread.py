@@ -301,12 +301,16 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
 _ABOUT: Final = re.compile(r"(?:[~≈<≤]|about|approx(?:imately|\.)?|ca\.?|around|circa)\s*", re.IGNORECASE)
 
 
+def _time_unless_known(label: str) -> Parameter | None:
+    return PARAMETERS["time"] if by_label(label) is None else None
+
+
 def _estimated(row: RowDraft) -> int:
     """Return the estimated seconds of a row, with the unit of the column; 0 if it has none, or several."""
     if row.estimate is None:
         return 0
     time = PARAMETERS["time"]
-    label, unit, _ = values.split_unit(row.estimate.note, lambda label: time if by_label(label) is None else None)
+    label, unit, _ = values.split_unit(row.estimate.note, _time_unless_known)
     if normalize(label) not in headings.ESTIMATES:  # `Estimated time per epoch`
         return 0
     text = _ABOUT.sub("", row.estimate.text.strip(), count=1)

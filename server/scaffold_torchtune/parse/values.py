@@ -3,6 +3,7 @@
 A number whose label has a unit (`Memory (GB)`, `mem_gb`, `Warmup (%)`) gets that unit; it is never dropped.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -97,6 +98,7 @@ _ONE_NUMBER = re.compile(_NUMBER)
 _FRACTION = re.compile(r"0?\.[0-9]*[1-9][0-9]*")
 
 
+@functools.lru_cache(maxsize=2048)  # a column has the same label in all rows
 def split_unit(label: str, known: Callable[[str], Parameter | None] = by_label) -> tuple[str, str, Parameter | None]:
     """Return a label without its unit, the unit, and the parameter: `Memory (GB)`, `time in hours`, `warmup %`.
 
