@@ -102,8 +102,9 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "confound": Code(_I, "two settings change together: alpha with rank, two columns in all rows, the samples per optimizer step", "no action if intended; otherwise vary them independently"),
         "estimate": Code(_I, "an estimate of what the runs need: GPU memory without activations, disk space, optimizer steps; each with its basis", "no action needed"),
         "gpu-memory": Code(_W, "weights, gradients and optimizer states alone exceed the memory of the GPUs that the GPU type or constraint selects or, if neither is set, of any common GPU", "use more or larger GPUs, or a smaller model"),
+        "node-memory": Code(_W, "the memory that jobs request on their node is too little for the copies of the weights that torchtune makes to save them", "request the memory that the finding states, or save adapter weights only"),
         "disk-space": Code(_W, "the checkpoints of all runs need more disk space than is free in the output directory", "free disk space or, for LoRA, add `- **Save adapter weights only:** yes` to Configuration"),
-        "time-limit": Code(_W, "on the GPUs that the GPU type or constraint selects, computation alone takes longer than the time limit", "increase the time limit or the number of GPUs"),
+        "time-limit": Code(_W, "on the GPUs that the GPU type or constraint selects, computation alone takes longer than the time limit; or the table of runs estimates a longer time", "increase the time limit or the number of GPUs"),
     },
     "Access and writing": {
         "outside-roots": Code(_E, "the experiment is not under any of the allowed root directories", "ask the person who starts the server to add a root: `--root DIR`"),

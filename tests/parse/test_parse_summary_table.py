@@ -100,7 +100,7 @@ def test_a_table_without_run_names_is_not_the_table_of_runs() -> None:
 
 def test_descriptive_columns_are_ignored_and_unknown_ones_are_a_warning() -> None:
     rows = runs(1, Status=["⏸ Not Started"], Notes=["x"], Est__Time=["~1h"], Accuracy=["0.9"])
-    warnings = parsed(summary(table=rows)).warnings
+    warnings = parsed(summary(table=rows, training={"Time": "2:00:00"})).warnings
     assert told(warnings) == [("unused-column", "Accuracy", SUMMARY, 4)]
 
 

@@ -393,6 +393,14 @@ def time_limit(place: Path) -> Case:
     return with_data(place, rows, models)
 
 
+def time_below_the_estimate(place: Path) -> Case:
+    return plan_of(place, {"0:59:00": "0:05:00"})
+
+
+def node_memory(place: Path) -> Case:
+    return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 4\n- **Memory:** 4G"})
+
+
 def outside_roots(place: Path) -> Case:
     case = plan_of(place)
     case.given["roots"] = (place / "elsewhere",)
@@ -565,7 +573,8 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "split-differs": (split_differs, split_differs_in_two_data_sets),
     "no-steps": (no_steps, no_steps_of_some),
     "long-warmup": (long_warmup, long_warmup_of_some, long_warmup_of_all, long_warmup_by_ratio),
-    "odd-value": (odd_value,), "disk-space": (disk_space,), "time-limit": (time_limit,),
+    "odd-value": (odd_value,), "disk-space": (disk_space,),
+    "time-limit": (time_limit, time_below_the_estimate), "node-memory": (node_memory,),
     "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
     "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
     "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),

@@ -85,7 +85,7 @@ def test_every_column_that_varies_is_in_the_name(column: str, cells: list[str], 
     assert directories(plan) == expected
 
 
-OF_SEVERAL = {"recipe", "target_modules", "warmup_ratio", "nodes", "effective_batch_size"}
+OF_SEVERAL = {"recipe", "target_modules", "lora_alpha_ratio", "warmup_ratio", "nodes", "effective_batch_size"}
 """Parameters that become other settings, or are compared with them."""
 
 

@@ -1,7 +1,9 @@
 """The sources of values in the result of `plan`."""
 
-from scaffold_torchtune.plan import plan_result
-from support.documents import local_md, planned, runs, summary
+from scaffold_torchtune.models import Options
+from scaffold_torchtune.plan import make_plan, plan_result
+from scaffold_torchtune.plan.run_settings import PlanContext
+from support.documents import local_md, parsed, planned, runs, summary
 from support.plans import Changes, plan_of
 
 
@@ -26,6 +28,20 @@ def test_values_that_differ_by_run_have_sources_there_and_shared_ones_are_listed
     common = {name: str(setting.source) for name, setting in found.common.items()}
     assert common["lr"] == "experiment_summary.md:6 (Learning Rate)"
     assert not common.keys() & {name for run in found.runs for name in run.sources}
+
+
+def test_values_from_a_ratio_that_differ_by_run_are_listed_for_each_run() -> None:
+    table = runs(2, LoRA_Rank=["8", "16"], Batch_Size=["4", "20"])
+    training = {"Warmup ratio": "10%", "LoRA alpha": "rank", "Batch size": None}
+    context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True, train_rows=lambda *_: 100)
+    found = plan_result(make_plan(parsed(summary(table=table, training=training)), Options(), context))
+    assert [run.derived for run in found.runs] == [
+        {"lora_alpha": 8, "num_warmup_steps": 5},
+        {"lora_alpha": 16, "num_warmup_steps": 1},
+    ]
+    assert {run.sources["num_warmup_steps"].line for run in found.runs} == {24}
+    of_column = plan_result(planned(summary(table=runs(2, LoRA_alpha=["8", "16"]))))
+    assert [run.derived for run in of_column.runs] == [{}, {}]
 
 
 def test_each_run_has_the_source_of_its_model() -> None:

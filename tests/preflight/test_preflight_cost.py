@@ -159,6 +159,37 @@ def test_more_memory_than_the_gpu_has_is_a_warning() -> None:
     assert "GPU type" not in finding.message
 
 
+@pytest.mark.parametrize(
+    ("mem", "changes", "enough"),
+    [
+        ("4G", {}, "24G"), ("4096M", {}, "24G"), ("6000", {}, "24G"),
+        ("16G", LLAMA_8B, "64G"), ("31G", LLAMA_8B, "64G"),
+        ("16G", {**LLAMA_8B, "custom_recipe": "full_finetune_single_device"}, "48G"),
+    ],
+)  # fmt: skip
+def test_less_node_memory_than_saving_needs_is_a_warning(mem: str, changes: Changes, enough: str) -> None:
+    each: Changes = {**changes, "mem": mem, "save_adapter_weights_only": False}
+    (finding,) = found("node-memory", each, {**each, "lora_rank": 16})
+    assert (finding.severity, finding.field, finding.actual) == (Severity.WARNING, "mem", mem)
+    assert absent(finding.fix, mem, enough) == []
+
+
+def test_runs_that_need_more_node_memory_raise_the_line_that_all_share() -> None:
+    each: Changes = {"mem": "12G", "save_adapter_weights_only": False}
+    (finding,) = found("node-memory", each, {**LLAMA_8B, **each})
+    assert absent(finding.fix, "12G", "64G") == []
+    assert "column" not in finding.fix
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"mem": "8G"}, {"mem": "8000"}, {"mem": "1T"}, {"mem": None}, {**LLAMA_8B, "mem": "32G"},
+     {"mem": "2G", "save_adapter_weights_only": True}],
+)  # fmt: skip
+def test_sufficient_or_unknown_node_memory_gives_no_warning(changes: Changes) -> None:
+    assert found("node-memory", {"save_adapter_weights_only": False, **changes}) == []
+
+
 def test_the_gpu_type_determines_the_memory() -> None:
     (finding,) = found("gpu-memory", {**LLAMA_70B, "gpu_type": "a100"})
     assert finding.expected == "at most 80 GiB"

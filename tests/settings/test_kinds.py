@@ -47,7 +47,7 @@ KINDS: dict[ValueKind, tuple[str, list[str], list[str]]] = {
         ["/abs/recipe.py", "../recipe.py", "recipe; ls", "--help", "a..b", "a b"],
     ),
     "time": ("time", ["0:59:00", "1-12:00:00", "1-0", "30:00"], ["0", "0:00", "soon", "", "1:2:3:4", "-1", "~1h"]),
-    "memory": ("mem", ["64G", "900", "1T"], ["0", "0G", "064G", "~64G", "64 x", "", "1.5G"]),
+    "memory": ("mem", ["64G", "9000", "1T"], ["0", "0G", "064G", "~64G", "64 x", "", "1.5G"]),
     "constraint": (
         "constraint",
         ["a100", "[a100*2&h100|(b,c)]", "gpu80"],

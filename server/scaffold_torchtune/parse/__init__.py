@@ -7,7 +7,7 @@ headings.py          its headings, and unread lines below them that look like se
 unread.py            lines, notes and sentences elsewhere that contradict the runs
 free_text.py         the statements of a note or a sentence, apart from mere mentions
 runs_table.py        its table of runs: columns and rows
-marked_rows.py       rows that are not runs: struck out, cancelled, totals, headings of groups, blank cells
+marked_rows.py       rows that are not runs: struck out, cancelled, totals, headings of groups; blank cells; names
 yaml_summary.py      experiment_summary.yaml
 yaml_form.py         its keys, its JSON Schema
 yaml_source.py       YAML with lines: the summary, a plain template, configurations of other trainers
@@ -18,7 +18,7 @@ notations.py         notations of numbers, times, memory and models; words for L
 compound.py          lines that give several settings: batch and accumulation, GPUs and nodes, W&B
 answers.py           questions to the user, and the answers
 document_lines.py    insertion of a missing line into Markdown or YAML
-drafts.py            the models that readers fill, with untyped values
+drafts.py            the models that readers fill, with untyped values; the fine-tuned runs as stated
 reading.py           the shared drafts and findings; missing lines and their places
 """
 

@@ -348,6 +348,23 @@ def _effective(field: SourceText) -> _Read:
     return {"effective_batch_size": match["value"] if match and product else field}
 
 
+_ALPHA: Final = re.compile(
+    r"(?:=\s?)?(?:(?P<factor>[0-9]{1,4}(?:\.[0-9]{1,6})?|\.[0-9]{1,6})\s?[x×*·]?\s?(?:the\s)?(?:lora[\s_])?(?:rank|r)"
+    r"|(?:lora[\s_])?(?:rank|r)\s?[x×*·]\s?(?P<after>[0-9]{1,4}(?:\.[0-9]{1,6})?)"
+    r"|(?P<word>twice|double|half|same as|equal to)?\s?(?:the\s)?(?:lora[\s_])?(?:rank|r))",
+    re.IGNORECASE,
+)
+_FACTORS: Final = {"twice": "2", "double": "2", "half": "0.5"}
+
+
+def _alpha(field: SourceText) -> _Read:
+    """Return alpha, or its ratio to the rank: `2 x rank`, `rank`, `twice the rank`."""
+    match = _ALPHA.fullmatch(values.without_remark(_whole(field)).strip("`"))
+    if match is None:
+        return {"lora_alpha": field}
+    return {"lora_alpha_ratio": match["factor"] or match["after"] or _FACTORS.get((match["word"] or "").lower(), "1")}
+
+
 def _warmup(field: SourceText) -> _Read:
     match = _PERCENT.fullmatch(values.without_remark(_whole(field)))
     if match:
@@ -420,8 +437,11 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
     )
 
 
-def _of_lora(name: str) -> Callable[[SourceText], _Read]:
-    """Return the reader of a setting of LoRA, which may say that the run uses full fine-tuning: `full`, `- (full)`."""
+def _of_lora(name: str, value: Callable[[SourceText], _Read] | None = None) -> Callable[[SourceText], _Read]:
+    """Return the reader of a setting of LoRA, which may say that the run uses full fine-tuning: `full`, `- (full)`.
+
+    `value` reads any other text.
+    """
 
     def read(field: SourceText) -> _Read:
         text = _whole(field)
@@ -429,14 +449,16 @@ def _of_lora(name: str) -> Callable[[SourceText], _Read]:
         stated = text.removeprefix(without).strip(" ()") if values.is_empty(without) else text
         if not text[:1].isdigit() and (_NO_LORA.fullmatch(stated) or notations.names_full(stated)):
             raise NotHonoured(f"asks for full fine-tuning, which has no {name}", _GIVE_METHOD)
-        return {name: field}
+        return value(field) if value else {name: field}
 
     return read
 
 
 _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
     "recipe": _method,
-    **{name: _of_lora(name) for name in ("lora_rank", "lora_alpha", "lora_dropout")},
+    "lora_rank": _of_lora("lora_rank"),
+    "lora_alpha": _of_lora("lora_alpha", _alpha),
+    "lora_dropout": _of_lora("lora_dropout"),
     "target_modules": _targets,
     "lora_attn_modules": _projections,
     "gpus": _gpus,

@@ -1,15 +1,18 @@
-"""Drafts: the untyped texts that the readers of documents return, with their places."""
+"""Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state."""
 
 import posixpath
-from collections.abc import Container, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar
-from scaffold_torchtune.models import Setting
+from scaffold_torchtune.models import Run, Setting
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system import markdown
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Labelled, Section, Text
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling
 
 
 class Typed(NamedTuple):
@@ -26,7 +29,8 @@ class SourceText:
     If the text is a code span, `full` also has the text after the span: a remark, or more of a free text. An `exact`
     text is verbatim, without quotes or remarks around it: text of a YAML document or a fenced block. `source` is the
     full text with the Markdown marks of emphasis, code and links. `answer`: the text is the user's answer, and is in no
-    document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label.
+    document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label. `unit` is the
+    unit of its label if the value cannot be read in it.
     """
 
     text: str
@@ -38,6 +42,7 @@ class SourceText:
     answer: bool = False
     last: int = 0
     alone: bool = False
+    unit: str = ""
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:
@@ -57,7 +62,7 @@ class RowDraft:
     """A row of the table of runs: its cells by column index, without empty cells and dashes.
 
     `blank` are the columns with empty cells, without even a dash. `mark` is the mark of a row that is not to be run,
-    `name` the text of its name, and `notes` the texts of columns for people.
+    `name` the text of its name, `notes` the texts of columns for people, and `estimate` its estimated time.
     """
 
     cells: dict[int, SourceText]
@@ -66,6 +71,7 @@ class RowDraft:
     mark: str = ""
     name: str = ""
     notes: tuple[SourceText, ...] = ()
+    estimate: SourceText | None = None
 
 
 class UnreadLine(NamedTuple):
@@ -195,7 +201,94 @@ class TemplateDraft:
         return [*self.problems, *(problem for name, problem in self.doubtful.items() if name not in given)]
 
 
-def is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool:
+@dataclass(frozen=True)
+class TunedRuns:
+    """The fine-tuned runs of the documents: their rows, and the settings that all share.
+
+    `models` are the models of all rows, `data` the data sets that the summary lists.
+    """
+
+    runs: Sequence[Run]
+    config: Mapping[str, Setting]
+    models: frozenset[str] = frozenset()
+    data: Sequence[SourceText] = ()
+    counted: dict[str, dict[Scalar, int]] = field(default_factory=dict, repr=False)
+
+    def of(self, name: str, run: Run) -> Scalar:
+        """Return a run's value of a parameter: its own, the shared one, the default or a derived one."""
+        if name in {*OF_LORA, "lora_alpha_ratio"} and self.method(run) == FULL:
+            return None
+        planned = run.parameters.get(name) or self.config.get(name)
+        if planned is not None and name != "effective_batch_size":
+            return planned.value
+        match name:
+            case "nodes":
+                return 1
+            case "model":
+                return run.model
+            case "dataset":
+                return self.data[0].text if self.has_one_data_set() else None
+            case "lora_alpha":
+                rank, ratio = self.of("lora_rank", run), self.of("lora_alpha_ratio", run)
+                return round(float(str(ratio)) * rank) if isinstance(rank, int) else None
+            case "lora_alpha_ratio":
+                alpha, rank = (
+                    run.parameters.get("lora_alpha") or self.config.get("lora_alpha"),
+                    self.of("lora_rank", run),
+                )
+                return alpha.integer / rank if alpha is not None and isinstance(rank, int) else 2.0
+            case "effective_batch_size":
+                batch, steps, gpus = (self.of(n, run) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
+                is_known = isinstance(batch, int) and isinstance(steps, int) and isinstance(gpus, int)
+                return batch * steps * gpus if is_known else None  # type: ignore[operator]
+        return PARAMETERS[name].default
+
+    def levels(self, name: str) -> dict[Scalar, int]:
+        """Return the runs' values of a parameter, each with its number of runs."""
+        if name not in self.counted:
+            self.counted[name] = Counter(self.of(name, run) for run in self.runs)
+        return self.counted[name]
+
+    def steps(self, name: str) -> dict[Scalar, int]:
+        """Return the steps of all epochs of runs with a limit per epoch, because documents may give either number."""
+        found = Counter[Scalar]()
+        for run in self.runs if name == "max_steps_per_epoch" else ():
+            limit, epochs = self.of(name, run), self.of("epochs", run)
+            if isinstance(limit, int) and isinstance(epochs, int):
+                found[limit * epochs] += 1
+        return found
+
+    def method(self, run: Run) -> str | None:
+        """Return the method of a run; None if it is unknown."""
+        recipe = run.parameters.get("recipe") or self.config.get("recipe")
+        return LORA if recipe is None else method_of(recipe.text)
+
+    def has_one_data_set(self) -> bool:
+        """Return whether the summary lists one data set, perhaps in several places."""
+        return len({posixpath.basename(text.text) for text in self.data}) == 1
+
+    def uses_model(self, name: str, *, exact: bool) -> bool:
+        """Return whether a run may use a model; unless `exact`, `Llama-3.2-1B` may mean its instruct version."""
+        meant = model_by_spelling(name)
+        used = [model_by_spelling(model) for model in self.models]
+        if meant is None or None in used or meant in used:
+            return True
+        return not exact and any(each and each.name.startswith(meant.name) for each in used)
+
+    def uses_file(self, path: str, runs: Sequence[Run]) -> bool:
+        """Return whether one of some runs may use a data set, or its data set is unknown."""
+        return any(_is_same_file(path, self.of("dataset", run), self.data) for run in runs)
+
+    def replicates(self) -> set[int]:
+        """Return the numbers of runs per condition, which is everything except the seed."""
+        names = {name for run in self.runs for name in run.parameters} - {"seed"}
+        conditions = Counter(
+            (run.model, *(str(self.of(name, run)) for name in sorted(names - {"model"}))) for run in self.runs
+        )
+        return set(conditions.values())
+
+
+def _is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool:
     """Return whether a data set may be the one that a run uses: a path, or the name of a listed one."""
     if used is None:
         return True

@@ -224,6 +224,10 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
             yield from topmost(section, is_wanted)
 
 
+ESTIMATES: Final = ("est time", "estimated time", "est runtime", "estimated runtime", "est duration", "expected time")
+"""The beginnings of labels of estimated times of runs."""
+
+
 def prose(root: Section, above: tuple[str, ...] = ()) -> Iterator[SourceText]:
     """Yield texts that explain the experiment, except sections about other people, other times or the data."""
     for i, section in enumerate(root.sections):

@@ -131,7 +131,8 @@ def _of_key(
     written = "" if value is None else document.plain.get(path, value)
     if isinstance(written, str):
         line = offset + (document.line(path) or 1)
-        yield LocalEntry(path[-1], written, written, line, " > ".join(path), topic, path not in document.plain, last)
+        note, literal = " > ".join(path), path not in document.plain
+        yield LocalEntry(path[-1], written, written, line, note, topic, literal, last).in_unit()
 
 
 def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:

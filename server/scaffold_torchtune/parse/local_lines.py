@@ -6,10 +6,10 @@ The meaning of labels and headings depends on their section.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Self
 
 from scaffold_torchtune.findings import close_matches
-from scaffold_torchtune.parse import notations
+from scaffold_torchtune.parse import notations, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
@@ -232,10 +232,24 @@ class LocalEntry:
     topic: Topic
     literal: bool = False
     last: int = 0
+    unit: str = ""
 
     def as_field(self) -> SourceText:
         """Return the value as an untyped text."""
-        return SourceText(self.value, self.line, self.note, self.full, last=self.last)
+        return SourceText(self.value, self.line, self.note, self.full, last=self.last, unit=self.unit)
+
+    def in_unit(self) -> Self:
+        """Return the entry with the unit of its label next to its value: `Memory (GB): 64`, `mem_gb: 64`."""
+        label, unit, known = values.split_unit(self.label, _of_label)
+        if known is None or not unit:
+            return self
+        field = values.in_unit(known, unit, self.as_field())
+        return replace(self, label=label, value=field.text, full=field.full or field.text, unit=field.unit)
+
+
+def _of_label(label: str) -> Parameter | None:
+    name = slurms(label)
+    return PARAMETERS[name] if name else by_label(label)
 
 
 @dataclass
@@ -257,7 +271,8 @@ class Part:
 
     def entry(self, label: str, value: str, full: str, line: int, topic: Topic, *, literal: bool = False) -> LocalEntry:
         """Return an entry of this section."""
-        return LocalEntry(label, value, full, line, f"{self.title} > {label}" if self.title else label, topic, literal)
+        note = f"{self.title} > {label}" if self.title else label
+        return LocalEntry(label, value, full, line, note, topic, literal).in_unit()
 
 
 def parts(root: Section) -> list[Part]:

@@ -164,6 +164,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
+    is_prose &= by_label(values.without_remark(label)) is None
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"
@@ -172,7 +173,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         what = f"requests {shown(asked)}, which is not supported"
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
-    near = None if by_label(label) else parameters.nearest_label(label)
+    near = None if by_label(label) else values.nearest_label(label)
     near = near if near is not None and _is_setting_here(near) else None
     if near:
         message += f"; did you mean {near!r}?"
@@ -187,7 +188,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
 
 
 def _is_setting_here(label: str) -> bool:
-    parameter = values.configured(label)
+    parameter = values.configured(label) or values.split_unit(label, values.configured)[2]
     return parameter is not None and (parameter.column or parameter.common) and parameter.name not in _ELSEWHERE
 
 
@@ -480,7 +481,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
         if pair and normalize(pair.label) in _WANDB and draft.wandb_project is None and pair.value:
             draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
-            draft.configuration.append((pair.label, SourceText.of(pair, text.line, note)))
+            draft.configuration.append(values.with_unit(pair.label, SourceText.of(pair, text.line, note)))
         elif pair is None and text.lead and by_label(text.lead) is not None:
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
             fix = f"write `- **{text.lead}:** {text.rest}`"
@@ -586,6 +587,7 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     """Read a table of names and values; report another table with the settings that it names."""
     header = [normalize(cell.plain) for cell in table.header]
     columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
+    units = [i for i, label in enumerate(header) if i and label in {"unit", "units"}]
     is_first = _is_setting(table.header)  # the header is a setting, too
     others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
     if others:  # values of several kinds of runs
@@ -595,7 +597,8 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
         for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
             if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
                 field = SourceText.of_cell(row.cells[column], row.line, note)
-                draft.configuration.append((row.cells[0].plain, field))
+                unit = next((row.cells[i].plain for i in units if i < len(row.cells)), "")
+                draft.configuration.append(values.with_unit(row.cells[0].plain, field, unit))
     else:
         _several(table, note, draft)
 

@@ -1,4 +1,4 @@
-"""Special rows of the table of runs: headings of groups, summaries, cancelled runs, blank cells; the number of runs.
+"""Special rows of the table of runs: headings, summaries, cancelled runs, blank cells, misleading names; their number.
 
 Headings and summaries are skipped with a finding. For a row that is struck out or marked as cancelled, the user decides
 whether to train it.
@@ -289,8 +289,34 @@ def _gets(
         return kinds.written(setting.value), f", from {setting.source}"
     if name == "lora_alpha":
         rank = run.parameters.get("lora_rank") or config.get("lora_rank") or reading.template.settings.get("lora_rank")
-        return str(2 * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))), " (2 x lora_rank)"
+        ratio = config.get("lora_alpha_ratio")
+        factor = float(str(ratio.value)) if ratio else 2
+        alpha = factor * (rank.integer if rank else int(str(PARAMETERS["lora_rank"].default)))
+        return f"{alpha:g}", f" ({factor:g} x lora_rank)"
     default = PARAMETERS[name].default
     if default in {None, ""}:
         return "no value", " (there is no default)"
     return kinds.written(default), " (the default)"
+
+
+def full_in_name(name: str) -> str | None:
+    """Return whether the name of a run says full fine-tuning: `full` if it does, `alone` for the word `full` alone.
+
+    `full` before another word may be about something else: `full_data`, `full_context`.
+    """
+    if "lora" in name.lower():  # `lora_on_full_data`, `lora_vs_full_ft`
+        return None
+    if _FULL_NAME.search(name):
+        return FULL
+    return "alone" if _FULL_ALONE.search(name) else None
+
+
+_FULL_NAME: Final = re.compile(
+    r"(?<![A-Za-z0-9])full[ _.-]?(?:(?:param(?:eter)?s?|weights?|model)[ _.-]?)?"
+    r"(?:fine[ _.-]?tun(?:e|ed|ing)|s?ft)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_FULL_ALONE: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:full|fft)(?![A-Za-z0-9])(?![ _.-]{1,3}(?!lr|bs|seed|ep)[A-Za-z]{1,99}(?![A-Za-z0-9]))",
+    re.IGNORECASE,
+)

@@ -30,7 +30,8 @@ from scaffold_torchtune.torchtune_facts import (
     recipes_agree,
 )
 
-_OF_NUMBERS: Final = frozenset({"int", "float", "time", "memory"})
+OF_NUMBERS: Final = frozenset({"int", "float", "time", "memory"})
+"""Kinds of values that may have a unit."""
 
 # --- characters
 
@@ -69,7 +70,7 @@ def without_footnote(parameter: Parameter, text: str) -> tuple[str, str]:
     A raised digit after a plain whole number may be an exponent (`2²`), and is not removed. A raised 1 does not change
     the value, except after a 10 in a product.
     """
-    if parameter.kind not in _OF_NUMBERS and parameter.name != "model":
+    if parameter.kind not in OF_NUMBERS and parameter.name != "model":
         return text, ""
     found = _FOOTNOTE.fullmatch(text.strip())
     if found is None:
@@ -202,6 +203,10 @@ _MEMORY: Final = re.compile(
 )
 
 
+LEAST_MEGABYTES: Final = 4096
+"""Memory without a unit is in SLURM's megabytes from here on; a smaller number may be in gigabytes."""
+
+
 def _memory(text: str) -> str:
     """Return `64 GB`, `64GiB`, `64 gb of RAM` in the form of sbatch, which uses powers of 1024: `64G`."""
     found = _MEMORY.fullmatch(text)
@@ -209,6 +214,64 @@ def _memory(text: str) -> str:
         return text
     number = found["number"].replace(",", "") if _THOUSANDS.fullmatch(found["number"]) else found["number"]
     return f"{number}{found['unit'].upper()}"
+
+
+# --- units of labels
+
+_OF_MEMORY: Final = re.compile(r"[kmgt]|[kmgt]i?b|(?:kilo|mega|giga|tera|kibi|mebi|gibi|tebi)bytes?|bytes?")
+_OF_TIME: Final = re.compile(r"w|weeks?|d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?")
+_OF_CLOCK: Final = re.compile(r"(?:h{1,2}|hours?):(?:m{1,2}|minutes?)")
+_OF_PERCENT: Final = re.compile(
+    r"(?:%|percent|per cent|pct|percentage)(?: of (?:all |the |total )?(?:training|(?:training |optimi[sz]er )?steps))?"
+)
+_OF_A_SHARE: Final = re.compile(r"(?:[^0-9]{0,20}[^0-9 ] ?)?(?:%|percent\b)[^0-9]{0,40}")
+_OF_COUNTS: Final = re.compile(
+    r"(?:(?:optimi[sz]er|training|gradient) )?steps?|epochs?|samples?|examples?|sequences?|rows?|tokens?|words?"
+    r"|characters?|chars?|iterations?|iters?|gpus?|cpus?|cores?"
+    r"|(?:k|thousands?|millions?)(?: (?:of )?(?:samples|examples|rows|tokens|steps|words|characters))?"
+)
+_OF_A_PART: Final = re.compile(r"(?:per |/ ?)(?P<part>gpu|cpu|core|thread|task|process|epoch|step|sample|iteration)s?")
+_OF_POWERS: Final = re.compile(
+    r"(?P<times>[x×*·]\s*)?(?:10\s*(?:\^|\*\*)?\s*(?P<plain>[-−]?[0-9]{1,2})|10(?P<raised>⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,2})"
+    r"|1?e(?P<e>[+-]?[0-9]{1,2}))"
+)
+_OF_FACTORS: Final = re.compile(r"[x×*·]\s*[0-9.,]{1,12}")
+
+
+def is_unit(text: str, kind: str) -> bool:
+    """Return whether a text next to the label of a number, a time or memory is a unit, of this parameter or another."""
+    text = text.lower().strip(" .")
+    if kind in {"int", "float"} and text != "k":  # a letter abbreviates: `Rank (r)`
+        known = [_OF_PERCENT, _OF_A_SHARE, _OF_COUNTS, _OF_POWERS, _OF_FACTORS, _OF_MEMORY, _OF_TIME]
+        return (len(text) > 1 or text == "%") and any(form.fullmatch(text) for form in known)
+    of_jobs = [_OF_MEMORY, _OF_TIME, _OF_A_PART, _OF_PERCENT, _OF_COUNTS]
+    return any(form.fullmatch(text) for form in of_jobs) or _OF_CLOCK.match(text) is not None
+
+
+def is_power(unit: str) -> bool:
+    """Return whether a unit is a power of ten, which a number with an exponent of its own does not have."""
+    return _OF_POWERS.fullmatch(unit.lower().strip()) is not None
+
+
+def suffix_of(parameter: Parameter, unit: str) -> str | None:
+    """Return the text that gives a plain number the unit of its label: ` GB`, `%`; None if it cannot have that unit."""
+    unit = unit.lower().strip(" .")
+    own = _UNITS.get(parameter.name)
+    if own is not None and own.fullmatch(unit):
+        return ""
+    if parameter.kind == "memory" and _OF_MEMORY.fullmatch(unit) and not unit.startswith("byte"):
+        return f" {unit}"
+    if parameter.kind == "time":
+        if clock := _OF_CLOCK.match(unit):
+            return " h" if clock.end() == len(unit) else ""
+        return f" {unit}" if _OF_TIME.fullmatch(unit) else None
+    if _OF_PERCENT.fullmatch(unit) and parameter.name in {*_PARTS, "num_warmup_steps"}:
+        return "%"
+    power = _OF_POWERS.fullmatch(unit)
+    if power and power["times"] and parameter.kind == "float":
+        exponent = power["plain"] or power["e"] or power["raised"].translate(_FROM_RAISED)
+        return f" x 10^{exponent.replace('−', '-').lstrip('+')}"
+    return None
 
 
 # --- all of them
@@ -316,6 +379,8 @@ def sbatch_options(line: str) -> Iterator[tuple[str, str]]:
         if not is_alone and words and not words[0].startswith(("-", "(")):
             value = words.pop(0)
         value = _FLAGS.get(name, value or "yes")
+        if name == "mem" and value.isdigit() and 0 < int(value) < LEAST_MEGABYTES:
+            value = f"{value}M"  # sbatch's own unit
         if name not in _OF_EACH_JOB and not (name in _ONE_PROCESS and value == "1"):
             yield from _of_sbatch(name, value)
 
@@ -347,31 +412,15 @@ REMOVE_UNSUPPORTED: Final = (
 class NotHonoured(Exception):
     """A request for something unsupported: the problem, the fix, and the allowed values.
 
-    `several`: the line names more than one supported method. `line` is a setting with its value, whose line in the form
-    of the document is {line} in the given fix.
+    `several`: the line names more than one supported method. {line} in the given fix is the line of a setting.
     """
 
     def __init__(
-        self,
-        what: str,
-        fix: str,
-        *,
-        expected: str = "",
-        several: bool = False,
-        line: tuple[str, Scalar] | None = None,
+        self, what: str, fix: str, *, expected: str = "", several: bool = False, line: tuple[str, Scalar] = ("", "")
     ) -> None:
         super().__init__(what)
         self.what, self.expected, self.several = what, expected, several
-        self._fix, self._line = fix, line
-
-    @property
-    def fix(self) -> str:
-        """Return the fix in a Markdown document."""
-        return self.fix_in(yaml=False)
-
-    def fix_in(self, *, yaml: bool) -> str:
-        """Return the fix in a document of the YAML form, or in Markdown."""
-        return self._fix if self._line is None else self._fix.replace("{line}", as_line(*self._line, yaml=yaml))
+        self.fix, self.fix_in_yaml = (fix.replace("{line}", as_line(*line, yaml=yaml)) for yaml in (False, True))
 
 
 class Method(NamedTuple):
@@ -589,26 +638,3 @@ def method_of_type(text: str) -> str:
     """Return the part of a run's type that names a method, if any: `LoRA`, `full` in `Fine-tuned (full)`."""
     remark = text.partition("(")[2].rstrip(") ")
     return next((part for part in (remark, text) if part and is_method_named(part)), "")
-
-
-def full_in_name(name: str) -> str | None:
-    """Return whether the name of a run says full fine-tuning: `full` if it does, `alone` for the word `full` alone.
-
-    `full` before another word may be about something else: `full_data`, `full_context`.
-    """
-    if "lora" in name.lower():  # `lora_on_full_data`, `lora_vs_full_ft`
-        return None
-    if _FULL_NAME.search(name):
-        return FULL
-    return "alone" if _FULL_ALONE.search(name) else None
-
-
-_FULL_NAME: Final = re.compile(
-    r"(?<![A-Za-z0-9])full[ _.-]?(?:(?:param(?:eter)?s?|weights?|model)[ _.-]?)?"
-    r"(?:fine[ _.-]?tun(?:e|ed|ing)|s?ft)(?![A-Za-z])",
-    re.IGNORECASE,
-)
-_FULL_ALONE: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?:full|fft)(?![A-Za-z0-9])(?![ _.-]{1,3}(?!lr|bs|seed|ep)[A-Za-z]{1,99}(?![A-Za-z0-9]))",
-    re.IGNORECASE,
-)

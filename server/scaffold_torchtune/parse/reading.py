@@ -457,7 +457,7 @@ class Reading(Collector):
         where = f"the answer for {escape(label)}" if text.answer else where
         message = f"{where}: {shown(text.full or text.text)} {problem.what}"
         known, expected = by_label(label), problem.expected or None
-        fix = problem.fix_in(yaml=self.form == "yaml" and file is None)
+        fix = problem.fix_in_yaml if self.form == "yaml" and file is None else problem.fix
         name = known.name if known is not None and known.key else normalize(label)
         self.add(
             "unsupported-setting", message, field=name, expected=expected, actual=written, fix=fix,

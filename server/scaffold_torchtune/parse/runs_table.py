@@ -110,7 +110,7 @@ def _column_indexes(table: Table, draft: SummaryDraft) -> list[int]:
 
 
 def _meaning(label: str) -> str:
-    parameter = by_label(label)
+    parameter = by_label(values.split_unit(label)[0])
     return parameter.name if parameter else normalize(label)
 
 
@@ -151,7 +151,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     mark = mark_of(texts, name=name, model=next((text for label, text in texts if _meaning(label) == "model"), ""))
     for i, cell, column in zip(indexes, row.cells, table.header, strict=True):
         field = SourceText.of_cell(cell, row.line, column.plain)
-        field = not_struck(field) if mark else field
+        _, field = values.with_unit(column.plain, not_struck(field) if mark else field)
         parameter = by_label(column.plain)
         # `None` in the column System Prompt means that a run has no text, while others may have one.
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
@@ -162,7 +162,8 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
     labels = [normalize(column.plain) for column in table.header]
     notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
-    return RowDraft(cells, row.line, blank, mark, name, notes)
+    estimates = (i for i, label in zip(indexes, labels, strict=True) if label.startswith(headings.ESTIMATES))
+    return RowDraft(cells, row.line, blank, mark, name, notes, cells.get(next(estimates, -1)))
 
 
 def _stray_rows(section: Section, draft: SummaryDraft) -> None:
@@ -201,33 +202,27 @@ def read_levels(root: Section, draft: SummaryDraft) -> None:
     for section in headings.topmost(root, headings.is_factors):
         for part in section.walk():
             for table in part.tables:
-                draft.levels += _of_table(table, part.title, draft)
+                _of_table(table, part.title, draft)
             for bullet in part.all_bullets():
-                pair = bullet.text.labelled()
-                parameter = by_label(pair.label) if pair else None
-                if pair and normalize(pair.label) in NOT_PLANNED:  # a property of every run has no levels
-                    draft.configuration.append((pair.label, SourceText.of(pair, bullet.text.line, part.title)))
-                elif pair and parameter:
-                    draft.levels.append(
-                        (parameter.name, SourceText(pair.value, bullet.text.line, part.title, pair.full))
-                    )
-                elif pair and (several := by_plural(pair.label)):
-                    text = SourceText.of(pair, bullet.text.line, part.title)
-                    draft.unread_lines.append(UnreadLine(several.name, text, pair.label, plural=True))
+                if pair := bullet.text.labelled():
+                    _levels(draft, pair.label, SourceText.of(pair, bullet.text.line, part.title))
 
 
-def _of_table(table: Table, title: str, draft: SummaryDraft) -> Iterator[tuple[str, SourceText]]:
+def _levels(draft: SummaryDraft, label: str, text: SourceText) -> None:
+    bare, levels = values.with_unit(label, text)
+    if normalize(label) in NOT_PLANNED:  # a property of every run has no levels
+        draft.configuration.append((label, text))
+    elif parameter := by_label(bare):
+        draft.levels.append((parameter.name, levels))
+    elif several := by_plural(label):
+        draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
+
+
+def _of_table(table: Table, title: str, draft: SummaryDraft) -> None:
     column = next((i for i, label in enumerate(_header(table)) if label in _LEVELS), 1)
-    for row in table.rows:
-        label = row.cells[0].plain if len(row.cells) > max(column, 1) else ""
-        parameter = by_label(label)
-        if normalize(label) in NOT_PLANNED and column:
-            draft.configuration.append((label, SourceText.of_cell(row.cells[column], row.line, title)))
-        elif parameter and column:
-            yield parameter.name, SourceText(row.cells[column].plain, row.line, title)
-        elif column and (several := by_plural(label)):
-            text = SourceText.of_cell(row.cells[column], row.line, title)
-            draft.unread_lines.append(UnreadLine(several.name, text, label, plural=True))
+    for row in table.rows if column else ():
+        if len(row.cells) > max(column, 1):
+            _levels(draft, row.cells[0].plain, SourceText.of_cell(row.cells[column], row.line, title))
 
 
 _MOST_IN_GRID = 2_000
@@ -431,13 +426,13 @@ class _Columns:
         if label in {"type", "run type"}:
             self.type = i if self.type is None else self.type
             return "type"
-        parameter = compound.parameter_of(column.text) or _with_remark(column.text)
+        parameter = compound.parameter_of(values.split_unit(column.text)[0]) or _with_remark(column.text)
         if label in NOT_PLANNED:
             self.not_planned[i] = column
         elif parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        elif label not in _FOR_PEOPLE and label:
+        elif label not in _FOR_PEOPLE and label and not label.startswith(headings.ESTIMATES):
             texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
             if any(notations.speaks_of_method(text) for text in texts):
                 self.parameters.setdefault(i, PARAMETERS["recipe"])
@@ -467,7 +462,7 @@ def _with_remark(label: str) -> Parameter | None:
 
 def _unknown_column(column: SourceText, reading: Reading) -> None:
     words = set(normalize(column.text).split())
-    near = None if words & _ANOTHER else parameters.nearest_label(column.text)
+    near = None if words & _ANOTHER else values.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     known = by_label(column.text)

@@ -4,25 +4,24 @@ A line that names a setting, and a note or sentence that names a method, are pro
 mentions are ignored.
 """
 
-import posixpath
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import Run, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine, is_same_file
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured, full_in_name
+from scaffold_torchtune.parse.marked_rows import full_in_name
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
-from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling, recipes_agree
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, model_by_spelling, recipes_agree
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
@@ -46,97 +45,10 @@ _OTHER_LOGGER: Final = re.compile(
 _LINE_BREAK: Final = re.compile(r"\\n")
 
 
-@dataclass(frozen=True)
-class _Tuned:
-    """The fine-tuned runs of the documents: their rows, and the settings that all share.
-
-    `models` are the models of all rows, `data` the data sets that the summary lists.
-    """
-
-    runs: Sequence[Run]
-    config: Mapping[str, Setting]
-    models: frozenset[str] = frozenset()
-    data: Sequence[SourceText] = ()
-    counted: dict[str, dict[Scalar, int]] = field(default_factory=dict, repr=False)
-
-    def of(self, name: str, run: Run) -> Scalar:
-        """Return a run's value of a parameter: its own, the shared one, the default or a derived one."""
-        if name in OF_LORA and self.method(run) == FULL:
-            return None
-        planned = run.parameters.get(name) or self.config.get(name)
-        if planned is not None and name != "effective_batch_size":
-            return planned.value
-        match name:
-            case "nodes":
-                return 1
-            case "model":
-                return run.model
-            case "dataset":
-                return self.data[0].text if self.has_one_data_set() else None
-            case "lora_alpha":
-                rank = self.of("lora_rank", run)
-                return 2 * rank if isinstance(rank, int) else None
-            case "effective_batch_size":
-                batch, steps, gpus = (self.of(n, run) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
-                is_known = isinstance(batch, int) and isinstance(steps, int) and isinstance(gpus, int)
-                return batch * steps * gpus if is_known else None  # type: ignore[operator]
-        return PARAMETERS[name].default
-
-    def levels(self, name: str) -> dict[Scalar, int]:
-        """Return the runs' values of a parameter, each with its number of runs."""
-        if name not in self.counted:
-            self.counted[name] = Counter(self.of(name, run) for run in self.runs)
-        return self.counted[name]
-
-    def steps(self, name: str) -> dict[Scalar, int]:
-        """Return the steps of all epochs of runs with a limit per epoch, because documents may give either number."""
-        found = Counter[Scalar]()
-        for run in self.runs if name == "max_steps_per_epoch" else ():
-            limit, epochs = self.of(name, run), self.of("epochs", run)
-            if isinstance(limit, int) and isinstance(epochs, int):
-                found[limit * epochs] += 1
-        return found
-
-    def method(self, run: Run) -> str | None:
-        """Return the method of a run; None if it is unknown."""
-        recipe = run.parameters.get("recipe") or self.config.get("recipe")
-        return LORA if recipe is None else method_of(recipe.text)
-
-    def has_one_data_set(self) -> bool:
-        """Return whether the summary lists one data set, perhaps in several places."""
-        return len({posixpath.basename(text.text) for text in self.data}) == 1
-
-    def uses_model(self, name: str, *, exact: bool) -> bool:
-        """Return whether a run may use a model; unless `exact`, `Llama-3.2-1B` may mean its instruct version."""
-        meant = model_by_spelling(name)
-        used = [model_by_spelling(model) for model in self.models]
-        if meant is None or None in used or meant in used:
-            return True
-        return not exact and any(each and each.name.startswith(meant.name) for each in used)
-
-    def uses_file(self, path: str, runs: Sequence[Run]) -> bool:
-        """Return whether one of some runs may use a data set, or its data set is unknown."""
-        return any(is_same_file(path, self.of("dataset", run), self.data) for run in runs)
-
-    def replicates(self) -> set[int]:
-        """Return the numbers of runs per condition, which is everything except the seed."""
-        names = {name for run in self.runs for name in run.parameters} - {"seed"}
-        conditions = Counter(
-            (run.model, *(str(self.of(name, run)) for name in sorted(names - {"model"}))) for run in self.runs
-        )
-        return set(conditions.values())
-
-    def has_count(self, stated: Stated, name: str) -> bool:
-        """Return whether the runs have the stated number of values of a parameter, or of runs per condition."""
-        counts = {len(self.levels(name))} if not stated.replicates else set[int]()
-        counts |= self.replicates() if name == "seed" else set()
-        return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts
-
-
 def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
     """Report statements in unread parts of the documents that contradict the runs."""
     fine_tuned = [run for run in runs if run.type == "fine-tuned"]
-    tuned = _Tuned(fine_tuned, config, frozenset(run.model for run in runs), reading.summary.datasets)
+    tuned = TunedRuns(fine_tuned, config, frozenset(run.model for run in runs), reading.summary.datasets)
     if not tuned.runs:
         return
     before = len(reading.findings)
@@ -148,6 +60,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
         if row.line in by_line:
             _notes(reading, row, by_line[row.line], tuned)
     _names(reading, tuned)
+    _estimates(reading, [(row, by_line[row.line]) for row in reading.summary.rows if row.line in by_line], tuned)
     for note in reading.summary.notes:
         _about_all(reading, note, tuned)
     for text in reading.summary.prose:
@@ -158,7 +71,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
         _local_sentence(reading, text, tuned)
 
 
-def _numbers(reading: Reading, tuned: _Tuned) -> None:
+def _numbers(reading: Reading, tuned: TunedRuns) -> None:
     """Report numbers of levels instead of levels (`Seed: 3 seeds`), and numbers of samples beside the data set."""
     for name, text in reading.summary.levels:
         if (count := free_text.count_of_levels(text.full or text.text)) is not None:
@@ -172,7 +85,7 @@ def _numbers(reading: Reading, tuned: _Tuned) -> None:
 # --- lines that look like settings
 
 
-def _line(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _line(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     name, text = line.name, line.text
     if values.is_open(text.text) and not compound.says_none(line.label, text.text):
         return
@@ -190,7 +103,7 @@ def _line(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         _hyperparameter(reading, line, tuned)
 
 
-def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _hyperparameter(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     """Report a line that clearly gives a hyperparameter a value that no run has.
 
     It is a warning if its label may be another word, if its section is about the data or costs, or if words follow the
@@ -217,7 +130,7 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         _other_value(reading, name, text, value, levels, code)
 
 
-def _model(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _model(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     """Report a line with a model that no run uses."""
     whole = line.text.full or line.text.text
     name = whole if model_by_spelling(whole) else values.without_remark(whole)
@@ -278,7 +191,7 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
     reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=REMOVE_UNSUPPORTED)
 
 
-def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _levels_of(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     """Report a line with levels, or a number of levels, that the runs do not have: `Seeds: 3`, `Ranks: 8, 16`."""
     name, text, levels = line.name, line.text, tuned.levels(line.name)
     stated = free_text.of_levels(name, line.label, text.full or text.text)
@@ -289,7 +202,7 @@ def _levels_of(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         _state(reading, stated, text, tuned, is_labelled=is_plain)
 
 
-def _of_jobs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _of_jobs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     """Report a line that clearly asks for other jobs than planned: an account, 4 GPUs."""
     name, text = line.name, line.text
     if name == "gpus":
@@ -306,7 +219,7 @@ def _is_same_time(name: str, one: Scalar, other: Scalar) -> bool:
     return name == "time" and one is not None and kinds.slurm_seconds(str(one)) == kinds.slurm_seconds(str(other))
 
 
-def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     """Report a line about the method, LoRA, nodes, W&B or the effective batch size that contradicts all runs."""
     text = line.text
     try:
@@ -335,7 +248,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
 # --- notes of runs
 
 
-def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
+def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns) -> None:
     """Report notes of a run that contradict it."""
     for note in row.notes:
         named, planned = free_text.in_note(note.full or note.text), tuned.method(run)
@@ -355,7 +268,7 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
         _named_beside(reading, note, run, tuned)
 
 
-def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: _Tuned) -> None:
+def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: TunedRuns) -> None:
     """Report a note that names another model or data set than its row."""
     written, of_run = note.full or note.text, replace(tuned, models=frozenset({run.model}), counted={})
     for name in free_text.models_in_note(written):
@@ -368,7 +281,7 @@ def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: _Tuned) -
             _setting_beside(reading, "dataset", path, note, run, tuned)
 
 
-def _names(reading: Reading, tuned: _Tuned) -> None:
+def _names(reading: Reading, tuned: TunedRuns) -> None:
     """Report runs that use LoRA, but are named after full fine-tuning.
 
     The name is a problem if no cell of the row gives a setting of LoRA, and else a warning.
@@ -416,7 +329,7 @@ def _names(reading: Reading, tuned: _Tuned) -> None:
         reading.unasked.append(reading.findings[-1])
 
 
-def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: _Tuned) -> str:
+def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: TunedRuns) -> str:
     """Return the fix that makes some runs use full fine-tuning."""
     column = next((each.text for each in reading.summary.columns if by_label(each.text) is PARAMETERS["recipe"]), None)
     if reading.form == "yaml":
@@ -429,7 +342,7 @@ def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: _
     return f"add a column `Method` to the table of runs, with {FULL} for {names}, and {_METHODS[LORA]} for the others"
 
 
-def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
+def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: TunedRuns) -> None:
     value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
     has = tuned.of(name, run)
     if _depends_on_data(reading, name, value, note, tuned):
@@ -441,7 +354,55 @@ def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, ru
     reading.add("ambiguous", message, field=name, expected=has, actual=value, line=note.line, fix=fix)
 
 
-def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
+_ABOUT: Final = re.compile(r"(?:[~≈<≤]|about|approx(?:imately|\.)?|ca\.?|around|circa)\s*", re.IGNORECASE)
+
+
+def _time_unless_known(label: str) -> Parameter | None:
+    return PARAMETERS["time"] if by_label(label) is None else None
+
+
+def _estimated(row: RowDraft) -> int:
+    """Return the estimated seconds of a row, with the unit of the column; 0 if it has none, or several."""
+    if row.estimate is None:
+        return 0
+    time = PARAMETERS["time"]
+    label, unit, _ = values.split_unit(row.estimate.note, _time_unless_known)
+    if normalize(label) not in headings.ESTIMATES:  # `Estimated time per epoch`
+        return 0
+    text = _ABOUT.sub("", row.estimate.text.strip(), count=1)
+    field = replace(row.estimate, text=text, full=None, source=None)
+    value = values.value_of(time, values.in_unit(time, unit, field) if unit else field)
+    return (kinds.slurm_seconds(str(value)) or 0) if value is not None else 0
+
+
+def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: TunedRuns) -> None:
+    """Report time limits that are shorter than the estimated times of runs."""
+    limits = [(row, run, str(tuned.of("time", run)), _estimated(row)) for row, run in rows if row.estimate is not None]
+    short = [each for each in limits if (kinds.slurm_seconds(each[2]) or each[3]) < each[3]]
+    if not short:
+        return
+    row, run, limit, _ = short[0]
+    most = max(seconds for *_, seconds in short)
+    names = few([run.name for _, run, _, _ in short], _FEW)
+    enough, planned = kinds.slurm_time(2 * most), run.parameters.get("time") or tuned.config.get("time")
+    if "time" in run.parameters:
+        lines = few([str(each.line) for each, _, _, _ in short], len(short))
+        place = f"the column {run.parameters['time'].source.note} ({'line' if len(short) == 1 else 'lines'} {lines})"
+        fix = f"replace {limit} with {enough} in {place}"
+    elif planned is not None and planned.source.line is not None:
+        fix = f"replace {limit} with {enough} in {planned.source.file}:{planned.source.line}"
+    else:
+        fix = f"add {kinds.line_of('time', enough, yaml=reading.form == 'yaml')}"
+    message = (
+        f"the table estimates up to {kinds.slurm_time(most)} for {names}, but the time limit is {limit}, after which"
+        " SLURM ends the job"
+    )
+    fix = f"{fix} (twice the estimate), or correct the estimate"
+    expected, line = f"at least {kinds.slurm_time(most)}", row.line
+    reading.add("time-limit", message, field="time", expected=expected, actual=limit, line=line, fix=fix)
+
+
+def _about_all(reading: Reading, note: SourceText, tuned: TunedRuns) -> None:
     """Report a note in Configuration that contradicts all runs."""
     written = note.full or note.text
     _named(reading, free_text.in_note(written), note, tuned)
@@ -455,7 +416,7 @@ def _about_all(reading: Reading, note: SourceText, tuned: _Tuned) -> None:
 # --- sentences
 
 
-def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+def _sentences(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
     """Report sentences with a method or with values of settings that no run has.
 
     Text after a label is a clear statement: `Schedule: 9 epochs` is an error.
@@ -482,7 +443,7 @@ def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
         _state(reading, each, text, tuned)
 
 
-def _names_in(written: str, tuned: _Tuned) -> Iterator[Stated]:
+def _names_in(written: str, tuned: TunedRuns) -> Iterator[Stated]:
     """Yield the models, data sets, system prompts and time limits in sentences that no run has."""
     for name, is_base in free_text.models_in_sentences(written):
         if not tuned.uses_model(name, exact=is_base):
@@ -510,7 +471,7 @@ def _seconds(time: Scalar) -> int | None:
     return None if time is None else kinds.slurm_seconds(str(time))
 
 
-def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+def _adapter(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
     """Report sentences about LoRA's modules and about alpha that contradict the runs."""
     written = text.full or text.text
     for places in free_text.places_in_sentences(written):
@@ -531,7 +492,7 @@ def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=fix)
 
 
-def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
+def _local_sentence(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
     """Report a sentence of claude.local.md about GPUs or W&B that contradicts the runs."""
     file, written = reading.local.file, text.full or text.text
     stated = [each for each in free_text.settings_in_sentences(written) if by_label(each.label) is PARAMETERS["gpus"]]
@@ -540,13 +501,13 @@ def _local_sentence(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
         _state(reading, each, text, tuned, file=file)
 
 
-def _mode(reading: Reading, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False) -> None:
+def _mode(reading: Reading, text: SourceText, tuned: TunedRuns, *, is_labelled: bool = False) -> None:
     """Report a mode of Weights & Biases in a text that no run has."""
     for mode in free_text.modes_in_sentences(text.full or text.text):
         _state(reading, Stated("wandb_mode", (mode,)), text, tuned, is_labelled=is_labelled)
 
 
-def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _Tuned) -> None:
+def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: TunedRuns) -> None:
     """Report a method or technique in a text that no run uses."""
     methods = {tuned.method(run) for run in tuned.runs}
     if named.other is not None:
@@ -567,7 +528,7 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: _T
 
 
 def _state(
-    reading: Reading, stated: Stated, text: SourceText, tuned: _Tuned, *, is_labelled: bool = False, file: str = ""
+    reading: Reading, stated: Stated, text: SourceText, tuned: TunedRuns, *, is_labelled: bool = False, file: str = ""
 ) -> None:
     """Report a statement of a text that contradicts the runs; as an error if it is labelled.
 
@@ -614,7 +575,7 @@ def _is_once(value: str, text: str) -> bool:
 
 
 def _depends_on_data(
-    reading: Reading, name: str, value: Scalar, text: SourceText, tuned: _Tuned, *, at_most: bool = False
+    reading: Reading, name: str, value: Scalar, text: SourceText, tuned: TunedRuns, *, at_most: bool = False
 ) -> bool:
     """Leave a number to the plan, which knows the samples and steps of each run; return whether it depends on them."""
     is_given = name != "training_samples" and tuned.levels(name).keys() != {None}
@@ -637,9 +598,9 @@ def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, in
     return None
 
 
-def _miscounted(stated: Stated, name: str, tuned: _Tuned) -> str | None:
+def _miscounted(stated: Stated, name: str, tuned: TunedRuns) -> str | None:
     """Return the contradiction between a number of levels and the runs, or None."""
-    if tuned.has_count(stated, name):
+    if _has_count(tuned, stated, name):
         return None
     levels = tuned.levels(name)
     number = "several" if stated.number == SEVERAL else stated.number
@@ -648,3 +609,10 @@ def _miscounted(stated: Stated, name: str, tuned: _Tuned) -> str | None:
 
 def _differ(number: int) -> str:
     return f"{counted(number, 'run')} {'has' if number == 1 else 'have'} a different value"
+
+
+def _has_count(tuned: TunedRuns, stated: Stated, name: str) -> bool:
+    """Return whether the runs have the stated number of values of a parameter, or of runs per condition."""
+    counts = {len(tuned.levels(name))} if not stated.replicates else set[int]()
+    counts |= tuned.replicates() if name == "seed" else set()
+    return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts

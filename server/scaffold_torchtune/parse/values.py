@@ -1,15 +1,22 @@
-"""Typed values from the texts of documents, without quotes, remarks and marks around them."""
+"""Typed values from the texts of documents, without quotes, remarks and marks around them.
 
+A number whose label has a unit (`Memory (GB)`, `mem_gb`, `Warmup (%)`) gets that unit; it is never dropped.
+"""
+
+import functools
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 
 from scaffold_torchtune.findings import Scalar, shown
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
-from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings import kinds, parameters
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.torchtune_facts import method_in_words, model_by_spelling
 
 _VALIDATION = frozenset({"validation during training", "validation"})
@@ -81,6 +88,124 @@ _ALLOWED = {
     "recipe": "LoRA, full fine-tuning, or the name of a recipe, such as full_finetune_single_device",
     "model": "the name of one model, such as Llama-3.2-1B-Instruct",
 }
+
+
+_BRACKETED = re.compile(r"(?P<label>[^()\[\]]*[^()\[\]\s])\s*[(\[](?P<unit>[^()\[\]]{1,60})[)\]]\s*")
+_BETWEEN_UNITS = re.compile(r"\s*[,;]\s*|\s+(?=per\s|/)|(?<=[A-Za-z])(?=/)")
+_BESIDE_UNIT = re.compile(r"(?:in|max\.?|maximum|number of)\s+", re.IGNORECASE)
+_BEFORE_UNIT = re.compile(r"[\s_,/-]+(?=[^0-9\s])|(?<=[A-Za-z])(?=%)")
+_LONGEST_UNIT = 3  # words
+_LONGEST_LABEL = 100
+_NUMBER = r"(?:[0-9]{1,12}(?:[.,][0-9]{1,9}){0,4}|\.[0-9]{1,9})(?::[0-9]{2})?"
+_NUMBERS = re.compile(
+    rf"(?P<numbers>{_NUMBER}(?:(?:, | ?[;/] ?| or | and ){_NUMBER}){{0,99}})(?P<rest>(?: ?[(†‡*].*)?)", re.DOTALL
+)
+_ONE_NUMBER = re.compile(_NUMBER)
+_FRACTION = re.compile(r"0?\.[0-9]*[1-9][0-9]*")
+
+
+@functools.lru_cache(maxsize=2048)  # a column has the same label in all rows
+def split_unit(label: str, known: Callable[[str], Parameter | None] = by_label) -> tuple[str, str, Parameter | None]:
+    """Return a label without its unit, the unit, and the parameter: `Memory (GB)`, `time in hours`, `warmup %`.
+
+    The unit is empty, and there is no parameter, if the label has none, or is a label with it: `Warmup (steps)`.
+    """
+    if "%" not in label and (by_label(label) is not None or normalize(label) in NOT_PLANNED):
+        return label, "", None
+    return _split_brackets(label, known) or _split_words(label, known) or (label, "", None)
+
+
+def _split_brackets(label: str, known: Callable[[str], Parameter | None]) -> tuple[str, str, Parameter] | None:
+    match = _BRACKETED.fullmatch(label)
+    parameter = known(match["label"]) if match else None
+    if match is None or parameter is None or parameter.kind not in notations.OF_NUMBERS:
+        return None
+    parts = [_BESIDE_UNIT.sub("", part.strip(), count=1) for part in _BETWEEN_UNITS.split(match["unit"])]
+    units = [part for part in parts if notations.is_unit(part, parameter.kind)]
+    unit = units[0] if len(units) == 1 else match["unit"].strip()
+    return (match["label"], unit, parameter) if units else None
+
+
+def _split_words(label: str, known: Callable[[str], Parameter | None]) -> tuple[str, str, Parameter] | None:
+    """Return the parts of `mem_gb`, `Time limit in hours` and `warmup epochs`.
+
+    Only a warm-up may have a unit that it cannot be read in: `GPU hours` are not GPUs.
+    """
+    words = [word for word in _BEFORE_UNIT.split(label[:_LONGEST_LABEL].strip()) if word]
+    for count in range(1, min(_LONGEST_UNIT, len(words) - 1) + 1):
+        unit, rest = " ".join(words[-count:]), words[:-count]
+        bare = " ".join(rest[:-1] if rest[-1:] == ["in"] and len(rest) > 1 else rest)
+        parameter = known(bare)
+        if parameter is None or not notations.is_unit(unit, parameter.kind):
+            continue
+        if notations.suffix_of(parameter, unit) is not None or parameter.name == "num_warmup_steps":
+            return bare, unit, parameter
+    return None
+
+
+def with_unit(label: str, field: SourceText, unit: str = "") -> tuple[str, SourceText]:
+    """Return a label without its unit, and its text with it: `Memory (GB)` and `32` are `Memory` and `32 GB`.
+
+    `unit` is a unit from elsewhere, such as a column of units. A text that has a unit of its own is unchanged.
+    """
+    bare, own, parameter = split_unit(label)
+    if not own and unit:
+        own, parameter = (unit, by_label(label)) if _takes(label, unit) else ("", None)
+    return bare, in_unit(parameter, own, field) if own and parameter is not None else field
+
+
+def _takes(label: str, unit: str) -> bool:
+    parameter = by_label(label)
+    return parameter is not None and parameter.kind in notations.OF_NUMBERS and notations.is_unit(unit, parameter.kind)
+
+
+def in_unit(parameter: Parameter, unit: str, field: SourceText) -> SourceText:
+    """Return a text with the unit of its label; a number that cannot have it keeps it as `unit`, and is not a value."""
+    suffix = notations.suffix_of(parameter, unit)
+    found = _NUMBERS.fullmatch(field.text.strip())
+    if suffix == "" or (found is None and (suffix is not None or notations.is_power(unit))):
+        return field
+    numbers = _ONE_NUMBER.findall(found["numbers"]) if found else []
+    if suffix is None or found is None or (suffix == "%" and any(map(_FRACTION.fullmatch, numbers))):
+        return field if is_empty(field.text) else replace(field, unit=unit)
+    text = _ONE_NUMBER.sub(lambda one: f"{one[0]}{suffix}", found["numbers"]) + found["rest"]
+    rest = (field.full or field.text).strip().removeprefix(field.text.strip())
+    return replace(field, text=text, full=f"{text}{rest}", source=None)
+
+
+_MEASURES = {
+    "num_warmup_steps": "a number of optimizer steps, or a percentage of them",
+    "max_seq_len": "a number of tokens",
+    "batch_size": "a number of samples",
+    "mem": "the memory of the whole job on its node",
+    "time": "the time limit of the whole job",
+}
+
+
+def _wrong_unit(parameter: Parameter, field: SourceText) -> NotTyped:
+    """Return the problem of a number in a unit that its parameter does not have."""
+    number = next((one for one in _ONE_NUMBER.findall(field.text) if _FRACTION.fullmatch(one)), "")
+    if number and notations.suffix_of(parameter, field.unit) == "%":
+        return NotTyped(
+            "a percentage of at least 1",
+            "ambiguous: its label has a percent sign, but a value below 1 is usually a fraction",
+            f"write {number}% for a percentage, or {(Decimal(number) * 100).normalize():f}% for a fraction",
+        )
+    measure = _MEASURES.get(parameter.name, f"a {'whole ' if parameter.kind == 'int' else ''}number without a unit")
+    return NotTyped(
+        measure, f"in {shown(field.unit)}, but {parameter.name} is {measure}",
+        f"write the label {parameters.column_label(parameter)} without {shown(field.unit)}, and the value as {measure}",
+    )  # fmt: skip
+
+
+def nearest_label(label: str) -> str | None:
+    """Return the known label that is most similar to another, with the unit of the other, or None."""
+    match = _BRACKETED.fullmatch(label)
+    near = parameters.nearest_label(match["label"]) if match else None
+    parameter = by_label(near) if near else None
+    if match is None or parameter is None or not notations.is_unit(match["unit"], parameter.kind):
+        return parameters.nearest_label(label)
+    return f"{near} ({match['unit'].strip()})"
 
 
 def says_validation(label: str) -> bool:
@@ -285,6 +410,8 @@ def typed(parameter: Parameter, field: SourceText) -> Typed:
         NotTyped: the text is not clearly such a value; contains the allowed values, or the values in the text.
     """
     try:
+        if field.unit:
+            raise _wrong_unit(parameter, field)
         if parameter.kind == "text":
             return _free_text(field, is_prompt=parameter.name == "prompt")
         text, remark = _value_and_remark(parameter, field)
@@ -409,7 +536,14 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
                 raise NotTyped(
                     "a time in hours:minutes:seconds",
                     f"not a time in hours:minutes:seconds; SLURM reads it as {text} minutes",
-                    f"write 0:{int(text):02d}:00 if minutes are intended",
+                    f"write 0:{int(text):02d}:00 if minutes are intended, or {int(text)}:00:00 if hours are intended",
+                )
+        case "memory":
+            if text.isdigit() and 0 < int(text) < notations.LEAST_MEGABYTES:
+                raise NotTyped(
+                    "memory with a unit, such as 32G",
+                    f"memory without a unit; SLURM reads it as {text} MB",
+                    f"write {text}G if gigabytes are intended, or {text}M if megabytes are intended",
                 )
         case "path" | "pattern_free_path":
             return _path(parameter, text)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from scaffold_torchtune.findings import close_matches, shown
-from scaffold_torchtune.parse import compound, headings
+from scaffold_torchtune.parse import compound, headings, values
 from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
 from scaffold_torchtune.parse.yaml_source import YamlSource
 from scaffold_torchtune.settings.parameters import (
@@ -185,8 +185,16 @@ def _check_keys(source: YamlSource, form: type[Form], path: KeyPath) -> None:
     """Report each key that is not in the form; read on as if a clearly intended key were there."""
     for key in [key for key in source.mapping(path) if key not in form.model_fields]:
         is_generation = path == ("data",) and "generat" in key.lower()  # generation of data is not used
-        if not (is_for_people(key) or is_remark(key)) and not is_generation:
+        is_resource = path[-1:] == ("compute",) and resource_of(str(key)) is not None
+        if not (is_for_people(key) or is_remark(key) or is_generation or is_resource):
             _unknown(source, (*path, key), form.model_fields)
+
+
+def resource_of(key: str) -> str | None:
+    """Return the setting that a key of `compute` gives, with a unit or without: `mem`, `mem_gb`."""
+    label, unit, parameter = values.split_unit(key)
+    name = parameter.name if parameter and unit else label
+    return name if name in COMPUTE else None
 
 
 def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:

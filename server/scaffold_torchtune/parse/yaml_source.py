@@ -186,7 +186,7 @@ def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[
 MAX_KEYS: Final = 500
 """The maximum number of keys of a template; setup_finetune has about a hundred."""
 
-_ALSO: Final = ("warmup_ratio", "effective_batch_size", "nodes")
+_ALSO: Final = ("lora_alpha_ratio", "warmup_ratio", "effective_batch_size", "nodes")
 """Keys that a template may have, although setup_finetune.yaml does not."""
 
 

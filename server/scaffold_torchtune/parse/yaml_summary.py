@@ -7,7 +7,7 @@ own types for `1e-5` or `1:30:00`. Text that YAML reads as another type (`no`, `
 from collections.abc import Iterator
 
 from scaffold_torchtune.findings import escape, shown
-from scaffold_torchtune.parse import compound, notations, yaml_form, yaml_source
+from scaffold_torchtune.parse import compound, notations, values, yaml_form, yaml_source
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED
@@ -81,14 +81,15 @@ def _general(source: YamlSource) -> None:
 
 def _levels(source: YamlSource, key: str) -> None:
     """Read the values that the section variables lists for a parameter."""
-    parameter, path = by_label(str(key)), ("variables", key)
+    path: KeyPath = ("variables", key)
     texts = [field_at(source, (*path, i)) for i, _ in enumerate(source.items(path))]
     if not texts or not all(texts):
         return
     levels = SourceText(
         ", ".join(text.text for text in texts if text), source.line(path), f"variables.{escape(str(key))}"
     )
-    if parameter:
+    label, levels = values.with_unit(str(key), levels)
+    if parameter := by_label(label):
         source.draft.levels.append((parameter.name, levels))
     elif several := by_plural(str(key)):
         source.draft.unread_lines.append(UnreadLine(several.name, levels, str(key), plural=True))
@@ -99,7 +100,7 @@ def _levels(source: YamlSource, key: str) -> None:
 def _shared(source: YamlSource, path: KeyPath) -> None:
     """Read a setting that all runs share."""
     if text := field_at(source, path, str(path[-1])):
-        source.draft.configuration.append((str(path[-1]), text))
+        source.draft.configuration.append(values.with_unit(str(path[-1]), text))
 
 
 def _found(source: YamlSource, path: KeyPath) -> list[SourceText]:
@@ -185,7 +186,8 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
         is_text = yaml_form.is_for_people(key) or yaml_form.is_remark(key)
         if not is_text and (name := _column(source, path, unknown)):
             found.append((name, path))
-    found += [(key, (*run, "compute", key)) for key in yaml_form.COMPUTE]
+    compute = source.mapping((*run, "compute"))
+    found += [(name, (*run, "compute", key)) for key in compute if (name := yaml_form.resource_of(str(key)))]
     found += [(name, (*run, key)) for key, name in _OWN.items()]
     keys: dict[str, KeyPath] = {}
     for name, path in found:
@@ -204,7 +206,7 @@ def _keys(source: YamlSource, i: int, unknown: set[str]) -> dict[str, KeyPath]:
 
 def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
     """Return the name of a key of a run's `parameters` as a column; report an unknown one in the first run."""
-    key = str(path[-1])
+    key = values.split_unit(str(path[-1]))[0]
     found = by_label(key)
     if compound.has_words_of_its_own(key) or normalize(key) in NOT_PLANNED or compound.parameter_of(key) != found:
         return key
@@ -254,7 +256,9 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar
 def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     """Return a run's text for a parameter. A null for free text means an empty text."""
     if source.at(path) is not None:
-        return field_at(source, path, key)
+        written = str(path[-1])
+        found = field_at(source, path, written if values.split_unit(written)[1] else key)  # 64 is a number, 64G is text
+        return values.with_unit(written, found)[1] if found else None
     name, line = source.name(path), source.line(path)
     if key == "system_prompt":
         return SourceText("", line, name, exact=True)

@@ -49,7 +49,7 @@ from scaffold_torchtune.plan.run_settings import (
     unwritten_by_script,
     warmed,
 )
-from scaffold_torchtune.results.step_results import SETTINGS_OF, ChangedRuns, Changes, PlanResult, RunPlan
+from scaffold_torchtune.results.step_results import OF_RATIOS, SETTINGS_OF, ChangedRuns, Changes, PlanResult, RunPlan
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES
 
@@ -434,7 +434,9 @@ def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
 def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
     """Return the values of a run that not all runs share, with their sources; names are not listed as derived."""
     own = {name: setting for name, setting in run.settings.items() if name not in common}
-    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED and n != "my_wandb_run_name"}
+    ratios = OF_RATIOS - run.parameters.keys()
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED or n in ratios}
+    derived.pop("my_wandb_run_name", None)
     keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}

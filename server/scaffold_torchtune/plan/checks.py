@@ -18,6 +18,7 @@ from scaffold_torchtune.models import Experiment, Interface, Options, PlannedRun
 from scaffold_torchtune.plan.run_settings import (
     PlanContext,
     is_full,
+    lora_alpha_ratio,
     number,
     other_recipe,
     own_value,
@@ -78,7 +79,7 @@ def recipe_problems(
         if recipe and problem:
             found.setdefault(recipe.source, problem)
     full = [run for run in tuned if is_full(other_recipe(run, experiment, context))]
-    of_adapter = (_adapter_problem(name, full, tuned, experiment) for name in OF_LORA)
+    of_adapter = (_adapter_problem(name, full, tuned, experiment) for name in (*OF_LORA, "lora_alpha_ratio"))
     return [*found.values(), *filter(None, of_adapter)]
 
 
@@ -514,6 +515,7 @@ def consistency_problems(tuned: Sequence[Run], planned: Sequence[PlannedRun], ex
 def _of_run(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
     yield from _nodes(_asked("nodes", run, experiment))
     yield from _warmup(run, planned, experiment)
+    yield from _alpha(run, planned, experiment)
     yield from _mode(planned)
 
 
@@ -577,6 +579,27 @@ def _effective_batches(
             "ambiguous", message, field="effective_batch_size", expected=found.said.value, actual=found.actual,
             at=source, fix=fix,
         )  # fmt: skip
+
+
+def _alpha(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
+    """Yield a problem if alpha differs from a given multiple of the rank, or if the multiple is not a whole number."""
+    ratio, alpha, rank = lora_alpha_ratio(run, experiment), planned.get("lora_alpha"), planned.get("lora_rank")
+    if ratio is None or alpha is None or rank is None:
+        return
+    factor, where = float(str(ratio.value)), f"{ratio.source.file}:{ratio.source.line}"
+    product = factor * rank.integer
+    if math.isclose(product, alpha.integer):
+        return
+    same_place = (alpha.source.file, alpha.source.line) == (ratio.source.file, ratio.source.line)
+    if own_value("lora_alpha", run, experiment) is None or same_place:
+        code, expected = "invalid-value", "a whole number"
+        message = f"lora_alpha is {factor:g} x lora_rank, which is {product:g} for rank {rank.value}, not {expected}"
+        fix = f"write a ratio in {where} that gives a whole number, or the numbers in a column lora_alpha"
+    else:
+        code, expected = "ambiguous", kinds.written(product)
+        message = f"lora_alpha is {factor:g} x lora_rank here ({product:g}), but {alpha.value} at {alpha.source}"
+        fix = "keep one of the two values"
+    yield finding(code, message, field="lora_alpha", expected=expected, actual=alpha.value, at=ratio.source, fix=fix)
 
 
 def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:

@@ -368,13 +368,32 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
     found |= _checkpoint_files(found, context)
     if recipe is not None:
         found["custom_recipe"] = recipe
-    if context.interface is None and not is_full(recipe) and "lora_alpha" not in found:
-        found["lora_alpha"] = _derived(2 * found["lora_rank"].integer, "2 x lora_rank")
+    ratio = lora_alpha_ratio(run, experiment)
+    if not is_full(recipe) and ("lora_alpha" not in found or (ratio and not own_value("lora_alpha", run, experiment))):
+        found |= _alpha(found, ratio, context)
     if (offline := found.get("offline")) is not None and _is_online(offline, run, experiment, context):
         found["wandb_mode"] = _with(offline, "online")
     found |= experiment.template_others
     fitted = fitted_to_script(found, context.interface)
     return {name: fitted[name] for name in (*KEYS, *experiment.template_others) if name in fitted}
+
+
+def lora_alpha_ratio(run: Run, experiment: Experiment) -> Setting | None:
+    """Return alpha as a multiple of the rank, if it is given as one."""
+    return own_value("lora_alpha_ratio", run, experiment) or experiment.template.get("lora_alpha_ratio")
+
+
+def _alpha(settings: Mapping[str, Setting], ratio: Setting | None, context: PlanContext) -> dict[str, Setting]:
+    """Return alpha from the rank: with the given ratio, else with that of the bundled setup_finetune."""
+    rank = settings.get("lora_rank")
+    if rank is None or (ratio is None and context.interface is not None):
+        return {}
+    if ratio is None:
+        return {"lora_alpha": _derived(2 * rank.integer, "2 x lora_rank")}
+    factor = float(str(ratio.value))
+    note = f"{ratio.source.note}: {factor:g} x lora_rank"
+    alpha = max(1, round(factor * rank.integer))
+    return {"lora_alpha": Setting(value=alpha, source=ratio.source.model_copy(update={"note": note}))}
 
 
 def warmed(
@@ -516,8 +535,9 @@ def _checkpoint_files(settings: Mapping[str, Setting], context: PlanContext) -> 
 
 
 def columns_of(experiment: Experiment) -> tuple[str, ...]:
-    """Return the columns of the table of runs as settings; a warm-up ratio becomes steps."""
-    return tuple(dict.fromkeys("num_warmup_steps" if c == "warmup_ratio" else c for c in experiment.columns))
+    """Return the columns of the table of runs as settings; ratios become warm-up steps and alpha."""
+    converted = {"warmup_ratio": "num_warmup_steps", "lora_alpha_ratio": "lora_alpha"}
+    return tuple(dict.fromkeys(converted.get(column, column) for column in experiment.columns))
 
 
 def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]:

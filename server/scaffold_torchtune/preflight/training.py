@@ -417,6 +417,7 @@ def cost_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     if runs:
         yield _estimate(plan, disk, runs)
     yield from _memory(plan, runs)
+    yield from _node_memory(plan, runs)
     yield from _disk(plan, disk, runs)
     yield from _time(plan, disk, runs)
 
@@ -509,6 +510,44 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
         fix = "use more GPUs or a smaller model; if the cluster's GPUs have more memory, specify the GPU type"
         expected, place = f"at most {_COMMON} GiB", at(some[0], "gpus", "torchtune_model_name")
         yield finding("gpu-memory", message, field="gpus", expected=expected, actual=_gib(held), fix=fix, at=place)
+
+
+_BYTES: Final = {"K": 1024, "M": 1024**2, "G": _GIB, "T": 1024 * _GIB}
+
+
+def _bytes(memory: str) -> int:
+    """Return a number of bytes in the format of `--mem`, which is in megabytes without a unit."""
+    return int(memory[:-1]) * _BYTES[memory[-1]] if memory[-1] in _BYTES else int(memory) * _BYTES["M"]
+
+
+def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
+    """Yield runs that request too little memory of their node to save the weights, with the default that is enough.
+
+    A run that saves only its adapter copies no weights.
+    """
+    short: list[tuple[PlannedRun, float, int]] = []
+    for run, _ in runs:
+        entry, asked = find_model(run.text("torchtune_model_name")), run.text("mem")
+        if entry is None or not asked or (run.value("save_adapter_weights_only") is True and not full(run)):
+            continue
+        made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=run.integer("epochs", 1))
+        if _bytes(asked) < made.least * _GIB:
+            short.append((run, made.least, _bytes(made.mem)))
+    if short:
+        some, least = [run for run, _, _ in short], max(least for _, least, _ in short)
+        asked = few(list(dict.fromkeys(run.text("mem") for run in some)), 3)
+        message = (
+            f"{who_do(some, plan, 'request')} {asked} of memory on the node, but saving the weights needs at least"
+            f" {least:.1f} GiB"
+        )
+        enough = f"{max(default for _, _, default in short) // _GIB}G"
+        is_of_rows = some[0].settings["mem"].source.kind is SourceKind.ROW
+        those = some if is_of_rows else plan.runs
+        fix = f"{to_give('mem', for_each(those, enough), those, plan.runs)} (the default)"
+        expected, place = f"at least {least:.1f} GiB", at(some[0], "mem")
+        yield finding(
+            "node-memory", message, field="mem", expected=expected, actual=some[0].text("mem"), fix=fix, at=place
+        )
 
 
 def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:

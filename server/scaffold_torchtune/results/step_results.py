@@ -473,8 +473,11 @@ SETTINGS_OF: Final = {
     "dataset": ("dataset_label", "input_dir_base", "dataset_ext"),
     "recipe": ("custom_recipe",),
     "warmup_ratio": ("num_warmup_steps",),
+    "lora_alpha_ratio": ("lora_alpha",),
 }
 """The settings that hold a parameter, if they have other names."""
+OF_RATIOS: Final = frozenset(key for name in ("warmup_ratio", "lora_alpha_ratio") for key in SETTINGS_OF[name])
+"""The settings that may differ between runs although one line gives them all."""
 
 
 _STATES: Final = get_args(RunProgress)

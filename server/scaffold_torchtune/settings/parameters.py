@@ -238,6 +238,15 @@ _ALL: Final = (
         "lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True,
     ),
     Parameter(
+        "lora_alpha_ratio", "float",
+        (
+            "alpha ratio", "alpha rank ratio", "alpha to rank ratio", "alpha rank", "lora alpha rank", "alpha r",
+            "lora alpha r", "alpha x rank", "lora alpha x rank", "alpha x lora rank", "lora alpha x lora rank",
+            "alpha x r", "alpha factor", "alpha multiplier",
+        ),
+        bounds=Bounds(above=0, maximum=1024), key=False, warn_unread=True,
+    ),
+    Parameter(
         "lora_attn_modules", "projections", ("lora attention modules", "lora projections"),
         default="q_proj,v_proj,output_proj", warn_unread=True,
         option=NewOption(

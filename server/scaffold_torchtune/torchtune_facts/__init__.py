@@ -127,12 +127,16 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Resources:
-    """The node resources of a job: `mem` in the format of `--mem`, `cpus` per task, and the basis of each."""
+    """The node resources of a job: `mem` in the format of `--mem`, `cpus` per task, and the basis of each.
+
+    `least` is the memory in GiB without which the weights cannot be saved.
+    """
 
     mem: str
     cpus: int
     mem_source: str
     cpus_source: str
+    least: float
 
 
 def _copies(entry: ModelEntry, gpus: int, epochs: int) -> dict[str, int]:
@@ -226,7 +230,8 @@ def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epoch
     bf16; for full fine-tuning see `_copies`. Python, CUDA and the data set add 16 GiB. Each further process adds 8 GiB
     of its own and an eighth of the weights, for the query and key projections that the conversion at loading copies (8
     to 11 % of these models). The data loader works in the training process (num_workers is 0), so a process needs one
-    CPU.
+    CPU. Pages of mapped files can be evicted, so the least is the copies, and 2 GiB of Python and CUDA for each
+    process.
     """
     weights = entry.billions * 1e9 * 2 / _GIB
     mapped = entry.billions * 1e9 * entry.bytes / _GIB
@@ -238,4 +243,5 @@ def default_resources(entry: ModelEntry, gpus: int, *, full: bool = False, epoch
     mem_source = (
         f"{mapped:.1f} GiB of checkpoint files, {in_bf16}, 16 for the rest{more}, rounded up to a multiple of 8"
     )
-    return Resources(f"{mem}G", gpus, mem_source, "one for each process, which in torchtune 0.6.1 also loads the data")
+    cpus_source = "one for each process, which in torchtune 0.6.1 also loads the data"
+    return Resources(f"{mem}G", gpus, mem_source, cpus_source, sum(copies.values()) * weights + 2 * gpus)
