@@ -149,6 +149,23 @@ def levels_differ_in_a_sentence(place: Path) -> Case:
     return plan_of(place, {"## Tools": "All runs use a batch size of 16.\n\n## Tools"})
 
 
+def levels_differ_for_want_of_a_value(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "All runs use gradient clipping at 1.0.\n\n## Tools"})
+
+
+def samples_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {**HERE, "## Tools": "We train on 200 samples.\n\n## Tools"})
+
+
+def warmup_in_a_sentence(place: Path) -> Case:
+    steps_of_all = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup steps:** 50"}
+    return plan_of(place, {**HERE, **steps_of_all, "## Tools": "All runs use 10% warm-up.\n\n## Tools"})
+
+
+def model_in_a_line(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "- **Model:** Llama-3.1-8B-Instruct\n\n## Tools"})
+
+
 def overridden(place: Path) -> Case:
     return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 8"})
 
@@ -502,7 +519,10 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "short-time": (short_time, short_time_in_rows),
     "begins-anew": (begins_anew,),
     "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
-    "levels-differ": (levels_differ, levels_differ_in_a_sentence),
+    "levels-differ": (
+        levels_differ, levels_differ_in_a_sentence, levels_differ_for_want_of_a_value, samples_in_a_sentence,
+        warmup_in_a_sentence, model_in_a_line,
+    ),
     "overridden": (
         overridden, overridden_above_blank_cells, overridden_in_a_line_of_several_settings,
     ),
