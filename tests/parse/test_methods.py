@@ -5,11 +5,11 @@ import contextlib
 import pytest
 
 from scaffold_torchtune.findings import Finding
-from scaffold_torchtune.parse import compound, notations
+from scaffold_torchtune.parse import compound, notations, parse_experiment
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
-from support.documents import LOCAL, local_md, planned, refusal, runs, summary, told
+from support.documents import LOCAL, MODEL, local_md, planned, refusal, runs, summary, told
 
 LORA = [
     "LoRA", "lora", "LoRA fine-tuning", "PEFT: LoRA", "PEFT/LoRA", "Low-Rank Adaptation (LoRA)", "LoRA adapters",
@@ -114,7 +114,15 @@ def error_of(text: str, local: str | None = None) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("kind", "recipe"), [("Fine-tuned (LoRA)", None), ("Fine-tuned (full)", "full_finetune_single_device")]
+    ("kind", "recipe"),
+    [
+        ("Fine-tuned (LoRA)", None),
+        ("Fine-tuned (full)", "full_finetune_single_device"),
+        ("LoRA", None),
+        ("Full fine-tuning", "full_finetune_single_device"),
+        ("Full FT (all weights)", "full_finetune_single_device"),
+        ("full_finetune_single_device", "full_finetune_single_device"),
+    ],
 )
 def test_the_type_of_a_row_may_name_its_method(kind: str, recipe: str | None) -> None:
     table = runs(1).replace("Fine-tuned", kind).replace("| 8 |", "| - |" if recipe else "| 8 |")
@@ -126,6 +134,123 @@ def test_the_type_of_a_row_may_name_its_method(kind: str, recipe: str | None) ->
 def test_the_type_of_a_row_may_not_name_an_unsupported_method(kind: str) -> None:
     found = error_of(summary(table=runs(1).replace("Fine-tuned", kind)))
     assert (found.code in {"unsupported-setting", "invalid-value"}, found.field, found.line) == (True, "type", 6)
+
+
+def test_a_type_and_a_column_may_not_give_two_methods() -> None:
+    table = runs(2, Method=["LoRA", "LoRA"]).replace("LoRA | Fine-tuned", "LoRA | Full fine-tuning", 1)
+    assert told([error_of(summary(table=table))]) == [("ambiguous", "recipe", "experiment_summary.md", 6)]
+
+
+@pytest.mark.parametrize("cell", ["full", "Full fine-tuning", "- (full)", "n/a (full FT)", "no LoRA", "FFT", "all"])
+@pytest.mark.parametrize("column", ["LoRA_Rank", "LoRA_Alpha"])
+def test_a_cell_of_lora_that_says_full_fine_tuning_needs_a_column_of_methods(column: str, cell: str) -> None:
+    ranks = ["8", cell] if column == "LoRA_Rank" else ["8", "-"]
+    lrs = ["1e-4", "1e-5"]
+    table = runs(2, LoRA_Rank=ranks, Learning_Rate=lrs)
+    if column == "LoRA_Alpha":
+        table = runs(2, LoRA_Rank=ranks, Learning_Rate=lrs, LoRA_Alpha=["8", cell])
+    found = error_of(summary(table=table))
+    field = column.lower()
+    assert told([found]) == [("unsupported-setting", field, "experiment_summary.md", 7)]
+    assert "column `Method`" in found.fix
+    fixed = runs(2, LoRA_Rank=["8", "-"], Learning_Rate=["1e-4", "1e-5"], Method=["LoRA", "full fine-tuning"])
+    assert [run.value("lora_rank") for run in planned(summary(table=fixed)).runs] == [8, None]
+    line = error_of(summary(table=runs(1, LoRA_Rank=["-"]), training={column.replace("_", " "): cell}))
+    assert (line.code, line.field) == ("unsupported-setting", field)
+
+
+FULL_NAMES = ["full_finetune", "full-ft", "1B_full_finetuning_lr1e-5", "FullFT", "full weights fine-tuned", "full",
+              "full_lr1e-5", "Llama-3.2-1B-Instruct_full", "fft"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FULL_NAMES)
+@pytest.mark.parametrize("training", [{}, {"LoRA rank": "8"}, {"Recipe": "lora_finetune_single_device"}])
+def test_a_run_named_after_full_fine_tuning_does_not_become_lora(name: str, training: dict[str, str]) -> None:
+    table = runs(2, LoRA_Rank=["8", "-"], Learning_Rate=["1e-4", "1e-5"]).replace("run_2", name)
+    found = error_of(summary(table=table, training=training))
+    assert told([found]) == [("ambiguous", "recipe", "experiment_summary.md", 7)]
+    assert f"add a column `Method` to the table of runs, with full for {name}, and LoRA for the others" in found.fix
+    fixed = runs(2, LoRA_Rank=["8", "-"], Learning_Rate=["1e-4", "1e-5"], Method=["LoRA", "full"])
+    plan = planned(summary(table=fixed.replace("run_2", name), training=training))
+    assert [(run.value("custom_recipe"), run.value("lora_rank")) for run in plan.runs] == [
+        (None, 8), ("full_finetune_single_device", None),
+    ]  # fmt: skip
+
+
+def test_a_run_of_the_yaml_form_named_after_full_fine_tuning_needs_a_recipe() -> None:
+    text = """\
+experiment: {name: sweep, dir: /lab/sweep}
+controls: {epochs: 2, batch_size: 4}
+models: {base: [{name: Llama-3.2-1B-Instruct, path: /m/Llama-3.2-1B-Instruct}]}
+data: {training: {path: data/words.json}}
+runs:
+  - {name: lora, type: fine-tuned, model: Llama-3.2-1B-Instruct, parameters: {lora_rank: 8, lr: 1e-4}}
+  - {name: full_ft, type: fine-tuned, model: Llama-3.2-1B-Instruct, parameters: {lr: 1e-5}}
+"""
+    local = (LOCAL, local_md())
+    (found,) = refusal(parse_experiment, ("experiment_summary.yaml", text), local, lambda _: True)
+    assert told([found]) == [("ambiguous", "recipe", "experiment_summary.yaml", 7)]
+    assert "write `recipe: full` in the parameters of full_ft" in found.fix
+    fixed = text.replace("{lr: 1e-5}", "{lr: 1e-5, recipe: full}")
+    last = parse_experiment(("experiment_summary.yaml", fixed), local, lambda _: True).runs[-1]
+    assert last.parameters["recipe"].value == "full"
+
+
+def test_an_empty_cell_of_a_method_is_named_by_its_column() -> None:
+    table = runs(2, Learning_Rate=["1e-4", "1e-5"], LoRA_Rank=["8", "-"], Method=["LoRA", "-"])
+    found = error_of(summary(table=table.replace("run_2", "full_ft")))
+    assert "write full in the column Method (line 7)" in found.fix
+
+
+def test_if_all_runs_are_named_after_full_fine_tuning_the_fix_is_a_line_for_all() -> None:
+    table = runs(2, Learning_Rate=["1e-4", "1e-5"], LoRA_Rank=["-", "-"]).replace("run_", "full_ft_")
+    found = error_of(summary(table=table))
+    assert "`- **Method:** full fine-tuning` to Configuration" in found.fix
+    fixed = planned(summary(table=table, training={"Method": "full fine-tuning"}))
+    assert {run.value("custom_recipe") for run in fixed.runs} == {"full_finetune_single_device"}
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks"), [("full_data", ["8", "-"]), ("full_context_8k", ["8", "-"]), ("full", ["-", "-"]),
+                        ("fuller", ["8", "-"]), ("lora_full", ["8", "-"]), ("full", ["8", "16"])]
+)  # fmt: skip
+def test_the_word_full_may_be_about_something_else(name: str, ranks: list[str]) -> None:
+    table = runs(2, LoRA_Rank=ranks, Learning_Rate=["1e-4", "1e-5"]).replace("run_2", name)
+    assert planned(summary(table=table, training={"LoRA rank": "8"} if "-" in ranks else {})).runs[1].value("lora_rank")
+
+
+def test_a_model_with_full_fine_tuning_behind_it_needs_a_column_of_methods() -> None:
+    models = [MODEL, f"{MODEL} (full fine-tuning)"]
+    ranks, lrs = ["8", "-"], ["1e-4", "1e-5"]
+    found = error_of(summary(table=runs(2, Model=models, LoRA_Rank=ranks, Learning_Rate=lrs)))
+    assert told([found]) == [("ambiguous", "recipe", "experiment_summary.md", 7)]
+    table = runs(2, Model=models, Method=["LoRA", "full"], LoRA_Rank=ranks, Learning_Rate=lrs)
+    plan = planned(summary(table=table))
+    assert [run.value("lora_rank") for run in plan.runs] == [8, None]
+
+
+@pytest.mark.parametrize("label", ["Adapter", "Adapters", "Use adapter"])
+def test_a_column_about_adapters_is_not_ignored(label: str) -> None:
+    table = runs(2, Kind=["yes", "no"], Seed=["1", "2"]).replace("Kind", label)
+    found = error_of(summary(table=table))
+    assert told([found]) == [("misspelt-field", label, "experiment_summary.md", 4)]
+
+
+@pytest.mark.parametrize(
+    ("title", "is_said"), [("# full_finetuning_sweep", True), ("# Full fine-tuning of Llama", True),
+                           ("# lora_vs_full_finetuning", False), ("# full_sweep", False)]
+)  # fmt: skip
+def test_a_title_that_says_full_fine_tuning_is_a_warning_if_all_runs_use_lora(title: str, is_said: bool) -> None:
+    found = [each.line for each in planned(summary(title=title)).warnings if each.code == "name-mismatch"]
+    assert found == ([1] if is_said else [])
+    full = summary(title=title, table=runs(1, LoRA_Rank=["-"]), training={"Method": "full fine-tuning"})
+    assert "name-mismatch" not in {each.code for each in planned(full).warnings}
+
+
+def test_a_name_after_full_fine_tuning_beside_a_rank_is_a_warning() -> None:
+    plan = planned(summary(table=runs(2, LoRA_Rank=["8", "16"]).replace("run_2", "full_finetune")))
+    found = [each for each in plan.warnings if each.code == "name-mismatch"]
+    assert [(each.field, each.line, each.severity) for each in found] == [("recipe", 7, "warning")]
 
 
 def test_a_column_of_methods_is_recognized_under_any_header() -> None:

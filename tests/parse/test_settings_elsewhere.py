@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused, Scalar
+from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.parse import parse_experiment
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
 from support.sampling import spread
@@ -371,3 +371,113 @@ def test_a_statement_in_claude_local_md_that_fits_no_run_is_a_warning(text: str,
 def test_options_in_bullets_are_read_as_on_the_command_line() -> None:
     local = f"{local_md()}\n## SLURM\n\n- `--account=lab`\n- `--partition gpu`\n- `-t 2:00:00`\n"
     assert values_of(summary(), "account", "partition", "time", local=local) == ["lab", "gpu", "2:00:00"]
+
+
+PROMPTS = ['"Q: {input}\\nA:"', "`{input} ->`", "{input} ->", "`<{input}>`", '"{input}\\t-"', "Word: {input} Answer:"]
+PROMPT_FORMS = ["- **{}:** {}", "{}: {}", "| Key | Value |\n|---|---|\n| {} | {} |"]
+
+
+@pytest.mark.parametrize("written", PROMPTS)
+@pytest.mark.parametrize("form", PROMPT_FORMS)
+@pytest.mark.parametrize(("label", "field"), [("Prompt", "prompt"), ("System prompt", "system_prompt")])
+def test_a_prompt_with_escapes_or_arrows_in_another_section_is_reported(
+    label: str, field: str, form: str, written: str
+) -> None:
+    lines = form.format(label, written)
+    text = summary(extra=f"## Method\n\n{lines}\n")
+    at = text.splitlines().index(lines.splitlines()[-1]) + 1
+    assert told(refusal(parsed, text)) == [("ambiguous", field, SUMMARY, at)]
+    text = summary().replace("### Dataset\n", f"### Dataset\n\n{lines}\n\n")
+    at = text.splitlines().index(lines.splitlines()[-1]) + 1
+    assert told(parsed(text).warnings) == [("unused-field", field, SUMMARY, at)]
+
+
+@pytest.mark.parametrize("below", ["\n  ```\n  Q: {input} ->\n  ```", "\n  > Q: {input} ->"])
+def test_a_prompt_below_its_label_in_another_section_is_reported(below: str) -> None:
+    text = summary(extra=f"## Overview\n\n- **Prompt:**{below}\n")
+    (found,) = refusal(parsed, text)
+    assert (found.code, found.field, found.actual) == ("ambiguous", "prompt", "Q: {input} ->")
+    assert found.line == text.splitlines().index("- **Prompt:**") + 1
+
+
+@pytest.mark.parametrize("stated", ["`{input} ->`", "{input} ->", '"{input} ->"'])
+def test_a_prompt_elsewhere_that_the_runs_use_is_not_reported(stated: str) -> None:
+    same = {"Prompt": "`{input} ->`"}
+    assert values_of(summary(extra=f"## Overview\n\n- **Prompt:** {stated}\n", training=same), "prompt") == [
+        "{input} ->"
+    ]
+    block = {"Prompt": "\n  ```\n  Q: {input}\n  A:\n  ```"}
+    text = summary(extra='## Overview\n\n- **Prompt:** "Q: {input}\\nA:"\n', training=block)
+    assert values_of(text, "prompt") == ["Q: {input}\nA:"]
+
+
+@pytest.mark.parametrize("stated", ["see Configuration", "same as above", "none", "TODO", "{input}", "no"])
+def test_a_reference_to_a_prompt_is_not_reported(stated: str) -> None:
+    assert values_of(summary(extra=f"## Overview\n\n- **Prompt:** {stated}\n"), "prompt") == [None]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Checkpoint every: 1 epoch", "Save every: 1 epoch", "Evaluate every: 1 epoch", "Save strategy: 1 epoch",
+     "Checkpointing: 1 epoch", "Log frequency: 1 epoch", "Keep: 1 epoch", "Evaluation: batch size 8, 1 epoch",
+     "Inference: lr 3"],
+)  # fmt: skip
+@pytest.mark.parametrize("title", ["Configuration", "Overview"])
+def test_an_interval_is_not_the_length_of_the_training(line: str, title: str) -> None:
+    label, _, value = line.partition(": ")
+    text = summary(extra=f"## {title}\n\n- **{label}:** {value}\n")
+    codes = [w.code for w in planned(text).warnings if w.severity is Severity.WARNING]
+    assert codes == (["unused-field"] if title == "Configuration" else [])
+
+
+@pytest.mark.parametrize(
+    "sentence", ["We run a validation every 1 epoch.", "The run is kept after 1 epoch.", "All runs log each 1 epoch."]
+)
+def test_an_interval_in_a_sentence_is_not_the_length_of_the_training(sentence: str) -> None:
+    assert values_of(summary(extra=f"## Overview\n\n{sentence}\n"), "epochs") == [2]
+
+
+def test_the_length_of_the_training_after_another_label_is_still_compared() -> None:
+    for line in ("Schedule: 1 epoch", "Training: 1 epoch", "Training per model: 1 epoch"):
+        (found,) = refusal(parsed, summary(extra=f"## Overview\n\n- {line}\n"))
+        assert (found.code, found.field, found.actual) == ("ambiguous", "epochs", 1)
+
+
+def test_a_value_that_no_run_has_is_added_to_configuration_and_not_replaced_by_a_dash() -> None:
+    text = summary(extra="## Overview\n\n- Gradients are clipped at 1.0.\n")
+    (found,) = all_findings(text)
+    assert (found.code, found.field) == ("levels-differ", "clip_grad_norm")
+    line = found.fix.partition("`")[2].partition("`")[0]
+    assert found.fix.startswith(f"add `{line}` to Configuration")
+    assert line.endswith(":** 1")
+    assert all_findings(text.replace("- **Epochs", f"{line}\n- **Epochs")) == []
+
+
+def all_findings(text: str) -> list[Finding]:
+    try:
+        return [w for w in planned(text).warnings if w.severity is Severity.WARNING]
+    except Refused as refused:
+        return [*refused.problems]
+
+
+def test_settings_after_one_label_are_added_as_lines_of_their_own() -> None:
+    text = summary(training={"Epochs": None, "Training": "3 epochs, batch size 4"})
+    found = {each.field: each for each in refusal(parsed, text)}
+    assert found["epochs"].code in {"ambiguous", "missing-field"}
+    assert any("`- **Epochs:** 3` to Configuration" in each.fix for each in refusal(parsed, text))
+    fixed = planned(text.replace("- **Batch", "- **Epochs:** 3\n- **Batch"))
+    assert [fixed.runs[0].value(name) for name in ("epochs", "batch_size")] == [3, 4]
+
+
+@pytest.mark.parametrize("label", ["Checkpoints", "Checkpoint file", "Models", "Data sets"])
+def test_a_similar_label_is_only_suggested_if_configuration_reads_it(label: str) -> None:
+    (found,) = [w for w in parsed(summary(training={label: "every epoch"})).warnings if w.field == label]
+    assert found.code == "unused-field"
+    (found,) = refusal(parsed, summary(training={"Epohcs": "3"}))
+    assert (found.code, found.field) == ("misspelt-field", "Epohcs")
+
+
+@pytest.mark.parametrize("cell", ["no", "None", "(none)", "no prompt"])
+def test_a_cell_without_a_prompt_is_refused_with_its_own_text(cell: str) -> None:
+    (found,) = refusal(parsed, summary(table=runs(2, Prompt=["{input}", cell])))
+    assert (found.code, found.field, found.actual, found.line) == ("invalid-value", "prompt", cell, 7)

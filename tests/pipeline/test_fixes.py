@@ -23,6 +23,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.explain import explain
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ScaffoldResult, StepResult
+from support.documents import MODEL
 from support.experiments import RUNS, SUMMARY, change, make_experiment
 
 SUMMARY_FILE = "experiment_summary.md"
@@ -86,6 +87,30 @@ def missing_field(place: Path) -> Case:
 
 def ambiguous(place: Path) -> Case:
     return plan_of(place, {"- **Epochs:** 2": "- **Epochs:** 2\n- **Epochs:** 3"})
+
+
+MODEL_LINE = f"- **{MODEL}**: `/scratch/gpfs/LAB/pretrained-llms/{MODEL}`"
+
+
+def path_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {MODEL_LINE: f"We start from `/scratch/other/{MODEL}`.\n"})
+
+
+def path_of_a_model_that_no_run_uses(place: Path) -> Case:
+    return plan_of(place, {MODEL_LINE: "- **Llama-3.2-1B**: `/scratch/other/Llama-3.2-1B`"})
+
+
+def path_to_start_from(place: Path) -> Case:
+    return plan_of(place, {"  - Size: ~2.5 GB": "  - Checkpoint to start from: /scratch/sft/epoch_1"})
+
+
+def named_full(place: Path) -> Case:
+    rows = {"_rank16_lr1e-5 |": "_full_ft |", **row_replaced("| 16 | 1e-5", "| - | 1e-5")}
+    return plan_of(place, rows, without=["- **Recipe:**"])
+
+
+def extension_missing(place: Path) -> Case:
+    return plan_of(place, {DATA: "EXPERIMENT/data/words"}, without=["- Dataset:"])
 
 
 def answer_differs(place: Path) -> Case:
@@ -164,6 +189,10 @@ def warmup_in_a_sentence(place: Path) -> Case:
 
 def model_in_a_line(place: Path) -> Case:
     return plan_of(place, {"## Tools": "- **Model:** Llama-3.1-8B-Instruct\n\n## Tools"})
+
+
+def value_of_no_run_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "Gradients are clipped at 1.0.\n\n## Tools"})
 
 
 def overridden(place: Path) -> Case:
@@ -510,10 +539,11 @@ def naming_by_run_name(place: Path) -> Case:
 
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (
-        ambiguous, effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
-        effective_batch_of_different_batches,
-        effective_batch_in_a_column, effective_batch_beside_a_column,
-    ), "answer-differs": (answer_differs,),
+        ambiguous, path_in_a_sentence, path_of_a_model_that_no_run_uses, path_to_start_from, named_full,
+        effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
+        effective_batch_of_different_batches, effective_batch_in_a_column, effective_batch_beside_a_column,
+    ),
+    "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
     "short-time": (short_time, short_time_in_rows),
@@ -521,7 +551,7 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
     "levels-differ": (
         levels_differ, levels_differ_in_a_sentence, levels_differ_for_want_of_a_value, samples_in_a_sentence,
-        warmup_in_a_sentence, model_in_a_line,
+        warmup_in_a_sentence, model_in_a_line, value_of_no_run_in_a_sentence,
     ),
     "overridden": (
         overridden, overridden_above_blank_cells, overridden_in_a_line_of_several_settings,
@@ -570,7 +600,7 @@ FOR_PEOPLE = {
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
-    _FILES: ("unsupported-format", "empty-texts", "checkpoint-mismatch", "gpu-memory"),
+    _FILES: ("empty-texts", "checkpoint-mismatch", "gpu-memory"),
     _MACHINE: (
         "modules-missing", "module-missing", "conda-missing", "environment-missing", "activation-failed",
         "package-missing", "sbatch-refused", "torchtune-missing", "torchtune-unanswered", "write-failed",
@@ -717,6 +747,12 @@ def write_ratio(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), lambda line: line.replace(match["old"], match["new"]))
 
 
+def add_with_an_empty_line(case: Case, found: Finding, match: re.Match[str]) -> None:
+    lines = lines_of(case.experiment / str(found.file))
+    lines[int(match["below"]) : int(match["below"])] = [match["line"], ""]
+    write(case.experiment / str(found.file), lines)
+
+
 def remove_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), lambda _line: None)
 
@@ -808,6 +844,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
         write_ratio,
     ),
     (CELLS, replace_in_column),
+    (rf"add {LINE} and an empty line below line (?P<below>\d+)", add_with_an_empty_line),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),

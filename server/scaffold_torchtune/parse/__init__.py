@@ -23,7 +23,8 @@ reading.py           the shared drafts and findings; missing lines and their pla
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
@@ -35,6 +36,7 @@ from scaffold_torchtune.findings import (
     counted,
     errors_in,
     escape,
+    few,
     shown,
     sort_findings,
 )
@@ -57,11 +59,16 @@ from scaffold_torchtune.parse.local_lines import parameter
 from scaffold_torchtune.parse.reading import MODEL_PATH, NAME, Place, Reading
 from scaffold_torchtune.parse.unread import note_unread
 from scaffold_torchtune.results.step_results import ParseResult
-from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter
+from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter, normalize
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import is_published, known_models, model_by_spelling
 
+_FEW = 6
 _LIKELY_MISSPELT = 0.9
+_OF_WEIGHTS = frozenset(
+    {"path", "location", "checkpoint", "checkpoints", "weights", "model", "models", "directory", "folder", "adapter"}
+)
+_STARTS = re.compile(r"\b(?:start|initiali[sz]|init|resum|continu)\w{0,6}\b", re.IGNORECASE)
 _FORMATS = frozenset({"json", "parquet"})
 _OFTEN_THE_CAUSE = frozenset({"unused-column", "unused-field", "unused-row"})
 _REQUIRED_LOCAL = {"conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases"}
@@ -161,9 +168,12 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     environment = _environment(reading, config)
     before = len(reading.findings)
     note_unread(reading, reading.template.settings | environment | config, runs)
-    reading.unasked += reading.findings[before:]
+    contradicting = reading.findings[before:]
+    reading.unasked += contradicting
+    _drop_unused(reading, [each.line for each in errors_in(contradicting)], contradicting)
     reading.findings += marked_rows.blank_cells(reading, runs, config, environment)
     dataset, named = _dataset(reading, runs)
+    _unlisted_data(reading, runs, named)
     runs = tuple(_with_dataset_path(run, named) for run in runs)
     models = _models(reading, runs, environment)
     _required_by_runs(reading, runs, config, dataset)
@@ -194,6 +204,15 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         stated=tuple(dict.fromkeys(reading.stated)),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
+
+
+def _drop_unused(reading: Reading, lines: Iterable[int | None], kept: Sequence[Finding] = ()) -> None:
+    """Remove warnings that lines of the summary have no effect, because another finding says more about these lines."""
+    places = {(reading.summary.file, line) for line in lines if line is not None}
+    reading.findings = [
+        each for each in reading.findings
+        if each.code != "unused-field" or each in kept or (each.file, each.line) not in places
+    ]  # fmt: skip
 
 
 def _stated_name(reading: Reading, text: SourceText) -> Setting:
@@ -308,7 +327,7 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
             reading.not_needed(problem)
     if not found:
         return None, {}
-    pairs = [(name, setting) for setting in found for name in _names_of_data(setting)]
+    pairs = [(name, setting) for setting in (*found, *_only_named(reading)) for name in _names_of_data(setting)]
     paths = {name: {posixpath.normpath(each.text) for other, each in pairs if other == name} for name, _ in pairs}
     named = {name: setting for name, setting in pairs if len(paths[name]) == 1}
     others = [other for other in found[1:] if not _same_file(reading, other.text, found[0].text)]
@@ -321,6 +340,15 @@ def _dataset(reading: Reading, runs: tuple[Run, ...]) -> tuple[Dataset | None, d
     for what, claim in reading.summary.data_claims:
         _hold_claim(reading, what, claim, label, extension.removeprefix("."))
     return Dataset(path=found[0], label=label, extension=extension, splits=reading.summary.splits), named
+
+
+def _only_named(reading: Reading) -> list[Setting]:
+    """Return the listed data that only rows may name; its problems do not matter if no row does."""
+    texts = [text for text in reading.summary.other_data if text not in reading.summary.datasets]
+    before = len(reading.findings)
+    found = reading.all_values(PARAMETERS["dataset"], texts, SourceKind.RESOURCES)
+    del reading.findings[before:]
+    return found
 
 
 def _each_has_own_data(runs: tuple[Run, ...]) -> bool:
@@ -361,6 +389,32 @@ def _with_dataset_path(run: Run, named: Mapping[str, Setting]) -> Run:
         return run
     parameters = run.parameters | {"dataset": Setting(value=listed.value, source=own.source)}
     return run.model_copy(update={"parameters": parameters})
+
+
+def _unlisted_data(reading: Reading, runs: tuple[Run, ...], named: Mapping[str, Setting]) -> None:
+    """Report names of data sets in rows that are not in the list, and are no paths either."""
+    names = [name for name in named if normalize(name) not in markdown_summary.DATA_PATH]
+    rows: dict[str, list[Setting]] = {}
+    for run in runs if names else ():
+        own = run.parameters.get("dataset") if run.type == "fine-tuned" else None
+        if own is not None and own.text not in named and "/" not in own.text and not layout.data_label(own.text)[1]:
+            rows.setdefault(own.text, []).append(own)
+    for text, settings in rows.items():
+        words = set(text.casefold().split())
+        similar = [name for name in names if name.casefold() in words]
+        near = similar or close_matches(text.casefold(), names, limit=1, cutoff=_LIKELY_MISSPELT - 0.2)
+        lines = ", ".join(str(each.source.line) for each in settings[:_FEW])
+        where = f"in the column {settings[0].source.note} (line{'s' if len(settings) > 1 else ''} {lines})"
+        if reading.form == "yaml":
+            where = f"in line {lines}"
+        which = near[0] if len(near) == 1 else f"one of {few(names, _FEW)}"
+        message = f"the data set {shown(text)} is neither a path nor one of the listed data sets: {few(names, _FEW)}"
+        line, fix = settings[0].source.line, f"write {escape(which)} {where}, or the path of the file"
+        expected = near[0] if len(near) == 1 else None
+        reading.add(
+            "invalid-value", message, field="dataset", expected=expected, actual=escape(text), line=line, fix=fix
+        )
+        reading.unasked.append(reading.findings[-1])
 
 
 def _same_file(reading: Reading, one: str, other: str) -> bool:
@@ -405,7 +459,91 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
             found[name] = Setting(value=path_of, source=base.source)
         elif reading.template.readable and not any(f.field == "models_dir" for f in reading.findings):
             reading.missing(f"{MODEL_PATH}{name}", "Resources > Models")
+    _unused_paths(reading, found, bases)
     return tuple(ModelPath(name=name, path=path) for name, path in found.items())
+
+
+def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Setting]) -> None:
+    """Report paths of models in the summary that no run uses.
+
+    A path is a problem if a model that the list does not name gets its path from elsewhere, or if the line is about
+    the weights to start from.
+    """
+    unlisted = [name for name, setting in found.items() if setting.source.kind is not SourceKind.RESOURCES]
+    unlisted = [name for name in unlisted if found[name].source.kind is not SourceKind.ANSWER]
+    used = [posixpath.normpath(setting.text) for setting in (*found.values(), *bases)]
+    lines = {setting.source.line for setting in found.values() if setting.source.kind is SourceKind.RESOURCES}
+    reported = {each.line for each in reading.findings if each.field and each.field.startswith(MODEL_PATH)}
+    paths = [each for each in reading.summary.model_paths if found and _is_of_weights(*each)]
+    _drop_unused(reading, [text.line for _, text in paths])
+    for label, text in paths:
+        path = posixpath.normpath(text.text)
+        is_used = any(f"{one}/".startswith(f"{path}/") or f"{path}/".startswith(f"{one}/") for one in used)
+        if is_used or text.line in lines | reported:
+            continue
+        reported.add(text.line)
+        named = _models_called(label, text)
+        other = next((each for each in named if not any(_is_model(each, name) for name in found)), None)
+        of_others = [name for name in unlisted if other is None or _model_called(name)]  # the plan refuses unknown ones
+        if of_others:
+            of = next((name for name in of_others if any(_is_model(each, name) for each in named)), of_others[0])
+            _unlisted(reading, of, found[of], text, None if of in named else other)
+        elif other is None:
+            _other_path(reading, found, text)
+
+
+def _is_of_weights(label: str, text: SourceText) -> bool:
+    """Return whether a path is that of a model, according to its label, its sentence or its last part."""
+    words = set(normalize(label or text.note).split())
+    return bool(words & _OF_WEIGHTS or _models_called(label, text) or _STARTS.search(text.note))
+
+
+def _models_called(label: str, text: SourceText) -> list[str]:
+    return [each for part in (label, posixpath.basename(text.text)) if (each := _model_called(part))]
+
+
+def _model_called(text: str) -> str | None:
+    known = model_by_spelling(values.without_remark(text))
+    return known.name if known else None
+
+
+def _is_model(known: str, name: str) -> bool:
+    return known == name or _model_called(name) == known
+
+
+def _unlisted(reading: Reading, name: str, planned: Setting, text: SourceText, other: str | None) -> None:
+    """Report a path in the summary beside a model that gets its path from elsewhere."""
+    field, path = f"{MODEL_PATH}{name}", planned.text if other else text.text
+    what = f"is the path of {other}, which no run uses" if other else "is not read as the path of a model"
+    message = f"{shown(text.text)} {what}, and {name} would be read from {shown(planned.text)} ({planned.source})"
+    where, _ = reading.advised(field, reading.summary)
+    fix = f"add `- **{name}:** {escape(path)}` and an empty line {where}"  # a paragraph may follow
+    if other:
+        fix += f" if the runs start from {name}; otherwise write {other} in the table of runs"
+    elif posixpath.basename(text.text) == name:
+        fix += f" if that is the path of {name}; otherwise remove it"
+    else:
+        fix += f" if that is the path of {name}, or with the label Models directory if it contains {name}"
+    reading.add(
+        "ambiguous", message, field=field, expected=planned.value, actual=escape(text.text), line=text.line, fix=fix
+    )
+    reading.unasked.append(reading.findings[-1])
+
+
+def _other_path(reading: Reading, found: Mapping[str, Setting], text: SourceText) -> None:
+    """Report a path beside models that all have their own paths."""
+    name, setting = next(iter(found.items()))
+    message = f"{shown(text.text)} is not used: each model has its own path"
+    fix = "write it as the path of its model if the runs start from it; otherwise"
+    if len(found) == 1:
+        message = f"{shown(text.text)} is not used: {name} is read from {shown(setting.text)}"
+        place = f"{reading.summary.file}:{setting.source.line}"
+        fix = f"replace {escape(setting.text)} with {escape(text.text)} in {place} if the runs start from it; otherwise"
+    code, rest = ("ambiguous", "remove it") if _STARTS.search(text.note) else ("unused-field", "no action")
+    reading.add(
+        code, message, field=f"{MODEL_PATH}{name}", actual=escape(text.text), line=text.line, fix=f"{fix} {rest}"
+    )
+    reading.unasked.append(reading.findings[-1])
 
 
 def _named_as(written: str, named: set[str]) -> str:

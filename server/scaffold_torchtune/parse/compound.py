@@ -43,6 +43,9 @@ _OF_LORA: Final = frozenset(
     {"lora", "use lora", "lora config", "lora configuration", "lora settings", "lora parameters", "peft config"}
     | {"lora hyperparameters", "lora enabled", "enable lora"}
 )
+_NO_LORA: Final = re.compile(
+    r"(?:no|without|not)\s{1,9}(?:lora|adapters?|peft)|fft|all(?:\s{1,9}(?:weights|parameters|layers))?", re.IGNORECASE
+)
 _ON: Final = frozenset({"yes", "true", "on", "enabled", "enable", "1", "default"})
 _OFF: Final = frozenset({"no", "false", "off", "none", "disabled", "disable", "0", "never"})
 _MODES: Final = frozenset({"online", "offline", "disabled"})
@@ -125,6 +128,11 @@ _BETWEEN: Final = re.compile(r"[\s,;/+&|]+(?:and\s+)?")
 _WRITE_PLACES: Final = (
     "list the attention projections with LoRA (q_proj, k_proj, v_proj, output_proj), and gate_proj, up_proj, down_proj"
     " if the MLP has LoRA, too"
+)
+
+_GIVE_METHOD: Final = (
+    "write - instead, and full fine-tuning in a column `Method` of the table of runs; if all runs use it, add"
+    " `- **Method:** full fine-tuning` to Configuration"
 )
 
 
@@ -409,8 +417,23 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
     )
 
 
+def _of_lora(name: str) -> Callable[[SourceText], _Read]:
+    """Return the reader of a setting of LoRA, which may say that the run uses full fine-tuning: `full`, `- (full)`."""
+
+    def read(field: SourceText) -> _Read:
+        text = _whole(field)
+        without = values.without_remark(text)
+        stated = text.removeprefix(without).strip(" ()") if values.is_empty(without) else text
+        if not text[:1].isdigit() and (_NO_LORA.fullmatch(stated) or notations.names_full(stated)):
+            raise NotHonoured(f"asks for full fine-tuning, which has no {name}", _GIVE_METHOD)
+        return {name: field}
+
+    return read
+
+
 _READERS: Final[dict[str, Callable[[SourceText], _Read]]] = {
     "recipe": _method,
+    **{name: _of_lora(name) for name in ("lora_rank", "lora_alpha", "lora_dropout")},
     "target_modules": _targets,
     "lora_attn_modules": _projections,
     "gpus": _gpus,

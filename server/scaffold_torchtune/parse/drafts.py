@@ -1,12 +1,14 @@
 """Drafts: the untyped texts that the readers of documents return, with their places."""
 
-from collections.abc import Container
+import posixpath
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from scaffold_torchtune.findings import Collector, Finding, Scalar
 from scaffold_torchtune.models import Setting
 from scaffold_torchtune.system import markdown
+from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Labelled, Section, Text
 
 
@@ -126,6 +128,8 @@ class SummaryDraft(Draft):
     `unread_lines` look like settings but were not read; `note` has the title of their section.
     `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
     `names` are patterns and examples of the names of run directories and outputs.
+    `model_paths` are the paths in its section Models, and those of labels such as `Model path` elsewhere, by label.
+    `other_data` are listed files of data with an unsupported format, which a row may name.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
     `samples` are numbers of training samples that the section about the data set gives.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
@@ -137,7 +141,9 @@ class SummaryDraft(Draft):
     rows: list[RowDraft] = field(default_factory=list)
     models: list[tuple[str, SourceText]] = field(default_factory=list)
     models_dirs: list[SourceText] = field(default_factory=list)
+    model_paths: list[tuple[str, SourceText]] = field(default_factory=list)
     datasets: list[SourceText] = field(default_factory=list)
+    other_data: list[SourceText] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     configuration: list[tuple[str, SourceText]] = field(default_factory=list)
     wandb_project: SourceText | None = None
@@ -187,3 +193,12 @@ class TemplateDraft:
     def unusable(self, given: Container[str]) -> list[Finding]:
         """Return the problems of the file, and of values that no document has `given`."""
         return [*self.problems, *(problem for name, problem in self.doubtful.items() if name not in given)]
+
+
+def is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool:
+    """Return whether a data set may be the one that a run uses: a path, or the name of a listed one."""
+    if used is None:
+        return True
+    named = [text.text for text in listed if text.note.rpartition(" > ")[2] == used]
+    names = {posixpath.basename(str(each)) for each in (used, *named)}
+    return posixpath.basename(path) in names or (data_label(str(used))[1] == "" and data_label(path)[0] == used)

@@ -158,11 +158,11 @@ _OF_ALL_JOBS: Final = re.compile(
     re.IGNORECASE,
 )
 _NOT_OF_A_RUN: Final = re.compile(
-    rf"{_ONE_OF_SEVERAL.pattern}|(?<!\w)every $"
+    rf"{_ONE_OF_SEVERAL.pattern}|(?<!\w)(?:every|each|per|after|first|last|within) $"
     rf"|(?<!\w){_COUNT} (?:runs|jobs|models|experiments) (?:[a-z]+ )?on (?:the )?$",
     re.IGNORECASE,
 )
-"""Words before a number that is not that of each run: `every 2 epochs`, `4 jobs on 4 GPUs`."""
+"""Words before a number that is not that of each run: `every 2 epochs`, `after 1 epoch`, `4 jobs on 4 GPUs`."""
 
 _IS_SO: Final = re.compile(r" (?:is|are|set|fixed|kept|held)(?!\w)|=", re.IGNORECASE)
 _PROMPTS: Final = r"(?:the )?(?:prompts?|instructions?|inputs?|questions?)(?: tokens?)?"

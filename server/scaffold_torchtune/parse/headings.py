@@ -4,6 +4,7 @@ import bisect
 import functools
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.findings import with_line_feeds
@@ -11,7 +12,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import Section
+from scaffold_torchtune.system.markdown import Section, Table
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -37,9 +38,14 @@ _NOT_PLANNED: Final = frozenset(
 _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
 _LONGEST: Final = 300
 _MARKS: Final = " \t>|*+-_`~"
+_MARKS_BEHIND: Final = " \t|*_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
 _STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \t]{0,99}")
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
+_COLUMNS: Final = frozenset(
+    {"path", "file", "location", "value", "values", "level", "levels", "setting", "size", "samples", "count", "number"}
+    | {"description", "notes", "default"}
+)
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
 NOT_ALL_RUNS: Final = re.compile(
@@ -127,6 +133,12 @@ is_elsewhere: Final = _with_a_word_of(
 )
 """Return whether a section is not about training, but about evaluation or generation of data."""
 
+is_of_intervals: Final = _with_a_word_of(
+    "every interval intervals frequency strategy patience period checkpoint checkpoints checkpointing save saves saving"
+    " evaluate evaluates validate validation log logs logging keep warm warmup warming"
+)
+"""Return whether a label is about an interval, so that a number of epochs is not the length of the training."""
+
 # Sections about runs that contain no settings: `Compute Estimates > Training`.
 _is_of_methods: Final = _called(
     "method",
@@ -183,6 +195,14 @@ def lines_of(root: Section, above: str = "") -> dict[str, int]:
         for found, line in [(path, section.line), *below.items()]:
             lines.setdefault(found, line)
     return lines
+
+
+def of_training(root: Section) -> Iterator[Section]:
+    """Yield the sections that are neither about evaluation or other work, nor about outputs or examples."""
+    skipped = (is_elsewhere, _is_of_others, is_output, _is_example)
+    for section, above in _walk(root):
+        if not any(is_one(title) for title in (*above, section.title) for is_one in skipped):
+            yield section
 
 
 def _is_title(first: Section) -> bool:
@@ -324,13 +344,14 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     for section in topmost(root, is_prompt):
         taken |= set(range(section.line, begins[bisect.bisect_right(begins, section.line)]))
     taken |= {problem.line for problem in draft.findings if problem.line}
-    examples = _fenced(root)
+    examples, texts = _fenced(root), _free_texts(root)
+    taken |= {table.line for section in root.walk() for table in section.tables if _is_header(table)}
     taken |= set(_commented(lines))
     sections = list(_walk(root))
     starts = [section.line for section, _ in sections]
     for number, line in enumerate(lines, start=1):
         label, value = _parted(line) if number not in taken else ("", "")
-        found = _named_by(label) if label and value else None
+        found = _named_by(label) if label and (value or number in texts) else None
         if found is None:
             continue
         at = bisect.bisect_right(starts, number)
@@ -342,9 +363,28 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         if is_factors(title) or is_of_others or (is_code and any(_is_example(one) for one in titles)):
             continue
         vague = found.vague or is_code or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
-        field = SourceText(value, number, title or "the top of the file", value)
+        where = title or "the top of the file"
+        field = replace(texts[number], note=where) if number in texts else SourceText(value, number, where, value)
         draft.unread_lines.append(found._replace(text=field, vague=vague))
     _note_unread_options(sections, draft)
+
+
+def _is_header(table: Table) -> bool:
+    """Return whether the header of a table names its columns, as `| Split | Path |` does, but not `| Epochs | 3 |`."""
+    return len(table.header) in _ROW_OF_A_SETTING and normalize(table.header[1].plain) in _COLUMNS
+
+
+def _free_texts(root: Section) -> dict[int, SourceText]:
+    """Return the texts of labels such as `Prompt` by line, with the marks that belong to them: `{input} ->`."""
+    found: dict[int, SourceText] = {}
+    for section in root.walk():
+        for text in (*section.paragraphs, *(bullet.text for bullet in section.all_bullets())):
+            if (pair := text.labelled()) is not None and pair.value and is_prompt(pair.label):
+                found[text.line] = SourceText.of(pair, text.line, "")
+        for row in (row for table in section.tables for row in table.rows):
+            if len(row.cells) in _ROW_OF_A_SETTING and is_prompt(row.cells[0].plain) and row.cells[1].plain:
+                found[row.line] = SourceText.of_cell(row.cells[1], row.line, "")
+    return found
 
 
 def _note_unread_options(sections: list[tuple[Section, tuple[str, ...]]], draft: SummaryDraft) -> None:
@@ -402,10 +442,11 @@ def _parted(line: str) -> tuple[str, str]:
     found = _SEPARATOR.search(line)
     if found is None:
         return "", ""
-    label, value = line[: found.start()].strip(_MARKS), line[found.end() :].strip(_MARKS).partition("</")[0]
+    label = line[: found.start()].strip(_MARKS)
+    value = line[found.end() :].lstrip(_MARKS).rstrip(_MARKS_BEHIND).partition("</")[0]
     if label.startswith('"'):  # JSON
         return label.strip('"'), value.strip(_MARKS + '",')
-    return label, value.strip(_MARKS)
+    return label, value.rstrip(_MARKS_BEHIND)
 
 
 def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:

@@ -25,7 +25,7 @@ from scaffold_torchtune.settings.parameters import (
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
-from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, recipes_agree
+from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, is_published, recipes_agree
 
 # Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
@@ -173,6 +173,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
     near = None if by_label(label) else parameters.nearest_label(label)
+    near = near if near is not None and _is_setting_here(near) else None
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
@@ -185,11 +186,35 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)
 
 
+def _is_setting_here(label: str) -> bool:
+    parameter = values.configured(label)
+    return parameter is not None and (parameter.column or parameter.common) and parameter.name not in _ELSEWHERE
+
+
 _TITLE_WORDS = frozenset({"experiment", "run", "runs", "plan", "summary", "fine", "tuning", "finetuning", "training"})
 _OF_ALL = frozenset({"location", "models directory", "directory"})
 _NAMES_ALONE = frozenset({"models used", "used", "model list"})
-_PATH = frozenset({"path", "location", "checkpoint", "directory"})
-_DATA_PATH = frozenset(
+_PATH = frozenset(
+    {"path", "location", "checkpoint", "directory", "local path", "checkpoint path", "model path", "folder", "weights"}
+    | {"checkpoint directory", "model directory"}
+)
+_NAME_COLUMNS = frozenset(
+    {"name", "model", "models", "base model", "model name", "dataset", "data set", "split", "label"}
+)
+_FILE_COLUMNS = frozenset({"path", "location", "file", "file name", "filename", "local path", "data path", "file path"})
+# A path on this machine or on a node; a first part without a slash before it may be the name of an organisation.
+_LOCAL_PATH = re.compile(
+    r"(?<![\w./:~-])(?:(?:~|\.{1,2}|\$\{?[A-Za-z_]\w{0,40}\}?)/|/[\w.+@%=~-]{1,255}/)[\w.+@%=~/-]{1,400}"
+    r"|(?<![^\s`(])/[A-Za-z][\w.-]{1,100}/?(?=`?\)?$)",
+    re.ASCII,
+)
+_NOT_OF_MODELS = (".md", ".py", ".sh", ".txt", ".pdf", ".json", ".yaml", ".yml", ".html", ".csv", ".ipynb", ".log")
+# A label of only these words gives the path of a model in any section.
+_WORDS_OF_MODEL_PATHS = frozenset(
+    {"model", "models", "base", "pretrained", "path", "directory", "dir", "location", "checkpoint", "local", "weights"}
+    | {"starting", "initial", "folder"}
+)
+DATA_PATH = frozenset(
     {"path", "location", "dataset", "file", "training", "train", "training path", "train path", "training data"}
 )
 # Labels of a data set that are settings of the runs.
@@ -226,6 +251,7 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     runs_table.read_levels(root, draft)
     for section in headings.topmost(root, headings.is_models):
         _models(section, draft)
+    draft.model_paths += _model_paths(root)
     for section in headings.topmost(root, headings.is_data):
         _dataset(section, draft)
     for section in root.walk():
@@ -277,6 +303,9 @@ def _models(section: Section, draft: SummaryDraft) -> None:
     """Read each model's path, after or below its name, or the `Location` of all models that `Models Used` lists."""
     note = "Resources > Models"
     _named_models(section.bullets, draft, note)
+    for table in (table for part in section.walk() for table in part.tables):
+        listed = _listed(table, note, _PATH)
+        draft.models += [(name, path) for name, path in listed if "/" in path.text and not is_published(path.text)]
     for label, pair, line in _pairs(bullet.text for bullet in section.all_bullets()):
         if values.is_unset(pair.value):
             continue
@@ -302,6 +331,57 @@ def _named_models(bullets: list[Bullet], draft: SummaryDraft, note: str) -> None
             own = values.without_remark(pair.label if pair else bullet.text.plain)
             below = [found for found in _pairs(child.text for child in bullet.children) if found[0] in _PATH]
             draft.models += [(own, SourceText.of(path, line, note)) for _, path, line in below[:1]]
+        if pair is None:  # `- **NAME** (`/path`)`
+            own = values.without_remark(bullet.text.plain)
+            remark = bullet.text.plain.removeprefix(own).strip(" ()")
+            if _LOCAL_PATH.fullmatch(remark):
+                draft.models.append((own, SourceText(remark, bullet.text.line, note)))
+
+
+def _listed(table: Table, note: str, paths: frozenset[str]) -> Iterator[tuple[str, SourceText]]:
+    """Yield the names and paths of a table of models or of data sets. `paths` are labels of its column of paths."""
+    header = [normalize(cell.plain) for cell in table.header]
+    named = [i for i, label in enumerate(header) if label in _NAME_COLUMNS]
+    at = [i for i, label in enumerate(header) if label in paths]
+    for row in table.rows if named and at else ():
+        if len(row.cells) == len(header) and not values.is_unset(row.cells[at[0]].plain):
+            name = row.cells[named[0]].plain
+            yield name, SourceText.of_cell(row.cells[at[0]], row.line, f"{note} > {name}")
+
+
+def _model_paths(root: Section) -> Iterator[tuple[str, SourceText]]:
+    """Yield the paths in sections about models, and those of labels such as `Model path` elsewhere, by label."""
+    seen = set[int]()
+    for section in headings.topmost(root, headings.is_models):
+        for part in section.walk():
+            for text in (*part.paragraphs, *(bullet.text for bullet in part.all_bullets())):
+                pair = text.labelled()
+                yield from _local_paths(pair.label if pair else "", text.plain, text.line)
+            for row in (row for table in part.tables for row in table.rows):
+                yield from _local_paths(row.cells[0].plain, " ".join(cell.plain for cell in row.cells), row.line)
+            for fence in part.fences:
+                for number, content in enumerate(fence.content.split("\n"), start=fence.line + 1):
+                    yield from _local_paths(content.partition(":")[0].strip(), content, number)
+            seen.add(part.line)
+    for section in headings.of_training(root):
+        texts = (*section.paragraphs, *(bullet.text for bullet in section.all_bullets()))
+        for label, pair, line in _pairs(texts) if section.line not in seen else ():
+            if _is_of_a_model(set(label.split())):
+                yield from _local_paths(pair.label, pair.full, line)
+
+
+def _is_of_a_model(words: set[str]) -> bool:
+    is_start = "checkpoint" in words and words & {"base", "pretrained", "starting", "initial"}
+    return words <= _WORDS_OF_MODEL_PATHS and bool(
+        is_start or (words & {"model", "models"} and "checkpoint" not in words)
+    )
+
+
+def _local_paths(label: str, text: str, line: int) -> Iterator[tuple[str, SourceText]]:
+    for found in _LOCAL_PATH.finditer(text):
+        path = found[0].rstrip(".,;/")
+        if not path.endswith(_NOT_OF_MODELS):
+            yield label, SourceText(path, line, text)
 
 
 def _dataset(section: Section, draft: SummaryDraft) -> None:
@@ -320,8 +400,14 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
             _of_dataset(
                 normalize(pair.label), SourceText.of(pair, text.line, f"{note} > {pair.label}"), pair.label, draft
             )
+    is_given = bool(draft.datasets)
+    for name, field in (row for table in section.tables for row in _listed(table, note, _FILE_COLUMNS)):
+        if is_given:  # the table describes the parts of the data set, or lists what rows name
+            draft.other_data.append(field)
+        else:
+            _of_dataset(normalize(name), field, name, draft)
     if not draft.datasets:
-        draft.datasets += of_hub
+        draft.datasets += of_hub or draft.other_data
 
 
 _SAMPLES = re.compile(
@@ -332,7 +418,7 @@ _SAMPLES = re.compile(
 
 def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft) -> None:
     """Read a line about the data set: its path, its splits, a setting of the runs or its format."""
-    if label in _DATA_PATH and (label != "dataset" or _is_path(field.text)):
+    if label in DATA_PATH and (label != "dataset" or _is_path(field.text)):
         draft.datasets.append(field)
     elif label in {"splits", "split"}:
         draft.splits = _splits(field.text)
@@ -352,8 +438,11 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
             line=field.line,
             fix="add its samples to the data set as a separate part",
         )
-    elif _extension(field.text) in _FORMATS and "://" not in field.text:
-        draft.datasets.append(field)
+    elif "://" not in field.text and " " not in values.without_remark(field.text):
+        if _extension(field.text) in _FORMATS:
+            draft.datasets.append(field)
+        elif f".{_extension(field.text)}" in values.OF_FILES:
+            draft.other_data.append(field)
 
 
 def _is_path(text: str) -> bool:

@@ -559,3 +559,37 @@ def is_method_named(text: str) -> bool:
         return read_method(text).recipe is not None
     except NotHonoured:
         return False
+
+
+def names_full(text: str) -> bool:
+    """Return whether a text, as a whole, names full fine-tuning."""
+    return is_method_named(text) and method_of(str(read_method(text).recipe)) == FULL
+
+
+def method_of_type(text: str) -> str:
+    """Return the part of a run's type that names a method, if any: `LoRA`, `full` in `Fine-tuned (full)`."""
+    remark = text.partition("(")[2].rstrip(") ")
+    return next((part for part in (remark, text) if part and is_method_named(part)), "")
+
+
+def full_in_name(name: str) -> str | None:
+    """Return whether the name of a run says full fine-tuning: `full` if it does, `alone` for the word `full` alone.
+
+    `full` before another word may be about something else: `full_data`, `full_context`.
+    """
+    if "lora" in name.lower():  # `lora_on_full_data`, `lora_vs_full_ft`
+        return None
+    if _FULL_NAME.search(name):
+        return FULL
+    return "alone" if _FULL_ALONE.search(name) else None
+
+
+_FULL_NAME: Final = re.compile(
+    r"(?<![A-Za-z0-9])full[ _.-]?(?:(?:param(?:eter)?s?|weights?|model)[ _.-]?)?"
+    r"(?:fine[ _.-]?tun(?:e|ed|ing)|s?ft)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_FULL_ALONE: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:full|fft)(?![A-Za-z0-9])(?![ _.-]{1,3}(?!lr|bs|seed|ep)[A-Za-z]{1,99}(?![A-Za-z0-9]))",
+    re.IGNORECASE,
+)

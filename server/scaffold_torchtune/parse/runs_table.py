@@ -478,7 +478,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
         message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
-    elif words & parameters.WORDS_OF_TRAINING or other_training(column.text):
+    elif words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
         fix = "use one column for each parameter, with its name in workflows/labels.md, or remove the column"
     else:
@@ -581,9 +581,9 @@ def _texts(
             what = f"requests {shown(asked)}, which is not supported"
             reading.not_honoured(column.text, cell, NotHonoured(what, REMOVE_UNSUPPORTED))
     kind = row.cells.get(columns.type) if columns.type is not None else None
-    remark = "" if kind is None else kind.text.removeprefix(values.without_remark(kind.text)).strip(" ()")
-    if columns.type is not None and kind is not None and notations.is_method_named(remark):  # `Fine-tuned (full)`
-        found = compound.parts("method", replace(kind, text=remark, full=None, source=None))
+    stated = "" if kind is None else notations.method_of_type(kind.text)
+    if columns.type is not None and kind is not None and stated:
+        found = compound.parts("method", replace(kind, text=stated, full=None, source=None))
         yield from ((columns.type, PARAMETERS[name], part) for name, part in found.items())
     for i, parameter in columns.parameters.items():
         text = row.cells.get(i)
@@ -614,10 +614,10 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         _no_type(row, columns, reading, "no type", f"write {_ALLOWED_TYPES} in the column `Type`")
         return None
     written = values.without_remark(text.text)
-    found = _TYPES.get(normalize(written)) or ("fine-tuned" if row.mark and "type" in row.mark.lower() else None)
-    remark = text.text.removeprefix(written).strip()
-    if found == "fine-tuned" and not notations.is_method_named(remark.strip("() ")):
-        columns.remark(columns.type, "type", text, written, remark, reading)
+    method, is_marked = notations.method_of_type(text.text), row.mark and "type" in row.mark.lower()
+    found = _TYPES.get(normalize(written)) or ("fine-tuned" if method or is_marked else None)
+    if found == "fine-tuned" and not method:
+        columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:
         message, fix = f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}", f"write {_ALLOWED_TYPES}"
         expected, actual = _ALLOWED_TYPES, escape(text.text)

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from scaffold_torchtune.findings import Scalar, counted, few, shown
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import Run, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine, is_same_file
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured, full_in_name
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
-from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling, recipes_agree
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
@@ -41,6 +41,9 @@ _SAMPLES: Final = PARAMETERS["training_samples"]
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
+
+
+_LINE_BREAK: Final = re.compile(r"\\n")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class _Tuned:
 
     def uses_file(self, path: str, runs: Sequence[Run]) -> bool:
         """Return whether one of some runs may use a data set, or its data set is unknown."""
-        return any(_is_same_file(path, self.of("dataset", run), self.data) for run in runs)
+        return any(is_same_file(path, self.of("dataset", run), self.data) for run in runs)
 
     def replicates(self) -> set[int]:
         """Return the numbers of runs per condition, which is everything except the seed."""
@@ -130,15 +133,6 @@ class _Tuned:
         return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts
 
 
-def _is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool:
-    """Return whether a data set may be the one that a run uses: a path, or the name of a listed one."""
-    if used is None:
-        return True
-    named = [text.text for text in listed if text.note.rpartition(" > ")[2] == used]
-    names = {posixpath.basename(str(each)) for each in (used, *named)}
-    return posixpath.basename(path) in names or (data_label(str(used))[1] == "" and data_label(path)[0] == used)
-
-
 def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
     """Report statements in unread parts of the documents that contradict the runs."""
     fine_tuned = [run for run in runs if run.type == "fine-tuned"]
@@ -153,6 +147,7 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for row in reading.summary.rows:
         if row.line in by_line:
             _notes(reading, row, by_line[row.line], tuned)
+    _names(reading, tuned)
     for note in reading.summary.notes:
         _about_all(reading, note, tuned)
     for text in reading.summary.prose:
@@ -203,6 +198,9 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     """
     name, text = line.name, line.text
     parameter, levels = PARAMETERS[name], tuned.levels(name)
+    if parameter.kind == "text":
+        _free_text(reading, line, levels)
+        return
     listed = free_text.of_levels(name, line.label, text.full or text.text)
     if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
         _state(reading, listed, replace(text, note=labelled(text, line.label)), tuned)
@@ -212,7 +210,7 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     value = values.value_of(parameter, text)
     is_word = normalize(line.label) in parameter.words
     code = "levels-differ" if is_word else "unused-field" if line.vague else "ambiguous"
-    if value is None and parameter.kind not in {"text", "name"}:
+    if value is None and parameter.kind != "name":
         word = next((word.rstrip(".,;`") for word in text.text.split()[:1]), "")
         value, code = values.value_of(parameter, replace(text, text=word, full=word)), "unused-field"
     if value is not None and value not in levels:
@@ -225,6 +223,19 @@ def _model(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
     name = whole if model_by_spelling(whole) else values.without_remark(whole)
     if not tuned.uses_model(name, exact=True):
         _state(reading, Stated("model", (name,)), replace(line.text, note=labelled(line.text, line.label)), tuned)
+
+
+def _free_text(reading: Reading, line: UnreadLine, levels: Mapping[Scalar, int]) -> None:
+    r"""Report a prompt that no run has, even one that Configuration could not give, such as one with a `\n`."""
+    text = line.text
+    written = (text.source or text.full or text.text).strip()
+    if values.stands_for_text(written):
+        return
+    value = "" if values.says_none(written) else values.value_of(PARAMETERS[line.name], text)
+    shown_as = values.unquoted(written.strip("`")) if value is None else value
+    known = {str(level or "") for level in levels}
+    if shown_as not in known and _LINE_BREAK.sub("\n", str(shown_as)) not in known:
+        _other_value(reading, line.name, text, shown_as, levels, "unused-field" if line.vague else "ambiguous")
 
 
 def _are_values(parameter: Parameter, stated: Stated, text: SourceText) -> bool:
@@ -357,6 +368,67 @@ def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: _Tuned) -
             _setting_beside(reading, "dataset", path, note, run, tuned)
 
 
+def _names(reading: Reading, tuned: _Tuned) -> None:
+    """Report runs that use LoRA, but are named after full fine-tuning.
+
+    The name is a problem if no cell of the row gives a setting of LoRA, and else a warning.
+    """
+    of_method = {*OF_LORA, "recipe"}
+    has_ranks = any(of_method & run.parameters.keys() for run in tuned.runs)
+    reported = {each.line for each in reading.findings if each.code == "unsupported-setting"}
+    column = next(
+        (i for i, each in enumerate(reading.summary.columns) if by_label(each.text) is PARAMETERS["model"]), -1
+    )
+    models = {row.line: row.cells[column].text for row in reading.summary.rows if column in row.cells}
+    found: list[Run] = []
+    for run in (run for run in tuned.runs if run.line not in reported):
+        if tuned.method(run) != LORA:
+            continue
+        named = full_in_name(run.name) or full_in_name(models.get(run.line, ""))
+        if named and not of_method & run.parameters.keys() and (named == FULL or has_ranks):
+            found.append(run)
+        elif named == FULL and of_method & run.parameters.keys():
+            message = f"the name of the run {shown(run.name)} says full fine-tuning, but the run uses LoRA"
+            fix = "change the name, or the method in the row"
+            reading.add(
+                "name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=run.line, fix=fix,
+                severity=Severity.WARNING,
+            )  # fmt: skip
+    title = reading.summary.name
+    is_of_lora = {tuned.method(run) for run in tuned.runs} == {LORA}
+    if title and is_of_lora and not found and full_in_name(title.text.replace(" ", "_")) == FULL:
+        message = f"the title {shown(title.text)} says full fine-tuning, but all runs use LoRA"
+        fix = "add `- **Method:** full fine-tuning` to Configuration if intended; otherwise change the title"
+        reading.add(
+            "name-mismatch", message, field="recipe", expected=FULL, actual=LORA, line=title.line, fix=fix,
+            severity=Severity.WARNING,
+        )  # fmt: skip
+    if found:
+        names = few([escape(run.name) for run in found], _FEW)
+        message = f"the run {names} is named after full fine-tuning, but its row gives no method, so it uses LoRA"
+        if len(found) > 1:
+            what = "are named after full fine-tuning, but their rows give no method, so they use LoRA"
+            message = f"{len(found)} runs ({names}) {what}"
+        reading.add(
+            "ambiguous", message, field="recipe", expected=LORA, actual=FULL, line=found[0].line,
+            fix=f"{_to_give_method(reading, found, names, tuned)}; if LoRA is intended, change the name",
+        )  # fmt: skip
+        reading.unasked.append(reading.findings[-1])
+
+
+def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: _Tuned) -> str:
+    """Return the fix that makes some runs use full fine-tuning."""
+    column = next((each.text for each in reading.summary.columns if by_label(each.text) is PARAMETERS["recipe"]), None)
+    if reading.form == "yaml":
+        return f"write `recipe: {FULL}` in the parameters of {names}"
+    if column:
+        lines = few([str(run.line) for run in found], _FEW)
+        return f"write {FULL} in the column {column} ({'line' if len(found) == 1 else 'lines'} {lines})"
+    if len(found) == len(tuned.runs):
+        return "add `- **Method:** full fine-tuning` to Configuration"
+    return f"add a column `Method` to the table of runs, with {FULL} for {names}, and {_METHODS[LORA]} for the others"
+
+
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
     value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
     has = tuned.of(name, run)
@@ -395,6 +467,8 @@ def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
     is_plain = bool(label) and not headings.is_about_machines(label)
     for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
         seen.add((name, value))
+        if headings.is_elsewhere(label) or (name == "epochs" and headings.is_of_intervals(label)):
+            continue  # `Checkpoint every: 1 epoch`, `Evaluation: batch size 8`
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
     in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
     for stated in [each for read in in_sentences for each in read(written)]:

@@ -30,7 +30,9 @@ _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
 _NONE = frozenset({"none", "no", "off", "disabled", "zero"})
-_UNSET = re.compile(r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>]*>", re.IGNORECASE)
+_UNSET = re.compile(
+    r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>{}]*>", re.IGNORECASE
+)
 # Placeholders for a value. Only whole texts match: `todo-env` is a name.
 _PLACEHOLDER = re.compile(
     r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
@@ -60,8 +62,12 @@ _HUB_PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _HUB_LINK = re.compile(
     rf"(?:(?:huggingface\.co|hf\.co)/datasets/|hf://datasets/)(?P<name>{_HUB_PART}(?:/{_HUB_PART})?)"
 )
+# Directories of an experiment; no organisation of the Hub has such a name.
+_FOLDERS = frozenset(
+    {"data", "dataset", "datasets", "input", "inputs", "files", "raw", "processed", "train", "training"}
+)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w-]{0,95}(?P<ext>(?:\.[\w-]{1,40}){0,4})", re.ASCII)
-_OF_FILES = frozenset(
+OF_FILES = frozenset(
     {".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".json.gz", ".zip", ".xlsx", ".yaml"}
 )
 _LINK = re.compile(r"\]\(")
@@ -90,6 +96,11 @@ def configured(label: str) -> Parameter | None:
 def says_none(text: str) -> bool:
     """Return whether a text means an empty text: `none`, `(blank)`, `no system prompt`."""
     return bool(_NO_TEXT.fullmatch(text.strip()))
+
+
+def stands_for_text(text: str) -> bool:
+    """Return whether a text stands for a text elsewhere: `same as above`, `see below`."""
+    return bool(_STANDS_FOR_TEXT.fullmatch(text.strip()))
 
 
 def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
@@ -143,7 +154,7 @@ def unquoted(text: str) -> str:
     return text if found is None else found[0]
 
 
-def _free_text(field: SourceText) -> Typed:
+def _free_text(field: SourceText, *, is_prompt: bool = False) -> Typed:
     """Read free text: plain, in one pair of quotes, or in one code span; a (remark) may follow quotes and code.
 
     A stand-in for a text (`same as above`, `see table`) is rejected, unless it is in quotes or a code span.
@@ -162,8 +173,10 @@ def _free_text(field: SourceText) -> Typed:
         return Typed(_written(quoted[0]), quoted[1])
     if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(_ONE_PAIR)
-    if says_none(written):
+    if says_none(written) and not is_prompt:
         return Typed("")
+    if says_none(written):
+        raise NotTyped("text with {input}")
     if _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(f"the text itself (if it is, put {shown(written)} in quotes)")
     return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
@@ -273,7 +286,7 @@ def typed(parameter: Parameter, field: SourceText) -> Typed:
     """
     try:
         if parameter.kind == "text":
-            return _free_text(field)
+            return _free_text(field, is_prompt=parameter.name == "prompt")
         text, remark = _value_and_remark(parameter, field)
         if parameter.name == "model" and remark and (named := model_by_spelling(f"{text} {remark}")):
             return Typed(named.name)  # `NAME (Instruct)` is another model, not a remark on NAME
@@ -337,7 +350,8 @@ def hub_data(text: str) -> str | None:
     if linked:
         return linked["name"]
     named = _HUB_NAME.fullmatch(written)
-    return written if named and named["ext"].lower() not in _OF_FILES else None
+    is_folder = written.partition("/")[0].lower() in _FOLDERS
+    return written if named and named["ext"].lower() not in OF_FILES and not is_folder else None
 
 
 def _on_hub(name: str) -> NotTyped:
@@ -346,7 +360,7 @@ def _on_hub(name: str) -> NotTyped:
         "the path of a .json or .parquet file",
         f"the name of a data set on the Hugging Face Hub ({shown(name)}), not a file",
         f"download it (hf download --repo-type dataset {name} --local-dir {folder}), and write the path of its .json or"
-        " .parquet file",
+        " .parquet file; if it is a file in the experiment directory, add its extension",
     )
 
 

@@ -216,7 +216,12 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
         has = f"has the extension {shown(extension)}, not" if extension else "has no file extension; it must end in"
         message = f"the data set {shown(path.text)} {has} {formats}"
         fix, at = f"convert the data set to {formats}", path.source
-        fix = fix if extension else f"add the extension if the file is {formats}; otherwise {fix}"
+        if not extension:
+            name = posixpath.basename(path.text)
+            found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
+            found = None if name.startswith(".") or path.source.line is None else found
+            fix = f"add the extension if the file is {formats}; otherwise {fix}"
+            fix = f"replace {name} with {name}{found} in {path.source.file}:{path.source.line}" if found else fix
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:
