@@ -208,6 +208,49 @@ def test_a_blank_cell_below_a_value_is_reported_with_the_value_used() -> None:
     assert absent(told.message, "Llama-3.2-1B-Instruct_rank16_lr5e-5", LINE) == []
 
 
+def test_a_blank_cell_gets_the_value_of_the_run_name_if_the_row_above_has_a_different_one() -> None:
+    (told,) = blanks(EXAMPLE_SUMMARY.replace("| 8 | 5e-5 | 4 |", "| 8 | | 4 |"))
+    assert (told.field, told.expected, told.actual) == ("lr", "1e-5", "1e-4")
+    assert absent(told.fix, "5e-5 in this row") == []
+    assert "1e-5 in this row" not in told.fix
+
+
+def test_no_value_is_suggested_for_a_blank_cell_that_makes_the_row_equal_to_another() -> None:
+    names = EXAMPLE_SUMMARY.replace("_rank8_lr1e-5", "_a").replace("_rank8_lr5e-5", "_b")
+    (told,) = blanks(names.replace("| 8 | 5e-5 | 4 |", "| 8 | | 4 |"))
+    assert (told.field, told.expected, told.actual) == ("lr", "1e-5", "1e-4")
+    assert "write 1e-5" not in told.fix
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected", "actual", "new"),
+    [
+        ("6 fine-tuned + 1 control = 7 total", 6, 4, [4, 7, 5]),
+        ("6 fine-tuned + 1 control = 5 total", 6, 4, [4]),
+        ("4 fine-tuned + 1 control = 6 total", 6, 5, [5]),
+        ("4 fine-tuned + 1 control (7 total)", 7, 5, [5]),
+        ("4 fine-tuned and 1 base, 7 runs in total", 7, 5, [5]),
+    ],
+)
+def test_a_stated_number_of_runs_and_its_total_are_compared(
+    stated: str, expected: int, actual: int, new: list[int]
+) -> None:
+    text = EXAMPLE_SUMMARY.replace("4 fine-tuned + 1 control = 5 total", stated)
+    (told,) = [each for each in parse(text).warnings if each.code == "runs-differ"]
+    assert (told.severity, told.expected, told.actual) == (Severity.WARNING, expected, actual)
+    assert absent(told.fix, *new) == []
+
+
+@pytest.mark.parametrize(
+    "stated",
+    ["4 fine-tuned", "4 fine-tuned + 1 control", "4 fine-tuned (2 ranks x 2 lrs = 4) + 1 control",
+     "4 fine-tuned, 2 control (6 total)", "4 fine-tuned; 40 min in total"],
+)  # fmt: skip
+def test_a_stated_number_without_a_contradiction_is_accepted(stated: str) -> None:
+    text = EXAMPLE_SUMMARY.replace("4 fine-tuned + 1 control = 5 total", stated)
+    assert not [each for each in parse(text).warnings if each.code == "runs-differ"]
+
+
 def test_blank_cells_that_use_the_same_value_are_one_info() -> None:
     (told,) = blanks(EXAMPLE_SUMMARY.replace("| 5e-5 | 4 |", "| 5e-5 | |"))
     assert (told.severity, told.field, told.expected, told.actual) == (Severity.INFO, "batch_size", "4", "4")

@@ -141,12 +141,29 @@ def short_time(place: Path) -> Case:
     return plan_of(place, {"0:59:00": "120:00"})
 
 
+def short_time_in_rows(place: Path) -> Case:
+    return plan_of(place, summary=with_column("Time", ["120:00", "2:00:00", "120:00", "2:00:00"]))
+
+
 def begins_anew(place: Path) -> Case:
     return plan_of(place, {"- **GPUs:** 1": "- **GPUs:** 1\n- **Requeue:** yes"})
 
 
 def runs_differ(place: Path) -> Case:
     return plan_of(place, {"- **Runs:** 4 fine-tuned": "- **Runs:** 8 fine-tuned"})
+
+
+def runs_differ_with_their_total(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "5 fine-tuned + 1 control = 6 total"})
+
+
+def total_of_runs_differs(place: Path) -> Case:
+    return plan_of(place, {"4 fine-tuned + 1 control = 5 total": "4 fine-tuned + 1 control = 6 total"})
+
+
+def blank_cell_named_otherwise(place: Path) -> Case:
+    return plan_of(place, row_replaced("rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 | 5e-5",
+                                       "rank8_lr5e-5 | Llama-3.2-1B-Instruct | 8 |"))  # fmt: skip
 
 
 def levels_differ(place: Path) -> Case:
@@ -180,6 +197,54 @@ def value_of_no_run_in_a_sentence(place: Path) -> Case:
 
 def overridden(place: Path) -> Case:
     return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 8"})
+
+
+def overridden_above_blank_cells(place: Path) -> Case:
+    lines = {"- **Batch size:** 4": "- **Batch size:** 4\n- **Learning rate:** 5e-5"}
+    return plan_of(place, {**row_replaced("| 16 | 5e-5", "| 16 | -"), **lines})
+
+
+def overridden_in_a_line_of_several_settings(place: Path) -> Case:
+    return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 4\n- **LoRA:** r=16, alpha=24, dropout=0.05"})
+
+
+_SIZES = {f"| 16 | {lr} | 4 |": f"| 16 | {lr} | 16 |" for lr in ("1e-5", "5e-5")}
+_EFFECTIVE = "- **Epochs:** 2\n- **Effective batch size:** 16"
+
+
+def effective_batch_beside_accumulation(place: Path) -> Case:
+    return plan_of(place, {"- **Epochs:** 2": f"{_EFFECTIVE}\n- **Gradient accumulation:** 2"})
+
+
+def effective_batch_in_a_line_of_two_settings(place: Path) -> Case:
+    rows = {f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | - |" for rank in (8, 16) for lr in ("1e-5", "5e-5")}
+    line = {"- **Batch size:** 4\n": "- **Batch size:** 4 (gradient accumulation 2)\n"}
+    return plan_of(place, {**rows, **line, "- **Epochs:** 2": _EFFECTIVE})
+
+
+def effective_batch_of_different_batches(place: Path) -> Case:
+    return plan_of(place, {**_SIZES, "- **Epochs:** 2": f"{_EFFECTIVE}\n- **Gradient accumulation:** 4"},
+                   without=["- **Batch size:**"])  # fmt: skip
+
+
+def effective_batch_in_a_column(place: Path) -> Case:
+    return plan_of(place, summary=with_column("Effective batch", ["16"] * 2 + ["32"] * 2))
+
+
+def effective_batch_beside_a_column(place: Path) -> Case:
+    summary = with_column("Grad accum", ["4", "4", "2", "4"])
+    return plan_of(place, {"- **Epochs:** 2": f"{_EFFECTIVE}\n- **Gradient accumulation:** 8"}, summary=summary)
+
+
+def with_column(name: str, values: list[str]) -> str:
+    """Return the example's summary with another column in the table of runs, for the fine-tuned runs."""
+    lines, rest = SUMMARY.splitlines(), iter(values)
+    start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
+    for number in range(start, start + 7):
+        row = lines[number]
+        cell = "-" if "| Control |" in row else next(rest) if "| Fine-tuned |" in row else "---"
+        lines[number] = f"{row} {name if number == start else cell} |"
+    return "\n".join(lines) + "\n"
 
 
 def default_used(place: Path) -> Case:
@@ -234,6 +299,45 @@ def samples_cut(place: Path) -> Case:
     return with_data(place, rows)
 
 
+def two_data_sets(place: Path, small: list[dict[str, str]], large: list[dict[str, str]], line: str) -> Case:
+    """Return the example with a data set for the runs of rank 8 and a larger one for the others, and one more line."""
+    summary = with_column("Dataset", ["a", "a", "b", "b"])
+    case = plan_of(place, {"- **Epochs:** 2": f"- **Epochs:** 2\n{line}"}, summary=summary)
+    text = case.summary.read_text()
+    for name, rows in (("a", small), ("b", large)):
+        data = {"train": rows, "validation": rows[:5], "test": rows[:5]}
+        (case.experiment / "data" / f"{name}.json").write_text(json.dumps(data))
+        text = text.replace(f"| {name} |", f"| {case.experiment}/data/{name}.json |")
+    case.summary.write_text(text)
+    return case
+
+
+def samples_cut_in_two_data_sets(place: Path) -> Case:
+    short, long = ([{"input": "word " * count, "output": "Word"}] + [{"input": "word", "output": "Word"}] * 239
+                   for count in (3000, 9000))  # fmt: skip
+    return two_data_sets(place, short, long, "- **Warmup steps:** 2")
+
+
+def samples_cut_in_runs_of_two_models(place: Path) -> Case:
+    case = samples_cut(place)
+    text = case.summary.read_text()
+    for line in [line for line in text.splitlines() if "_rank16_" in line]:
+        text = text.replace(line, line.replace("Llama-3.2-1B-Instruct", "Llama-3.1-8B-Instruct"))
+    path = next(line for line in text.splitlines() if line.startswith("- **Llama-3.2-1B-Instruct**"))
+    case.summary.write_text(text.replace(path, f"{path}\n{path.replace('3.2-1B', '3.1-8B')}"))
+    return case
+
+
+def split_differs_in_two_data_sets(place: Path) -> Case:
+    rows = [{"input": f"word {number}", "output": "Word"} for number in range(100)]
+    return two_data_sets(place, rows[:60], rows, "- **Training samples:** 500\n- **Warmup steps:** 2")
+
+
+def columns_missing_in_two_data_sets(place: Path) -> Case:
+    one, other = ([{name: f"word {number}", "output": "Word"} for number in range(100)] for name in ("tweet", "post"))
+    return two_data_sets(place, one, other, "- **Warmup steps:** 2")
+
+
 def split_differs(place: Path) -> Case:
     return plan_of(place, {**HERE, "- **Epochs:** 2": "- **Epochs:** 2\n- **Training samples:** 500"})
 
@@ -241,6 +345,23 @@ def split_differs(place: Path) -> Case:
 def no_steps(place: Path) -> Case:
     rows = {f"| {rank} | {lr} | 4 |": f"| {rank} | {lr} | 400 |" for rank in (8, 16) for lr in ("1e-5", "5e-5")}
     return plan_of(place, {**HERE, **rows, "- **Batch size:** 4\n": ""})
+
+
+def no_steps_of_some(place: Path) -> Case:
+    sizes = {"| 16 | 1e-5 | 4 |": "| 16 | 1e-5 | 16 |", "| 16 | 5e-5 | 4 |": "| 16 | 5e-5 | 8 |"}
+    lines = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Gradient accumulation:** 40\n- **Warmup steps:** 0"}
+    return plan_of(place, {**HERE, **sizes, **lines, "- **Batch size:** 4\n": ""})
+
+
+def long_warmup_of_all(place: Path) -> Case:
+    sizes = {"| 8 | 5e-5 | 4 |": "| 8 | 5e-5 | 6 |", "| 16 | 1e-5 | 4 |": "| 16 | 1e-5 | 8 |",
+             "| 16 | 5e-5 | 4 |": "| 16 | 5e-5 | 16 |"}  # fmt: skip
+    lines = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup steps:** 61", "- **Batch size:** 4\n": ""}
+    return plan_of(place, {**HERE, **sizes, **lines})
+
+
+def long_warmup_by_ratio(place: Path) -> Case:
+    return plan_of(place, {**HERE, "- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup ratio:** 0.6"})
 
 
 def long_warmup(place: Path) -> Case:
@@ -345,6 +466,33 @@ def missing_file(place: Path) -> Case:
     return case
 
 
+def edited(place: Path, name: str, old: str, new: str) -> Case:
+    """Return an experiment to validate, of which a file of the first run has been edited."""
+    case = scaffolded(place, steps.validate)
+    change(case.experiment / RUNS[0] / name, old, new)
+    return case
+
+
+def value_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def value_mismatch_in_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 3")
+
+
+def name_mismatch(place: Path) -> Case:
+    return edited(place, "finetune.yaml", "  lora_rank: 8", "  lora_rank: 16")
+
+
+def unplanned_value(place: Path) -> Case:
+    return edited(place, "finetune.slurm", "#SBATCH --time", "#SBATCH --exclusive\n#SBATCH --time")
+
+
+def changed_setup_finetune_yaml(place: Path) -> Case:
+    return edited(place, "setup_finetune.yaml", "epochs: 2", "epochs: 2  # a remark")
+
+
 def changed_output(place: Path) -> Case:
     case = scaffolded(place, steps.validate)
     file = case.experiment / RUNS[0] / "finetune.yaml"
@@ -400,27 +548,40 @@ def naming_by_run_name(place: Path) -> Case:
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (
         ambiguous, path_in_a_sentence, path_of_a_model_that_no_run_uses, path_to_start_from, named_full,
-    ), "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
+        effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
+        effective_batch_of_different_batches, effective_batch_in_a_column, effective_batch_beside_a_column,
+    ),
+    "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
-    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
-    "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
+    "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
+    "short-time": (short_time, short_time_in_rows),
+    "begins-anew": (begins_anew,),
+    "runs-differ": (runs_differ, runs_differ_with_their_total, total_of_runs_differs),
     "levels-differ": (
         levels_differ, levels_differ_in_a_sentence, levels_differ_for_want_of_a_value, samples_in_a_sentence,
         warmup_in_a_sentence, model_in_a_line, value_of_no_run_in_a_sentence,
     ),
-    "overridden": (overridden,), "default-used": (default_used, default_in_one_row),
+    "overridden": (
+        overridden, overridden_above_blank_cells, overridden_in_a_line_of_several_settings,
+    ),
+    "default-used": (default_used, default_in_one_row),
     "identical-runs": (identical_runs,), "name-collision": (name_collision,),
     "naming-differs": (naming_of_outputs, naming_of_directories, naming_by_run_name),
     "unsupported-setting": (unsupported_setting,),
     "setup-choice": (setup_choice,), "setup-script-missing": (setup_script_missing,),
-    "data-mismatch": (data_mismatch,), "unread-column": (unread_column,), "samples-cut": (samples_cut,),
-    "split-differs": (split_differs,), "no-steps": (no_steps,), "long-warmup": (long_warmup, long_warmup_of_some),
+    "data-mismatch": (data_mismatch, columns_missing_in_two_data_sets), "unread-column": (unread_column,),
+    "samples-cut": (samples_cut, samples_cut_in_two_data_sets, samples_cut_in_runs_of_two_models),
+    "split-differs": (split_differs, split_differs_in_two_data_sets),
+    "no-steps": (no_steps, no_steps_of_some),
+    "long-warmup": (long_warmup, long_warmup_of_some, long_warmup_of_all, long_warmup_by_ratio),
     "odd-value": (odd_value,), "disk-space": (disk_space,),
     "time-limit": (time_limit, time_below_the_estimate), "node-memory": (node_memory,),
     "outside-roots": (outside_roots,), "started-run": (started_run,), "edited-output": (edited_output,),
     "not-rendered": (not_rendered,), "plan-outdated": (plan_outdated,), "unknown-name": (unknown_name,),
     "unknown-key": (unknown_key,), "no-labels": (no_labels,), "unread-setting": (unread_setting,),
-    "own-recipe": (own_recipe,), "missing-file": (missing_file,), "changed-output": (changed_output,),
+    "own-recipe": (own_recipe,), "missing-file": (missing_file,),
+    "changed-output": (changed_output, changed_setup_finetune_yaml), "unplanned-value": (unplanned_value,),
+    "value-mismatch": (value_mismatch, value_mismatch_in_setup_finetune_yaml), "name-mismatch": (name_mismatch,),
 }  # fmt: skip
 
 _NOTHING = "a remark: nothing need be done, and who meant another thing knows what"
@@ -444,7 +605,7 @@ FOR_PEOPLE = {
     _MEANT: (
         "not-a-summary", "document-missing", "invalid-value", "malformed-table", "unused-row", "unknown-model",
         "wrong-experiment-dir", "unsafe-name", "untrained-tokens", "seed-effect",
-        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "name-mismatch", "wrong-recipe",
+        "unusual-value", "tied-run", "mixed-runs", "copied-scaffold", "wrong-recipe",
         "output-taken", "output-in-checkpoint", "output-not-directory", "other-state", "missing-template",
         "not-a-directory",
     ),
@@ -467,8 +628,8 @@ FOR_PEOPLE = {
         "runs-changed", "outcome-unseen", "variable-ignored",
     ),
     _CAUSE: (
-        "template-error", "render-mismatch", "unreadable-file", "missing-value", "value-mismatch", "stale-output",
-        "wrong-type", "unplanned-value", "duplicate-directive", "late-directive", "placeholder-left",
+        "template-error", "render-mismatch", "unreadable-file", "missing-value", "stale-output",
+        "wrong-type", "duplicate-directive", "late-directive", "placeholder-left",
         "torchtune-refused", "lora-differs",
     ),
 }  # fmt: skip
@@ -525,23 +686,39 @@ def replace_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
     edit(case.experiment / match["file"], int(match["line"]), new)
 
 
+def replace_count_and_total(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        line = line.replace(f"{match['old']} fine-tuned", f"{match['new']} fine-tuned")
+        return line.replace(f"{match['old_total']} total", f"{match['new_total']} total")
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
 def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
     for number in map(int, re.findall("[0-9]+", match["lines"])):
         column = header_of(case, number).index(match["column"])
         edit(case.summary, number, lambda line, at=column: with_cell(line, at, match["new"]))  # type: ignore[misc]
 
 
+def values_of_column(match: re.Match[str]) -> dict[str, str]:
+    """Return the values that a fix gives runs in a new column, by directory; `the others` are the rest."""
+    groups = re.findall(r"(\S+) for (.+?)(?=, (?:and )?\S+ for |$)", match["cells"])
+    return {name: value for value, names in groups for name in names.split(", ")}
+
+
 def add_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
-    names = match["runs"].split(", ")
+    values = values_of_column(match)
     lines = lines_of(case.summary)
     start = next(number for number, line in enumerate(lines) if line.startswith("| Run Name"))
     for number in range(start, len(lines)):
         if not lines[number].startswith("|"):
             break
-        run = cells(lines[number])[0].removeprefix("Llama-3.2-1B-Instruct_")
-        named = any(run.startswith(name.partition("_bs")[0]) for name in names)
-        cell = match["column"] if number == start else "---" if number == start + 1 else ""
-        lines[number] += f" {cell or (match['new'] if named else match['old'])} |"
+        run, is_run = cells(lines[number])[0], "| Fine-tuned |" in lines[number]
+        run = run if run in values else run.removeprefix("Llama-3.2-1B-Instruct_")
+        own = [value for name, value in values.items() if run.startswith(re.split("_bs|_[ab]$", name)[0])]
+        cell = match["column"] if number == start else "---" if number == start + 1 else "-"
+        assert len(own) < 2, (run, values)
+        lines[number] += f" {(own or [values['the others']])[0] if is_run else cell} |"
     write(case.summary, lines)
 
 
@@ -550,6 +727,33 @@ def add_below(case: Case, found: Finding, match: re.Match[str]) -> None:
     filled = match["line"].replace("NUMBER", "2").replace("NAME", "ada")
     lines.insert(int(match["below"]), filled)
     write(case.experiment / str(found.file), lines)
+
+
+def write_cells_and_remove_line(case: Case, found: Finding, match: re.Match[str]) -> None:
+    replace_in_column(case, found, match)
+    remove_line(case, found, match)
+
+
+def remove_from_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        left = re.sub(rf"\w+[= ]{match['value']}(?:, |$)", "", line, count=1)
+        left = left if left != line else re.sub(rf"(?:, )?\w+ {match['value']}", "", line, count=1)
+        assert left != line, (line, match[0])
+        return left
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
+def set_in_line(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    def new(line: str) -> str:
+        words = match["name"].partition("_steps")[0].replace("_", " ")
+        return line.replace(f"{words} {match['old']}", f"{words} {match['new']}")
+
+    edit(case.experiment / match["file"], int(match["line"]), new)
+
+
+def write_ratio(case: Case, _found: Finding, match: re.Match[str]) -> None:
+    edit(case.experiment / match["file"], int(match["line"]), lambda line: line.replace(match["old"], match["new"]))
 
 
 def add_with_an_empty_line(case: Case, found: Finding, match: re.Match[str]) -> None:
@@ -612,6 +816,10 @@ def overwrite(case: Case, _found: Finding, _match: re.Match[str]) -> None:
         case.given["overwrite"] = True
 
 
+def scaffold_over(case: Case, _found: Finding, _match: re.Match[str]) -> None:
+    steps.scaffold(Request(case.experiment, overwrite=True))
+
+
 def named_run(case: Case, _found: Finding, match: re.Match[str]) -> None:
     case.step = lambda request: explain(request, match["run"], None)
 
@@ -625,23 +833,33 @@ def again(*these: Step) -> Callable[..., None]:
 
 
 LINE = r"`(?P<line>[^`]+)`"
-COLUMN = (
-    r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<new>\S+) for (?P<runs>.+?), and (?P<old>\S+)"
-    r" for the others"
-)
+COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
+COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
+CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
+    (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
     (COLUMN, add_column),
-    (r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
+    (
+        r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",
+        set_in_line,
+    ),
+    (rf"{CELLS}, then remove line (?P<line>\d+) of (?P<file>[\w.]+)", write_cells_and_remove_line),
+    (r"remove only \w+ \((?P<value>[^)]+)\) from line (?P<line>\d+) of (?P<file>[\w.]+)", remove_from_line),
+    (
+        r"write (?P<new>\S+) instead of (?P<old>\S+) as the warm-up ratio in (?P<file>[\w.]+):(?P<line>\d+)",
+        write_ratio,
+    ),
+    (CELLS, replace_in_column),
     (rf"add {LINE} and an empty line below line (?P<below>\d+)", add_with_an_empty_line),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),
     (r"omit the answer", leave_answer_out),
     (r"keep one of the two columns", keep_one_column),
-    (r"keep one of the two lines|remove one of the rows|remove (?:it|the line|this setting|epochs_to_save)", take_out),
+    (r"keep one of the two values|remove one of the rows|remove (?:it|the line|this setting|epochs_to_save)", take_out),
     (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
     (r"write (?P<new>\S+) for \w+ in this row", write_cell),
     (r"write (?P<new>\S+) in (?:these rows|this row)", write_cell),
@@ -650,6 +868,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),
     (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
+    (r"`scaffold --overwrite`", scaffold_over),
     (r"--overwrite", overwrite),
     (r"(?:name|specify) one of (?P<run>[^,\s]+)", named_run),
     (r"[Rr]un setup again", again(steps.setup)),
@@ -679,7 +898,7 @@ def is_named(run: PlannedRun, match: re.Match[str]) -> bool:
     groups = match.groupdict()
     if "lines" in groups:
         return str(run.line) in re.findall("[0-9]+", groups["lines"])
-    return run.directory in groups["runs"].split(", ")
+    return run.directory in values_of_column(match)
 
 
 @pytest.fixture(autouse=True)
@@ -702,7 +921,12 @@ def test_following_a_fix_ends_its_finding(code: str, make: Callable[[Path], Case
     runs = planned(case)
     match = follow(case, found[0])
     after = case.findings()
-    if runs and {"lines", "runs"} & match.groupdict().keys():
+    if runs and code == "overridden":
+        kept = [
+            [{name: each.value for name, each in run.settings.items()} for run in of] for of in (runs, planned(case))
+        ]
+        assert kept[0] == kept[1], "the rows are correct"
+    if runs and {"lines", "cells"} & match.groupdict().keys():
         pairs = zip(runs, planned(case), strict=True)
         differ = [old for old, new in pairs if any(old.value(name) != new.value(name) for name in new.parameters)]
         assert [run.directory for run in differ if not is_named(run, match)] == [], "other rows keep their values"

@@ -76,6 +76,14 @@ def trained(epochs: int = 2, per_epoch: int = 10) -> str:
     return text
 
 
+@pytest.mark.parametrize("name", ["finetune.slurm", "finetune.yaml", "setup_finetune.yaml"])
+def test_a_run_with_a_missing_file_is_not_scaffolded(sweep: Path, name: str) -> None:
+    (sweep / SECOND / name).unlink()
+    result = status(Request(sweep))
+    assert [run.state for run in result.runs] == ["scaffolded", "planned", "scaffolded", "scaffolded"]
+    assert result.counts == {"scaffolded": 3, "planned": 1}
+
+
 def test_runs_are_listed_in_plan_order_and_nothing_is_written(sweep: Path) -> None:
     output(sweep, THIRD, OOM)
     output(sweep, SECOND, trained())

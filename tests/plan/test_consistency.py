@@ -168,6 +168,103 @@ def test_a_multiple_of_the_rank_is_refused_for_full_fine_tuning() -> None:
     assert [(each.code, each.field) for each in problems] == [("unsupported-setting", "lora_alpha_ratio")]
 
 
+def test_an_accumulation_of_the_documents_is_replaced() -> None:
+    training = {"Effective batch size": "32", "Gradient accumulation": "2 (per GPU)"}
+    (problem,) = refusal(planned, summary(training=training))
+    assert (problem.expected, problem.actual) == (32, 8)
+    assert problem.fix.startswith(f"replace 2 with 8 in {SUMMARY}:26")
+
+
+def test_runs_that_need_different_accumulations_get_a_column() -> None:
+    table = runs(3, Batch_Size=["4", "8", "16"])
+    text = summary(table=table, training={"Batch size": None, "Effective batch size": "16"})
+    (problem,) = refusal(planned, text)
+    assert (problem.expected, problem.actual) == (16, 4)
+    assert "with 4 for bs4, 2 for bs8, and 1 for the others" in problem.fix
+    columns = runs(3, Batch_Size=["4", "8", "16"], Gradient_accumulation=["4", "2", "1"])
+    assert planned(summary(table=columns, training={"Batch size": None, "Effective batch size": "16"})).warnings == ()
+
+
+def test_a_column_of_accumulations_is_corrected_in_its_rows() -> None:
+    table = runs(3, Batch_Size=["4", "8", "16"], Gradient_accumulation=["4", "4", "4"])
+    (problem,) = refusal(planned, summary(table=table, training={"Batch size": None, "Effective batch size": "16"}))
+    assert "replace 4 with 2 in the column Gradient accumulation (line 7)" in problem.fix
+    assert "replace 4 with 1 in the column Gradient accumulation (line 8)" in problem.fix
+
+
+def test_an_effective_batch_size_that_no_accumulation_gives_has_no_value_in_its_fix() -> None:
+    table = runs(2, Batch_Size=["4", "6"])
+    (problem,) = refusal(planned, summary(table=table, training={"Batch size": None, "Effective batch size": "16"}))
+    assert (problem.expected, problem.actual) == (16, 4)
+    assert absent(problem.fix, "effective batch size") == []
+    assert "accumulation" not in problem.fix
+
+
+# --- Configuration overridden by rows
+
+
+def overridden(text: str) -> Finding:
+    (found,) = [each for each in planned(text).warnings if each.code == "overridden"]
+    return found
+
+
+def test_a_line_that_every_row_overrides_may_be_removed() -> None:
+    table = runs(2, Batch_Size=["8", "16"])
+    found = overridden(summary(table=table, training={"Batch size": "4"}))
+    assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
+    assert found.fix.startswith("remove line ")
+
+
+def test_a_line_that_other_rows_use_is_written_into_them_first() -> None:
+    table = runs(3, Batch_Size=["8", "-", "16"])
+    found = overridden(summary(table=table, training={"Batch size": "4"}))
+    assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
+    assert found.fix.startswith("write 4 in the column Batch Size (line 7), then remove line ")
+
+
+@pytest.mark.parametrize(
+    ("training", "others"),
+    [
+        ({"LoRA": "r=4, alpha=32, dropout=0.05"}, {"lora_alpha", "lora_dropout"}),
+        ({"Method": "LoRA (rank 4)"}, {"recipe"}),
+    ],
+)
+def test_a_line_of_several_settings_is_not_removed(training: dict[str, str], others: set[str]) -> None:
+    table = runs(2, LoRA_Rank=["8", "16"])
+    found = overridden(summary(table=table, training=training))
+    assert (found.field, found.expected, found.actual) == ("lora_rank", 4, 8)
+    assert found.fix.startswith("remove only lora_rank (4) from line ")
+    assert absent(found.fix, *others) == []
+
+
+def test_a_lora_setting_of_full_fine_tuning_is_removed_with_its_line() -> None:
+    table = runs(2, LoRA_Rank=["-", "-"], Learning_Rate=["1e-5", "2e-5"])
+    (problem,) = refusal(planned, summary(table=table, training={"Recipe": "full", "LoRA rank": "16"}))
+    assert problem.fix.startswith(f"remove line {problem.line} of {SUMMARY}")
+
+
+def test_a_lora_setting_in_the_line_of_the_recipe_is_removed_alone() -> None:
+    table = runs(2, LoRA_Rank=["-", "-"], Learning_Rate=["1e-5", "2e-5"])
+    (problem,) = refusal(planned, summary(table=table, training={"Method": "full fine-tuning, dropout 0.1"}))
+    assert problem.field == "lora_dropout"
+    assert problem.fix.startswith("remove only lora_dropout (0.1) from line ")
+    assert absent(problem.fix, "recipe") == []
+
+
+# --- jobs that begin again
+
+
+def test_resuming_is_suggested_only_for_runs_that_can_resume() -> None:
+    table = runs(2, LoRA_Rank=["8", "-"], Recipe=["LoRA", "full"])
+    mixed = summary(table=table, training={"Requeue": "yes"})
+    (found,) = [each for each in planned(mixed).warnings if each.code == "begins-anew"]
+    assert absent(found.fix, "`Resume from checkpoint` to the table of runs, with yes for rank8_recipe-lora") == []
+    table = runs(2, LoRA_Rank=["-", "-"], Learning_Rate=["1e-5", "2e-5"])
+    only_full = summary(table=table, training={"Requeue": "yes", "Recipe": "full"})
+    (found,) = [each for each in planned(only_full).warnings if each.code == "begins-anew"]
+    assert "Resume" not in found.fix
+
+
 # --- warm-up
 
 

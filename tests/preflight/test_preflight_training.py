@@ -6,7 +6,7 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location
-from scaffold_torchtune.models import DataFile, DataPart, DiskState, Setting, Source, SourceKind
+from scaffold_torchtune.models import DataFile, DataPart, DiskState, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.preflight import check_plan
 from scaffold_torchtune.preflight.training import Rows, at, output_dir, rows_of, steps_of
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
@@ -185,3 +185,62 @@ def test_a_value_without_a_line_has_only_its_file() -> None:
     assert at(run, "lr") == Location(SUMMARY, None)
     assert at(run, "lr", "epochs") == Location(SUMMARY, LINES["epochs"])
     assert at(run, "nothing") == Location(None, None)
+
+
+def in_rows(name: str, values: list[Any], **common: Any) -> list[PlannedRun]:
+    """Return runs with values of a column, in the rows from line 3."""
+    runs = [run_of({name: value, **common}, number) for number, value in enumerate(values)]
+    sources = [Source(kind=SourceKind.ROW, file=SUMMARY, line=run.line, note=f"Column {name}") for run in runs]
+    pairs = zip(runs, sources, strict=True)
+    return [
+        run.model_copy(
+            update={"settings": {**run.settings, name: run.settings[name].model_copy(update={"source": at})}}
+        )
+        for run, at in pairs
+    ]
+
+
+def test_each_finding_states_the_samples_of_its_own_runs() -> None:
+    runs = in_rows("batch_size", [16, 8, 4], gradient_accumulation_steps=20, num_warmup_steps=0)
+    findings = found(*runs, rows=100)
+    assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
+    assert [absent(each.message, samples) for each, samples in zip(findings, (320, 160), strict=True)] == [[], []]
+    for each in findings:
+        assert absent(each.fix, "with 6 for run0, 12 for run1, and 20 for the others") == []
+        assert "batch" not in each.fix.lower()
+
+
+def test_batch_sizes_that_would_become_equal_get_no_common_value() -> None:
+    findings = found(*in_rows("batch_size", [400, 300, 4]), rows=100)
+    assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
+    for each, line, other in zip(findings, (3, 4), ("run1", "run0"), strict=True):
+        assert absent(each.fix, f"correct the value in the column Column batch_size (line {line})", other) == []
+        assert "replace" not in each.fix
+
+
+def test_every_run_with_a_long_warm_up_gets_its_own_value() -> None:
+    findings = found(*in_rows("batch_size", [4, 8, 1], num_warmup_steps=61), rows=100)
+    assert [each.code for each in findings] == ["long-warmup"] * 2
+    assert len({each.fix for each in findings}) == 1
+    assert absent(findings[0].fix, "with 5 for run0, 2 for run1, and 61 for the others") == []
+
+
+def test_one_value_for_all_runs_needs_no_column() -> None:
+    (finding,) = found(*in_rows("lr", [1e-5, 2e-5], num_warmup_steps=61), rows=100)
+    assert finding.code == "long-warmup"
+    assert finding.fix.startswith(f"replace 61 with 5 in {SUMMARY}:{LINES['num_warmup_steps']}")
+
+
+def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
+    file = "experiment_summary.yaml"
+    runs: list[PlannedRun] = []
+    for run in in_rows("batch_size", [4, 4, 8], num_warmup_steps=61):
+        sources = {name: each.source.model_copy(update={"file": file}) for name, each in run.settings.items()}
+        settings = {name: Setting(value=run.value(name), source=source) for name, source in sources.items()}
+        parameters = {**run.parameters, "seed": run.line}
+        runs.append(run.model_copy(update={"settings": settings, "parameters": parameters}))
+    some, other = sorted(found(*runs, rows=100), key=lambda each: "the run run2" in each.message)
+    assert "`num_warmup_steps: 5` in the parameters of run0, run1" in some.fix
+    assert "`num_warmup_steps: 2` in the parameters of run2" in other.fix
+    (all_runs,) = found(*runs[:2], rows=100)
+    assert all_runs.fix.startswith(f"replace 61 with 5 in {file}:")

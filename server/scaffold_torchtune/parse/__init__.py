@@ -309,7 +309,8 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
         )
         reading.add(
             "overridden", message, field=project.name, expected=default.value, actual=setting.value,
-            line=setting.source.line, fix="no action if the summary is correct; otherwise remove this line",
+            line=setting.source.line,
+            fix="no action if the summary is correct; otherwise remove the project from this line",
         )  # fmt: skip
 
 

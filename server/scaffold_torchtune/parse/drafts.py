@@ -90,6 +90,15 @@ class UnreadLine(NamedTuple):
     is_read: bool = False
 
 
+class StatedRuns(NamedTuple):
+    """The fine-tuned runs that an overview gives, its line, all other runs there, and their sum if it gives one."""
+
+    tuned: int
+    line: int
+    others: int = 0
+    total: int | None = None
+
+
 @dataclass
 class Draft(Collector):
     """The content of a document, with its problems. In a document that is not `readable`, no field counts as missing.
@@ -120,7 +129,7 @@ class Draft(Collector):
 class SummaryDraft(Draft):
     """An experiment summary, with untyped values.
 
-    `stated_runs` is the number of fine-tuned runs that its overview gives, with the line.
+    `stated_runs` are the numbers of runs that its overview gives, with the line.
     `levels` are the values of parameters in its section Variables.
     `unread_lines` look like settings but were not read; `note` has the title of their section.
     `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
@@ -145,7 +154,7 @@ class SummaryDraft(Draft):
     configuration: list[tuple[str, SourceText]] = field(default_factory=list)
     wandb_project: SourceText | None = None
     output_dirs: list[SourceText] = field(default_factory=list)
-    stated_runs: tuple[int, int] | None = None
+    stated_runs: StatedRuns | None = None
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[UnreadLine] = field(default_factory=list)
     prose: list[SourceText] = field(default_factory=list)

@@ -204,7 +204,7 @@ def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
         choices = escape(first.text), escape(field.text)
         draft.add(
             "ambiguous", message, field=name, expected=choices[0], actual=choices[1], choices=choices,
-            line=field.line, fix="keep one of the two lines",
+            line=field.line, fix="keep one of the two values",
         )  # fmt: skip
 
 

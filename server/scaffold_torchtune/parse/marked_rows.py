@@ -1,4 +1,4 @@
-"""Special rows of the table of runs: headings of groups, summaries, cancelled runs, blank cells, misleading names.
+"""Special rows of the table of runs: headings of groups, summaries, cancelled runs, blank cells, names; their number.
 
 Headings and summaries are skipped with a finding. For a row that is struck out or marked as cancelled, the user decides
 whether to train it.
@@ -6,6 +6,7 @@ whether to train it.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -13,10 +14,11 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import PARAMETERS, by_label, normalize
+from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.markdown import Row
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
@@ -171,6 +173,40 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 
 
+_STATED: Final = re.compile(r"\b([0-9]{1,5})\s+(fine[\s-]?tun|control|base|eval)", re.IGNORECASE)
+_TOTAL: Final = re.compile(r"=\s*([0-9]{1,5})\b|\b([0-9]{1,5})\s+(?:runs?\s+)?(?:in\s+)?total\b", re.IGNORECASE)
+
+
+def stated_runs(text: str, line: int) -> StatedRuns | None:
+    """Return the numbers of `4 fine-tuned + 1 control = 5 total` in an overview; None without fine-tuned runs."""
+    text = text[:_LONGEST]
+    parts = [*_STATED.finditer(text)]
+    tuned = next((int(part[1]) for part in parts if part[2].lower().startswith("fine")), None)
+    if tuned is None:
+        return None
+    others, total = sum(int(part[1]) for part in parts) - tuned, _TOTAL.search(text, parts[-1].end())
+    return StatedRuns(tuned, line, others, int(total[1] or total[2]) if total and others else None)
+
+
+def report_stated_runs(reading: Reading, rows: int, tuned: int, cancelled: int) -> None:
+    """Report numbers of runs in the overview that differ from the table, or from each other."""
+    draft, stated = reading.summary, reading.summary.stated_runs
+    if stated is None:
+        return
+    count, line, others, total = stated
+    fix, expected, actual = "", count, tuned
+    if count not in {tuned, tuned + cancelled}:
+        message = f"the overview states {counted(count, 'fine-tuned run')}, but the table has {tuned}"
+        fix = f"replace {count} with {tuned}"
+        fix += f" and the total {total} with {tuned + others}" if total not in {None, tuned + others} else ""
+    elif total is not None and total not in {rows, rows - cancelled, count + others}:
+        message = f"the overview states a total of {counted(total, 'run')}, but the table has {rows}"
+        fix, expected, actual = f"replace {total} with {rows}", total, rows
+    if fix:
+        fix = f"{fix} in {draft.file}:{line}, or correct the table"
+        reading.add("runs-differ", message, field="runs", expected=expected, actual=actual, line=line, fix=fix)
+
+
 def blank_cells(
     reading: Reading, runs: Sequence[Run], config: Mapping[str, Setting], environment: Mapping[str, Setting]
 ) -> Iterator[Finding]:
@@ -180,7 +216,7 @@ def blank_cells(
     if that differs from the value above.
     """
     tuned = {run.line: run for run in runs if run.type == "fine-tuned"}
-    found: dict[tuple[str, str, str, str], list[tuple[Run, Setting]]] = {}
+    found: dict[tuple[str, str, str, str, str], list[tuple[Run, Setting]]] = {}
     for i, column in enumerate(reading.summary.columns):
         parameter, above = by_label(column.text), None
         if parameter is None or not parameter.column or parameter.name in {"model", "dataset"}:
@@ -192,9 +228,11 @@ def blank_cells(
                 above = own
             elif run and above and i in row.blank and not _has_none(run, parameter.name, config):
                 got, why = _gets(parameter.name, run, reading, config, environment)
-                key = (parameter.name, kinds.written(above.value), got, why)
+                likely = _in_name(run, parameter) or kinds.written(above.value)
+                is_twin = _has_twin(run, parameter, likely, tuned.values())
+                key = (parameter.name, kinds.written(above.value), "" if is_twin else likely, got, why)
                 found.setdefault(key, []).append((run, above))
-    for (name, of_above, got, why), some in found.items():
+    for (name, of_above, likely, got, why), some in found.items():
         runs, line = [run for run, _ in some], some[0][1].source.line
         listed = few([f"{shown(run.name)} (line {run.line})" for run in runs], _FEW)
         same = got == of_above
@@ -203,13 +241,37 @@ def blank_cells(
         message += (
             f"which is also the value in line {line}" if same else f"but the row above in line {line} has {of_above}"
         )
-        fix = f"write {of_above} in {rows} if the cells were merged; no action if {got} is intended"
-        if same:
+        named = "if the cells were merged" if likely == of_above else f"as in the name{'s' * (len(runs) > 1)}"
+        fix = f"write {likely} in {rows} {named}; no action if {got} is intended"
+        if same or not likely:
             fix = f"no action if {got} is intended; otherwise write the intended value in {rows}"
         severity, at = Severity.INFO if same else None, Location(reading.summary.file, runs[0].line)
         yield finding(
             "blank-cell", message, field=name, expected=of_above, actual=got, severity=severity, fix=fix, at=at
         )
+
+
+def _in_name(run: Run, parameter: Parameter) -> str:
+    """Return the value of a parameter that the name of a run gives: 5e-5 in `rank8_lr5e-5`; empty without one."""
+    labels = "|".join(re.escape(each) for each in (parameter.name, parameter.abbreviation) if each)
+    pattern = (
+        rf"(?<![A-Za-z0-9])(?:{labels})[=_-]?([0-9]{{1,12}}(?:\.[0-9]{{1,12}})?(?:e-?[0-9]{{1,3}})?)(?![A-Za-z0-9.])"
+    )
+    match = re.search(pattern, run.name[:_LONGEST])
+    with suppress(NotTyped):
+        return kinds.written(parameter.read(match[1])) if match else ""
+    return ""
+
+
+def _has_twin(run: Run, parameter: Parameter, text: str, runs: Iterable[Run]) -> bool:
+    """Return whether a run with a value would equal a different run in all columns."""
+
+    def values_of(of: Run, own: str | None = None) -> dict[str, str]:
+        texts = {name: kinds.written(setting.value) for name, setting in of.parameters.items()}
+        return texts if own is None else {**texts, parameter.name: own}
+
+    wanted = values_of(run, text)
+    return any(values_of(other) == wanted for other in runs if other is not run)
 
 
 def _has_none(run: Run, name: str, config: Mapping[str, Setting]) -> bool:

@@ -380,7 +380,7 @@ class Reading(Collector):
         fix = f"add this line {where}: {line}"
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
-    def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two lines") -> None:
+    def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two values") -> None:
         """Report two values of the summary for a field."""
         message = f"{name} is {shown(here.value)} here, but {shown(first.value)} at line {first.source.line}"
         choices = (first.value, here.value)

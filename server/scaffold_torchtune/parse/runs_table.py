@@ -11,7 +11,7 @@ from typing import Final
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, free_text, headings, notations, values
+from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
@@ -25,7 +25,6 @@ from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words
 
 _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
 _OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
-_STATED_RUNS = re.compile(r"\b([0-9]{1,5})\s+fine[\s-]?tun", re.IGNORECASE)
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
@@ -77,9 +76,8 @@ def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
     for section in root.walk():
         for bullet in section.bullets if headings.plain(section.title) in _OVERVIEWS else ():
             pair = bullet.text.labelled()
-            match = _STATED_RUNS.search(pair.full) if pair and "runs" in normalize(pair.label).split() else None
-            if match:
-                draft.stated_runs = (int(match[1]), bullet.text.line)
+            if pair and "runs" in normalize(pair.label).split():
+                draft.stated_runs = marked_rows.stated_runs(pair.full, bullet.text.line) or draft.stated_runs
 
 
 def _header(table: Table) -> list[str]:
@@ -402,7 +400,7 @@ class _Columns:
             meaning = self._meaning(i, column, reading)
             if meaning in seen:
                 message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both mean {meaning}"
-                fix = "keep one of the two columns"
+                fix = "keep one of the two columns, with every value"
                 reading.add("duplicate-column", message, field=meaning, line=column.line, fix=fix)
             elif meaning is not None:
                 seen[meaning] = column.text
@@ -501,12 +499,8 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
     names = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
     tuned = sum(run.type == "fine-tuned" for run in runs)
     _names_of_other_runs(runs, reading)
-    may_be_stated = {tuned, tuned + len(cancelled)}
-    if draft.stated_runs is not None and draft.stated_runs[0] not in may_be_stated and len(runs) == len(draft.rows):
-        stated, line = draft.stated_runs
-        message = f"the overview states {counted(stated, 'fine-tuned run')}, but the table has {tuned}"
-        fix = f"replace {stated} with {tuned} in {draft.file}:{line}, or correct the table"
-        reading.add("runs-differ", message, field="runs", expected=stated, actual=tuned, line=line, fix=fix)
+    if len(runs) == len(draft.rows):
+        marked_rows.report_stated_runs(reading, len(runs), tuned, len(cancelled))
     return tuple(names), tuple(runs)
 
 

@@ -310,7 +310,9 @@ def _output_directory(root: Path, run: PlannedRun) -> str:
 
 
 def _is_scaffolded(tree: Tree, run: PlannedRun) -> bool:
-    return tree.kind(run.directory) == "directory" and tree.kind(f"{run.directory}/{layout.SETUP_YAML}") is not None
+    """Return whether a run has all of its files; finetune.slurm is written last."""
+    is_directory = tree.kind(run.directory) == "directory"
+    return is_directory and all(tree.kind(f"{run.directory}/{name}") is not None for name in layout.RUN_FILES)
 
 
 def job_outputs(tree: Tree, directory: str) -> dict[str, str]:

@@ -86,12 +86,16 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     names = _names(tuned, parameters, varying, options, context)
     rows = [naming.row_of(run, own, path) for run, own, path in zip(tuned, unnamed, data, strict=True)]
     directories, ties, ask = naming.kept_directories(names.names, rows, columns, context, experiment.summary_file)
+    runs = tuple(
+        _planned_run(run, named(own, name), path, values, context)
+        for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
+    )
     problems = [
         *checks.unknown_models(tuned, experiment, options),
         *checks.data_problems(data, options, context),
         *checks.template_problems(experiment, interface),
         *checks.recipe_problems(tuned, experiment, options, context),
-        *consistency_problems(tuned, unnamed, experiment),
+        *consistency_problems(tuned, runs, experiment),
         *checks.identical_runs(tuned, parameters, experiment),
         *ties,
     ]
@@ -100,10 +104,6 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     if problems:
         # Warnings about the documents often give the cause: a column that was not recognized as a parameter.
         raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
-    runs = tuple(
-        _planned_run(run, named(own, name), path, values, context)
-        for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
-    )
     untaken = external_problems(runs, experiment, interface)
     if untaken:
         raise Refused(f"this setup_finetune.py cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken)

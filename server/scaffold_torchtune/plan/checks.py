@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, Scalar, counted, did_you_mean, escape, few, finding, shown
@@ -26,7 +26,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import NotTyped, line_of, to_give
+from scaffold_torchtune.settings.kinds import NotTyped, for_each, in_cells, line_of, to_give
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.torchtune_facts import (
@@ -45,7 +45,7 @@ from scaffold_torchtune.torchtune_facts import (
 _ANEW: Final = {
     "requeue": (
         "a requeued job trains from the beginning again",
-        "{}; no action if the runs are short",
+        "{}no action if the runs are short",
     ),
     "resume_from_checkpoint": (
         "a run of one epoch cannot resume: torchtune saves its state only between epochs",
@@ -117,7 +117,8 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     more = f" (as in {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
     run = f"the run at line {rows[0].line} uses" if rows else "the runs use"
     message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
-    fix = f"{'write - in the cell' if rows else 'remove the line'}, or change the recipe to LoRA"
+    remove, remark = ("write - in the cell", "") if rows else _removal(name, given, experiment)
+    fix = f"{remove}, or change the recipe to LoRA{remark}"
     return finding("unsupported-setting", message, field=name, actual=given.value, at=given.source, fix=fix)
 
 
@@ -246,7 +247,7 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
 def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding]:
     """Return warnings for the user, except those about an external script."""
     return [
-        *_overridden(experiment),
+        *_overridden(experiment, runs),
         *_defaults(experiment, runs),
         *_short_times(runs),
         *_names_of_models(runs, experiment.summary_file),
@@ -256,7 +257,7 @@ def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding
     ]
 
 
-def _overridden(experiment: Experiment) -> Iterator[Finding]:
+def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Yield a warning for each parameter that rows override, at the first such row."""
     found: dict[str, list[Run]] = {}
     for run in experiment.runs:
@@ -270,13 +271,40 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
         more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
+        line = common.source.line
         message = (
-            f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in Configuration"
-            f" (line {common.source.line}), which the row overrides{more}"
+            f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in"
+            f" {f'Configuration (line {line})' if line else f'the {common.source}'}, which the row overrides{more}"
         )
-        where = f"line {common.source.line} of {common.source.file}" if common.source.line else "the common value"
-        fix = f"remove {where} if the rows are correct"
+        remove, remark = _removal(name, common, experiment)
+        if blank := _users(name, experiment, planned):
+            column = "" if experiment.form == "yaml" else first.parameters[name].source.note
+            remove = f"{in_cells(name, common.value, blank, column)}, then {remove}"
+            remark += f"; {counted(len(blank), 'run')} {'uses' if len(blank) == 1 else 'use'} that value"
+        fix = f"{remove} if the rows are correct{remark}"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
+
+
+def _users(name: str, experiment: Experiment, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Return the runs that use a value of Configuration, because their rows have none."""
+    own = {run.line for run in experiment.runs if name in run.parameters}
+    return [run for run in planned if run.line not in own and (name not in KEYS or name in run.settings)]
+
+
+def _removal(name: str, setting: Setting, experiment: Experiment) -> tuple[str, str]:
+    """Return the fix that removes a value but no other value of its line, and a remark about the other values."""
+    file, line, kind = setting.source.file, setting.source.line, setting.source.kind
+    if not line:
+        return ("omit the answer" if kind is SourceKind.ANSWER else "remove the common value"), ""
+    given = {**experiment.environment, **experiment.config}
+    given |= {f"the path of {model.name}": model.path for model in experiment.models}
+    given |= {"the data set": experiment.dataset.path} if experiment.dataset else {}
+    places = {other: each.source for other, each in given.items() if other != name}
+    others = [other for other, source in places.items() if (source.file, source.line) == (file, line)]
+    if not others:
+        return f"remove line {line} of {file}", ""
+    only = f"remove only {name} ({kinds.written(setting.value)}) from line {line} of {file}"
+    return only, f"; the line also sets {few(others, _FEW)}"
 
 
 def _over_local(experiment: Experiment) -> Iterator[Finding]:
@@ -290,10 +318,7 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
             there = f"{shown(default.value)} in {default.source}"
             message = f"{name} is {shown(setting.value)} here, but {there}, which the summary overrides"
             expected, actual, at = default.value, setting.value, setting.source
-            fix = (
-                f"no action if the summary is correct; otherwise remove line {setting.source.line} of"
-                f" {setting.source.file}"
-            )
+            fix = f"no action if the summary is correct; otherwise {''.join(_removal(name, setting, experiment))}"
             code = "overridden"
             yield finding(
                 code, message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
@@ -359,40 +384,50 @@ def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Fi
             number_of_runs = counted(len(lacking), "run")
             message = f"{name} is not set for {number_of_runs}: setup_finetune's default {shown(value)} is used"
             having = [run for run in runs if name in run.settings]
-            fix = f"{to_give(name, value, lacking, having)} to keep the default, or write the intended value instead"
+            given = to_give(name, for_each(lacking, value), lacking, having)
+            fix = f"{given} to keep the default, or write the intended value instead"
             yield finding("default-used", message, field=name, actual=value, at=at, fix=fix)
 
 
 def _short_times(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Yield warnings about times of two parts, which SLURM reads as minutes:seconds."""
-    times = {s.text: s.source for run in reversed(runs) if (s := run.settings.get("time")) is not None}
-    for text, source in times.items():
+    times: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        times.setdefault(run.text("time"), []).append(run)
+    for text, some in times.items():
         if text.count(":") == 1 and "-" not in text:
             minutes, seconds = text.split(":")
             read_as = f"{counted(int(minutes), 'minute')} and {counted(int(seconds), 'second')}"
             message = f"SLURM reads the time {text} as {read_as}"
             long = kinds.slurm_time(3600 * int(minutes) + 60 * int(seconds))
             short = kinds.slurm_time(60 * int(minutes))[:-2] + f"{int(seconds):02d}"
-            fix = f"replace {text} with {long} in {source.file}:{source.line}, or with {short} if minutes are intended"
-            yield finding("short-time", message, field="time", actual=text, at=source, fix=fix)
+            change = to_give("time", for_each(some, long), some, runs)
+            fix, at = f"{change}, or with {short} if minutes are intended", some[0].settings["time"].source
+            yield finding("short-time", message, field="time", actual=text, at=at, fix=fix)
 
 
 def _begin_anew(runs: Sequence[PlannedRun]) -> list[Finding]:
     """Return one warning for each reason why jobs that SLURM restarts train from the beginning.
 
-    torchtune 0.6.1 saves the state to resume from only between epochs (`intermediate_checkpoint` in its recipes).
+    torchtune 0.6.1 saves the state to resume from only between epochs (`intermediate_checkpoint` in its recipes), and
+    only LoRA runs find it by themselves.
     """
-    found: dict[str, Finding] = {}
+    found: dict[str, list[PlannedRun]] = {}
     for run in runs:
         resumes = run.value("resume_from_checkpoint") is True
         name = "resume_from_checkpoint" if resumes and run.value("epochs") == 1 else "requeue"
-        if name == "requeue" and (resumes or run.value("requeue") is not True):
-            continue
-        source = run.settings[name].source
-        message, fix = _ANEW[name]
-        fix = fix.format(to_give("resume_from_checkpoint", "yes", runs, runs))
-        found.setdefault(name, finding("begins-anew", message, field=name, actual=True, at=source, fix=fix))
-    return list(found.values())
+        if name == "resume_from_checkpoint" or (not resumes and run.value("requeue") is True):
+            found.setdefault(name, []).append(run)
+    return [_begins_anew(name, some, runs) for name, some in found.items()]
+
+
+def _begins_anew(name: str, some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> Finding:
+    source, (message, fix) = some[0].settings[name].source, _ANEW[name]
+    able = [run for run in some if run.value("epochs") != 1 and not is_full(run.settings.get("custom_recipe"))]
+    if able:
+        resume = "resume_from_checkpoint"
+        fix = fix.format(f"{to_give(resume, for_each(able, 'yes'), able, runs)}; ")
+    return finding("begins-anew", message, field=name, actual=True, at=source, fix=fix.format(""))
 
 
 def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
@@ -455,26 +490,25 @@ def _own_recipe(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     yield finding("own-recipe", message, field=field, actual=recipe.value, at=at, fix=fix, severity=severity)
 
 
-def consistency_problems(
-    tuned: Sequence[Run], settings: Sequence[Mapping[str, Setting]], experiment: Experiment
-) -> list[Finding]:
+def consistency_problems(tuned: Sequence[Run], planned: Sequence[PlannedRun], experiment: Experiment) -> list[Finding]:
     """Return requests of the documents that the runs would not fulfil, once for each place.
 
     Args:
-        tuned: the fine-tuned runs.
-        settings: the planned settings of each.
+        tuned: the rows of the fine-tuned runs.
+        planned: the planned run of each.
         experiment: the experiment.
     """
     found: dict[tuple[str, str], Finding] = {}
-    for run, planned in zip(tuned, settings, strict=True):
-        for each in _of_run(run, planned, experiment):
+    for each in _effective_batches(tuned, planned, experiment):
+        found.setdefault((each.code, each.location()), each)
+    for run, own in zip(tuned, planned, strict=True):
+        for each in _of_run(run, own.settings, experiment):
             found.setdefault((each.code, each.location()), each)
     return list(found.values())
 
 
 def _of_run(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:
     yield from _nodes(_asked("nodes", run, experiment))
-    yield from _effective_batch(_asked("effective_batch_size", run, experiment), run, planned, experiment)
     yield from _warmup(run, planned, experiment)
     yield from _alpha(run, planned, experiment)
     yield from _mode(planned)
@@ -494,28 +528,52 @@ def _nodes(nodes: Setting | None) -> Iterator[Finding]:
         )
 
 
-def _effective_batch(
-    said: Setting | None, run: Run, planned: Mapping[str, Setting], experiment: Experiment
+class _Batch(NamedTuple):
+    """An effective batch size that a run should have, and its factors."""
+
+    said: Setting
+    batch: int
+    accumulation: int
+    gpus: int
+
+    @property
+    def actual(self) -> int:
+        """The samples in a step of the run."""
+        return self.batch * self.accumulation * self.gpus
+
+    @property
+    def fitting(self) -> int:
+        """The gradient accumulation that gives the size; 0 if no whole number does."""
+        times, rest = divmod(self.said.integer, self.batch * self.gpus)
+        return 0 if rest else times
+
+
+def _effective_batches(
+    tuned: Sequence[Run], planned: Sequence[PlannedRun], experiment: Experiment
 ) -> Iterator[Finding]:
-    """Yield a problem if the effective batch size is not batch size x accumulation x GPUs."""
-    if said is None:
-        return
-    batch, accumulation, gpus = (number(planned, n) for n in ("batch_size", "gradient_accumulation_steps", "gpus"))
-    actual = batch * accumulation * gpus
-    if said.value == actual:
-        return
-    message = (
-        f"the effective batch size is {said.value}, but in the run at line {run.line} each step uses {actual} samples:"
-        f" batch size {batch} x accumulation {accumulation} x {counted(gpus, 'GPU')}"
-    )
-    each, rest = divmod(said.integer, batch * gpus)
-    fix = "correct the effective batch size, or one of the factors"
-    if each and not rest:
-        line = line_of("gradient_accumulation_steps", each, yaml=experiment.form == "yaml")
-        fix = f"add {line}, or correct the effective batch size"
-    yield finding(
-        "ambiguous", message, field="effective_batch_size", expected=said.value, actual=actual, at=said.source, fix=fix
-    )
+    """Yield a problem for each stated effective batch size that is not batch size x accumulation x GPUs."""
+    names, wrong = ("batch_size", "gradient_accumulation_steps", "gpus"), list[tuple[PlannedRun, _Batch]]()
+    for run, own in zip(tuned, planned, strict=True):
+        said = _asked("effective_batch_size", run, experiment)
+        if said is not None:
+            found = _Batch(said, *(number(own.settings, name) for name in names))
+            wrong += [(own, found)] if said.value != found.actual else []
+    fitting = {own.directory: found.fitting for own, found in wrong if found.fitting}
+    for source in dict.fromkeys(found.said.source for _, found in wrong):
+        some = [(own, found) for own, found in wrong if found.said.source == source]
+        (first, found), fix = some[0], "correct the effective batch size, or one of the factors"
+        message = (
+            f"the effective batch size is {found.said.value}, but in the run at line {first.line} each step uses"
+            f" {found.actual} samples: batch size {found.batch} x accumulation {found.accumulation} x"
+            f" {counted(found.gpus, 'GPU')}"
+        )
+        if all(each.fitting for _, each in some):
+            change = to_give("gradient_accumulation_steps", fitting, [own for own, _ in some], planned)
+            fix = f"{change}, or correct the effective batch size"
+        yield finding(
+            "ambiguous", message, field="effective_batch_size", expected=found.said.value, actual=found.actual,
+            at=source, fix=fix,
+        )  # fmt: skip
 
 
 def _alpha(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from scaffold_torchtune.models import (
     SourceKind,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import ValueKind, to_give
+from scaffold_torchtune.settings.kinds import ValueKind, for_each, ratio_note, to_give
 from scaffold_torchtune.settings.parameters import ADOPTED, KEYS, OF_LOCAL, PARAMETERS, SUBMITTED
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of, recipe_for_gpus
@@ -428,7 +428,7 @@ def warmup_steps(
             return None
         total = total_steps(settings, rows)
     steps = math.ceil(float(ratio.value or 0) * total - _ROUNDING)
-    note = f"{ratio.source.note}: {ratio.value} of {total} steps" if total else ratio.source.note
+    note = ratio_note(ratio.source.note, ratio.value, total) if total else ratio.source.note
     return Setting(value=steps, source=ratio.source.model_copy(update={"note": note}))
 
 
@@ -593,9 +593,10 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
         message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
         correct, field = "correct the text or the runs, whichever is wrong", name
         if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
-            correct = f"{to_give('num_warmup_steps', round(value * first.steps), own, runs)}, or correct the text"
+            warmup = for_each(own, round(value * first.steps))
+            correct = f"{to_give('num_warmup_steps', warmup, own, runs)}, or correct the text"
         elif name == "training_samples" and first.rows is not None and value < first.rows:
-            correct = f"{to_give(name, int(value), own, runs)}, or correct the text"
+            correct = f"{to_give(name, for_each(own, int(value)), own, runs)}, or correct the text"
         elif name in {"steps", "most_steps"}:
             field = "max_steps_per_epoch"
         at, fix = stated.source, f"{correct}; {_UNTIL_THEN}"

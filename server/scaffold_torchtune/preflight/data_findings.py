@@ -9,11 +9,21 @@ step has no label and another one has some, the loss is NaN only in the log, bec
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, close_matches, counted, did_you_mean, few, finding, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Location,
+    Scalar,
+    close_matches,
+    counted,
+    did_you_mean,
+    few,
+    finding,
+    shown,
+)
 from scaffold_torchtune.models import CellKind, DataFile, DataPart, DiskState, Plan, PlannedRun, RowCount, SampleCounts
 from scaffold_torchtune.preflight.data_files import AS_NOUN
 from scaffold_torchtune.preflight.samples import CHAT, INSTRUCT, TEXT, counts_of, form_of
@@ -31,17 +41,20 @@ from scaffold_torchtune.preflight.training import (
     verb,
     who_do,
 )
-from scaffold_torchtune.settings.kinds import to_give
+from scaffold_torchtune.settings.kinds import for_each, to_give
 from scaffold_torchtune.torchtune_facts import find_model
 from scaffold_torchtune.torchtune_facts.facts import steps_per_epoch
 
+_Keys = dict[str, dict[str, Scalar]]
 _LISTED = 8  # parts or columns
 _MESSAGES = "messages"
 
 
 def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     """Yield the problems of each data set, for the runs that use it."""
-    for path, runs in grouped(plan.runs, lambda run: run.data_path).items():
+    data_sets = grouped(plan.runs, lambda run: run.data_path)
+    keys = _keys(data_sets.values(), disk)
+    for path, runs in data_sets.items():
         found = disk.data.get(path)
         if found is None:
             continue
@@ -56,15 +69,15 @@ def data_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         elif found.problem:
             yield about.mismatch(f"the file {found.problem}", fix="correct the file, or its path in the summary")
         else:
-            yield from _parts(about, runs, found, plan.runs)
+            yield from _parts(about, runs, found, plan.runs, keys)
             yield from _unread(about, plan, runs, found)
             yield from _blank(about, plan, runs, found)
             yield from _splits(about, plan, found)
-            yield from _samples(about, plan, runs, found)
+            yield from _samples(about, plan, runs, disk)
 
 
 def _parts(
-    about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun]
+    about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun], keys: _Keys
 ) -> Iterator[Finding]:
     for fault, row in found.parts[TRAIN].faults.items() if TRAIN in found.parts else ():
         yield about.mismatch(f"in row {row} of {TRAIN}, {fault}", fix="correct the row, or remove the column")
@@ -80,7 +93,7 @@ def _parts(
                 f"its split {name!r} has no rows", fix=f"add rows to {name}, or use a different data set"
             )
         else:
-            yield from _columns(about, some, name, part, all_runs)
+            yield from _columns(about, some, name, part, all_runs, keys)
             yield from _mixed(about, some, name, part)
 
 
@@ -106,7 +119,7 @@ def _wanted(run: PlannedRun) -> dict[str, tuple[CellKind, str]]:
 
 
 def _columns(
-    about: Subject, runs: list[PlannedRun], name: str, part: DataPart, all_runs: Sequence[PlannedRun]
+    about: Subject, runs: list[PlannedRun], name: str, part: DataPart, all_runs: Sequence[PlannedRun], keys: _Keys
 ) -> Iterator[Finding]:
     places: dict[tuple[str, CellKind], Location | None] = {}
     for run in runs:
@@ -120,7 +133,7 @@ def _columns(
             message = did_you_mean(
                 column, part.columns, message if part.columns else f"its split {name!r} has no columns."
             )
-            fix = _other_column(runs, all_runs, column, part)
+            fix = _other_column(runs, all_runs, column, part, keys)
             yield about.mismatch(message, expected=f"a column {shown(column)}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():
@@ -135,19 +148,40 @@ def _columns(
             yield about.mismatch(f"in row {row} of {name}, {fault}", fix="correct the row")
 
 
-def _other_column(runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart) -> str:
-    """Return the fix that reads a different column: the one with the most similar name, else the first unused text."""
-    some = [run for run in runs if column in _wanted(run)]
-    wanted = _wanted(some[0])
+def _keys(data_sets: Iterable[Sequence[PlannedRun]], disk: DiskState) -> _Keys:
+    """Return the columns that runs could read instead of missing ones: by setting, of each run by its directory."""
+    found: _Keys = {}
+    for runs in data_sets:
+        part = part_of(runs[0], disk)
+        for run in runs if part and part.rows else ():
+            for column in _wanted(run) if part else ():
+                if part and column not in part.columns and (other := _instead(run, column, part)):
+                    found.setdefault(_wanted(run)[column][1], {})[run.directory] = other
+    return found
+
+
+def _instead(run: PlannedRun, column: str, part: DataPart) -> str:
+    """Return the column to read instead of a missing one: that with the most similar name, else the first unused text.
+
+    It is empty if there is none, or if the dataset type names the column.
+    """
+    wanted = _wanted(run)
     texts = [name for name, kinds in part.columns.items() if {*kinds} <= {"text", "null"} and name not in wanted]
     near = close_matches(column, texts, limit=1)
     missing = [name for name in wanted if name not in part.columns]
     first = texts[missing.index(column) : missing.index(column) + 1] if len(texts) >= len(missing) else texts[:1]
-    key = wanted[column][1]
-    if not (near or first) or key == "dataset_type":
+    return "" if wanted[column][1] == "dataset_type" else next(iter(near or first), "")
+
+
+def _other_column(
+    runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart, keys: _Keys
+) -> str:
+    """Return the fix that reads a different column."""
+    some = [run for run in runs if column in _wanted(run)]
+    other, key = _instead(some[0], column, part), _wanted(some[0])[column][1]
+    if not other:
         return "specify the Dataset type, or rename the column"
-    other = (near or first)[0]
-    line = to_give(key, other, some, all_runs)
+    line = to_give(key, {**keys.get(key, {}), **for_each(some, other)}, some, all_runs)
     return f"if the runs should read {shown(other)}, {line}; otherwise specify the Dataset type, or rename the column"
 
 
@@ -202,7 +236,7 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
             f" {who_do(some, plan, 'train')} only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
-        fix = _unread_fix(kind, names[0], read[0], to_give(field, names[0], some, plan.runs))
+        fix = _unread_fix(kind, names[0], read[0], to_give(field, for_each(some, names[0]), some, plan.runs))
         yield finding(
             "unread-column", message, field=field, expected=read[0], actual=names[0], fix=fix,
             at=place,
@@ -249,24 +283,28 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
                 f" {counted(part.rows, 'row')} there"
             )
             fix = "correct the number, or use the data set of the summary"
-            yield _other_count(message, "dataset", declared, part, fix, about.at)
+            yield _other_count(message, "dataset", declared, part.rows, fix, about.at)
 
 
-def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
+def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], disk: DiskState) -> Iterator[Finding]:
     """Yield runs that ask for more training samples than exist; the datasets library then silently uses all rows."""
-    part, field = found.parts.get(TRAIN), "training_samples"
-    for asked, some in grouped(runs, lambda run: run.integer(field, 0)).items():
-        if part is not None and asked > part.rows > 0:
-            message = (
-                f"{who_do(some, plan, 'request')} {asked} training samples, but {shown(about.name)} has only"
-                f" {counted(part.rows, 'row')} in {TRAIN}, so every row is used"
-            )
-            fix = f"{to_give(field, part.rows, some, plan.runs)}, or use a larger data set"
-            yield _other_count(message, field, asked, part, fix, at(some[0], field))
+    field = "training_samples"
+    parts = [(run, part) for run in plan.runs if run.integer(field, 0) and (part := part_of(run, disk))]
+    existing = {run.directory: part.rows for run, part in parts if run.integer(field, 0) > part.rows > 0}
+    for asked, some in grouped(
+        [run for run in runs if run.directory in existing], lambda run: run.value(field)
+    ).items():
+        rows = existing[some[0].directory]
+        message = (
+            f"{who_do(some, plan, 'request')} {asked} training samples, but {shown(about.name)} has only"
+            f" {counted(rows, 'row')} in {TRAIN}, so every row is used"
+        )
+        fix = f"{to_give(field, existing, some, plan.runs)}, or use a larger data set"
+        yield _other_count(message, field, asked, rows, fix, at(some[0], field))
 
 
-def _other_count(message: str, field: str, expected: int, part: DataPart, fix: str, place: Location) -> Finding:
-    return finding("split-differs", message, field=field, expected=expected, actual=part.rows, fix=fix, at=place)
+def _other_count(message: str, field: str, expected: Scalar, rows: int, fix: str, place: Location) -> Finding:
+    return finding("split-differs", message, field=field, expected=expected, actual=rows, fix=fix, at=place)
 
 
 _RARE = 0.01
@@ -286,15 +324,20 @@ def label_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     """Yield chats that torchtune refuses, truncated samples, and samples that leave a batch without a label."""
     severity = None if plan.options.setup_script == "bundled" else Severity.WARNING
     told: dict[tuple[str, str], None] = {}
-    for (path, _), runs in grouped(plan.runs, lambda run: (run.data_path, form_of(run))).items():
-        counts = counts_of(runs[0], part_of(runs[0], disk))
+    forms = grouped(plan.runs, lambda run: (run.data_path, form_of(run)))
+    known = [(path, runs, counts_of(runs[0], part_of(runs[0], disk))) for (path, _), runs in forms.items()]
+    lengths: dict[str, Scalar] = {}
+    for _, runs, counts in known:
+        if counts is not None and counts.likely_cut.count:
+            lengths |= for_each(runs, 2 ** math.ceil(math.log2(max(counts.longest, 2))))
+    for path, runs, counts in known:
         if counts is None:
             continue
         yield from _turns(plan, path, counts, severity, told)
         for how, some in grouped(runs, _steps).items() if counts.likely_empty.count else ():
-            yield _empty(plan, some, counts, how, severity)
+            yield _empty(plan, some, counts, how, severity, lengths)
         if counts.likely_cut.count:
-            yield _cut(plan, runs, counts)
+            yield _cut(plan, runs, counts, lengths)
     yield from _headers(plan)
 
 
@@ -336,18 +379,17 @@ def _amount(certain: int, likely: int) -> str:
     return str(certain) if certain == likely else f"about {likely}"
 
 
-def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> str:
-    """Return the fix for truncated samples: the next power of two that holds the longest sample."""
-    size = 2 ** math.ceil(math.log2(max(counts.longest, 2)))
+def _longer(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, lengths: Mapping[str, Scalar]) -> str:
+    """Return the fix for truncated samples; `lengths` has the power of two that holds the longest sample, by run."""
     rows = _these(counts.likely_cut.count)
-    return f"{to_give('max_seq_len', size, runs, plan.runs)}, or shorten or remove {rows}"
+    return f"{to_give('max_seq_len', lengths, runs, plan.runs)}, or shorten or remove {rows}"
 
 
 def _first(rows: RowCount) -> str:
     return f" (row {rows.first})" if rows.count == 1 else f" (the first is row {rows.first})"
 
 
-def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
+def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, lengths: Mapping[str, Scalar]) -> Finding:
     size, likely, empty = counts.form.max_seq_len, counts.likely_cut, counts.likely_empty
     lost = ""
     if empty.count:
@@ -361,7 +403,7 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts) -> Finding:
         f" {concerning(runs, plan)}{_first(likely)}{lost}{_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
-    actual, fix = likely.count, _longer(plan, runs, counts)
+    actual, fix = likely.count, _longer(plan, runs, counts, lengths)
     return finding(
         "samples-cut", message, field="max_seq_len", expected=counts.longest, actual=actual, fix=fix, at=place
     )
@@ -373,7 +415,14 @@ def _basis(counts: SampleCounts) -> str:
     return "; the lengths are estimated because the model's tokenizer is not available"
 
 
-def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, severity: Severity | None) -> Finding:
+def _empty(
+    plan: Plan,
+    runs: list[PlannedRun],
+    counts: SampleCounts,
+    how: _Steps,
+    severity: Severity | None,
+    lengths: Mapping[str, Scalar],
+) -> Finding:
     """Yield samples without a label: an error if a step without any label is certain."""
     certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
     what = (
@@ -384,7 +433,7 @@ def _empty(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps
         are = verb(rows.count, "are")
         what = f"{rows.count} of {counts.rows} texts of {name} {are} empty{_first(rows)}"
     fix = (
-        _longer(plan, runs, counts)
+        _longer(plan, runs, counts, lengths)
         if counts.likely_cut.count
         else f"fill in the missing labels, or remove {_these(rows.count)}"
     )

@@ -16,7 +16,7 @@ from scaffold_torchtune.findings import Finding, Location, counted, few, finding
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun, SourceKind
 from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import to_give
+from scaffold_torchtune.settings.kinds import for_each, to_give
 from scaffold_torchtune.torchtune_facts import FULL, default_resources, find_model, method_of
 from scaffold_torchtune.torchtune_facts.facts import ModelFacts, load, steps_per_epoch
 
@@ -212,13 +212,16 @@ def step_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     Packed samples are combined by their length in tokens: the number of packs has bounds, and is never larger than the
     number of samples.
     """
-    for case, runs in grouped(plan.runs, lambda run: _case(run, plan, disk)).items():
-        if case is None:
-            continue
-        if case.likely == 0:
-            yield _no_steps(plan, runs, case)
-        elif 2 * case.warmup > case.likely * case.epochs:
-            yield _long_warmup(plan, runs, case)
+    cases = grouped(plan.runs, lambda run: _case(run, plan, disk))
+    known = [(runs, case) for case, runs in cases.items() if case is not None]
+    empty = [(each, case) for runs, case in known if case.likely == 0 for each in _alike(runs, case)]
+    smaller = {run.directory: _smaller(run, case.samples) for runs, case in empty for run in runs}
+    for runs, case in empty:
+        yield _no_steps(plan, runs, case, smaller)
+    long = [(runs, case) for runs, case in known if case.likely and 2 * case.warmup > case.likely * case.epochs]
+    shorter = {run.directory: case.likely * case.epochs // 10 for runs, case in long for run in runs}
+    for runs, case in long:
+        yield _long_warmup(plan, runs, case, shorter)
 
 
 def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
@@ -245,7 +248,31 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     )
 
 
-def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+def _factors(run: PlannedRun) -> tuple[int, int, int]:
+    """Return batch size, gradient accumulation and GPUs of a run."""
+    return run.integer("batch_size", 1), run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
+
+
+def _alike(runs: list[PlannedRun], case: _Case) -> Iterable[list[PlannedRun]]:
+    """Return the runs by the number of samples in a step, its factors, and the factors that would fit."""
+    return grouped(runs, lambda run: (_factors(run), *_smaller(run, case.samples).items())).values()
+
+
+def _smaller(run: PlannedRun, samples: int) -> dict[str, int]:
+    """Return the settings with which a step of a run needs at most so many samples; empty if only GPUs are too many.
+
+    A batch size of a row distinguishes runs, so less accumulation is preferred.
+    """
+    batch, accumulation, gpus = _factors(run)
+    size, of_row = run.settings.get("batch_size"), SourceKind.ROW
+    if size and size.source.kind is of_row and accumulation > 1 and (times := samples // (batch * gpus)):
+        return {"gradient_accumulation_steps": times}
+    if fitting := samples // (accumulation * gpus):
+        return {"batch_size": fitting}
+    return {"gradient_accumulation_steps": 1, "batch_size": fitting} if (fitting := samples // gpus) else {}
+
+
+def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case, smaller: Mapping[str, Mapping[str, int]]) -> Finding:
     would, severity = ("would", None) if case.steps == 0 else ("would probably", Severity.WARNING)
     message = (
         f"{concerning(runs, plan)} {would} train for 0 optimizer steps: {case.basis}, but a step needs"
@@ -254,25 +281,17 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
     )
     expected, place = "at least one step per epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
     unpack = ", remove Packed" if case.what == "pack" else ""
-    fix = f"{_fewer(plan, runs, case)}{unpack}, or add data"
+    changes = [
+        to_give(name, {run: values[name] for run, values in smaller.items() if name in values}, runs, plan.runs)
+        for name in smaller[runs[0].directory]
+    ]
+    fix = f"{' and '.join(changes) or 'use fewer GPUs'}{unpack}, or add data"
     return finding(
         "no-steps", message, field="batch_size", expected=expected, actual=0, fix=fix, severity=severity, at=place
     )
 
 
-def _fewer(plan: Plan, runs: list[PlannedRun], case: _Case) -> str:
-    """Return the fix for a step with too many samples: a smaller batch, and less accumulation if necessary."""
-    run = runs[0]
-    accumulation, gpus = run.integer("gradient_accumulation_steps", 1), run.integer("gpus", 1)
-    if size := case.samples // (accumulation * gpus):
-        return to_give("batch_size", size, runs, plan.runs)
-    if size := case.samples // gpus:
-        once = to_give("gradient_accumulation_steps", 1, runs, plan.runs)
-        return f"{once} and {to_give('batch_size', size, runs, plan.runs)}"
-    return "use fewer GPUs"
-
-
-def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
+def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mapping[str, int]) -> Finding:
     total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
     chosen = "" if at(runs[0], field).line else " (a default)"
     about = "about " if case.steps > case.likely else ""
@@ -287,7 +306,10 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case) -> Finding:
         f" so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"{to_give(field, total // 10, runs, plan.runs)} (a tenth of the training), or use a different number"
+    fix = f"{to_give(field, shorter, runs, plan.runs)} (a tenth of the training), or use a different number"
+    if ratio := kinds.ratio_of(runs[0].settings[field].source):
+        lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
+        fix = f"write 0.1 instead of {ratio} as the warm-up ratio in {place.file}:{few([*lines], 3)}, or another ratio"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 
@@ -519,8 +541,8 @@ def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Fi
             f" {least:.1f} GiB"
         )
         enough = f"{max(default for _, _, default in short) // _GIB}G"
-        is_of_rows = some[0].settings["mem"].source.kind is SourceKind.ROW
-        fix = f"{to_give('mem', enough, some if is_of_rows else plan.runs, plan.runs)} (the default)"
+        wanted = some if some[0].settings["mem"].source.kind is SourceKind.ROW else plan.runs
+        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)} (the default)"
         expected, place = f"at least {least:.1f} GiB", at(some[0], "mem")
         yield finding(
             "node-memory", message, field="mem", expected=expected, actual=some[0].text("mem"), fix=fix, at=place
@@ -549,7 +571,7 @@ def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters
     if not able:
         return ""
     saved = sum(min(adapters[run.directory], needs[run.directory]) for run in runs)
-    line = to_give("save_adapter_weights_only", "yes", able, plan.runs)
+    line = to_give("save_adapter_weights_only", for_each(able, "yes"), able, plan.runs)
     return f"{line} (reduces {_gib(sum(needs[run.directory] for run in runs))} to {_gib(saved)}), "
 
 
@@ -559,18 +581,24 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
     short = [run for run, _ in runs if least[run.directory] > _limit(run)]
     if short:
         run, seconds = short[0], max(least[run.directory] for run in short)
-        computed = f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
+        computed = _clock(seconds)
+        limits = " or ".join(dict.fromkeys(run.text("time") for run in short))
         message = (
-            f"in {concerning(short, plan)}, computation alone takes at least {computed} on the GPUs selected by"
-            f" {_names(run)}, but the time limit is {run.value('time')}"
+            f"in {concerning(short, plan)}, computation alone takes at least"
+            f" {_span(_clock(min(least[run.directory] for run in short)), computed)} on the GPUs selected by"
+            f" {_names(run)}, but the time limit is {limits}"
         )
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
-        raised = to_give("time", enough, short, plan.runs)
+        raised = to_give("time", for_each(short, enough), short, plan.runs)
         fix = f"{raised} (twice the computed minimum, rounded up to an hour), use more GPUs, or reduce epochs"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{int(seconds % 60):02d}"
 
 
 def _limit(run: PlannedRun) -> float:

@@ -10,7 +10,7 @@ Fixes that give a setting a different value are here, too: the line or cell to w
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
@@ -391,32 +391,127 @@ def line_of(name: str, value: Scalar, *, yaml: bool) -> str:
     return f"`- **{_label(name)}:** {_text_of(value)}` to Configuration"
 
 
-def to_give(name: str, value: Scalar, some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
+def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
     """Return the fix that gives some runs a value: in their rows, in the line of the present value, or in a new line.
 
-    If some runs need a value that differs from the line for all runs, the fix adds a column to the table.
+    If not all runs need the same value, the fix adds a column to the table.
+
+    Args:
+        name: the setting.
+        wanted: the value of each run, by directory, that needs a different one: `some`, and runs of other findings.
+        some: the runs of the finding.
+        runs: all runs.
     """
-    setting, text = some[0].settings.get(name), _text_of(value)
-    source = setting.source if setting else Source(kind=SourceKind.DEFAULT)
-    old, yaml = _text_of(setting.value if setting else None), _is_yaml(some[0])
-    if source.kind is SourceKind.ROW:
-        lines = [each.settings[name].source.line for each in some if name in each.settings]
-        column = name if yaml else f"the column {source.note}"
-        return f"replace {old} with {text} in {column} ({_lines(lines)})"
-    if len(some) < len(runs):
-        names = few([run.directory for run in some], _LISTED)
-        if yaml:
-            return f"write `{name}: {text}` in the parameters of {names}"
-        theirs = [run.settings[name] for run in runs if name in run.settings and run not in some]
-        column = next((each.source.note for each in theirs if each.source.kind is SourceKind.ROW), "")
-        if column:
-            return f"write {text} in the column {column} ({_lines([run.line for run in some])})"
-        values = [*dict.fromkeys(_text_of(each.value) for each in theirs)]
-        others = f"{values[0]} for the others" if len(values) == 1 else "the present value of each other run"
-        return f"add a column `{_label(name)}` to the table of runs, with {text} for {names}, and {others}"
-    if source.file and source.line and source.kind is not SourceKind.DERIVED:
-        return f"replace {old} with {text} in {source.file}:{source.line}"
-    return f"add {line_of(name, value, yaml=yaml)}"
+    texts, yaml = {directory: _text_of(value) for directory, value in wanted.items()}, _is_yaml(some[0])
+    rows = [run for run in runs if _of_row(name, run)]
+    if rows:
+        return _in_rows(name, texts, some, runs, "" if yaml else f"the column {rows[0].settings[name].source.note}")
+    groups = _grouped([run for run in runs if run.directory in texts], texts)
+    if len(groups) == 1 and all(run.directory in texts for run in runs):
+        if change := _in_line(name, next(iter(groups)), some[0]):
+            return change
+        return f"add {line_of(name, wanted[some[0].directory], yaml=yaml)}"
+    if yaml:
+        return _in_rows(name, texts, some, runs, "")
+    cells = [f"{text} for {_named(each)}" for text, each in groups.items()]
+    others = [run for run in runs if run.directory not in texts]
+    present = {*_grouped(others, {run.directory: _text_of(run.value(name)) for run in others})}
+    cells += [f"{present.pop() if len(present) == 1 else '-'} for the others"] if others else []
+    listed = f"{', '.join(cells[:-1])}, and {cells[-1]}" if 1 < len(cells) <= _LISTED else few(cells, _LISTED)
+    return f"add a column `{_label(name)}` to the table of runs, with {listed}"
+
+
+def _in_line(name: str, text: str, run: PlannedRun) -> str:
+    """Return the fix that changes a value in its line; empty if no document gives the value."""
+    setting = run.settings.get(name)
+    if setting is None or not setting.source.line or setting.source.kind is SourceKind.DERIVED:
+        return ""
+    place, old = f"{setting.source.file}:{setting.source.line}", _text_of(setting.value)
+    of_line = [
+        other
+        for other, each in run.settings.items()
+        if (each.source.file, each.source.line) == (setting.source.file, setting.source.line)
+    ]
+    if len(of_line) > 1:  # which may contain the same number twice
+        return f"set {name} to {text} instead of {old} in {place}, which also sets other values"
+    return f"replace {old} with {text} in {place}"
+
+
+def _in_rows(
+    name: str, texts: Mapping[str, str], some: Sequence[PlannedRun], runs: Sequence[PlannedRun], column: str
+) -> str:
+    """Return the fix that writes values into rows, unless two rows would be equal; without a column, of YAML."""
+    alike: dict[object, list[str]] = {}
+    for run in runs:
+        alike.setdefault(_with_text(name, run, texts), []).append(run.directory)
+    parts: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in some:
+        text, old = texts[run.directory], _text_of(run.value(name))
+        twin = next((each for each in alike[_with_text(name, run, texts)] if each != run.directory), "")
+        if twin and text != old:
+            part = "correct the value in", f": with {text}, it would be the same run as {twin}"
+        elif _of_row(name, run):
+            part = f"replace {old} with {text} in", ""
+        else:
+            part = f"write {text} in" if column else f"write `{name}: {text}` in the parameters of", ""
+        parts.setdefault(part, []).append(run)
+    return " and ".join(f"{verb} {_cells(name, each, verb, column)}{why}" for (verb, why), each in parts.items())
+
+
+def _with_text(name: str, run: PlannedRun, texts: Mapping[str, str]) -> tuple[object, ...]:
+    """Return the parameters of a run with the new value of a setting, for comparison with other runs."""
+    own = ((key, value) for key, value in run.parameters.items() if key != name)
+    return *own, texts.get(run.directory, _text_of(run.value(name)))
+
+
+def _cells(name: str, runs: Sequence[PlannedRun], verb: str, column: str) -> str:
+    """Return the cells of a setting, or the runs of the YAML form that have none yet."""
+    if verb.endswith("parameters of"):
+        return _named(runs)
+    lines = [run.settings[name].source.line if _of_row(name, run) else run.line for run in runs]
+    return f"{column or name} ({_lines(lines)})"
+
+
+def _of_row(name: str, run: PlannedRun) -> bool:
+    return name in run.settings and run.settings[name].source.kind is SourceKind.ROW
+
+
+def _grouped(runs: Iterable[PlannedRun], texts: Mapping[str, str]) -> dict[str, list[PlannedRun]]:
+    """Return the runs by the text of each."""
+    found: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        found.setdefault(texts[run.directory], []).append(run)
+    return found
+
+
+_OF_RATIO: Final = re.compile(r": (?P<ratio>\S+) of [0-9]+ steps$")
+
+
+def ratio_note(note: str, ratio: Scalar, total: int) -> str:
+    """Return the note of the source of a number of steps that a ratio gives."""
+    return f"{note}: {ratio} of {total} steps"
+
+
+def ratio_of(source: Source) -> str:
+    """Return the ratio that gives a number of steps; empty if a document gives the number."""
+    found = _OF_RATIO.search(source.note)
+    return found["ratio"] if found else ""
+
+
+def in_cells(name: str, value: Scalar, runs: Sequence[PlannedRun], column: str) -> str:
+    """Return the fix that writes a value into rows without one; without a column, of the YAML form."""
+    if not column:
+        return f"write `{name}: {_text_of(value)}` in the parameters of {_named(runs)}"
+    return f"write {_text_of(value)} in the column {column} ({_lines(run.line for run in runs)})"
+
+
+def _named(runs: Sequence[PlannedRun]) -> str:
+    return few([run.directory for run in runs], _LISTED)
+
+
+def for_each(runs: Iterable[PlannedRun], value: Scalar) -> dict[str, Scalar]:
+    """Return the same value for each of some runs, by directory."""
+    return {run.directory: value for run in runs}
 
 
 def _lines(lines: Iterable[int | None]) -> str:
