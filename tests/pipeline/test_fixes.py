@@ -547,10 +547,11 @@ def naming_by_run_name(place: Path) -> Case:
 
 CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "missing-field": (missing_field,), "ambiguous": (
-        ambiguous, effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
+        ambiguous, path_in_a_sentence, path_of_a_model_that_no_run_uses, path_to_start_from, named_full,
+        effective_batch_beside_accumulation, effective_batch_in_a_line_of_two_settings,
         effective_batch_of_different_batches, effective_batch_in_a_column, effective_batch_beside_a_column,
-        path_in_a_sentence, path_of_a_model_that_no_run_uses, path_to_start_from, named_full,
-    ), "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
+    ),
+    "unsupported-format": (extension_missing,), "answer-differs": (answer_differs,),
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell, blank_cell_named_otherwise),
     "short-time": (short_time, short_time_in_rows),

@@ -108,6 +108,66 @@ def test_the_effective_batch_size_of_a_row_is_compared_with_that_row() -> None:
     assert [run.directory for run in plan.runs] == ["bs4", "bs8"]
 
 
+# --- alpha as a multiple of the rank
+
+
+def alphas_of(plan: Plan) -> list[Scalar]:
+    return [run.value("lora_alpha") for run in plan.runs]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("2 x rank", [16, 32]), ("2 x LoRA rank", [16, 32]), ("rank", [8, 16]), ("2 × lora_rank", [16, 32]),
+     ("2r", [16, 32]), ("4*r", [32, 64]), ("rank x 4", [32, 64]), ("0.5 x rank", [4, 8]), ("twice the rank", [16, 32]),
+     ("same as rank", [8, 16]), ("`2 x rank` (usual)", [16, 32]), ("2 x rank (usual)", [16, 32])],
+)  # fmt: skip
+def test_alpha_may_be_a_multiple_of_the_rank(written: str, expected: list[int]) -> None:
+    table = runs(2, LoRA_Rank=["8", "16"])
+    plan = planned(summary(table=table, training={"LoRA alpha": written}))
+    assert alphas_of(plan) == expected
+    assert [run.directory for run in plan.runs] == ["rank8", "rank16"]
+    sources = [run.settings["lora_alpha"].source for run in plan.runs]
+    assert [(source.file, source.line) for source in sources] == [(SUMMARY, 25)] * 2
+    column = planned(summary(table=runs(2, LoRA_Rank=["8", "16"], LoRA_alpha=[written, written])))
+    assert alphas_of(column) == expected
+
+
+@pytest.mark.parametrize("label", ["Alpha (x rank)", "LoRA alpha / rank", "α/r", "Alpha ratio", "lora_alpha_ratio"])
+def test_a_column_of_multiples_of_the_rank_is_read_as_alpha(label: str) -> None:
+    rows = runs(2, LoRA_Rank=["8", "16"], Alpha=["1", "2"]).replace("Alpha", label)
+    assert alphas_of(planned(summary(table=rows))) == [8, 32]
+    assert alphas_of(planned(summary(training={label: "4"}))) == [32, 64]
+
+
+def test_a_multiple_in_a_template_is_used_if_the_documents_give_none() -> None:
+    assert set(alphas_of(planned_with("lora_alpha_ratio: 1\n", summary()))) == {8, 16}
+    assert set(alphas_of(planned_with("lora_alpha: 5\n", summary(training={"LoRA alpha": "rank"})))) == {8, 16}
+
+
+@pytest.mark.parametrize("written", ["2 x", "x rank", "2 x batch size", "rank + 8", "rank / 2", "2 to 4 x rank"])
+def test_another_formula_for_alpha_is_refused(written: str) -> None:
+    (problem,) = refusal(planned, summary(training={"LoRA alpha": written}))
+    assert (problem.code, problem.field, problem.line) == ("invalid-value", "lora_alpha", 25)
+
+
+def test_a_multiple_that_is_not_a_whole_number_is_refused() -> None:
+    problems = refusal(planned, summary(training={"LoRA alpha": "0.3 x rank"}))
+    assert {(each.code, each.field, each.line) for each in problems} == {("invalid-value", "lora_alpha", 25)}
+
+
+def test_alpha_and_a_different_multiple_are_refused() -> None:
+    problems = refusal(planned, summary(training={"LoRA alpha": "2 x rank", "Alpha": "16"}))
+    assert [(each.code, each.field, each.line, each.expected) for each in problems] == [
+        ("ambiguous", "lora_alpha", 25, "32")
+    ]
+
+
+def test_a_multiple_of_the_rank_is_refused_for_full_fine_tuning() -> None:
+    table = runs(1, LoRA_Rank=["-"])
+    problems = refusal(planned, summary(table=table, training={"Method": "full", "LoRA alpha": "2 x rank"}))
+    assert [(each.code, each.field) for each in problems] == [("unsupported-setting", "lora_alpha_ratio")]
+
+
 def test_an_accumulation_of_the_documents_is_replaced() -> None:
     training = {"Effective batch size": "32", "Gradient accumulation": "2 (per GPU)"}
     (problem,) = refusal(planned, summary(training=training))
@@ -203,66 +263,6 @@ def test_resuming_is_suggested_only_for_runs_that_can_resume() -> None:
     only_full = summary(table=table, training={"Requeue": "yes", "Recipe": "full"})
     (found,) = [each for each in planned(only_full).warnings if each.code == "begins-anew"]
     assert "Resume" not in found.fix
-
-
-# --- alpha as a multiple of the rank
-
-
-def alphas_of(plan: Plan) -> list[Scalar]:
-    return [run.value("lora_alpha") for run in plan.runs]
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [("2 x rank", [16, 32]), ("2 x LoRA rank", [16, 32]), ("rank", [8, 16]), ("2 × lora_rank", [16, 32]),
-     ("2r", [16, 32]), ("4*r", [32, 64]), ("rank x 4", [32, 64]), ("0.5 x rank", [4, 8]), ("twice the rank", [16, 32]),
-     ("same as rank", [8, 16]), ("`2 x rank` (usual)", [16, 32]), ("2 x rank (usual)", [16, 32])],
-)  # fmt: skip
-def test_alpha_may_be_a_multiple_of_the_rank(written: str, expected: list[int]) -> None:
-    table = runs(2, LoRA_Rank=["8", "16"])
-    plan = planned(summary(table=table, training={"LoRA alpha": written}))
-    assert alphas_of(plan) == expected
-    assert [run.directory for run in plan.runs] == ["rank8", "rank16"]
-    sources = [run.settings["lora_alpha"].source for run in plan.runs]
-    assert [(source.file, source.line) for source in sources] == [(SUMMARY, 25)] * 2
-    column = planned(summary(table=runs(2, LoRA_Rank=["8", "16"], LoRA_alpha=[written, written])))
-    assert alphas_of(column) == expected
-
-
-@pytest.mark.parametrize("label", ["Alpha (x rank)", "LoRA alpha / rank", "α/r", "Alpha ratio", "lora_alpha_ratio"])
-def test_a_column_of_multiples_of_the_rank_is_read_as_alpha(label: str) -> None:
-    rows = runs(2, LoRA_Rank=["8", "16"], Alpha=["1", "2"]).replace("Alpha", label)
-    assert alphas_of(planned(summary(table=rows))) == [8, 32]
-    assert alphas_of(planned(summary(training={label: "4"}))) == [32, 64]
-
-
-def test_a_multiple_in_a_template_is_used_if_the_documents_give_none() -> None:
-    assert set(alphas_of(planned_with("lora_alpha_ratio: 1\n", summary()))) == {8, 16}
-    assert set(alphas_of(planned_with("lora_alpha: 5\n", summary(training={"LoRA alpha": "rank"})))) == {8, 16}
-
-
-@pytest.mark.parametrize("written", ["2 x", "x rank", "2 x batch size", "rank + 8", "rank / 2", "2 to 4 x rank"])
-def test_another_formula_for_alpha_is_refused(written: str) -> None:
-    (problem,) = refusal(planned, summary(training={"LoRA alpha": written}))
-    assert (problem.code, problem.field, problem.line) == ("invalid-value", "lora_alpha", 25)
-
-
-def test_a_multiple_that_is_not_a_whole_number_is_refused() -> None:
-    problems = refusal(planned, summary(training={"LoRA alpha": "0.3 x rank"}))
-    assert {(each.code, each.field, each.line) for each in problems} == {("invalid-value", "lora_alpha", 25)}
-
-
-def test_alpha_and_a_different_multiple_are_refused() -> None:
-    problems = refusal(planned, summary(training={"LoRA alpha": "2 x rank", "Alpha": "16"}))
-    assert [(each.code, each.field, each.line, each.expected) for each in problems] == [
-        ("ambiguous", "lora_alpha", 25, "32")
-    ]
-
-
-def test_a_multiple_of_the_rank_is_refused_for_full_fine_tuning() -> None:
-    table = runs(1, LoRA_Rank=["-"])
-    problems = refusal(planned, summary(table=table, training={"Method": "full", "LoRA alpha": "2 x rank"}))
-    assert [(each.code, each.field) for each in problems] == [("unsupported-setting", "lora_alpha_ratio")]
 
 
 # --- warm-up

@@ -1,4 +1,4 @@
-"""Special rows of the table of runs: headings, summaries, cancelled runs, blank cells, misleading names; their number.
+"""Special rows of the table of runs: headings of groups, summaries, cancelled runs, blank cells, names; their number.
 
 Headings and summaries are skipped with a finding. For a row that is struck out or marked as cancelled, the user decides
 whether to train it.

@@ -609,8 +609,8 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
         message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
         correct, field = "correct the text or the runs, whichever is wrong", name
         if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
-            steps = for_each(own, round(value * first.steps))
-            correct = f"{to_give('num_warmup_steps', steps, own, runs)}, or correct the text"
+            warmup = for_each(own, round(value * first.steps))
+            correct = f"{to_give('num_warmup_steps', warmup, own, runs)}, or correct the text"
         elif name == "training_samples" and first.rows is not None and value < first.rows:
             correct = f"{to_give(name, for_each(own, int(value)), own, runs)}, or correct the text"
         elif name in {"steps", "most_steps"}:

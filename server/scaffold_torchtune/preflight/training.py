@@ -541,9 +541,8 @@ def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Fi
             f" {least:.1f} GiB"
         )
         enough = f"{max(default for _, _, default in short) // _GIB}G"
-        is_of_rows = some[0].settings["mem"].source.kind is SourceKind.ROW
-        those = some if is_of_rows else plan.runs
-        fix = f"{to_give('mem', for_each(those, enough), those, plan.runs)} (the default)"
+        wanted = some if some[0].settings["mem"].source.kind is SourceKind.ROW else plan.runs
+        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)} (the default)"
         expected, place = f"at least {least:.1f} GiB", at(some[0], "mem")
         yield finding(
             "node-memory", message, field="mem", expected=expected, actual=some[0].text("mem"), fix=fix, at=place
