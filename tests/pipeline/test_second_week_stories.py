@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
@@ -20,6 +21,7 @@ from support.experiments import everything
 from support.second_week import Week, grid, name_of, submitted
 from support.setup_scripts import MAKE, script
 from support.stand_in_sbatch import StandIn
+from support.wording import absent
 
 EPOCHS = {"epochs": 5, "batch_size": 4}
 
@@ -221,11 +223,9 @@ def test_sbatch_no_longer_checks_started_runs(week: Week, tmp_path: Path, monkey
 # Kept and replaced runs.
 
 
-def moved_away(week: Week, started: str) -> None:
+def moved_away(week: Week, started: str | None = None) -> None:
     """Run the commands in the fixes of a refusal."""
-    import subprocess
-
-    for problem in week.refused(started=started).problems:
+    for problem in errors_in(week.refused(started=started).problems):
         command = (problem.fix or "").partition(": ")[2]
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=week.directory)
 
@@ -273,6 +273,86 @@ def test_a_resumed_run_is_replaced_in_place_and_submitted_again(week: Week) -> N
     assert state.exists()
     week.train(FOUR[0])
     assert week.started() == [FOUR[0]]
+
+
+def obstacles(refused: Refused) -> list[tuple[str, str | None, Any]]:
+    return [(each.code, each.field, each.actual) for each in errors_in(refused.problems)]
+
+
+@pytest.mark.parametrize("state", [None, "recipe_state"])
+def test_a_finished_run_without_a_state_to_resume_from_is_not_overwritten(week: Week, state: str | None) -> None:
+    week.shared["epochs"] = 1
+    week.scaffold()
+    week.train(FOUR[0])
+    outputs = week.outputs(FOUR[0])
+    if state:
+        (outputs / state).mkdir()  # as a training leaves it that was stopped before it wrote the file
+    week.shared |= {"epochs": 3, "resume_from_checkpoint": "yes"}
+    refused = week.refused(started="replace")
+    assert obstacles(refused) == [("started-run", "started", str(outputs))]
+    assert absent(refused.problems[0].message, "epoch_0", "recipe_state.pt") == []
+    assert "logs" not in refused.problems[0].message
+    (warning,) = [each for each in steps.plan(week.request(started="replace")).warnings if each.code == "started-run"]
+    assert warning.actual == str(outputs)
+    moved_away(week, "replace")
+    week.frozen = {}
+    assert FOUR[0] in submitted(week.scaffold(started="replace"))
+    assert (outputs.with_name(f"{outputs.name}.old") / "epoch_0").is_dir()
+
+
+@pytest.mark.long
+def test_a_resuming_run_that_saved_no_weights_is_replaced_in_place(week: Week) -> None:
+    week.shared["resume_from_checkpoint"] = "yes"
+    week.scaffold()
+    week.train(FOUR[0], epochs=0)
+    outputs = week.outputs(FOUR[0])
+    (outputs / "logs").mkdir(parents=True)
+    (outputs / "torchtune_config.yaml").write_bytes((week.directory / FOUR[0] / "finetune.yaml").read_bytes())
+    week.shared["batch_size"] = 8
+    assert week.refused().ask
+    week.frozen = {}
+    assert submitted(week.scaffold(started="replace")) == FOUR
+
+
+@pytest.mark.long
+def test_a_run_replaced_to_resume_is_not_overwritten_after_it_no_longer_resumes(week: Week) -> None:
+    week.shared["resume_from_checkpoint"] = "yes"
+    week.scaffold()
+    week.train(FOUR[0], epochs=2)
+    outputs = week.outputs(FOUR[0])
+    (outputs / "recipe_state").mkdir()
+    (outputs / "recipe_state" / "recipe_state.pt").write_bytes(b"state")
+    week.shared["epochs"] = 5
+    week.frozen = {}
+    assert submitted(week.scaffold(started="replace")) == FOUR  # its results are no evidence of a start any longer
+    del week.shared["resume_from_checkpoint"]
+    refused = week.refused()
+    assert obstacles(refused) == [("output-taken", "output_dir_base", str(outputs))]
+    week.shared |= {"resume_from_checkpoint": "yes", "epochs": 6}
+    week.write()
+    (outputs / "recipe_state" / "recipe_state.pt").unlink()
+    assert obstacles(week.refused()) == [("output-taken", "output_dir_base", str(outputs))]
+    moved_away(week)
+    assert submitted(week.scaffold()) == FOUR
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_new_run_that_cannot_resume_does_not_overwrite_the_results_of_a_different_training(
+    week: Week, *, resumes: bool
+) -> None:
+    week.scaffold()
+    week.train(FOUR[0])
+    outputs = week.outputs(FOUR[0])
+    shutil.rmtree(week.directory)
+    week.frozen = {}
+    week.shared["resume_from_checkpoint"] = "yes"
+    if resumes:
+        (outputs / "recipe_state").mkdir()
+        (outputs / "recipe_state" / "recipe_state.pt").write_bytes(b"state")
+        assert submitted(week.scaffold()) == FOUR[1:]
+    else:
+        assert obstacles(week.refused()) == [("output-taken", "output_dir_base", str(outputs))]
 
 
 def test_a_column_with_the_values_of_old_runs_resolves_the_question(week: Week) -> None:
