@@ -158,7 +158,8 @@ def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
     """Return a run as it was planned, with the present line and columns of its row."""
     data = Setting(value=old.data_path, source=Source(kind=SourceKind.DERIVED))
     parameters = parameters_of(tuple(row.parameters), old.settings, data)
-    return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
+    now = {"name": row.name, "line": row.line, "parameters": parameters, "by_author": row.by_author}
+    return old.model_copy(update=now)
 
 
 def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
