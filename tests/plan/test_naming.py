@@ -267,15 +267,11 @@ def test_a_new_name_that_a_different_run_has_used_gets_a_number() -> None:
 # --- runs of an earlier scaffold, with directories that have the Run Names of the table ---
 
 
-def of_table(previous: Plan | None = None, *, shared: dict[str, str | None] | None = None, **rows: str) -> Plan:
+def of_table(rows: dict[str, str], previous: Plan | None = None, *, epochs: str = "2") -> Plan:
     """Return the plan of some runs, each with a rank and a learning rate, whose directories have their Run Names."""
-    columns = {"Run_Name": [*rows], "LoRA_Rank": [], "Learning_Rate": []}
-    for values in rows.values():
-        rank, lr = values.split()
-        columns["LoRA_Rank"].append(rank)
-        columns["Learning_Rate"].append(lr)
-    text = summary(table=runs(len(rows), **columns), training=shared)
-    return planned(text, previous=previous, names="table")
+    ranks, rates = zip(*(values.split() for values in rows.values()), strict=True)
+    text = runs(len(rows), Run_Name=[*rows], LoRA_Rank=ranks, Learning_Rate=rates)
+    return planned(summary(table=text, training={"Epochs": epochs}), previous=previous, names="table")
 
 
 @pytest.mark.parametrize(
@@ -286,20 +282,20 @@ def of_table(previous: Plan | None = None, *, shared: dict[str, str | None] | No
     ],
 )  # fmt: skip
 def test_a_different_run_name_with_different_values_is_a_new_run(old: str, new: str) -> None:
-    before = of_table(r8="8 5e-5", **{old: "16 5e-5"})
+    before = of_table({"r8": "8 5e-5", old: "16 5e-5"})
     assert directories(before) == ["r8", old]
-    plan = of_table(before, r8="8 5e-5", **{new: "32 5e-5"})
+    plan = of_table({"r8": "8 5e-5", new: "32 5e-5"}, before)
     assert directories(plan) == ["r8", new]
     assert [run.parameters["lora_rank"] for run in plan.runs] == [8, 32]
-    shared = of_table(before, r8="8 5e-5", **{new: "16 5e-5"}, shared={"Epochs": "5"})
+    shared = of_table({"r8": "8 5e-5", new: "16 5e-5"}, before, epochs="5")
     assert directories(shared) == ["r8", new]
 
 
 @pytest.mark.parametrize("name", ["r16_lr5e-5", "rank16_lr5e-5", "big"])
 def test_a_run_name_keeps_its_directory_whatever_its_values(name: str) -> None:
-    before = of_table(r8="8 5e-5", **{name: "16 5e-5"})
+    before = of_table({"r8": "8 5e-5", name: "16 5e-5"})
     for values in ("16 3e-5", "32 5e-5", "32 3e-5"):
-        plan = of_table(before, r8="8 5e-5", **{name: values})
+        plan = of_table({"r8": "8 5e-5", name: values}, before)
         assert directories(plan) == ["r8", name]
         assert not any(run.by_author for run in plan.runs)
     alone = planned(summary(table=runs(1, Run_Name=[name], LoRA_Rank=["32"])))
@@ -309,11 +305,11 @@ def test_a_run_name_keeps_its_directory_whatever_its_values(name: str) -> None:
 
 
 def test_a_renamed_row_keeps_its_directory_whose_name_its_author_chose() -> None:
-    before = of_table(rank16="8 5e-5", r8="8 1e-5")
-    plan = of_table(before, rank8="8 5e-5", r8="8 1e-5")
+    before = of_table({"rank16": "8 5e-5", "r8": "8 1e-5"})
+    plan = of_table({"rank8": "8 5e-5", "r8": "8 1e-5"}, before)
     assert directories(plan) == ["rank16", "r8"]
     assert [run.by_author for run in plan.runs] == [True, False]
-    again = of_table(plan, rank_8="8 5e-5", r8="8 1e-5")
+    again = of_table({"rank_8": "8 5e-5", "r8": "8 1e-5"}, plan)
     assert [run.by_author for run in again.runs] == [True, False]
     varying = planned(summary(table=runs(2, LoRA_Rank=["8", "16"])))
     renamed = planned(
@@ -324,8 +320,8 @@ def test_a_renamed_row_keeps_its_directory_whose_name_its_author_chose() -> None
 
 
 def test_a_number_after_a_run_name_is_the_choice_of_its_author_too() -> None:
-    before = of_table(rank16="8 5e-5")
-    plan = of_table(before, other="8 5e-5", rank16="32 1e-5")
+    before = of_table({"rank16": "8 5e-5"})
+    plan = of_table({"other": "8 5e-5", "rank16": "32 1e-5"}, before)
     assert directories(plan) == ["rank16", "rank16_2"]
     assert [run.by_author for run in plan.runs] == [True, True]
 
