@@ -333,3 +333,10 @@ def test_of_runs_that_are_trained_equally_the_one_with_equal_surroundings_is_the
     assert directories(planned(one, previous=before)) == ["gpus2"]
     one = summary(table=runs(1), training={"GPUs": "8"})
     assert directories(planned(one, previous=before)) == ["gpus1"], "the Run Name decides"
+
+
+def test_a_planned_run_is_preferred_to_one_that_is_no_longer_in_the_table() -> None:
+    former = of_table({"a": "8 5e-5"}).runs
+    now = of_table({"a": "8 5e-5"}).runs[0].model_copy(update={"directory": "b"})
+    previous = of_table({"a": "8 5e-5"}).model_copy(update={"former": former, "runs": (now,)})
+    assert directories(of_table({"a": "8 5e-5"}, previous)) == ["b"]

@@ -177,7 +177,8 @@ def kept_directories(
     for run in known.values():
         exact.setdefault(_identity(run.settings, columns), []).append(run)
     equal = {i: exact.pop(_identity(row.settings, columns), []) for i, row in enumerate(rows)}
-    kept = {i: max(runs, key=lambda run: _equal(rows[i], run)).directory for i, runs in equal.items() if runs}
+    # Of equally near runs, the last one is kept: runs that are no longer in the table come first.
+    kept = {i: max(runs[::-1], key=lambda run: _equal(rows[i], run)).directory for i, runs in equal.items() if runs}
     named = {row.run.name: i for i, row in enumerate(rows) if row.is_named and i not in kept and row.run.name in known}
     kept |= {i: name for name, i in named.items() if name not in {*kept.values()}}
     said = {part for each in context.ties.split(",") if (part := each.strip())}
