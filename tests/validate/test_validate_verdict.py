@@ -45,6 +45,16 @@ def test_settings_that_only_the_setup_script_chose_are_listed() -> None:
     assert not [name for name in chosen if name in {"output_dir", "device", "tokenizer", "model"}]
 
 
+def test_settings_that_the_setup_script_chose_differently_are_listed_with_each_value() -> None:
+    plan = plan_of({}, {"torchtune_model_name": "Llama-3.2-3B-Instruct"})
+    texts = {"run0": GOOD_CONFIG, "run1": replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32")}
+    chosen = chosen_by_setup(plan, {run: RunFiles({"finetune.yaml": text}) for run, text in texts.items()})
+    assert chosen["dtype"] == "bf16 or fp32"
+    assert chosen["shuffle"] is True
+    (alone,) = chosen_by_setup(plan, {"run0": RunFiles({"finetune.yaml": "dtype: bf16\n"})}).items()
+    assert alone == ("dtype", "bf16")
+
+
 def test_a_value_of_a_directory_name_that_finetune_yaml_lacks_is_missing() -> None:
     run = planned()
     found = validate_run(run, files_of(run, replaced(GOOD_CONFIG, "  lora_rank: 8\n", "")), bundled=True)

@@ -44,6 +44,7 @@ from scaffold_torchtune.plan.run_settings import (
     parameters_of,
     settings_of,
     settings_submitted,
+    stated_counts,
     submit_warnings,
     unwritten_by_script,
     warmed,
@@ -112,6 +113,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
+        *stated_counts(experiment, runs, context),
         *external_warnings(runs, interface),
         *submit_warnings(runs),
     ]
