@@ -158,7 +158,8 @@ def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
     """Return a run as it was planned, with the present line and columns of its row."""
     data = Setting(value=old.data_path, source=Source(kind=SourceKind.DERIVED))
     parameters = parameters_of(tuple(row.parameters), old.settings, data)
-    return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
+    now = {"name": row.name, "line": row.line, "parameters": parameters, "by_author": row.by_author}
+    return old.model_copy(update=now)
 
 
 def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
@@ -270,9 +271,9 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[s
 
 def _all_in_the_way(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
     """Return the obstacles to replacing the started runs that the user wants to replace."""
-    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+    runs = {run.directory: run for run in plan.runs}
     replaced = [one for one in _started(changes) if says(one.directory) == "replace"]
-    return [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
+    return [each for one in replaced for each in _in_the_way(one, runs[one.directory])]
 
 
 def have_moved_on(tree: Tree, changes: Sequence[RunChange], known: Mapping[str, PlannedRun], request: Request) -> bool:
@@ -331,45 +332,73 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
-def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
+def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     """Yield the obstacles to replacing a started run: jobs in the queue; results, unless it resumes from them."""
     state, run = change.state, change.directory
+    lost, why = _overwritten(planned, arrivals.output_dir(planned), state.results if state else ())
     if state and state.jobs:
         ids = " ".join(state.jobs)
         message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
         fix = f"cancel these jobs first: scancel {ids}"
         yield finding("started-run", message, field="started", actual=ids, fix=fix)
-    if state and state.results and not resumes:
+    if state and lost:
         path = state.output_dir
-        message = f"results of {run} are in {shown(path)}: {few(state.results, _LISTED)}"
-        away = next(
-            free for number in itertools.count(1) if not is_taken(free := f"{path}.old{number if number > 1 else ''}")
-        )
-        fix = f"move the results away first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
+        message = f"results of {run} are in {shown(path)}: {few(lost, _LISTED)}{why}"
+        fix = f"move the results away first: {_moved_away(path)}"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
-    elif state and not resumes and (reason := unseen(state.output_dir)):
+    elif state and not state.results and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
         fix = "repeat the command on a machine that has this directory, as a user who can read it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
 
 
-def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield runs with a new output directory that contains the results of another training.
+_NO_WEIGHTS: Final = frozenset({"logs", "recipe_state", "torchtune_config.yaml"})
+"""Results of a training that ended before it saved weights: nothing is lost if a job starts again."""
 
-    Their training would overwrite these results. Runs that resume from them are checked elsewhere.
+
+def _overwritten(run: PlannedRun, path: str | None, results: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the results that the job of a run would overwrite, and why although it resumes; none if it can resume.
+
+    A job resumes only if recipe_state.pt is in its output directory, `path`: torchtune 0.6.1 saves it between epochs,
+    but not after the last one. Without it, the job starts from the base model.
+    """
+    if run.value("resume_from_checkpoint") is not True:
+        return results, ""
+    weights = [each for each in results if each not in _NO_WEIGHTS]
+    found = inspect_results(path) if path and weights else None
+    if found and found.can_resume:
+        return (), ""
+    why = f"; {shown(path)} has no readable recipe_state/recipe_state.pt, so the job would not resume but start over"
+    return weights, why
+
+
+def _moved_away(path: str) -> str:
+    """Return the command that moves results to a free path."""
+    numbers = itertools.count(1)
+    away = next(free for n in numbers if not is_taken(free := f"{path}.old{n if n > 1 else ''}"))
+    return f"mv -n {shlex.quote(path)} {shlex.quote(away)}"
+
+
+def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
+    """Yield runs that are not started, with an output directory that contains the results of another training.
+
+    Their training would overwrite these results. It is the run's own earlier training if the run was replaced to resume
+    from its results, and does not resume any longer.
     """
     moved = {each.directory for each in changes if any(field.field == _OUTPUT for field in each.fields)}
     new = {each.directory for each in changes if each.kind == "new"} | moved
     own = {each.state.output_dir for each in changes if each.state}  # moved with the experiment
+    again = {each.directory for each in changes if each.kind == "changed" and not each.is_started} - moved
     for run in runs:
         path = arrivals.output_dir(run)
-        if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
+        if path is None or not (run.directory in again or (run.directory in new and path not in own)):
             continue
-        if results := inspect_results(path):
-            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(results.names, _LISTED)}"
-            message = f"{left} from another training run{_whose(results)}, which this run would overwrite"
+        if (results := inspect_results(path)) and (lost := _overwritten(run, path, results.names))[0]:
+            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(lost[0], _LISTED)}"
+            message = f"{left} from another training run{_whose(results)}, which this run would overwrite{lost[1]}"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
             fix = "give the experiment a different title or output directory, or move these results away"
+            fix = f"move these results away: {_moved_away(path)}" if run.directory in again else fix
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 

@@ -84,11 +84,14 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(columns, parameters)
     names = _names(tuned, parameters, varying, options, context)
-    rows = [naming.row_of(run, own, path) for run, own, path in zip(tuned, unnamed, data, strict=True)]
+    rows = [
+        naming.row_of(run, own, path, is_named=name == run.name and (options.names == "table" or not varying))
+        for run, own, path, name in zip(tuned, unnamed, data, names.names, strict=True)
+    ]
     directories, ties, ask = naming.kept_directories(names.names, rows, columns, context, experiment.summary_file)
     runs = tuple(
-        _planned_run(run, named(own, name), path, values, context)
-        for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
+        _planned_run(row, named(row.settings, name), path, values, context)
+        for row, name, path, values in zip(rows, directories, data, parameters, strict=True)
     )
     problems = [
         *checks.unknown_models(tuned, experiment, options),
@@ -139,12 +142,17 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
 
 
 def _planned_run(
-    run: Run, settings: dict[str, Setting], data: Setting, parameters: dict[str, Scalar], context: PlanContext
+    row: naming.PlannedRow,
+    settings: dict[str, Setting],
+    data: Setting,
+    parameters: dict[str, Scalar],
+    context: PlanContext,
 ) -> PlannedRun:
-    interface = context.interface
-    submitted = settings_submitted(settings, interface)
+    run, interface, directory = row.run, context.interface, settings["my_wandb_run_name"].text
+    submitted, old = settings_submitted(settings, interface), context.known.get(directory)
+    is_run_name = row.is_named if old is None else old.by_author or old.name == directory
     return PlannedRun(
-        directory=settings["my_wandb_run_name"].text,
+        directory=directory,
         name=run.name,
         line=run.line,
         model=run.model,
@@ -154,6 +162,7 @@ def _planned_run(
         submitted=submitted,
         unwritten=unwritten_by_script(settings, submitted, interface),
         generation=interface.generation if interface else "",
+        by_author=is_run_name and run.name != directory,
     )
 
 
