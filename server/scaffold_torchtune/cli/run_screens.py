@@ -571,8 +571,8 @@ def show_new(of: NewResult, options: argparse.Namespace) -> None:
     sys.stdout.write(one_line(f"next: {line}") + "\n")
 
 
-def show_added(of: AddResult, options: argparse.Namespace) -> None:
-    """Print the rows that were added, findings about the rest of the summary, and the next command."""
+def show_added(of: AddResult, options: argparse.Namespace, following: str) -> None:
+    """Print the rows that were added, findings about the rest of the summary, and the `following` command."""
     if not options.quiet:
         for row in of.added:
             sys.stdout.write(one_line(row) + "\n")
@@ -580,6 +580,4 @@ def show_added(of: AddResult, options: argparse.Namespace) -> None:
     printing.findings(printing.console(), () if options.quiet else of.warnings)
     sys.stdout.write(one_line(f"added {counted(len(of.added), 'run')} to {of.document}: {of.runs} runs") + "\n")
     if not options.quiet:
-        given = ["--local", str(options.local)] if options.local else []
-        line = shlex.join(["scaffold-torchtune", "plan", str(options.experiment), *given])
-        sys.stdout.write(one_line(f"next: {line}") + "\n")
+        sys.stdout.write(one_line(f"next: {following}") + "\n")

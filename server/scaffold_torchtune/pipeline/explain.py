@@ -224,6 +224,7 @@ def _known(request: Request) -> _Known:
     options, named = frozen.options, named_script(request)
     same = replace(
         request,
+        local=request.local or (Path(options.local) if options.local else None),
         names=request.names or options.names,
         template=request.template or (Path(options.template) if options.template else None),
         answers={**options.answers, **request.answers},

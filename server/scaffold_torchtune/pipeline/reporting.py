@@ -92,6 +92,7 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         runs=found,
         former=left,
         changed_documents=validation.changed_documents(plan, directory, request),
+        options=state.repeated_options(plan, request),
         not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
     )
 

@@ -111,7 +111,8 @@ class Call:
 
     `tool` is its name in the server, `arguments` are the given arguments. Lists begin with item `start`, counted from
     1; `only` is a shell pattern for the names of the runs to list. With either, all runs are listed in full; otherwise
-    runs with nothing to report are only counted. With `whole`, nothing is cut.
+    runs with nothing to report are only counted. With `whole`, nothing is cut. `planned` are the options of the frozen
+    plan that a next call must repeat to plan the same.
     """
 
     tool: str
@@ -119,6 +120,7 @@ class Call:
     start: int | None = None
     only: str | None = None
     whole: bool = False
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lists_all(self) -> bool:
@@ -320,6 +322,8 @@ _SET_UP: Final = Action("", "generate finetune.yaml and finetune.slurm")
 _VALIDATE: Final = Action("", "validate every value")
 _PLAN: Final = Action("", "plan the run directories")
 _RENDER: Final = Action("", "create the run directories")
+_BUNDLED: Final = "bundled"
+_SAME_OPTIONS: Final = "; call render_yaml with the options of this plan, too: {options}"
 _PUT_BACK: Final = "; run_setup restores edited files (changed-output) with overwrite: true, once the user agrees"
 _FAILED_SETUP: Final = Action(
     "keep the failed runs, each reason and fix, for the user; validate closes the log. When the cause is fixed, call"
@@ -395,7 +399,9 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
             return _next("", call, Action(result.FIRST))
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
-            return _next("", call, _FAILED._replace(first=_FAILED.first + _PUT_BACK * edited))
+            options = _arguments(call.planned, call)
+            same = _SAME_OPTIONS.format(options=written(options)) if options else ""
+            return _next("", call, _FAILED._replace(first=_FAILED.first + same + _PUT_BACK * edited))
         case results.ValidateResult() if result.started:
             step = _PASSED.step if result.submit else ""
             return _next("", call, Action(_PASSED.first + _LEFT_OUT, step))
@@ -432,10 +438,20 @@ def _after_refusal(refused: Refused, call: Call) -> _Next:
 
 def _next(tool: str, call: Call, action: Action) -> _Next:
     """Return an action, with its tool, if any, and the arguments of the call that apply to it."""
-    given = {name: call.arguments.get(name) for name in ARGUMENTS.get(tool, ()) if name in HANDED_ON}
-    arguments = {name: value for name, value in given.items() if value not in (None, {})}
+    arguments = _arguments(ARGUMENTS.get(tool, ()), call)
     first = {"first": action.first} if action.first else {}
     return first | ({"tool": tool, "arguments": arguments} if tool else {}), action.step
+
+
+def _arguments(names: Iterable[str], call: Call) -> dict[str, Any]:
+    """Return those arguments that apply to all calls of a scaffold: of the call, else of the frozen plan.
+
+    Only operators name an external setup script.
+    """
+    given = {name: call.arguments.get(name) or call.planned.get(name) for name in names if name in HANDED_ON}
+    if given.get("setup_script") != _BUNDLED:
+        given.pop("setup_script", None)
+    return {name: value for name, value in given.items() if value}
 
 
 def _summary(summary: str, step: str) -> str:
