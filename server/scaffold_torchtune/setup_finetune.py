@@ -57,7 +57,10 @@ def _read(name: str) -> str:
         message, fix = "the file is not UTF-8 text", "save the file as UTF-8"
         raise refuse("document-unreadable", message, file=name, fix=fix) from error
     except OSError as error:
-        message, fix = f"the file cannot be read: {error.strerror}", "make the file readable"
+        message, fix = (
+            f"the file cannot be read: {error.strerror}",
+            "make the file readable, or specify a different one with --config_file",
+        )
         raise refuse("document-unreadable", message, file=name, fix=fix) from error
 
 

@@ -51,7 +51,7 @@ def test_scripts_with_parse_known_args_report_options_too(tmp_path: Path) -> Non
     assert found.options is not None
 
 
-def test_a_script_without_argparse_is_not_run(tmp_path: Path) -> None:
+def test_a_script_without_a_parser_is_not_run(tmp_path: Path) -> None:
     assert asked(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')") == Interface()
     assert not (tmp_path / "ran").exists()
 

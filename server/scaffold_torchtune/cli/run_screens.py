@@ -232,7 +232,8 @@ def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult
             return True
         if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             line = shlex.join(["scaffold-torchtune", *options.words, "--yes"])
-            message = f"{counted(planned.runs, 'run')} would be submitted, and there is no terminal to ask on"
+            asks = "there is no terminal on which to ask for confirmation"
+            message = f"{counted(planned.runs, 'run')} would be submitted, but {asks}"
             raise refuse("not-confirmed", message, field="yes", fix=line)
         _plan(printing.console(), planned)
         try:

@@ -94,7 +94,7 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
         document = read_yaml(text)
     except YamlError as error:
         message = f"the YAML block cannot be read: {escape(error.message)}"
-        draft.add("invalid-value", message, line=offset + (error.line or 1), fix="correct the YAML")
+        draft.add("invalid-value", message, line=offset + (error.line or 1), fix=error.fix)
         draft.readable = False
         return
     for key, value in document.data.items() if isinstance(document.data, dict) else ():

@@ -264,7 +264,7 @@ def plan_grid(root: Section, draft: SummaryDraft) -> bool:
         return True
     draft.columns += [SourceText(label, first, headings.RUNS) for label in labels]
     draft.rows += [RowDraft(dict(enumerate(row)), first, name=row[0].text) for row in rows]
-    all_of = f"all {len(rows)} combinations" if len(rows) > 1 else "the only combination"
+    all_of = {1: "the only combination", 2: "both combinations"}.get(len(rows), f"all {len(rows)} combinations")
     message = f"there is no table of runs, so {all_of} of the levels will be planned"
     fix = f"no action if intended; otherwise add a table of runs below '## {headings.RUNS}'"
     if len(rows) <= _IN_FIX:

@@ -179,13 +179,16 @@ _ALSO: Final = ("warmup_ratio", "effective_batch_size", "nodes")
 """Keys that a template may have, although setup_finetune.yaml does not."""
 
 
+_A_MAPPING: Final = "write one `key: value` on each line, as in a setup_finetune.yaml"
+
+
 def read_template(text: str, file: str) -> TemplateDraft:
     """Read a template. Null, empty values and placeholders (`<placeholder>`) are missing values."""
     draft = TemplateDraft()
     try:
         document = read_yaml(text)
     except YamlError as error:
-        return _unreadable(draft, text, file, f"is not valid YAML: {error.message}", error.line)
+        return _unreadable(draft, text, file, f"cannot be read as YAML: {error.message}", error.line, error.fix)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)
@@ -201,8 +204,9 @@ def read_template(text: str, file: str) -> TemplateDraft:
     return draft
 
 
-def _unreadable(draft: TemplateDraft, text: str, file: str, what: str, line: int | None) -> TemplateDraft:
-    fix = "correct the YAML: write one `key: value` on each line, without tags or anchors"
+def _unreadable(
+    draft: TemplateDraft, text: str, file: str, what: str, line: int | None, fix: str = _A_MAPPING
+) -> TemplateDraft:
     if any(mark in text for mark in ("{{", "{%", "{#")):
         fix += "; if it is a Jinja2 template, rename it to end in .j2"
     message = f"the template {escape(what)}"

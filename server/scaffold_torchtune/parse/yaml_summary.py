@@ -34,7 +34,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         document = read_yaml(text)
     except YamlError as error:
         message = f"the file is not valid YAML: {escape(error.message)}"
-        draft.add("invalid-value", message, line=error.line, fix="correct the YAML at this line")
+        draft.add("invalid-value", message, line=error.line, fix=error.fix)
         draft.readable = False
         return draft
     data = {} if document.data is None else document.data

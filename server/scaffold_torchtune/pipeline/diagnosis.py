@@ -78,7 +78,11 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
     text = _report(error, command)
     name = layout.internal_error(hashlib.sha256(_places(error).encode()).hexdigest()[:8])
     kept = _kept_in_experiment(name, text, request) or _kept_elsewhere(text)
-    fix = f"try again; if it fails again, report the error with the file {escape(kept)}" if kept else "report the error"
+    fix = (
+        f"try again; if it fails again, report the error and attach the file {escape(kept)}"
+        if kept
+        else "report the error"
+    )
     problem = finding("internal-error", f"{command} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix)
     refused = InternalError(problem.message, [problem])
     if request and not ended and command in WRITING:
@@ -225,7 +229,7 @@ def _writable(directory: Path) -> Check:
     found, fix = escape(str(directory)), ""
     free = free_bytes(str(directory))
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        found, fix = f"{found} is not writable", "give yourself write permission for it, or move the experiment"
+        found, fix = f"{found} is not writable", "get write permission for it, or move the experiment"
     elif free is not None:
         found, fix = f"{found}, {free / 1e9:.1f} GB free", "free space on this file system" if free < _ENOUGH else ""
     return Check(name="experiment", state="problem" if fix else "ok", found=found, fix=fix)

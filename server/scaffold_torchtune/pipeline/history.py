@@ -258,7 +258,7 @@ def run_named(tree: Tree, name: str) -> str:
     if name in directories:
         return name
     known = [*directories, *by_name]
-    message = did_you_mean(name, known, f"no run has the name {shown(name)}.")
+    message = did_you_mean(name, known, f"there is no run {shown(name)}.")
     fix = f"specify one of {few([escape(each) for each in directories], 8)}" if directories else "scaffold first"
     raise refuse("unknown-name", message, field="run", actual=escape(name), fix=fix)
 
@@ -352,8 +352,8 @@ def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
     known = [place.name for place in places]
     message = f"the names of {len(matches)} versions of {shown(run)} begin with {shown(name)}"
     if not matches:
-        message = did_you_mean(name, known, f"no version of {shown(run)} has the name {shown(name)}.")
-    fix = f"specify one of {few(known, 8)}, or {NOW}"
+        message = did_you_mean(name, known, f"there is no version {shown(name)} of {shown(run)}.")
+    fix = f"specify one of {few(known, 8)}, or `{NOW}` for the present files"
     raise refuse("unknown-name", message, field="version", actual=escape(name), fix=fix)
 
 

@@ -119,10 +119,12 @@ def check_roots(real: Path, request: Request) -> None:
     if roots and not any(real.is_relative_to(root) for root in roots):
         listed = ", ".join(escape(str(root)) for root in roots)
         message = f"the experiment {shown(str(real))} is outside the roots: {listed}"
+        more = real if real.parent == Path(real.anchor) else real.parent
         fix = (
-            f"the person who starts the server or command must add a root: --root {real.parent} on its command line,"
-            f" or SCAFFOLD_TORCHTUNE_ROOT={real.parent} in its environment"
+            "specify an experiment under a root, or let the person who starts the server or command add a root:"
+            f" --root {more} on its command line, or SCAFFOLD_TORCHTUNE_ROOT={more} in its environment"
         )
+        fix = fix if real != real.parent else "specify an experiment under a root"
         raise refuse("outside-roots", message, field="experiment", fix=fix)
 
 

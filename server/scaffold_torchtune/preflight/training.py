@@ -498,7 +498,7 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         if free is not None and needed > free:
             message = (
                 f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in total, but only"
-                f" {math.ceil(free / _GIB)} GiB is free below {outputs}"
+                f" {math.ceil(free / _GIB)} GiB is free on the file system of {outputs}"
             )
             fix = f"{_less(plan, some, needs, adapters)}free disk space, or choose a different output directory"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")

@@ -434,7 +434,7 @@ def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Probl
     similar = did_you_mean(name, known)
     fix = "use an existing environment" if known else "use an environment that `conda env list` shows"
     fix = f"{similar} U{fix[1:]}" if similar else fix
-    fix = f"{fix}, or create this one: conda create -n {name}"
+    fix = f"{fix}, or create this one (`conda create -n {name} python`) and install torchtune in it"
     message = f"the conda environment {shown(name)} does not exist{reason}"
     return "conda_env", "environment-missing", message, fix, _listed(known)
 

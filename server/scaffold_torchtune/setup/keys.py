@@ -119,9 +119,9 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
     try:
         document = read_yaml(content) if isinstance(content, str) else content
     except YamlError as error:
-        raise _not_yaml(file, error.message, error.line) from error
+        raise _not_yaml(file, error.message, error.line, error.fix) from error
     if not isinstance(document.data, dict):
-        raise _not_yaml(file, "it is not a mapping of keys to values", 1)
+        raise _not_yaml(file, "it is not a mapping of keys to values", 1, "write one `key: value` on each line")
     report = SettingsReport(file, {str(path[0]): line for path, line in document.lines.items() if len(path) == 1})
     values: dict[str, Scalar] = {name: parameter.default for name, parameter in KEYS.items()}
     given: set[str] = set()
@@ -141,9 +141,9 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
     return Settings(values, frozenset(given)), report
 
 
-def _not_yaml(file: str, reason: str, line: int | None) -> Refused:
+def _not_yaml(file: str, reason: str, line: int | None, fix: str) -> Refused:
     message = f"the file cannot be read as a setup_finetune.yaml: {escape(reason)}"
-    expected, fix = "one YAML mapping of keys to values", "correct the YAML: one `key: value` on each line"
+    expected = "one YAML mapping of keys to values"
     problem = finding("unreadable-file", message, file=file, line=line, expected=expected, fix=fix)
     return Refused(f"{file} cannot be read", [problem])
 

@@ -453,7 +453,7 @@ class Tree:
             fix = "wait until it has ended, then repeat the step"
             if busy.maker:
                 message = f"{message}: {escape(str(busy.maker))}"
-                fix = f"{fix}; if process {busy.maker.pid} has already ended, remove {layout.LOCK}"
+                fix = f"{fix}; if process {busy.maker.pid} no longer runs on its host, remove {layout.LOCK}"
             raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
         except BaseException:
             _close(state)
@@ -544,9 +544,10 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
     named = os.strerror(error.errno or 0)
     reason, at = error.strerror or named, escape(path)
     if error.errno in _NOT_EXPECTED:
-        code, fix = "unsafe-path", f"look at {at}, and remove or rename it"
+        code = "unsafe-path"
+        fix = f"see which part of the path it is (namei -l {at}), rename that part, and repeat the step"
         if reason == named:
-            reason = "it, or a directory above it, is a link or not of the expected type"
+            reason = "a part of this path is a link or not of the expected type"
     else:
         code = "unreadable-file" if action in _READING else "write-failed"
         fix = f"{_next_step(at, error.errno, action)}, then repeat the step"
@@ -556,15 +557,15 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
 def _next_step(path: str, number: int | None, action: str) -> str:
     """Return what to do about an error number of the file system."""
     if number in _DENIED and action in _READING:
-        return f"give yourself read permission for {path}, or move it away"
+        return f"get read permission for {path}, or move it away"
     if number in _DENIED:
-        return f"give yourself write permission for {path} and its directory"
+        return f"get write permission for {path} and its directory"
     if number in _FULL:
-        return "free space, or request a larger quota"
+        return "free up disk space, or request a larger quota"
     if number == errno.ENOENT:
-        return f"check whether the directory of {path} was moved or removed"
+        return f"check whether {path} or its directory was moved or removed, and restore it"
     if number == errno.EROFS:
-        return "mount the file system writable, or move the experiment"
+        return "have the file system mounted writable, or move the experiment to a writable one"
     if number == errno.EFBIG:
         return f"move {path} away"
     return f"check the file system of {path}"

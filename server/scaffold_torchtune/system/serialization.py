@@ -211,7 +211,14 @@ _MAX_DIRECTIVES = 100
 
 
 class YamlError(LineError):
-    """The text is not valid or not supported YAML."""
+    """The text is not valid or not supported YAML. `fix` says how to correct it."""
+
+    def __init__(self, message: str, line: int | None = None, fix: str = "") -> None:
+        super().__init__(message, line)
+        self.fix = fix or "correct the YAML: one `key: value` on each line, with quotes around special characters"
+
+
+_NO_TAGS: Final = "write the value without a tag"
 
 
 @dataclass(frozen=True)
@@ -268,7 +275,7 @@ def read_yaml(text: str) -> YamlDocument:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_YAML_BYTES:
         raise YamlError(f"the text is larger than {MAX_YAML_BYTES} bytes")
     if text.count(_TAG_DIRECTIVE) > _MAX_DIRECTIVES:
-        raise YamlError("tags are not allowed", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2)
+        raise YamlError("tags are not supported", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2, _NO_TAGS)
     document = YamlDocument(None, {})
     try:
         events = iter(_screened(text))
@@ -299,15 +306,17 @@ def _screened(text: str) -> list[yaml.Event]:
     for event in yaml.parse(text, Loader=_Loader):
         documents += isinstance(event, yaml.DocumentStartEvent)
         if documents > 1:
-            raise YamlError("it contains more than one YAML document", _line(event))
+            raise YamlError("it contains more than one YAML document", _line(event), "remove this line `---`")
         if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             continue
         events.append(event)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if getattr(event, "anchor", None):
-            raise YamlError("anchors and aliases are not allowed", _line(event))
+            fix = "write the values out, without anchors (&) and aliases (*)"
+            raise YamlError("anchors and aliases are not supported", _line(event), fix)
         if tag := getattr(event, "tag", None):
-            raise YamlError(f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is not allowed", _line(event))
+            name = tag.replace("tag:yaml.org,2002:", "!!")
+            raise YamlError(f"the tag {name} is not supported", _line(event), _NO_TAGS)
         if depth > MAX_YAML_DEPTH:
             raise YamlError(f"the document is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
     return events
@@ -349,11 +358,11 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
         line = _line(key)
         tag = "" if not isinstance(key, yaml.ScalarEvent) else _resolved(key.value) if key.implicit[0] else _TEXT
         if tag == "tag:yaml.org,2002:merge":
-            raise YamlError("merge keys (<<) are not allowed", line)
+            raise YamlError("merge keys (<<) are not supported", line, "write the keys out instead of <<")
         if tag != _TEXT:
             raise YamlError("a key is not text", line)
         if key.value in built:
-            raise YamlError(f"the key {key.value!r} is a duplicate", line)
+            raise YamlError(f"the key {key.value!r} occurs more than once", line, "keep one of the lines with this key")
         document.lines[*path, key.value] = line
         built[key.value] = _build(next(rest), rest, (*path, key.value), document)
     return built
