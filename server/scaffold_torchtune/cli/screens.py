@@ -361,7 +361,7 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
         _answers(out, of.answers)
         _details(out, (("", each) for each in of.warnings), view)
     else:
-        _ahead(out, of)
+        _ahead(out, of, view)
     _next(out, view.again("scaffold"), ", once that is settled" if unsettled else "")
 
 
@@ -372,8 +372,8 @@ def _sourced(out: Console, of: results.PlanResult) -> None:
     _settings(out, "all runs", ((name, each) for name, each in of.common.items() if name not in of.defaults))
 
 
-def _ahead(out: Console, of: results.PlanResult) -> None:
-    """Print the findings that block a change, the new warnings, and the number of earlier warnings."""
+def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
+    """Print the findings that block a change, the new warnings and notes, and the number of earlier warnings."""
     asked = [each for each in of.warnings if each.code == "started-run"]
     _answers(out, of.answers)
     for each in asked:
@@ -393,6 +393,11 @@ def _ahead(out: Console, of: results.PlanResult) -> None:
         say(out, f"  {cut(each.message, out.width - 2 - len(code))}{code}")
     if len(new) > _FEW:
         say(out, f"  and {len(new) - _FEW} more")
+    notes = [each for each in of.warnings if each.severity is Severity.INFO]
+    if view.notes:
+        groups(out, alike(("", each) for each in notes), notes=True)
+    elif new := [each for each in notes if each not in of.repeated]:
+        say(out, f"notes: {len(new)} new ({_codes(new)}; --notes shows them)", hang=2)
     say(out, _WHOLE, style="dim")
 
 
@@ -581,11 +586,16 @@ def _ready(out: Console, of: Readiness) -> None:
     say(out, of.verdict, style="bold green" if of.ready else "bold red")
 
 
-def _is_known(found: Finding, plan: results.PlanResult) -> bool:
-    """Return whether a finding is only counted: an earlier scaffold, `changes` or the verdict already show it."""
-    if plan.changes.is_first:
+_SHOWN: Final = frozenset({"kept-run", "left-over-run"})
+"""The codes of findings about runs that are among the printed changes."""
+
+
+def _is_known(found: Finding, of: results.ScaffoldResult, view: View) -> bool:
+    """Return whether only the code of a finding is printed: an earlier scaffold or `changes` show the finding."""
+    if of.plan.changes.is_first or view.whole or (view.notes and found.severity is Severity.INFO):
         return False
-    return found in plan.repeated or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
+    is_same = of.unchanged and found.code == "defaults-unchosen"  # which follows from the plan
+    return found in of.plan.repeated or found.code in _SHOWN or is_same
 
 
 def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
@@ -612,9 +622,10 @@ def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[
     """Return the findings of all steps, each once; print the codes of findings that an earlier scaffold printed."""
     earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
     whole = [*earlier, *(each for each in of.validation.findings if each not in earlier)]
-    known = [] if view.whole else [each for each in whole if _is_known(each, of.plan)]
+    known = [each for each in whole if _is_known(each, of, view)]
     if known:
-        say(out, f"as before: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
+        above = ", or above" * any(each.code in _SHOWN for each in known)
+        say(out, f"as before{above}: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
     failed = {run.directory for run in of.setup.runs if not run.ok}
     of_runs = [
         (run, each)

@@ -410,11 +410,11 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
 
 def _after_plan(result: results.PlanResult, call: Call) -> _Next:
     """Return the next action after a plan: its findings may need a decision of the user first."""
-    found = {each.code for each in serious(result.warnings)}
-    known = {each.code for each in result.repeated}  # the user has seen them
-    if "started-run" in found:
+    found = serious(result.warnings)
+    if any(each.code == "started-run" for each in found):
         return _next("", call, _STARTED)
-    if doubtful := ", ".join(code for code in _ASK_FIRST if code in found - known):
+    new = {each.code for each in found if each not in result.repeated}  # the user has not seen them
+    if doubtful := ", ".join(code for code in _ASK_FIRST if code in new):
         return _next("render_yaml", call, Action(*(text.format(codes=doubtful) for text in _CONTRADICTED)))
     action = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
     return _next("render_yaml", call, action)
