@@ -382,11 +382,8 @@ def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
     warnings = [each for each in of.warnings if each.severity is not Severity.INFO and each not in asked]
     new = [each for each in warnings if each not in of.repeated]
     counts = [f"{len(new)} new"] if new else []
-    counts += (
-        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.repeated)})"]
-        if len(warnings) > len(new)
-        else []
-    )
+    if known := [each for each in warnings if each in of.repeated]:
+        counts.append(f"{len(known)} as before ({_codes(known)})")
     say(out, f"warnings: {', '.join(counts) or 'none'}", style=STYLES[Severity.WARNING] if new else "", hang=2)
     for each in new[:_FEW]:
         code = f" [{each.code}]"
@@ -394,11 +391,10 @@ def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
     if len(new) > _FEW:
         say(out, f"  and {len(new) - _FEW} more")
     notes = [each for each in of.warnings if each.severity is Severity.INFO]
-    if view.notes:
-        groups(out, alike(("", each) for each in notes), notes=True)
-    elif new := [each for each in notes if each not in of.repeated]:
-        say(out, f"notes: {len(new)} new ({_codes(new)}; --notes shows them)", hang=2)
-    say(out, _WHOLE, style="dim")
+    groups(out, alike(("", each) for each in notes if view.notes), notes=True)
+    told = _codes(each for each in notes if each not in of.repeated and not view.notes)
+    hint = f"new notes: {told}; --notes shows them, {_WHOLE.replace('shows ', '')}" if told else _WHOLE
+    say(out, hint, style="dim", hang=2)
 
 
 def _design(out: Console, of: results.PlanResult, view: View, *, with_same: bool = False) -> None:
