@@ -136,7 +136,7 @@ def test_new_notes_are_counted_as_new_and_shown_with_notes(
         assert main([*words, str(experiment)]) == 0
         out = capsys.readouterr().out
         assert ("[incomplete-factorial]" in out) is ("--notes" in words)
-        assert "incomplete-factorial" in out
+        assert ("; notes: 2 new" in out) is (words[0] == "plan")
         known = [line for line in out.splitlines() if "as before" in line]
         assert not any("incomplete-factorial" in line for line in known)
     assert "incomplete-factorial" in [each.code for each in plan.without_told().warnings]

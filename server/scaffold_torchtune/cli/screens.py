@@ -384,17 +384,17 @@ def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
     counts = [f"{len(new)} new"] if new else []
     if known := [each for each in warnings if each in of.repeated]:
         counts.append(f"{len(known)} as before ({_codes(known)})")
-    say(out, f"warnings: {', '.join(counts) or 'none'}", style=STYLES[Severity.WARNING] if new else "", hang=2)
+    notes = [each for each in of.warnings if each.severity is Severity.INFO]
+    told = len(notes) - sum(each in of.repeated for each in notes)
+    text = f"warnings: {', '.join(counts) or 'none'}{f'; notes: {told} new' if told else ''}"
+    say(out, text, style=STYLES[Severity.WARNING] if new else "", hang=2)
     for each in new[:_FEW]:
         code = f" [{each.code}]"
         say(out, f"  {cut(each.message, out.width - 2 - len(code))}{code}")
     if len(new) > _FEW:
         say(out, f"  and {len(new) - _FEW} more")
-    notes = [each for each in of.warnings if each.severity is Severity.INFO]
     groups(out, alike(("", each) for each in notes if view.notes), notes=True)
-    told = _codes(each for each in notes if each not in of.repeated and not view.notes)
-    hint = f"new notes: {told}; --notes shows them, {_WHOLE.replace('shows ', '')}" if told else _WHOLE
-    say(out, hint, style="dim", hang=2)
+    say(out, "--notes shows notes, " * (told > 0 and not view.notes), _WHOLE, style="dim", hang=2)
 
 
 def _design(out: Console, of: results.PlanResult, view: View, *, with_same: bool = False) -> None:
