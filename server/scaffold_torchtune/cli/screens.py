@@ -344,7 +344,7 @@ def _dropped(out: Console, dropped: Sequence[results.ChangedRuns], what: str, *,
 
 def _plan(out: Console, of: results.PlanResult, view: View) -> None:
     """Print a plan; if runs were scaffolded before, their changes, and the rest of the plan only with `--all`."""
-    unsettled = any(each.code == "started-run" for each in of.warnings)
+    unsettled = any(each.code in results.UNSETTLED for each in of.warnings)
     if of.changes.is_first:
         say(out, of.changes.told, style="bold", hang=2)
     else:

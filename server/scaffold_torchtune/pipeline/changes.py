@@ -42,6 +42,9 @@ from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
 
+MAKER: Final = "setup_finetune"
+"""The field of a change of the setup_finetune that makes a run's files."""
+
 _OUTPUT: Final = "output_dir"
 _PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
 """The settings that determine the output directory, which is compared instead of them."""
@@ -98,7 +101,7 @@ def compare(
         if was is None or not (is_made or was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
-        edited = _edited(record, there[name]) if record else {}
+        edited = edited_files(record, there[name]) if record else {}
         differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
         fields = fields_between(known.get(name), one.run) if differs else ()
         fields += tuple(_file_changes(edited))
@@ -106,7 +109,7 @@ def compare(
             if _is_as_planned(one, plan, there[name]):
                 unrecorded.append(name)
             else:
-                fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
+                fields += (FieldChange(field=MAKER, old=_short(record.backend), new=_short(maker())),)
         is_changed, own = differs or bool(fields), held.get(name)
         again = says(name) == "keep" and own is not None and own.edited == edited
         if is_changed and own and own.digest == digest and (again or says(name) is None):
@@ -161,7 +164,7 @@ def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
     return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
 
 
-def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
+def edited_files(record: Record, there: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of a run's files that were edited since they were made; "" for removed files."""
     ours = {SETUP_YAML: record.setup_yaml, **record.outputs}
     found = {name: there.get(name, "") for name, digest in ours.items() if there.get(name, "") != digest}

@@ -69,7 +69,9 @@ def parse(request: Request) -> ParseResult:
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Run steps 2 and 4. Raises `Refused` with every problem of the plan."""
-    return _plan_result(prepare.prepare(request), request)
+    prepared = prepare.prepare(request)
+    found = _plan_result(prepared, request)
+    return found.model_copy(update={"warnings": (*found.warnings, *apply.edited_warnings(prepared, request))})
 
 
 def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:

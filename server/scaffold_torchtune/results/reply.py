@@ -313,6 +313,11 @@ _STARTED: Final = Action(
     " that, and warn not to use an older submit line for runs that would change",
     "decide whether the started runs are kept or replaced",
 )
+_SETTLE: Final = Action(
+    "show the user each edited file (edited-output) or that this is a copy of another experiment (copied-scaffold), and"
+    " ask what to do; then call render_yaml and run_setup, with overwrite: true if the files may be replaced",
+    "decide what to do with edited files and copies",
+)
 _ASK_FIRST: Final = (
     "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "overridden",
     "name-mismatch", "default-used",
@@ -413,6 +418,8 @@ def _after_plan(result: results.PlanResult, call: Call) -> _Next:
     found = serious(result.warnings)
     if any(each.code == "started-run" for each in found):
         return _next("", call, _STARTED)
+    if any(each.code in results.UNSETTLED for each in found):
+        return _next("render_yaml", call, _SETTLE)
     new = {each.code for each in found if each not in result.repeated}  # the user has not seen them
     if doubtful := ", ".join(code for code in _ASK_FIRST if code in new):
         return _next("render_yaml", call, Action(*(text.format(codes=doubtful) for text in _CONTRADICTED)))

@@ -129,6 +129,10 @@ class Changes(Model):
     is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
 
 
+UNSETTLED: Final = frozenset({"started-run", "copied-scaffold", "edited-output"})
+"""The codes of a plan's warnings for which a scaffold would be refused until the user decides."""
+
+
 class RunPlan(Model):
     """A planned run directory."""
 
