@@ -1,11 +1,15 @@
 """The verdict on all runs: success with no runs checked, or with too few, is a failure."""
 
 import pytest
+import yaml
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import finding
-from scaffold_torchtune.validate import verdict
-from support.plans import plan_of_directories
+from scaffold_torchtune.validate import chosen_by_setup, validate_run, verdict
+from scaffold_torchtune.validate.run_files import RunFiles
+from support.good_files import GOOD_CONFIG, files_of, planned, replaced
+from support.plans import plan_of, plan_of_directories
+from support.wording import absent
 
 
 def test_the_verdict_requires_every_run_and_no_error() -> None:
@@ -26,3 +30,34 @@ def test_success_with_too_few_runs_checked_is_a_failure(planned: list[str], chec
     result = verdict(plan_of_directories(*planned), dict.fromkeys(checked, ()))
     assert not result.passed
     assert [(f.code, f.severity) for f in result.findings] == [("nothing-checked", Severity.ERROR)]
+
+
+def test_settings_that_only_the_setup_script_chose_are_listed() -> None:
+    plan = plan_of({"seed": None, "clip_grad_norm": None})
+    run = plan.runs[0]
+    config = yaml.safe_load(GOOD_CONFIG) | {"clip_grad_norm": None, "save_adapter_weights_only": True, "seed": 7}
+    chosen = chosen_by_setup(plan, {run.directory: RunFiles({"finetune.yaml": yaml.safe_dump(config)})})
+    assert chosen["seed"] == 7
+    assert chosen["clip_grad_norm"] == "none"
+    assert "batch_size" not in chosen, "the plan has it"
+    assert chosen["optimizer"] == config["optimizer"]["_component_"].rpartition(".")[2]
+    assert not [name for name in chosen if name.startswith(("save_", "epochs_", "resume_"))]
+    assert not [name for name in chosen if name in {"output_dir", "device", "tokenizer", "model"}]
+
+
+def test_settings_that_the_setup_script_chose_differently_are_listed_with_each_value() -> None:
+    plan = plan_of({}, {"torchtune_model_name": "Llama-3.2-3B-Instruct"})
+    texts = {"run0": GOOD_CONFIG, "run1": replaced(GOOD_CONFIG, "dtype: bf16", "dtype: fp32")}
+    chosen = chosen_by_setup(plan, {run: RunFiles({"finetune.yaml": text}) for run, text in texts.items()})
+    assert chosen["dtype"] == "bf16 or fp32"
+    assert chosen["shuffle"] is True
+    (alone,) = chosen_by_setup(plan, {"run0": RunFiles({"finetune.yaml": "dtype: bf16\n"})}).items()
+    assert alone == ("dtype", "bf16")
+
+
+def test_a_value_of_a_directory_name_that_finetune_yaml_lacks_is_missing() -> None:
+    run = planned()
+    found = validate_run(run, files_of(run, replaced(GOOD_CONFIG, "  lora_rank: 8\n", "")), bundled=True)
+    (one,) = (each for each in found if each.code == "name-mismatch")
+    assert (one.field, one.actual) == ("lora_rank", None)
+    assert absent(one.message, "is missing") == []
