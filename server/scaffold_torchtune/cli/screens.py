@@ -385,12 +385,11 @@ def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
     if known := [each for each in warnings if each in of.repeated]:
         counts.append(f"{len(known)} as before ({_codes(known)})")
     notes = [each for each in of.warnings if each.severity is Severity.INFO]
-    told = len(notes) - sum(each in of.repeated for each in notes)
+    told = sum(each not in of.repeated for each in notes)
     text = f"warnings: {', '.join(counts) or 'none'}{f'; notes: {told} new' if told else ''}"
     say(out, text, style=STYLES[Severity.WARNING] if new else "", hang=2)
     for each in new[:_FEW]:
-        code = f" [{each.code}]"
-        say(out, f"  {cut(each.message, out.width - 2 - len(code))}{code}")
+        say(out, f"  {cut(each.message, out.width - len(each.code) - 5)} [{each.code}]")
     if len(new) > _FEW:
         say(out, f"  and {len(new) - _FEW} more")
     groups(out, alike(("", each) for each in notes if view.notes), notes=True)
@@ -640,9 +639,8 @@ def _submission(out: Console, of: results.ValidateResult, submit: str, view: Vie
     if submit:
         is_short = view.whole or not out.is_terminal or len(submit) <= results.LONGEST_SUBMIT
         where = "the last line that `grep 'Submit with:' scaffold.log` prints (--all shows it)"
-        out.print(
-            Text(f"submit with: {submit if is_short else where}"), soft_wrap=True
-        )  # never broken, so that it can be copied
+        # never broken, so that it can be copied
+        out.print(Text(f"submit with: {submit if is_short else where}"), soft_wrap=True)
         if view.documents:
             line = shlex.join(["scaffold-torchtune", "submit", view.documents[0]])
             out.print(Text(f"or, as job arrays: {line}"), soft_wrap=True)
