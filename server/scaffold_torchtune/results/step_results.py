@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, few
+from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, escape, few
 from scaffold_torchtune.models import (
     Answer,
     CommandResult,
@@ -321,7 +321,7 @@ def option_words(options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for name, flag in _FLAGS.items():
         value = options.get(name)
         if isinstance(value, Mapping):
-            value = [f"{field}={written(each)}" for field, each in value.items()]
+            value = [f"{escape(field)}={written(each)}" for field, each in value.items()]
         if value:
             several = value if isinstance(value, list) else [value]
             found[name] = tuple(word for each in several for word in (flag, str(each)))
