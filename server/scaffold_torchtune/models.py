@@ -150,7 +150,8 @@ class Experiment(Model):
     without unset keys. `template` holds the values of the operator's plain YAML template by key of setup_finetune.yaml,
     for settings without a value in the documents; `template_others` has the keys of it that only an external script can
     know. `names` are patterns and examples that the summary gives for the names of run directories and outputs.
-    `answers` are the user's answers for values that no document gives.
+    `stated` are `training_samples`, `steps`, `most_steps` and `warmup_ratio` that texts give for the runs
+    (for a single run, at the line of its row). `answers` are the user's answers for values that no document gives.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Experiment(Model):
     template: dict[str, Setting] = Field(default={})
     template_others: dict[str, Setting] = Field(default={})
     names: tuple[Setting, ...] = ()
+    stated: tuple[tuple[str, Setting], ...] = ()
     answers: tuple[Answer, ...] = ()
     warnings: tuple[Finding, ...] = ()
 

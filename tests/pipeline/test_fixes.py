@@ -132,6 +132,23 @@ def levels_differ_in_a_sentence(place: Path) -> Case:
     return plan_of(place, {"## Tools": "All runs use a batch size of 16.\n\n## Tools"})
 
 
+def levels_differ_for_want_of_a_value(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "All runs use gradient clipping at 1.0.\n\n## Tools"})
+
+
+def samples_in_a_sentence(place: Path) -> Case:
+    return plan_of(place, {**HERE, "## Tools": "We train on 200 samples.\n\n## Tools"})
+
+
+def warmup_in_a_sentence(place: Path) -> Case:
+    steps_of_all = {"- **Epochs:** 2": "- **Epochs:** 2\n- **Warmup steps:** 50"}
+    return plan_of(place, {**HERE, **steps_of_all, "## Tools": "All runs use 10% warm-up.\n\n## Tools"})
+
+
+def model_in_a_line(place: Path) -> Case:
+    return plan_of(place, {"## Tools": "- **Model:** Llama-3.1-8B-Instruct\n\n## Tools"})
+
+
 def overridden(place: Path) -> Case:
     return plan_of(place, {"- **Batch size:** 4": "- **Batch size:** 8"})
 
@@ -348,7 +365,10 @@ CASES: dict[str, tuple[Callable[[Path], Case], ...]] = {
     "document-unreadable": (document_unreadable,), "misspelt-field": (misspelt_field, misspelt_column),
     "duplicate-column": (duplicate_column,), "blank-cell": (blank_cell,), "short-time": (short_time,),
     "begins-anew": (begins_anew,), "runs-differ": (runs_differ,),
-    "levels-differ": (levels_differ, levels_differ_in_a_sentence),
+    "levels-differ": (
+        levels_differ, levels_differ_in_a_sentence, levels_differ_for_want_of_a_value, samples_in_a_sentence,
+        warmup_in_a_sentence, model_in_a_line,
+    ),
     "overridden": (overridden,), "default-used": (default_used, default_in_one_row),
     "identical-runs": (identical_runs,), "name-collision": (name_collision,),
     "naming-differs": (naming_of_outputs, naming_of_directories, naming_by_run_name),

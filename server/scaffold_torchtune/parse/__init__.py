@@ -191,6 +191,7 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         template=reading.template.settings,
         template_others=reading.template.others,
         names=tuple(_stated_name(reading, text) for text in reading.summary.names),
+        stated=tuple(dict.fromkeys(reading.stated)),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
 

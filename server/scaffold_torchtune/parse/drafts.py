@@ -118,6 +118,7 @@ class SummaryDraft(Draft):
     `prose` are texts that explain the experiment, `notes` such texts among the settings of all runs.
     `names` are patterns and examples of the names of run directories and outputs.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
+    `samples` are numbers of training samples that the section about the data set gives.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
     """
 
@@ -139,6 +140,7 @@ class SummaryDraft(Draft):
     notes: list[SourceText] = field(default_factory=list)
     names: list[SourceText] = field(default_factory=list)
     data_claims: list[tuple[str, SourceText]] = field(default_factory=list)
+    samples: list[SourceText] = field(default_factory=list)
     unasked: list[Finding] = field(default_factory=list)
 
 

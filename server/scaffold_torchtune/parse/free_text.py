@@ -5,13 +5,15 @@ about another time (`QLoRA later`). A sentence may mention much that no run uses
 used (`We fine-tune with QLoRA`).
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.parse import notations
+from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import asked_otherwise
-from scaffold_torchtune.torchtune_facts import FULL, LORA
+from scaffold_torchtune.torchtune_facts import FULL, LORA, known_models
 
 
 def _words(text: str) -> frozenset[str]:
@@ -23,6 +25,8 @@ _CITATION: Final = re.compile(
 )
 _STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
 _LONGEST: Final = 2_000  # characters of a text that are searched
+_OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
+"""The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
 
 _CLAUSES: Final = re.compile(
     r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
@@ -63,7 +67,7 @@ _OF_OTHERS: Final = re.compile(
 _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
     r"(?:uses?|fine-? ?tunes?|trains?|apply|applies|adopts?|employs?|runs?|do|does|makes?|performs?"
-    r"|quanti[sz]es?)(?!\w)"
+    r"|quanti[sz]es?|adds?|sets?|keeps?|choose|picks?|selects?)(?!\w)"
     r"|(?<!\w)(?:we|i) (?:\w+ )?(?:freeze|unfreeze|quanti[sz]e|update|optimi[sz]e)(?= )"
     r"|(?<!\w)[0-9]{1,4} (?:fine-? ?tuned|runs?|models?)(?: runs?| models?)? (?:with|using|in|by)(?!\w)"
     r"|^\W{0,9}(?:fine-? ?tuned|trained|quanti[sz]ed|optimi[sz]ed)(?!\w)"
@@ -109,8 +113,11 @@ _NODES: Final = re.compile(
 _PARTS: Final = re.compile(r"[;,] |(?<=[.!?]) | [–—-] | (?:and|but|because|due|so|since) |[;,.!]$", re.IGNORECASE)
 _LEADING: Final = re.compile(
     r"(?:(?:please|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at"
-    r"|for|to|on|a|an|the|its|own|now) )+",
+    r"|for|to|on|a|an|the|its|own|now|but|and|also|plus) )+",
     re.IGNORECASE,
+)
+_SAME_AS: Final = re.compile(
+    r"same (?P<label>[a-z][a-z -]{1,30}) as (?:in )?[\w.+-]{1,60} \(?(?P<value>[0-9][0-9.e-]{0,15})", re.IGNORECASE
 )
 _TRAILING: Final = re.compile(
     r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
@@ -120,8 +127,10 @@ _COUNTS: Final = {
     "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
 }  # fmt: skip
 _COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
+_A_GPU: Final = r"(?:nvidia )?(?:rtx ?|[ahlv])[0-9]{2,4}[a-z]{0,2}(?:[ -][0-9]{2,3} ?gb)?"
 _STATED: Final = re.compile(
     r"(?<![\w.])(?:(?P<label>(?:effective|total|global)(?: \((?:effective|total|global)\))? batch(?: size)?"
     r"|(?:peak )?learning rate|lr|(?:mini-?)?batch size|mini-?batches|lora rank|rank|lora alpha|alpha|lora dropout"
@@ -129,74 +138,80 @@ _STATED: Final = re.compile(
     r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
     r"(?P<verb>(?: of| is| are| at| to|:)?(?: (?:set|fixed|kept|held|equal)(?: constant)?(?: to| at)?)? ?=?) ?"
     rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
-    rf"|(?P<number>{_COUNT}) (?P<counted>(?:full |complete )?(?:epochs?|passes(?= over| through))|gpus?|warm-?up steps"
+    rf"|(?P<number>{_COUNT}) ?(?:[x×] ?)?(?:{_A_GPU} gpus?|{_A_GPU}s?(?![ -]?(?:gpus?|hours?|days?|partition|nodes?)))"
+    rf"|(?P<count>{_COUNT}) (?P<counted>(?:full |complete )?(?:epochs?|passes(?= over| through))|gpus?|warm-?up steps"
     r"|(?:gradient )?accumulation steps))"
     r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
     re.IGNORECASE,
 )
+_OF_SOMETHING_ELSE: Final = re.compile(
+    r" (?:for|in|of|during|at|when) (?:the |all |our )?(?:data |final |greedy |batched )?"
+    r"(?:splits?|splitting|sampl\w+|eval\w*|shuffl\w+|inference|generat\w+|decod\w+|judg\w*|scor\w+|test\w*"
+    r"|controls?|baselines?|base model)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words after a setting of something other than the training: `a batch size of 32 for evaluation`."""
+
+_OF_ALL_JOBS: Final = re.compile(
+    r",? (?:in (?:parallel|total|all)|overall|at (?:once|a time|the same time)|(?:across|for) (?:all |the )?"
+    r"(?:runs|jobs|models|experiments?))(?!\w)",
+    re.IGNORECASE,
+)
+_NOT_OF_A_RUN: Final = re.compile(
+    rf"{_ONE_OF_SEVERAL.pattern}|(?<!\w)every $"
+    rf"|(?<!\w){_COUNT} (?:runs|jobs|models|experiments) (?:[a-z]+ )?on (?:the )?$",
+    re.IGNORECASE,
+)
+"""Words before a number that is not that of each run: `every 2 epochs`, `4 jobs on 4 GPUs`."""
+
 _IS_SO: Final = re.compile(r" (?:is|are|set|fixed|kept|held)(?!\w)|=", re.IGNORECASE)
 _PROMPTS: Final = r"(?:the )?(?:prompts?|instructions?|inputs?|questions?)(?: tokens?)?"
 _IN_WORDS: Final = [
-    (
-        "gradient clipping",
-        "",
-        (
-            rf"(?:gradients?|grad(?:ient)? norms?) (?:is |are |be )?clip\w{{1,4}} (?:at|to) (?P<value>{_VALUE})"
-            rf"|gradient clipping (?:of |at |to |is |with )?(?:a norm of )?(?P<other>{_VALUE})"
-        ),
-    ),
-    (
-        "max_seq_len",
-        "",
-        (
-            r"(?:truncat\w{1,4}|cut|limited|restricted) (?:to|at|after) (?P<value>[0-9][0-9,]{0,9}) tokens"
-            r"|(?:context|sequence|maximum|max)(?: sequence)? (?:length|window) (?:of |is )(?P<other>[0-9][0-9,]{0,9})"
-        ),
-    ),
-    (
-        "packed",
-        "yes",
-        (
-            r"(?:samples|sequences|examples|rows|data|inputs) (?:are|is) packed"
-            r"|(?:we|it|runs) packs? (?:samples|sequences|examples|rows)|with (?:sample |sequence )?packing"
-        ),
-    ),
+    ("gradient clipping", "",
+     (rf"(?:gradients?|grad(?:ient)? norms?) (?:is |are |be )?clip\w{{1,4}} (?:at|to) (?P<value>{_VALUE})"
+     rf"|gradient clipping (?:of |at |to |is |with )?(?:a norm of )?(?P<other>{_VALUE})")),
+    ("max_seq_len", "",
+     (r"(?:truncat\w{1,4}|cut|limited|restricted) (?:to|at|after) (?P<value>[0-9][0-9,]{0,9}) tokens"
+     r"|(?:context|sequence|maximum|max)(?: sequence)? (?:length|window) (?:of |is )(?P<other>[0-9][0-9,]{0,9})"
+     r"|longer than (?P<longer>[0-9][0-9,]{0,9}) tokens (?:are|is) (?:truncated|cut)")),
+    ("packed", "yes",
+     (r"(?:samples|sequences|examples|rows|data|inputs) (?:are|is) packed"
+     r"|(?:we|it|runs) packs? (?:samples|sequences|examples|rows)|with (?:sample |sequence )?packing")),
     ("packed", "no", r"(?:without|no) (?:sample |sequence )?packing|(?:not|never) packed"),
-    (
-        "train_on_input",
-        "yes",
-        (
-            rf"(?:not|never|don['’]t|without) mask\w{{0,3}} {_PROMPTS}|trains? on {_PROMPTS} (?:too|as well)"
-            r"|loss (?:is )?(?:computed |taken )?(?:on|over) (?:the )?(?:full|whole|entire|all tokens)"
-        ),
-    ),
-    (
-        "train_on_input",
-        "no",
-        (
-            rf"(?<!not )(?<!never )(?<!don't )(?<!without )mask\w{{0,3}} {_PROMPTS}"
-            r"|(?:prompts?|inputs?)(?: tokens)? (?:are|is) masked"
-        ),
-    ),
+    ("train_on_input", "yes",
+     (rf"(?:not|never|don['’]t|without) mask\w{{0,3}} {_PROMPTS}|trains? on {_PROMPTS} (?:too|as well)"
+     r"|loss (?:is )?(?:computed |taken )?(?:on|over) (?:the )?(?:full|whole|entire|all tokens)")),
+    ("train_on_input", "no",
+     (rf"(?<!not )(?<!never )(?<!don't )(?<!without )mask\w{{0,3}} {_PROMPTS}"
+     r"|(?:prompts?|inputs?)(?: tokens)? (?:are|is) masked")),
     ("num_warmup_steps", "0", r"(?:no|without)(?: any)?(?: lr| learning rate)? warm-?up"),
-    (
-        "warmup_ratio",
-        "",
-        (
-            r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9}) (?:linear )?(?:of )?warm-?up"
-            r"|warm-?up (?:ratio |fraction |proportion )?(?:of |is |over |for |during )?(?:the )?(?:first )?"
-            r"(?P<other>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9})"
-        ),
-    ),
-    (
-        "max_steps_per_epoch",
-        "",
-        (
-            r"(?:for|at most|exactly|up to|maximum of|lasts?|takes?|trains?) (?P<value>[0-9][0-9,]{0,9})"
-            r" (?:optimi[sz]er |training |gradient |update )?steps(?P<other>)"
-        ),
-    ),
-]
+    ("num_warmup_steps", "",
+     (rf"warm-?up (?:phase |period )?(?:of|is|lasts|takes|covers|over|for|during) (?:the first )?"
+     rf"(?P<value>{_COUNT}) (?:optimi[sz]er |training )?steps"
+     rf"|(?P<other>{_COUNT})[- ]steps? (?:of )?(?:linear )?warm-?up")),
+    ("gradient_accumulation_steps", "",
+     (rf"(?:gradients? (?:are|is) (?:being )?accumulated|accumulat(?:es?|ing) (?:the )?gradients)"
+     rf" (?:over|for|across|every) (?P<value>{_COUNT}) (?:micro-?)?(?:steps|batches)")),
+    ("run_val_every_n_steps", "",
+     (rf"validat\w{{1,5}} (?:(?:loss|is|are|runs?|computed|measured|logged|the|model|models) ){{0,4}}"
+     rf"every (?P<value>{_COUNT}) (?:optimi[sz]er |training |gradient )?steps")),
+    ("log_every_n_steps", "",
+     (rf"(?:log|logs|logged|logging) (?:(?:the|training|loss|losses|metrics?|is|are|to|wandb|w&b) ){{0,4}}"
+     rf"every (?P<value>{_COUNT}) (?:optimi[sz]er |training |gradient )?steps")),
+    ("training_samples", "",
+     (r"(?:train|trains|trained|training|fine-?tune|fine-?tunes|fine-?tuned) (?:[\w.-]{1,40} ){0,4}?on (?:the )?"
+     r"(?P<value>[0-9][0-9,]{0,9}) (?:training )?(?:samples|examples|rows)"
+     r"(?! (?:per|of|from|for|each|in)(?!\w)|/)")),
+    ("warmup_ratio", "",
+     (r"(?P<value>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9}) (?:linear )?(?:of )?warm-?up"
+     r"|warm-?up (?:ratio |fraction |proportion )?(?:of |is |over |for |during |covers |takes |lasts )?(?:the )?"
+     r"(?:first )?"
+     r"(?P<other>[0-9]{1,3}(?:\.[0-9]{1,6})? ?%|0?\.[0-9]{1,9})")),
+    ("max_steps_per_epoch", "",
+     (r"(?:for|at most|exactly|up to|maximum of|lasts?|takes?|trains?) (?P<value>[0-9][0-9,]{0,9})"
+     r" (?:optimi[sz]er |training |gradient |update )?steps")),
+]  # fmt: skip
+_BOUNDS: Final = ("at most", "up to", "maximum of")
 _SAID_SO: Final = [
     (name, value, re.compile(rf"(?<![\w-])(?:{form})(?!\w)", re.IGNORECASE)) for name, value, form in _IN_WORDS
 ]
@@ -275,7 +290,6 @@ _OF_LOGGING: Final = re.compile(
 _NOT_OF_WANDB: Final = re.compile(
     r"(?<!\w)(?:nodes?|clusters?|hubs?|internet|not|never|no|dashboards?|pages?)(?!\w)", re.IGNORECASE
 )
-_ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 
 
 class Named(NamedTuple):
@@ -298,19 +312,35 @@ def in_sentences(text: str) -> Named:
 def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
     """Yield the settings in parts of a note that contain nothing else: `use lr 3e-4 here`, `5 epochs`."""
     for part in _PARTS.split(_plain(text)):
-        stated = part.strip(" .!(*)")
+        stated = whole = part.strip(" .!(*)")
+        if same := _SAME_AS.fullmatch(stated):
+            stated = f"{same['label']} {same['value']}"
         stated = _LEADING.sub("", stated, count=1) if _LEADING.match(stated) else stated
         while _TRAILING.search(stated):
             stated = _TRAILING.sub("", stated)
-        if (found := notations.setting_beside_method(stated)) is not None:
+        if (found := notations.setting_beside_method(stated) or _in_words(stated) or _in_words(whole)) is not None:
             yield found
+
+
+def _in_words(part: str) -> tuple[str, str] | None:
+    """Return parameter and value of a text that states a setting in words and nothing else: `no warm-up`."""
+    for name, value, form in _SAID_SO:
+        parameter, match = by_label(name), form.fullmatch(part)
+        if parameter is not None and match is not None:
+            return parameter.name, value or _number_of(match)
+    return None
+
+
+def _number_of(match: re.Match[str]) -> str:
+    found = next(each for each in match.groups() if each)
+    return str(_COUNTS.get(found.lower(), found)).replace(",", "").rstrip(".")
 
 
 class Stated(NamedTuple):
     """A setting that a text gives for the runs: its label and values.
 
     `number`: the number of its values. `of_all`: the text mentions all runs. `replicates`: the number is of runs that
-    differ only in their seeds.
+    differ only in their seeds. `at_most`: the value is only an upper bound.
     """
 
     label: str
@@ -318,6 +348,7 @@ class Stated(NamedTuple):
     number: int = 0
     of_all: bool = False
     replicates: bool = False
+    at_most: bool = False
 
 
 SEVERAL: Final = -1
@@ -333,19 +364,23 @@ def settings_alone(text: str) -> list[tuple[str, str]]:
 
 def settings_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences give for the runs, by label: `We train for 3 epochs`."""
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         if _NOT_NOW.search(clause):
             continue
         says = _SAYS.search(clause)
         for match in _STATED.finditer(clause):
-            before, label = clause[: match.start()], match["label"] or match["counted"]
+            before = clause[: match.start()]
+            label = match["label"] or match["counted"] or "gpus"
             is_stated = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
-            is_one = match["counted"] and _ONE_OF_SEVERAL.search(before[-30:])
-            if not is_stated or _is_compared(before) or is_one:
+            is_one = not match["label"] and _NOT_OF_A_RUN.search(before[-60:])
+            is_of_others = _OF_SOMETHING_ELSE.match(clause, match.end()) or (
+                label.lower().startswith("gpu") and _OF_ALL_JOBS.match(clause, match.end())
+            )
+            if not is_stated or _is_compared(before) or is_one or is_of_others:
                 continue
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
                 label = "effective batch size"
-            value = match["value"] or match["number"]
+            value = match["value"] or match["number"] or match["count"]
             value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
             label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", _without_aside(label))
             yield Stated(label, (value,), of_all=_OF_ALL.search(clause) is not None)
@@ -353,20 +388,20 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
 
 def settings_in_words(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences give in words: `Sequences are truncated to 512 tokens`, `no warm-up`."""
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
             continue
         for name, value, form in _SAID_SO:
             match = form.search(clause)
             is_of_warmup = match is not None and name[:3] == "max" and "warm" in clause[: match.start()].lower()
             if match and not is_of_warmup and not _is_compared(clause[: match.start()]):
-                found = value or match["value"] or match["other"]
-                yield Stated(name, (found.replace(",", "").rstrip("."),))
+                is_of_all, is_bound = _OF_ALL.search(clause) is not None, match[0].lower().startswith(_BOUNDS)
+                yield Stated(name, (value or _number_of(match),), of_all=is_of_all, at_most=is_bound)
 
 
 def alphas_in_sentences(text: str) -> Iterator[float]:
     """Yield the values of alpha in ranks that sentences give: `alpha = 2 x rank`."""
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         for match in () if _NOT_NOW.search(clause) else _ALPHA.finditer(clause):
             if not _is_compared(clause[: match.start()]):
                 yield float(match["factor"]) if match["factor"] else _FACTORS.get((match["word"] or "").lower(), 1.0)
@@ -374,7 +409,7 @@ def alphas_in_sentences(text: str) -> Iterator[float]:
 
 def places_in_sentences(text: str) -> Iterator[str]:
     """Yield the modules to which LoRA is applied according to sentences: `LoRA on q_proj and v_proj`."""
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         match = None if _NOT_NOW.search(clause) else _PLACED.search(clause)
         if match is None or _is_compared(clause[: match.start()]):
             continue
@@ -386,6 +421,81 @@ def places_in_sentences(text: str) -> Iterator[str]:
             yield "attention"
 
 
+_DURATION: Final = rf"{_COUNT}(?:\.[0-9])? ?(?:days?|hours?|hrs?|h|minutes?|mins?)(?!\w)"
+_TIME_LIMIT: Final = re.compile(
+    rf"(?:time limit|wall-?time(?: limit)?) (?:of|is|to) (?P<limit>{_DURATION})"
+    r"|(?:jobs?|runs?) (?:runs? |takes? |lasts? |is limited to |are limited to )?(?:for )?(?:at most|up to)"
+    rf" (?P<most>{_DURATION})",
+    re.IGNORECASE,
+)
+_A_PROMPT: Final = re.compile(
+    r"system prompt(?: (?:is|reads|says))?:? (?:[\"“`](?P<text>[^\"“”`]{1,300})[\"”`])", re.IGNORECASE
+)
+_A_FILE: Final = re.compile(r"(?<![\w./])(?P<path>[\w./~+-]{1,200}\.(?:jsonl?|parquet))(?!\w)", re.ASCII)
+_TRAINS_ON: Final = re.compile(
+    r"(?<!\w)(?:train\w{0,3}|fine-?tun\w{1,3}) (?:[\w.-]{1,40} ){0,4}on (?:the )?$", re.IGNORECASE
+)
+_USES_FILE: Final = re.compile(r"(?<!\w)(?:train\w{0,3}|uses?|using|data(?: ?set)?:?|on|with) (?:[\w-]{1,20} ){0,2}$")
+_TRAINS_MODEL: Final = re.compile(
+    r"(?<!\w)(?:trains?|fine-?tun(?:e|es|ing)(?: of)?)"
+    r"(?: (?:the|our|both|two|three|base|models?|and|small|pre-?trained|(?=[a-z.-]{0,40}[0-9])[\w.-]{1,80}),?){0,8} $",
+    re.IGNORECASE,
+)
+_BASE_MODEL: Final = re.compile(r"(?<!\w)base(?: models?)? $", re.IGNORECASE)
+_SIZE: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?(?:B(?: (?:model|one))?|b model)")
+
+
+@functools.cache
+def _model_names() -> re.Pattern[str]:
+    names = "|".join(map(re.escape, sorted(known_models(), key=len, reverse=True)))
+    return re.compile(rf"(?<![\w.-])(?:{names})(?![\w]|[-.][\w])", re.IGNORECASE)
+
+
+def times_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the time limits that sentences give jobs, and whether it is only an upper bound (`at most 2 hours`)."""
+    for clause in _clauses(text):
+        for match in () if _NOT_NOW.search(clause) else _TIME_LIMIT.finditer(clause):
+            yield match["limit"] or match["most"], match["limit"] is None
+
+
+def prompts_in_sentences(text: str) -> Iterator[str]:
+    """Yield the system prompts that sentences quote."""
+    written = _plain(text)
+    for match in _A_PROMPT.finditer(written):
+        before = written[max(0, match.start() - 80) : match.start()]
+        before = before[before.rfind(". ") + 1 :]
+        if not (_NOT_NOW.search(before) or _OF_EVALUATION.search(before) or _is_compared(before)):
+            yield match["text"]
+
+
+def data_in_text(text: str, *, of_note: bool) -> Iterator[str]:
+    """Yield the files on which a sentence or a note trains: `We train on data/words.json`."""
+    for clause in _clauses(text):
+        if _NOT_NOW.search(clause) or _OF_EVALUATION.search(clause):
+            continue
+        for match in _A_FILE.finditer(clause):
+            before = clause[: match.start()]
+            if (_USES_FILE if of_note else _TRAINS_ON).search(before[-200:]) and not _is_compared(before):
+                yield match["path"]
+
+
+def models_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the models that sentences train, by name, and whether the sentence calls it a base model."""
+    for clause in _clauses(text):
+        for match in () if _NOT_NOW.search(clause) else _model_names().finditer(clause):
+            before = clause[: match.start()][-200:]
+            if _TRAINS_MODEL.search(before) and not _is_compared(before):
+                yield match[0], _BASE_MODEL.search(before) is not None
+
+
+def models_in_note(text: str) -> Iterator[str]:
+    """Yield the models in parts of a note that contain nothing else: `on the 8B model`."""
+    for part in _PARTS.split(_plain(text)):
+        stated = _LEADING.sub("", part.strip(" .!(*)"), count=1)
+        if _SIZE.fullmatch(stated) or _model_names().fullmatch(stated):
+            yield stated.split()[0]
+
+
 def is_of_places(name: str) -> bool:
     """Return whether a name means only attention, which is a supported place for LoRA."""
     return _OF_PLACES.fullmatch(name) is not None and "mlp" not in name.lower()
@@ -393,12 +503,13 @@ def is_of_places(name: str) -> bool:
 
 def levels_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the levels that sentences list, and numbers of levels: `ranks 8, 16 and 32`, `with three seeds each`."""
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
             continue
         for match in _LISTED.finditer(clause):
             if not _is_compared(clause[: match.start()]):
-                yield Stated(_singular(match["label"]), tuple(_BETWEEN_VALUES.split(match["values"])))
+                listed = _BETWEEN_VALUES.split(match["values"])
+                yield Stated(_singular(match["label"]), tuple(value.rstrip(".") for value in listed))
         for match in _COUNTED_LEVELS.finditer(clause):
             before, word, what = clause[: match.start()], match["count"].lower(), match["what"].lower()
             is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:].removesuffix(", "))
@@ -419,7 +530,7 @@ def modes_in_sentences(text: str) -> Iterator[str]:
     """Yield the modes of Weights & Biases that sentences give for the runs: `Runs log online to W&B`."""
     if match := _LOGGING_IS.match(text[:_LONGEST]):
         yield match["mode"].lower()
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         if _ANY_WANDB.search(clause) is None:
             continue
         if _NO_WANDB.search(clause):
@@ -442,6 +553,18 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
     return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
 
 
+def count_of_levels(text: str) -> int | None:
+    """Return the number of levels that a text gives instead of the levels: `3 seeds`, `two values`."""
+    match = _NUMBER_OF_LEVELS.fullmatch(_plain(text).strip("`() ."))
+    return int(_COUNTS.get(match["count"].lower(), match["count"])) if match else None
+
+
+_NUMBER_OF_LEVELS: Final = re.compile(
+    rf"(?P<count>{_COUNT}) (?:(?:random|different|distinct|independent) ){{0,2}}"
+    r"(?:seeds?|replicates?|repeats?|repetitions?|values|levels|(?:lora )?ranks|learning rates|lrs|batch sizes|alphas)"
+    r"(?: (?:per|each|for each)(?: [\w-]{1,20}){0,3})?",
+    re.IGNORECASE,
+)
 _HOW_MANY: Final = re.compile(rf"{_COUNT}(?![\w.])", re.IGNORECASE)
 _OF_REPLICATES: Final = re.compile(r"replic|repeat|repetition|runs? per", re.IGNORECASE)
 _LABELLED: Final = re.compile(r"\W{0,9}(?P<label>[A-Za-z][\w&/() -]{0,40}?)\s{0,3}:\s(?P<rest>.*)", re.DOTALL)
@@ -471,9 +594,13 @@ def _plain(text: str) -> str:
     return " ".join(_STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
 
 
+def _clauses(text: str) -> list[str]:
+    return _CLAUSES.split(_OF_THIS_PLAN.sub("", _plain(text), count=1))
+
+
 def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
     found = Named()
-    for clause in _CLAUSES.split(_plain(text)):
+    for clause in _clauses(text):
         if _NOT_NOW.search(clause):
             continue
         named = [*asked_otherwise(clause), *_NODES.finditer(clause)]
@@ -513,12 +640,3 @@ def _is_stated(clause: str, match: re.Match[str]) -> bool:
     named = (_IS_NAMED, _ON_WHAT) if match.start() < _FIRST else (_IS_NAMED,)
     of_what = (_OF_WHAT,) if "fine" in match[0].lower() else named
     return begins and any(pattern.match(clause, match.end()) for pattern in of_what)
-
-
-NOT_ALL_RUNS: Final = re.compile(
-    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
-    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
-    r"|paired|pairwise|without)\b",
-    re.IGNORECASE,
-)
-"""Words of a summary that may leave some combinations out of a grid, or add runs to it."""

@@ -42,6 +42,13 @@ _STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
 _SEPARATOR: Final = re.compile(r"[:=]")
+NOT_ALL_RUNS: Final = re.compile(
+    r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
+    r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"
+    r"|paired|pairwise|without)\b",
+    re.IGNORECASE,
+)
+"""Words of a summary that may leave some combinations out of a grid, or add runs to it."""
 
 
 @functools.lru_cache(maxsize=2048)  # each title is tested many times
@@ -369,7 +376,7 @@ def _named_by(label: str) -> UnreadLine | None:
     """Return the subject of a line according to its label, if it may be a setting of the runs; else None."""
     parameter = by_label(label)
     if parameter is not None:
-        is_one = parameter.warn_unread or parameter.name in OF_JOBS
+        is_one = parameter.warn_unread or parameter.name in OF_JOBS or parameter.name == "model"
         return UnreadLine(parameter.name, _NO_TEXT, label, normalize(label) in parameter.words) if is_one else None
     several = by_plural(label)
     if several is not None:

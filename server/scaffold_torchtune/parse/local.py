@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaffold_torchtune.findings import escape, few, shown
+from scaffold_torchtune.findings import counted, escape, few, shown
 from scaffold_torchtune.parse import compound, free_text, local_lines, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, Topic, pair_of, parts
@@ -27,6 +27,14 @@ _CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "u
 _REST = frozenset(
     {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
     | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
+)
+# These programs change nothing in the shell, and these files only define commands that jobs have anyway.
+_ONLY_SHOW = frozenset(
+    {"echo", "printf", "which", "type", "hash", "pwd", "ls", "date", "hostname", "nvidia-smi", "nvcc", "exit", "true"}
+)
+_USUAL_FILE = re.compile(
+    r"(?:.*/)?(?:\.?bashrc|\.?(?:bash_)?profile|conda\.sh|mamba\.sh|micromamba\.sh|modules?\.sh|lmod\.sh|(?:lmod|modules)"
+    r"/.*init/\w+)"
 )
 _IN_A_BLOCK = "if jobs should load the module, add it to the code block below '## Module System'"
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
@@ -57,6 +65,7 @@ def read_local(text: str, file: str) -> LocalDraft:
     _note_lost_options(text, found, draft)
     _note_unread(found, draft, read_blocks)
     _note_other_loads(found, draft)
+    _note_other_commands(found, draft)
     return draft
 
 
@@ -465,6 +474,61 @@ def _of_text(text: Text, draft: LocalDraft) -> _Loads:
             draft, "modules", text.line, f"{shown(text.plain)} is not clearly a module, and is not read", _IN_A_BLOCK
         )
     return found
+
+
+def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
+    """Report commands in sections about modules that jobs do not run, in one finding for each section."""
+    for part in found:
+        lines = [line for fence, topic in part.fences if "modules" in topic for line in _numbered(fence)]
+        for text, topic in part.lines:
+            if "modules" in topic and text.code is not None and text.code == text.plain:
+                lines.append((text.line, text.code))
+        dropped: list[tuple[int, str]] = []
+        for number, written in sorted(lines):
+            for words in _commands(written):
+                command = words[1:] if words[:1] == ["$"] else words
+                env = _activated(command)
+                if env:
+                    _note_environment(env, number, draft)
+                elif not _is_needless(command):
+                    dropped.append((number, written.strip()))
+        if dropped:
+            number, first = dropped[0]
+            more = f" (and {counted(len(dropped) - 1, 'more command')} here)" if len(dropped) > 1 else ""
+            message = f"{shown(first)} is not part of the jobs, which only load the modules of this section{more}"
+            fix = (
+                "no action if the jobs do not need it; otherwise run it in the shell that submits the jobs, because"
+                " sbatch passes the environment on to them"
+            )
+            _unused(draft, "modules", number, message, fix)
+
+
+def _activated(command: Sequence[str]) -> str:
+    """Return the environment that a command activates: `conda activate tune`, `source activate tune`."""
+    is_one = len(command) == len(("conda", "activate", "NAME")) and command[1] == "activate"
+    return command[2] if is_one and command[0] in {"conda", "mamba", "micromamba", "source"} else ""
+
+
+def _note_environment(env: str, line: int, draft: LocalDraft) -> None:
+    setting = draft.settings.get("conda_env")
+    if setting is not None and env.rstrip("/").rpartition("/")[2] != setting.text.rstrip("/").rpartition("/")[2]:
+        message = f"jobs activate {shown(setting.text)} (line {setting.line}), not {shown(env)} as this command does"
+        fix = (
+            f"replace {setting.text} with {env} in line {setting.line} if the jobs need it; otherwise remove this line"
+        )
+        _unused(draft, "conda_env", line, message, escape(fix))
+
+
+def _is_needless(command: Sequence[str]) -> bool:
+    """Return whether jobs need not run a command: it loads modules, or sets up commands that jobs have anyway."""
+    program, *rest = command or [""]
+    if not program or program in {"module", "ml", *_ONLY_SHOW} or program.startswith("#"):
+        return True
+    if program in {"source", "."}:
+        return len(rest) == 1 and _USUAL_FILE.fullmatch(rest[0]) is not None
+    is_of_conda = program == "eval" and "conda" in " ".join(rest)
+    is_read = any(word.startswith("WANDB_MODE=") for word in command)  # compared as a sentence
+    return is_of_conda or is_read or command[:2] == ["conda", "deactivate"] or program == "set"
 
 
 def _note_other_loads(found: Sequence[Part], draft: LocalDraft) -> None:

@@ -324,12 +324,21 @@ def _dataset(section: Section, draft: SummaryDraft) -> None:
         draft.datasets += of_hub
 
 
+_SAMPLES = re.compile(
+    r"(?<![\w.,])(?P<count>[0-9]{1,9}|[0-9]{1,3}(?:,[0-9]{3}){1,2}) (?:train|training) (?:samples|examples|rows)(?!\w)",
+    re.IGNORECASE,
+)
+
+
 def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft) -> None:
     """Read a line about the data set: its path, its splits, a setting of the runs or its format."""
     if label in _DATA_PATH and (label != "dataset" or _is_path(field.text)):
         draft.datasets.append(field)
     elif label in {"splits", "split"}:
         draft.splits = _splits(field.text)
+        draft.samples += [replace(field, text=str(count)) for name, count in draft.splits.items() if name == "train"]
+    elif label in {"size", "data size", "dataset size"} and (match := _SAMPLES.search(field.full or field.text)):
+        draft.samples.append(replace(field, text=match["count"].replace(",", "")))
     elif label in _DATA_SETTINGS and (label != "type" or "_" in field.text):
         draft.configuration.append(("dataset type" if label == "type" else written, field))
     elif label == "format":

@@ -337,7 +337,7 @@ class Reading(Collector):
     """The two drafts, and the findings so far. `is_experiment_dir` returns whether a path is its directory.
 
     `template` has the values of the operator's template, for settings that no document gives. `unasked` are findings
-    that no single answer settles.
+    that no single answer settles. `stated` are numbers of samples and steps, by name, that texts give for the runs.
     """
 
     summary: SummaryDraft
@@ -346,6 +346,7 @@ class Reading(Collector):
     is_experiment_dir: Callable[[str], bool]
     template: TemplateDraft = field(default_factory=TemplateDraft)
     unasked: list[Finding] = field(default_factory=list)
+    stated: list[tuple[str, Setting]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__(self.summary.file)

@@ -329,7 +329,7 @@ def _size(factors: Sequence[_Factor]) -> int:
 
 def _doubt(draft: SummaryDraft, count: int) -> str:
     """Return why the runs may be others than all combinations; empty if they are not."""
-    if word := free_text.NOT_ALL_RUNS.search(draft.text):
+    if word := headings.NOT_ALL_RUNS.search(draft.text):
         line = draft.text.count("\n", 0, word.start()) + 1
         return f"line {line} mentions {shown(word[0])}"
     if draft.stated_runs is not None and draft.stated_runs[0] != count:

@@ -4,14 +4,15 @@ A line that names a setting, and a note or sentence that names a method, are pro
 mentions are ignored.
 """
 
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from scaffold_torchtune.findings import Scalar, counted, few, shown
-from scaffold_torchtune.models import Run, Setting
+from scaffold_torchtune.models import Run, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
@@ -20,7 +21,8 @@ from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
-from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, recipes_agree
+from scaffold_torchtune.system.layout import data_label
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling, recipes_agree
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
@@ -33,6 +35,9 @@ _IN_ALL: Final = re.compile(
 )
 _OF_WHOLES: Final = {"attention": {"apply_lora_to_mlp": "no"}, "attention and mlp": {"apply_lora_to_mlp": "yes"}}
 """Settings for LoRA in whole parts of a layer, without the modules in attention."""
+_OF_THE_DATA: Final = frozenset({"training_samples", "max_steps_per_epoch", "warmup_ratio"})
+"""Numbers that follow from the data set if no document sets them: the plan compares them with the runs."""
+_SAMPLES: Final = PARAMETERS["training_samples"]
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
@@ -40,10 +45,15 @@ _OTHER_LOGGER: Final = re.compile(
 
 @dataclass(frozen=True)
 class _Tuned:
-    """The fine-tuned runs of the documents: their rows, and the settings that all share."""
+    """The fine-tuned runs of the documents: their rows, and the settings that all share.
+
+    `models` are the models of all rows, `data` the data sets that the summary lists.
+    """
 
     runs: Sequence[Run]
     config: Mapping[str, Setting]
+    models: frozenset[str] = frozenset()
+    data: Sequence[SourceText] = ()
     counted: dict[str, dict[Scalar, int]] = field(default_factory=dict, repr=False)
 
     def of(self, name: str, run: Run) -> Scalar:
@@ -56,6 +66,10 @@ class _Tuned:
         match name:
             case "nodes":
                 return 1
+            case "model":
+                return run.model
+            case "dataset":
+                return self.data[0].text if self.has_one_data_set() else None
             case "lora_alpha":
                 rank = self.of("lora_rank", run)
                 return 2 * rank if isinstance(rank, int) else None
@@ -85,6 +99,22 @@ class _Tuned:
         recipe = run.parameters.get("recipe") or self.config.get("recipe")
         return LORA if recipe is None else method_of(recipe.text)
 
+    def has_one_data_set(self) -> bool:
+        """Return whether the summary lists one data set, perhaps in several places."""
+        return len({posixpath.basename(text.text) for text in self.data}) == 1
+
+    def uses_model(self, name: str, *, exact: bool) -> bool:
+        """Return whether a run may use a model; unless `exact`, `Llama-3.2-1B` may mean its instruct version."""
+        meant = model_by_spelling(name)
+        used = [model_by_spelling(model) for model in self.models]
+        if meant is None or None in used or meant in used:
+            return True
+        return not exact and any(each and each.name.startswith(meant.name) for each in used)
+
+    def uses_file(self, path: str, runs: Sequence[Run]) -> bool:
+        """Return whether one of some runs may use a data set, or its data set is unknown."""
+        return any(_is_same_file(path, self.of("dataset", run), self.data) for run in runs)
+
     def replicates(self) -> set[int]:
         """Return the numbers of runs per condition, which is everything except the seed."""
         names = {name for run in self.runs for name in run.parameters} - {"seed"}
@@ -100,9 +130,19 @@ class _Tuned:
         return (max(counts) > 1) if stated.number == SEVERAL else stated.number in counts
 
 
+def _is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool:
+    """Return whether a data set may be the one that a run uses: a path, or the name of a listed one."""
+    if used is None:
+        return True
+    named = [text.text for text in listed if text.note.rpartition(" > ")[2] == used]
+    names = {posixpath.basename(str(each)) for each in (used, *named)}
+    return posixpath.basename(path) in names or (data_label(str(used))[1] == "" and data_label(path)[0] == used)
+
+
 def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
     """Report statements in unread parts of the documents that contradict the runs."""
-    tuned = _Tuned([run for run in runs if run.type == "fine-tuned"], config)
+    fine_tuned = [run for run in runs if run.type == "fine-tuned"]
+    tuned = _Tuned(fine_tuned, config, frozenset(run.model for run in runs), reading.summary.datasets)
     if not tuned.runs:
         return
     before = len(reading.findings)
@@ -118,8 +158,20 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
     for text in reading.summary.prose:
         if text.line not in reported:
             _sentences(reading, text, tuned)
+    _numbers(reading, tuned)
     for text in reading.local.prose:
         _local_sentence(reading, text, tuned)
+
+
+def _numbers(reading: Reading, tuned: _Tuned) -> None:
+    """Report numbers of levels instead of levels (`Seed: 3 seeds`), and numbers of samples beside the data set."""
+    for name, text in reading.summary.levels:
+        if (count := free_text.count_of_levels(text.full or text.text)) is not None:
+            _state(reading, Stated(name, number=count), text, tuned, is_labelled=True)
+    for text in reading.summary.samples:
+        # the numbers of a single data set are compared with its file
+        if not tuned.has_one_data_set() or not text.note.endswith(("Split", "Splits")):
+            _depends_on_data(reading, "training_samples", values.value_of(_SAMPLES, text), text, tuned)
 
 
 # --- lines that look like settings
@@ -131,6 +183,8 @@ def _line(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         return
     if not name:
         _not_planned(reading, line)
+    elif name == "model":
+        _model(reading, line, tuned)
     elif line.plural:
         _levels_of(reading, line, tuned)
     elif name in compound.OF_OTHER_RUNS:
@@ -163,6 +217,14 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
         value, code = values.value_of(parameter, replace(text, text=word, full=word)), "unused-field"
     if value is not None and value not in levels:
         _other_value(reading, name, text, value, levels, code)
+
+
+def _model(reading: Reading, line: UnreadLine, tuned: _Tuned) -> None:
+    """Report a line with a model that no run uses."""
+    whole = line.text.full or line.text.text
+    name = whole if model_by_spelling(whole) else values.without_remark(whole)
+    if not tuned.uses_model(name, exact=True):
+        _state(reading, Stated("model", (name,)), replace(line.text, note=labelled(line.text, line.label)), tuned)
 
 
 def _are_values(parameter: Parameter, stated: Stated, text: SourceText) -> bool:
@@ -279,11 +341,27 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: _Tuned) -> None:
             )
         for name, text in free_text.settings_in_note(note.full or note.text):
             _setting_beside(reading, name, text, note, run, tuned)
+        _named_beside(reading, note, run, tuned)
+
+
+def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: _Tuned) -> None:
+    """Report a note that names another model or data set than its row."""
+    written, of_run = note.full or note.text, replace(tuned, models=frozenset({run.model}), counted={})
+    for name in free_text.models_in_note(written):
+        is_size = model_by_spelling(name) is None
+        size = re.search(rf"(?<![0-9.]){re.escape(name.casefold())}(?![a-z0-9])", run.model.casefold())
+        if (size is None) if is_size else not of_run.uses_model(name, exact=False):
+            _setting_beside(reading, "model", name, note, run, tuned)
+    for path in free_text.data_in_text(written, of_note=True):
+        if not tuned.uses_file(path, [run]):
+            _setting_beside(reading, "dataset", path, note, run, tuned)
 
 
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: _Tuned) -> None:
     value = values.value_of(PARAMETERS[name], replace(note, text=text, full=None, source=None))
     has = tuned.of(name, run)
+    if _depends_on_data(reading, name, value, note, tuned):
+        return
     if value is None or has == value or (has is None and name in OF_LORA):
         return
     message = f"{name} of the run {shown(run.name)} is {shown(has)}, but {note.note} says {shown(value)}"
@@ -326,6 +404,36 @@ def _sentences(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
             _state(reading, stated, text, tuned, is_labelled=is_plain and bool(stated.number))
     _mode(reading, text, tuned, is_labelled=is_plain)
     _adapter(reading, text, tuned)
+    for each in _names_in(written, tuned):
+        _state(reading, each, text, tuned)
+
+
+def _names_in(written: str, tuned: _Tuned) -> Iterator[Stated]:
+    """Yield the models, data sets, system prompts and time limits in sentences that no run has."""
+    for name, is_base in free_text.models_in_sentences(written):
+        if not tuned.uses_model(name, exact=is_base):
+            yield Stated("model", (name,))
+    for path in free_text.data_in_text(written, of_note=False):
+        if not tuned.uses_file(path, tuned.runs):
+            yield Stated("dataset", (path,))
+    for prompt in free_text.prompts_in_sentences(written):
+        if _plainly(prompt) not in {_plainly(str(has or "")) for has in tuned.levels("system_prompt")}:
+            yield Stated("system_prompt", (prompt,))
+    for duration, is_bound in free_text.times_in_sentences(written):
+        seconds = _seconds(values.value_of(PARAMETERS["time"], SourceText(duration, 0, "")))
+        limits = [_seconds(has) for has in tuned.levels("time")]
+        if seconds is not None and None not in limits:
+            is_so = any(seconds <= limit if is_bound else seconds == limit for limit in limits if limit is not None)
+            yield from () if is_so else (Stated("time", (duration,)),)
+
+
+def _plainly(prompt: str) -> str:
+    """Return a prompt for comparison with one that a sentence quotes."""
+    return " ".join(prompt.split()).rstrip(".").casefold()
+
+
+def _seconds(time: Scalar) -> int | None:
+    return None if time is None else kinds.slurm_seconds(str(time))
 
 
 def _adapter(reading: Reading, text: SourceText, tuned: _Tuned) -> None:
@@ -399,6 +507,9 @@ def _state(
         "ambiguous" if is_labelled else "levels-differ",
     )
     given = _typed(parameter, stated, text)
+    at_most = stated.at_most
+    if len(given) == 1 and _depends_on_data(reading, parameter.name, given[0], text, tuned, at_most=at_most):
+        return
     actual = given[0] if len(given) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:
         what = _miscounted(stated, parameter.name, tuned)
@@ -408,13 +519,34 @@ def _state(
     if what is not None:
         message = f"according to {text.note}, {parameter.name} {what}"
         has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
-        if len(levels) == len(stated.values) == 1 and stated.values[0] in (text.full or text.text):
+        if len(levels) == len(stated.values) == 1 and _is_once(stated.values[0], text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"
+            if levels.keys() == {None} and given[0] is not None:  # there is nothing to write instead
+                line = kinds.line_of(parameter.name, given[0], yaml=reading.form == "yaml")
+                fix = f"add {line} if the text is correct; otherwise remove this value from {document}:{text.line}"
         fix += UNTIL_THEN if code == "levels-differ" else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
         )
+
+
+def _is_once(value: str, text: str) -> bool:
+    """Return whether a text contains a value exactly once, so that it can be replaced."""
+    return len(re.findall(rf"(?<![\w.]){re.escape(value)}(?!\w|[.-]\w)", text)) == 1
+
+
+def _depends_on_data(
+    reading: Reading, name: str, value: Scalar, text: SourceText, tuned: _Tuned, *, at_most: bool = False
+) -> bool:
+    """Leave a number to the plan, which knows the samples and steps of each run; return whether it depends on them."""
+    is_given = name != "training_samples" and tuned.levels(name).keys() != {None}
+    if name not in _OF_THE_DATA or value is None or is_given:
+        return False
+    what = "most_steps" if at_most else "steps" if name == "max_steps_per_epoch" else name
+    source = Source(kind=SourceKind.SUMMARY, file=reading.summary.file, line=text.line, note=text.note)
+    reading.stated.append((what, Setting(value=value, source=source)))
+    return True
 
 
 def _missing(stated: Stated, given: Sequence[Scalar], levels: Mapping[Scalar, int]) -> str | None:

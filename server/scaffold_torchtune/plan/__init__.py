@@ -45,6 +45,7 @@ from scaffold_torchtune.plan.run_settings import (
     parameters_of,
     settings_of,
     settings_submitted,
+    stated_counts,
     submit_warnings,
     unwritten_by_script,
     warmed,
@@ -110,6 +111,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
+        *stated_counts(experiment, runs, context),
         *external_warnings(runs, interface),
         *submit_warnings(runs),
     ]

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -35,6 +36,7 @@ from scaffold_torchtune.torchtune_facts import (
     find_model,
     known_models,
     method_of,
+    model_by_spelling,
     recipe_for_gpus,
     recipes_agree,
 )
@@ -241,6 +243,7 @@ def warnings(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[Finding
         *_overridden(experiment),
         *_defaults(experiment, runs),
         *_short_times(runs),
+        *_names_of_models(runs, experiment.summary_file),
         *_begin_anew(runs),
         *_template_overridden(experiment, runs),
         *_own_recipe(runs),
@@ -273,8 +276,11 @@ def _overridden(experiment: Experiment) -> Iterator[Finding]:
 def _over_local(experiment: Experiment) -> Iterator[Finding]:
     """Yield settings of claude.local.md that Configuration overrides."""
     for name, setting in experiment.config.items():
-        default = experiment.environment.get(name) if PARAMETERS[name].common else None
-        if default is not None and default.value != setting.value:
+        default = experiment.environment.get(name)
+        if default is not None and _plain(name, default) != _plain(name, setting):
+            # Documents usually override a resource of jobs below `SLURM Defaults`.
+            is_usual = not PARAMETERS[name].common and "default" in default.source.note.lower()
+            severity = Severity.INFO if is_usual else None
             there = f"{shown(default.value)} in {default.source}"
             message = f"{name} is {shown(setting.value)} here, but {there}, which the summary overrides"
             expected, actual, at = default.value, setting.value, setting.source
@@ -282,7 +288,61 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
                 f"no action if the summary is correct; otherwise remove line {setting.source.line} of"
                 f" {setting.source.file}"
             )
-            yield finding("overridden", message, field=name, expected=expected, actual=actual, at=at, fix=fix)
+            code = "overridden"
+            yield finding(
+                code, message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
+            )
+
+
+_LONGEST_NAME: Final = 300  # characters of a run's name that are searched
+_SIZE: Final = r"[0-9]{1,3}(?:\.[0-9]{1,2})?b(?![A-Za-z0-9])"
+_IN_A_MODEL: Final = re.compile(rf"(?<![A-Za-z0-9.]){_SIZE}", re.IGNORECASE)
+_IN_A_NAME: Final = re.compile(
+    r"(?<![A-Za-z0-9.])(?P<family>(?:llama|qwen|gemma|phi|mistral)[ _-]?(?:[0-9](?:\.[0-9])?[ _-])?)?"
+    rf"(?P<size>{_SIZE})",
+    re.IGNORECASE,
+)
+"""The size of a model in a run's name, with the family before it, if any: `llama3-8b`, `1B`."""
+
+
+def _names_of_models(runs: Sequence[PlannedRun], file: str) -> Iterator[Finding]:
+    """Yield one finding for runs with the name or the size of a different model in their names."""
+    used = {run.model for run in runs}
+    wrong = [(run, named) for run in runs if (named := _other_model(run, used))]
+    for run, named in wrong[:1]:
+        more = f"; the names of {counted(len(wrong), 'run')} contain a different model" if len(wrong) > 1 else ""
+        message = f"the run name {shown(run.name)} contains {shown(named)}, but the model is {shown(run.model)}{more}"
+        yield finding(
+            "name-mismatch", message, field="model", expected=named, actual=run.model, at=Location(file, run.line),
+            fix="correct the model or the run's name, whichever is wrong", severity=Severity.WARNING,
+        )  # fmt: skip
+
+
+def _other_model(run: PlannedRun, used: set[str]) -> str:
+    """Return the model that the name of a run contains, if it is a different one.
+
+    A size alone must be that of a model in use. `Llama-3.2-1B` may mean the instruct version, unless both are in use.
+    """
+    meant, name = model_by_spelling(run.model), run.name[:_LONGEST_NAME]
+    found = [each for each in known_models() if _contains(name.casefold(), each.casefold())]
+    if meant is None or found:
+        named = max(found, key=len, default=run.model)
+        is_short = meant is None or (meant.name.startswith(named) and (named not in used or meant.name == named))
+        return "" if is_short else named
+    sizes = {size for model in used for size in _sizes(model)}
+    for match in _IN_A_NAME.finditer(name.replace(run.model, "")):
+        size = match["size"].lower()
+        if (match["family"] or (size in sizes and match["size"].endswith("B"))) and size not in _sizes(run.model):
+            return match[0]
+    return ""
+
+
+def _sizes(model: str) -> set[str]:
+    return {match[0].lower() for match in _IN_A_MODEL.finditer(model)}
+
+
+def _contains(text: str, name: str) -> bool:
+    return re.search(rf"(?<![a-z0-9.]){re.escape(name)}(?![a-z0-9])", text) is not None
 
 
 def _defaults(experiment: Experiment, runs: Sequence[PlannedRun]) -> Iterator[Finding]:
@@ -369,7 +429,7 @@ def _applies(name: str, setting: Setting, run: PlannedRun) -> bool:
 
 def _plain(name: str, setting: Setting) -> object:
     """Return a value for comparison: the spelling of a path or a time makes no difference."""
-    if KEYS[name].kind in {"path", "pattern_free_path"}:
+    if PARAMETERS[name].kind in {"path", "pattern_free_path"}:
         return posixpath.normpath(setting.text)
     return kinds.slurm_seconds(setting.text) if name == "time" else setting.value
 

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Finding, Scalar, finding, shown
@@ -24,7 +24,8 @@ from scaffold_torchtune.models import (
     Source,
     SourceKind,
 )
-from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.kinds import ValueKind, to_give
 from scaffold_torchtune.settings.parameters import ADOPTED, KEYS, OF_LOCAL, PARAMETERS, SUBMITTED
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of, recipe_for_gpus
@@ -406,13 +407,13 @@ def warmup_steps(
         packed = settings.get("packed")
         if rows is None or (packed is not None and packed.value is True):
             return None
-        total = _steps(settings, rows)
+        total = total_steps(settings, rows)
     steps = math.ceil(float(ratio.value or 0) * total - _ROUNDING)
     note = f"{ratio.source.note}: {ratio.value} of {total} steps" if total else ratio.source.note
     return Setting(value=steps, source=ratio.source.model_copy(update={"note": note}))
 
 
-def _steps(settings: Mapping[str, Setting], rows: int) -> int:
+def total_steps(settings: Mapping[str, Setting], rows: int) -> int:
     """Return the number of optimizer steps of all epochs."""
     limit = settings.get("max_steps_per_epoch")
     return number(settings, "epochs") * steps_per_epoch(
@@ -515,3 +516,80 @@ def parameters_of(columns: tuple[str, ...], settings: Mapping[str, Setting], dat
     values = {name: setting.value for name, setting in settings.items()}
     values |= {"model": values["torchtune_model_name"], "dataset": data.value, "recipe": method}
     return {name: values[name] for name in names if name in values}
+
+
+class _Counts(NamedTuple):
+    """A run with the samples of its training part, which may be unknown, and the steps of all its epochs.
+
+    The steps of packed samples are unknown.
+    """
+
+    run: PlannedRun
+    rows: int | None
+    steps: int | None
+
+    def has(self, name: str, value: float) -> bool | None:
+        """Return whether the run has a number of samples or steps that a text gives; None if that is unknown."""
+        run, steps = self.run, self.steps
+        asked, epochs, warmup = (number(run.settings, n) for n in ("training_samples", "epochs", "num_warmup_steps"))
+        setting = run.settings.get("num_warmup_steps")
+        is_default = setting is None or setting.source.kind is SourceKind.DEFAULT
+        match name:
+            case "training_samples":
+                given = {self.rows, asked if "training_samples" in run.settings else self.rows}
+                return value in given if given != {None} else None
+            case "warmup_ratio":
+                return abs(value * steps - warmup) <= 1 if steps is not None else False if is_default else None
+            case "steps":
+                return None if steps is None else value in {steps, steps // epochs}
+        return False if steps is None else value >= steps
+
+    def shown(self, name: str) -> str:
+        """Return the number that the run has."""
+        if name == "training_samples":
+            rows, asked = self.rows, self.run.value("training_samples")
+            return f"trains on {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
+        total = "an unknown number of" if self.steps is None else self.steps
+        if name == "warmup_ratio":
+            return f"warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
+        return f"trains for {total} steps"
+
+
+_COUNTED: Final = {"training_samples": "the number of training samples", "warmup_ratio": "the warm-up ratio"}
+_UNTIL_THEN: Final = "until then, the runs' values are used"
+
+
+def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: PlanContext) -> Iterator[Finding]:
+    """Yield a warning for each number of samples or steps that a text gives, but no run has."""
+    counts = {each.run.directory: each for each in _counts(runs, experiment, context)} if experiment.stated else {}
+    for name, stated in experiment.stated:
+        own = [run for run in runs if run.line == stated.source.line] or runs
+        value = float(stated.text)
+        if any(counts[run.directory].has(name, value) is not False for run in own):
+            continue
+        first = counts[own[0].directory]
+        what = _COUNTED.get(name, "the number of steps")
+        but = f"the run {shown(first.run.directory)} {first.shown(name)}"
+        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
+        correct, field = "correct the text or the runs, whichever is wrong", name
+        if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
+            correct = f"{to_give('num_warmup_steps', round(value * first.steps), own, runs)}, or correct the text"
+        elif name == "training_samples" and first.rows is not None and value < first.rows:
+            correct = f"{to_give(name, int(value), own, runs)}, or correct the text"
+        elif name in {"steps", "most_steps"}:
+            field = "max_steps_per_epoch"
+        at, fix = stated.source, f"{correct}; {_UNTIL_THEN}"
+        yield finding("levels-differ", message, field=field, actual=stated.value, at=at, fix=fix)
+
+
+def _counts(runs: Sequence[PlannedRun], experiment: Experiment, context: PlanContext) -> Iterator[_Counts]:
+    declared = experiment.dataset.splits.get("train") if experiment.dataset is not None else None
+    by_data: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in runs:
+        by_data.setdefault((run.data_path, run.text("dataset_ext")), []).append(run)
+    for (path, extension), same in by_data.items():
+        rows = context.train_rows(path, extension, [run.settings for run in same])
+        rows = declared if rows is None else rows
+        for run in same:
+            is_unknown = rows is None or run.value("packed") is True
+            yield _Counts(run, rows, None if is_unknown or rows is None else total_steps(run.settings, rows))
