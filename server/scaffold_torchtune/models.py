@@ -217,6 +217,9 @@ class Options(Model):
     template: str | None = Field(default=None, description="a template file instead of the bundled one")
     setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
     answers: dict[str, Scalar] = Field(default={}, description="the user's answers, by field")
+    local: str | None = Field(  # missing in older plans
+        default=None, exclude_if=not_, description="a claude.local.md instead of the one that is found"
+    )
 
 
 class PlannedRun(Model):

@@ -34,13 +34,16 @@ from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import DECISION, Request
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import KEYS, SURROUNDINGS
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, SURROUNDINGS
 from scaffold_torchtune.setup import Rendered, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken, sha256
 from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
+
+MAKER: Final = "setup_finetune"
+"""The field of a change of the setup_finetune that makes a run's files."""
 
 _OUTPUT: Final = "output_dir"
 _PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
@@ -98,7 +101,7 @@ def compare(
         if was is None or not (is_made or was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
-        edited = _edited(record, there[name]) if record else {}
+        edited = edited_files(record, there[name]) if record else {}
         differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
         fields = fields_between(known.get(name), one.run) if differs else ()
         fields += tuple(_file_changes(edited))
@@ -106,7 +109,7 @@ def compare(
             if _is_as_planned(one, plan, there[name]):
                 unrecorded.append(name)
             else:
-                fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
+                fields += (FieldChange(field=MAKER, old=_short(record.backend), new=_short(maker())),)
         is_changed, own = differs or bool(fields), held.get(name)
         again = says(name) == "keep" and own is not None and own.edited == edited
         if is_changed and own and own.digest == digest and (again or says(name) is None):
@@ -162,7 +165,7 @@ def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
     return old.model_copy(update=now)
 
 
-def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
+def edited_files(record: Record, there: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of a run's files that were edited since they were made; "" for removed files."""
     ours = {SETUP_YAML: record.setup_yaml, **record.outputs}
     found = {name: there.get(name, "") for name, digest in ours.items() if there.get(name, "") != digest}
@@ -250,11 +253,23 @@ STARTED: Final = Question(
     options=("keep", "replace"),
 )
 _LISTED: Final = 4
-_WAYS: Final = (
-    "choose one: (1) undo the change; (2) add a column for it, with the old value in the rows of started runs (a"
-    " refused scaffold prints the rows); (3) keep the started runs (started: keep, --started keep); (4) cancel their"
-    " jobs, move their results away, and replace them (started: replace)"
-)
+_UNDO: Final = "undo the change"
+_KEEP: Final = "keep these runs (started: keep, --started keep)"
+_REPLACE: Final = "cancel their jobs, move their results away, and replace them (started: replace)"
+
+
+def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
+    """Return the choices: a value of their own is one only if all changed values can have a column and have none."""
+    fields = [field for one in started for field in one.fields]
+    names = {field.field for field in fields}
+    can_have = fields and all(name in PARAMETERS and PARAMETERS[name].column for name in names)
+    can_have = can_have and not any(field.old is None for field in fields)  # an empty cell means the shared value
+    every = [run.settings[each] for run in plan.runs for each in names & {*run.settings}]
+    ways = [_UNDO, _KEEP, _REPLACE]
+    if can_have and not any(each.source.kind is SourceKind.ROW for each in every):
+        place = "in their parameters" if layout.SUMMARY_YAML in plan.inputs else "in a new column"
+        ways.insert(1, f"give these runs the old value {place}")
+    return f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
 
 
 def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
@@ -265,7 +280,7 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[s
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
         message = f"{counted(len(unsaid), 'started run')} would change; nothing will be scaffolded until you decide"
-        problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
+        problems.insert(0, next(_would_change(plan, unsaid)).model_copy(update={"message": message}))
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 
 
@@ -309,12 +324,12 @@ def refuse_started(
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in started if says(one.directory) != "replace"]:
         message = f"{counted(len(unsaid), 'started run')} would change"
-        raise Refused(message, [*_would_change(unsaid), *problems], [question(unsaid)])
+        raise Refused(message, [*_would_change(plan, unsaid), *problems], [question(unsaid)])
     if problems:
         raise Refused("started runs cannot be replaced yet", problems)
 
 
-def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
+def _would_change(plan: Plan, started: Sequence[RunChange]) -> Iterator[Finding]:
     """Yield a finding for all started runs with the same changes; the first lists the choices."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
@@ -328,7 +343,7 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         state = f"; {whose} is {alike[0].state.told}" if alike[0].state else ""
         message = f"{few(names, _LISTED)} would change: {told}{state}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        fix = f"make the same choice as for {started[0].directory}" if number else _WAYS
+        fix = f"make the same choice as for {started[0].directory}" if number else _ways(plan, started)
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 

@@ -32,6 +32,7 @@ from scaffold_torchtune.pipeline.changes import (
 )
 from scaffold_torchtune.pipeline.locate import (
     Document,
+    chosen_local,
     copied,
     experiment_directory,
     named_script,
@@ -182,7 +183,7 @@ def prepare(request: Request) -> Prepared:
     request.report("plan", 0, tuned)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-        options = _options(request, found.experiment, previous)
+        options = _options(request, found, previous)
         known = known_runs(tree, previous)
         own = _keeping_names(tree, known, previous, request)
     environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
@@ -396,7 +397,8 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
     return found.model_copy(update={"file": source.file, "line": source.line, "fix": fix})
 
 
-def _options(request: Request, experiment: Experiment, previous: Plan | None) -> Options:
+def _options(request: Request, found: Parsed, previous: Plan | None) -> Options:
+    experiment = found.experiment
     return Options(
         # The run names of the YAML form are directory names, which other tools of its users need.
         names=request.names
@@ -404,6 +406,7 @@ def _options(request: Request, experiment: Experiment, previous: Plan | None) ->
         template=template_path(request),
         setup_script=_setup_script(request, experiment),
         answers={field: value for field, value in request.answers.items() if field != TIES},
+        local=chosen_local(request, found.directory),
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
@@ -414,14 +415,26 @@ def plan_result(
 
 
 def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings of which the previous plan had as many, by code and field: their texts may count other runs."""
+    """Return the findings that the previous plan had too: only their lines and the number of all runs may differ."""
+    now, known = tuple(now), Counter(map(_content, before))
+    same = {content for content, count in Counter(map(_content, now)).items() if count <= known[content]}
+    return tuple(each for each in now if _content(each) in same)
 
-    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
-        return Counter((each.code, each.field) for each in found)
 
-    now, known = tuple(now), by_kind(before)
-    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
-    return tuple(each for each in now if (each.code, each.field) in same)
+_LINE: Final = re.compile(r"(?<=\.(?:md|ml)):[0-9]++")
+_ALL_RUNS: Final = re.compile(r"\b(?:all [0-9]++|both|the|(?<=of )[0-9]++) runs?\b")
+
+
+def _content(of: Finding) -> tuple[object, ...]:
+    """Return what a finding says, without its line and the number of all runs."""
+    lasting = lasting_part(of)
+    message = _ALL_RUNS.sub("the runs", _LINE.sub("", lasting.message))
+    return lasting.code, lasting.severity, lasting.field, lasting.file, message, lasting.expected, lasting.actual
+
+
+def lasting_part(of: Finding) -> Finding:
+    """Return a finding without values that other programs may change at any moment: free disk space."""
+    return of.model_copy(update={"message": ""}) if of.code == "disk-space" else of
 
 
 def _levels(values: Sequence[Scalar]) -> str:
