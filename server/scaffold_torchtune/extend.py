@@ -17,7 +17,8 @@ from scaffold_torchtune.models import CommandResult, Experiment, Run
 from scaffold_torchtune.new import COLUMNS, OPTIONS, NewExperiment, number_text, type_options
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.apply import writing
-from scaffold_torchtune.pipeline.locate import MAX_DOCUMENT, experiment_directory, read_documents
+from scaffold_torchtune.pipeline.locate import MAX_DOCUMENT, experiment_directory, plain_template, read_documents
+from scaffold_torchtune.pipeline.state import as_planned
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings.parameters import by_label, normalize
 from scaffold_torchtune.system import layout
@@ -73,7 +74,9 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
     Raises:
         Refused: a level is invalid, no run is new, or the table is not understood; nothing was written.
     """
-    directory = experiment_directory(request)
+    request = as_planned(request)
+    directory, plain = experiment_directory(request), plain_template(request)
+    template = (plain.name, plain.text) if plain else None
     summary, local, *twin = read_documents(request, directory)
     if summary.name.endswith((".yaml", ".yml")) or twin:
         message = f"runs can only be added to the table of {layout.SUMMARY}, but they are in {layout.SUMMARY_YAML}"
@@ -81,7 +84,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
 
     def parsed(text: str) -> Experiment:
         documents = (summary.name, text), (local.name, local.text)
-        return parse_experiment(*documents, lambda path: is_same(path, directory))
+        return parse_experiment(*documents, lambda path: is_same(path, directory), template, request.answers)
 
     experiment = parsed(summary.text)
     data = read_regular(directory / summary.name, MAX_DOCUMENT, follow=False)

@@ -224,6 +224,9 @@ class Options(Model):
     template: str | None = Field(default=None, description="a template file instead of the bundled one")
     setup_script: str = Field(default="bundled", description="'bundled', or the path of a setup_finetune.py")
     answers: dict[str, Scalar] = Field(default={}, description="the user's answers, by field")
+    local: str | None = Field(  # missing in older plans
+        default=None, exclude_if=not_, description="a claude.local.md instead of the one that is found"
+    )
 
 
 class PlannedRun(Model):
@@ -235,7 +238,8 @@ class PlannedRun(Model):
     settings that setup_finetune.yaml lacks, because an external script has no key for them and always does the same;
     they are planned and validated anyway. `submitted` are settings that no file has, only the submit line: an external
     script has no key for them, and SLURM or the job reads them there. `generation` is the generation of cruijff_kit's
-    script that makes its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script.
+    script that makes its files (`2025-11`, `2025-12`, `v0.3.4`); empty for any other script. `by_author` means that the
+    directory's name was a Run Name of the table, although the row has a different one now.
     """
 
     directory: str
@@ -248,6 +252,7 @@ class PlannedRun(Model):
     unwritten: tuple[str, ...] = ()
     submitted: tuple[str, ...] = ()
     generation: str = ""
+    by_author: bool = Field(default=False, exclude_if=not_)
 
     def value(self, name: str) -> Scalar:
         """Return a planned value; None if not planned."""

@@ -101,9 +101,10 @@ class Request:
         self.progress(step, done, total)
 
     def with_options(self, options: Options) -> "Request":
-        """Return the same request with the options of a plan."""
+        """Return the same request with the options of a plan; a claude.local.md of the request itself has priority."""
         return replace(
             self,
+            local=self.local or (Path(options.local) if options.local else None),
             names=options.names,
             template=Path(options.template) if options.template else None,
             answers=options.answers,

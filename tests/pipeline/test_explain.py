@@ -306,6 +306,35 @@ def test_a_kept_run_shows_its_own_values_and_those_of_the_documents(done: Path) 
     assert (found.value, found.documents.partition(",")[0]) == (2, "5")
     assert [place.arrived for place in found.places] == [True, True]
     assert only(done, "epochs", RUNS[1]).documents == ""
+    line = next(place for place in (found.documents, found.source) if SUMMARY in place).partition(SUMMARY)[2][:4]
+    assert (line in found.documents, f"{SUMMARY}{line}" in found.source) == (True, True)
+    assert found.source != only(done, "epochs", RUNS[1]).source  # the line has another value now
+
+
+@pytest.mark.parametrize("name", layout.RUN_FILES)
+@pytest.mark.parametrize("removed", [False, True])
+def test_edited_files_are_no_change_of_the_documents(
+    done: Path, name: str, removed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = done / FIRST / name
+    if removed:
+        file.unlink()
+    else:
+        file.write_text(file.read_text() + "# edited\n")
+    assert explain(Request(done), FIRST, "lr").runs[0].what == "edited"
+    assert explain(Request(done), RUNS[1], "lr").runs[0].what == "unchanged"
+    change(done / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 5")
+    assert explain(Request(done), FIRST, "lr").runs[0].what == "changed"
+    assert main(["explain", str(done), FIRST, "lr"]) == 0
+    assert capsys.readouterr().out.startswith(f"{FIRST}: scaffolded, but the documents")
+
+
+def test_the_progress_of_a_run_is_shown(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (done / FIRST / "slurm-1.out").write_text("")
+    (run,) = explain(Request(done), FIRST, "lr").runs
+    assert (run.what, run.state) == ("unchanged", "submitted")
+    assert main(["explain", str(done), FIRST, "lr"]) == 0
+    assert capsys.readouterr().out.startswith(f"{FIRST}: submitted, and unchanged")
 
 
 def test_a_run_that_left_the_table_is_explained_as_scaffolded(done: Path) -> None:

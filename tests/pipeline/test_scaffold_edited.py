@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.step_results import ValidateResult
 from support.experiments import FILES, RUNS, Clock, actions, change, everything, log, outputs, run_directories
 from support.scaffolding import codes, refusal, scaffold
+from support.wording import absent
 
 
 def tampered(experiment: Path) -> Path:
@@ -130,3 +133,45 @@ def test_overwrite_of_render_extends_to_setup_but_not_to_later_edits(experiment:
     assert steps.validate(Request(experiment)).passed
     change(file, "weight_decay: 0.01", "weight_decay: 0.05")  # overwrite applied once only
     assert codes(refusal(steps.setup, experiment)) == ["edited-output"]
+
+
+def edited_outputs(experiment: Path) -> list[str | None]:
+    """Return the files of the warnings of a plan about edited files."""
+    found = [each for each in steps.plan(Request(experiment)).warnings if each.code == "edited-output"]
+    assert {each.severity for each in found} <= {"warning"}
+    return [each.file for each in found]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("changes", [False, True])
+def test_the_plan_warns_exactly_if_a_scaffold_would_be_refused(
+    experiment: Path, name: str, changes: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scaffold(experiment)
+    assert edited_outputs(experiment) == []
+    file = experiment / RUNS[0] / name
+    before = file.read_bytes()
+    file.write_bytes(before + b"# edited\n")
+    if changes:
+        change(experiment / "experiment_summary.md", "- **Epochs:** 2", "- **Epochs:** 5")
+    assert edited_outputs(experiment) == [f"{RUNS[0]}/{name}"]
+    assert main(["plan", str(experiment)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next, once that is settled: ")
+    call = reply.Call("plan_runs", {"experiment": str(experiment)})
+    following = reply.of_result(steps.plan(Request(experiment)), call)["next"]
+    assert absent(following["first"], "edited-output", "overwrite: true") == []
+    refused = refusal(steps.scaffold, experiment)
+    assert [(each.code, each.file) for each in refused.problems] == [("edited-output", f"{RUNS[0]}/{name}")]
+    file.write_bytes(before)
+    assert edited_outputs(experiment) == []
+    assert scaffold(experiment).ok
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_removed_file_needs_no_decision(experiment: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scaffold(experiment)
+    (experiment / RUNS[0] / name).unlink()
+    assert edited_outputs(experiment) == []
+    assert main(["plan", str(experiment)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: ")
+    assert scaffold(experiment).ok

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -489,3 +489,35 @@ def test_a_first_scaffold_reports_no_changes(tmp_path: Path) -> None:
     result = scaffold(make_experiment(tmp_path / "new"))
     assert result.plan.changes.groups == ()
     assert "CHANGES" not in log(tmp_path / "new")
+
+
+def choices(experiment: Path) -> str:
+    (problem,) = refusal(steps.scaffold, experiment).problems
+    assert (problem.code, problem.field) == ("started-run", "started")
+    (planned,) = [each for each in steps.plan(Request(experiment)).warnings if each.code == "started-run"]
+    assert planned.fix == problem.fix
+    return problem.fix
+
+
+def edit_file(experiment: Path) -> None:
+    change(experiment / TRAINED[0] / "finetune.yaml", "lora_rank: 8", "lora_rank: 9")
+
+
+def remove_file(experiment: Path) -> None:
+    (experiment / TRAINED[0] / "finetune.slurm").unlink()
+
+
+def more_memory(experiment: Path) -> None:
+    change(experiment / SUMMARY, "- **Epochs:** 2", "- **Epochs:** 2\n- **Memory:** 64G")
+
+
+def larger_batch(experiment: Path) -> None:
+    row = row_of(experiment, TRAINED[0])
+    change(experiment / SUMMARY, row, row.replace("| 4 |", "| 8 |"))
+
+
+@pytest.mark.parametrize("edit", [edit_file, remove_file, more_memory, larger_batch, more_epochs])
+def test_a_column_is_a_choice_only_if_the_value_can_have_a_new_one(sweep: Path, edit: Callable[[Path], None]) -> None:
+    train(sweep, TRAINED[:1])
+    edit(sweep)
+    assert ("column" in choices(sweep)) is (edit is more_epochs)

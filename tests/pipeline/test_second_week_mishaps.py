@@ -16,6 +16,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.reply import Call, of_result
 from scaffold_torchtune.system.files import Tree
 from support.permissions import held_to_modes
 from support.second_week import Week, grid, submitted
@@ -113,7 +114,9 @@ def copy_of(week: Week, name: str = "copied") -> Week:
 
 
 @pytest.mark.parametrize("title", ["words_sweep", "another"])
-def test_a_copy_of_an_existing_experiment_is_refused_until_it_is_independent(week: Week, title: str) -> None:
+def test_a_copy_of_an_existing_experiment_is_refused_until_it_is_independent(
+    week: Week, title: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     week.train(FOUR[0])
     copied = copy_of(week)
     copied.title = title
@@ -121,7 +124,12 @@ def test_a_copy_of_an_existing_experiment_is_refused_until_it_is_independent(wee
     refused = copied.refused()
     assert codes(refused) == {"copied-scaffold"}
     assert refused.problems[0].actual == str(week.directory)
-    assert "copied-scaffold" in {each.code for each in steps.plan(copied.request()).warnings}
+    plan = steps.plan(copied.request())
+    assert "copied-scaffold" in {each.code for each in plan.warnings}
+    following = of_result(plan, Call("plan_runs", {"experiment": str(copied.directory)}))["next"]
+    assert "copied-scaffold" in following["first"]
+    assert main(["plan", str(copied.directory)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next, once that is settled: ")
     assert codes_of_errors(steps.validate(copied.request())) == {"copied-scaffold"}
     for step in (steps.render, steps.setup):
         with pytest.raises(Refused):

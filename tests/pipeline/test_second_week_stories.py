@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
@@ -20,6 +21,7 @@ from support.experiments import everything
 from support.second_week import Week, grid, name_of, submitted
 from support.setup_scripts import MAKE, script
 from support.stand_in_sbatch import StandIn
+from support.wording import absent
 
 EPOCHS = {"epochs": 5, "batch_size": 4}
 
@@ -221,11 +223,9 @@ def test_sbatch_no_longer_checks_started_runs(week: Week, tmp_path: Path, monkey
 # Kept and replaced runs.
 
 
-def moved_away(week: Week, started: str) -> None:
+def moved_away(week: Week, started: str | None = None) -> None:
     """Run the commands in the fixes of a refusal."""
-    import subprocess
-
-    for problem in week.refused(started=started).problems:
+    for problem in errors_in(week.refused(started=started).problems):
         command = (problem.fix or "").partition(": ")[2]
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=week.directory)
 
@@ -273,6 +273,86 @@ def test_a_resumed_run_is_replaced_in_place_and_submitted_again(week: Week) -> N
     assert state.exists()
     week.train(FOUR[0])
     assert week.started() == [FOUR[0]]
+
+
+def obstacles(refused: Refused) -> list[tuple[str, str | None, Any]]:
+    return [(each.code, each.field, each.actual) for each in errors_in(refused.problems)]
+
+
+@pytest.mark.parametrize("state", [None, "recipe_state"])
+def test_a_finished_run_without_a_state_to_resume_from_is_not_overwritten(week: Week, state: str | None) -> None:
+    week.shared["epochs"] = 1
+    week.scaffold()
+    week.train(FOUR[0])
+    outputs = week.outputs(FOUR[0])
+    if state:
+        (outputs / state).mkdir()  # as a training leaves it that was stopped before it wrote the file
+    week.shared |= {"epochs": 3, "resume_from_checkpoint": "yes"}
+    refused = week.refused(started="replace")
+    assert obstacles(refused) == [("started-run", "started", str(outputs))]
+    assert absent(refused.problems[0].message, "epoch_0", "recipe_state.pt") == []
+    assert "logs" not in refused.problems[0].message
+    (warning,) = [each for each in steps.plan(week.request(started="replace")).warnings if each.code == "started-run"]
+    assert warning.actual == str(outputs)
+    moved_away(week, "replace")
+    week.frozen = {}
+    assert FOUR[0] in submitted(week.scaffold(started="replace"))
+    assert (outputs.with_name(f"{outputs.name}.old") / "epoch_0").is_dir()
+
+
+@pytest.mark.long
+def test_a_resuming_run_that_saved_no_weights_is_replaced_in_place(week: Week) -> None:
+    week.shared["resume_from_checkpoint"] = "yes"
+    week.scaffold()
+    week.train(FOUR[0], epochs=0)
+    outputs = week.outputs(FOUR[0])
+    (outputs / "logs").mkdir(parents=True)
+    (outputs / "torchtune_config.yaml").write_bytes((week.directory / FOUR[0] / "finetune.yaml").read_bytes())
+    week.shared["batch_size"] = 8
+    assert week.refused().ask
+    week.frozen = {}
+    assert submitted(week.scaffold(started="replace")) == FOUR
+
+
+@pytest.mark.long
+def test_a_run_replaced_to_resume_is_not_overwritten_after_it_no_longer_resumes(week: Week) -> None:
+    week.shared["resume_from_checkpoint"] = "yes"
+    week.scaffold()
+    week.train(FOUR[0], epochs=2)
+    outputs = week.outputs(FOUR[0])
+    (outputs / "recipe_state").mkdir()
+    (outputs / "recipe_state" / "recipe_state.pt").write_bytes(b"state")
+    week.shared["epochs"] = 5
+    week.frozen = {}
+    assert submitted(week.scaffold(started="replace")) == FOUR  # its results are no evidence of a start any longer
+    del week.shared["resume_from_checkpoint"]
+    refused = week.refused()
+    assert obstacles(refused) == [("output-taken", "output_dir_base", str(outputs))]
+    week.shared |= {"resume_from_checkpoint": "yes", "epochs": 6}
+    week.write()
+    (outputs / "recipe_state" / "recipe_state.pt").unlink()
+    assert obstacles(week.refused()) == [("output-taken", "output_dir_base", str(outputs))]
+    moved_away(week)
+    assert submitted(week.scaffold()) == FOUR
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_new_run_that_cannot_resume_does_not_overwrite_the_results_of_a_different_training(
+    week: Week, *, resumes: bool
+) -> None:
+    week.scaffold()
+    week.train(FOUR[0])
+    outputs = week.outputs(FOUR[0])
+    shutil.rmtree(week.directory)
+    week.frozen = {}
+    week.shared["resume_from_checkpoint"] = "yes"
+    if resumes:
+        (outputs / "recipe_state").mkdir()
+        (outputs / "recipe_state" / "recipe_state.pt").write_bytes(b"state")
+        assert submitted(week.scaffold()) == FOUR[1:]
+    else:
+        assert obstacles(week.refused()) == [("output-taken", "output_dir_base", str(outputs))]
 
 
 def test_a_column_with_the_values_of_old_runs_resolves_the_question(week: Week) -> None:
@@ -452,6 +532,132 @@ def test_a_different_naming_renames_only_unstarted_runs(week: Week) -> None:
     week.given = {}  # without the option the names are as before
     week.scaffold()
     assert {name for name, kind in week.kinds().items() if kind == "unchanged"} == {FOUR[0], *list(week.rows)[1:]}
+
+
+# Run Names as the names of directories.
+
+
+@pytest.fixture(params=["yaml", "markdown"])
+def named(week: Week, request: pytest.FixtureRequest) -> Week:
+    """Return runs whose directories have their Run Names; one name contains a different learning rate."""
+    week.form, week.given = request.param, {} if request.param == "yaml" else {"names": "table"}
+    week.rows = {
+        "r8_lr1e-5": {"lora_rank": 8, "lr": "1e-5"},
+        "r8_lr5e-5": {"lora_rank": 8, "lr": "5e-5"},
+        "r16_lr2e-5": {"lora_rank": 16, "lr": "1e-5"},
+    }
+    return week
+
+
+def misnamed(week: Week) -> list[tuple[str, str, str | None]]:
+    """Return the file, severity and field of each name-mismatch that a validation reports."""
+    result = steps.validate(week.request())
+    found = [each for run in result.runs for each in run.findings if each.code == "name-mismatch"]
+    return [(str(each.file), str(each.severity), each.field) for each in found]
+
+
+def renamed(week: Week, old: str, new: str) -> None:
+    week.rows = {new if name == old else name: row for name, row in week.rows.items()}
+
+
+def test_a_corrected_run_name_gives_a_run_that_is_not_started_a_new_directory(named: Week) -> None:
+    named.scaffold()
+    assert misnamed(named) == [("r16_lr2e-5/finetune.yaml", "warning", "lr")]
+    renamed(named, "r16_lr2e-5", "r16_lr1e-5")
+    result = named.scaffold()
+    assert submitted(result) == ["r8_lr1e-5", "r8_lr5e-5", "r16_lr1e-5"]
+    assert named.kinds()["r16_lr2e-5"] == "dropped"
+    assert not (named.directory / "r16_lr2e-5" / "finetune.slurm").exists()
+    assert misnamed(named) == []
+    assert "name-mismatch" not in codes(named)
+
+
+@pytest.mark.long
+def test_a_corrected_run_name_of_a_started_run_keeps_its_directory_and_passes(named: Week) -> None:
+    named.scaffold()
+    named.train("r16_lr2e-5")
+    renamed(named, "r16_lr2e-5", "r16_lr1e-5")
+    assert submitted(named.scaffold()) == ["r8_lr1e-5", "r8_lr5e-5"]
+    assert misnamed(named) == [("r16_lr2e-5/finetune.yaml", "warning", "lr")]
+    named.shared = EPOCHS
+    assert named.refused().ask
+    named.scaffold(started="keep")
+    assert misnamed(named) == [("r16_lr2e-5/finetune.yaml", "warning", "lr")]
+
+
+def test_an_edited_value_changes_the_run_of_the_run_name_which_then_may_be_corrected(named: Week) -> None:
+    named.scaffold()
+    named.rows["r8_lr5e-5"]["lr"] = "3e-5"
+    assert named.kinds()["r8_lr5e-5"] == "changed"
+    assert submitted(named.scaffold()) == ["r8_lr1e-5", "r8_lr5e-5", "r16_lr2e-5"]
+    assert ("r8_lr5e-5/finetune.yaml", "warning", "lr") in misnamed(named)
+    renamed(named, "r8_lr5e-5", "r8_lr3e-5")
+    assert submitted(named.scaffold()) == ["r8_lr1e-5", "r8_lr3e-5", "r16_lr2e-5"]
+
+
+@pytest.mark.long
+def test_a_lower_learning_rate_replaces_the_started_run_of_the_run_name(named: Week) -> None:
+    named.scaffold()
+    named.train("r8_lr5e-5")
+    named.rows["r8_lr5e-5"]["lr"] = "1e-6"
+    assert {each.actual for each in named.refused().problems if each.code == "started-run"} == {"r8_lr5e-5"}
+    moved_away(named, "replace=r8_lr5e-5")
+    named.frozen = {}
+    assert submitted(named.scaffold(started="replace=r8_lr5e-5")) == [*named.rows]
+
+
+@pytest.mark.long
+def test_a_new_run_in_the_row_of_a_trained_one_is_trained_too(named: Week) -> None:
+    named.scaffold()
+    named.train("r8_lr5e-5")
+    named.rows["r8_lr5e-5"]["lora_rank"] = 32
+    renamed(named, "r8_lr5e-5", "r32_lr5e-5")
+    assert named.kinds()["r32_lr5e-5"] == "new"
+    result = named.scaffold()
+    assert submitted(result) == ["r8_lr1e-5", "r32_lr5e-5", "r16_lr2e-5"]
+    assert (named.directory / "r8_lr5e-5" / "finetune.slurm").exists()
+
+
+@pytest.mark.long
+def test_swapped_misleading_run_names_exchange_the_directories_of_runs_that_are_not_started(named: Week) -> None:
+    named.rows["r16_lr1e-5"] = {"lora_rank": 16, "lr": "2e-5"}
+    named.scaffold()
+    assert len(misnamed(named)) == 2
+    one, other = named.rows.pop("r16_lr1e-5"), named.rows.pop("r16_lr2e-5")
+    named.rows |= {"r16_lr1e-5": other, "r16_lr2e-5": one}
+    named.scaffold()
+    assert misnamed(named) == []
+    assert set(named.kinds().values()) == {"unchanged"}
+
+
+@pytest.mark.long
+def test_shifted_values_pass_although_a_name_that_was_used_gets_a_number(named: Week) -> None:
+    named.rows = {"lr1e-5": {"lr": "1e-5"}, "lr5e-5": {"lr": "5e-5"}}
+    named.scaffold()
+    named.rows = {"lr1e-5": {"lr": "5e-5"}, "lr5e-5": {"lr": "1e-4"}}
+    named.scaffold()
+    assert misnamed(named) == [("lr5e-5_2/finetune.yaml", "warning", "lr")]
+
+
+def test_a_run_of_one_row_is_changed_if_its_value_is_edited(week: Week) -> None:
+    week.rows = {"rank8": {"lora_rank": 8}}
+    week.scaffold()
+    week.rows["rank8"]["lora_rank"] = 16
+    assert week.kinds() == {"rank8": "changed"}
+    week.scaffold()
+    assert misnamed(week) == [("rank8/finetune.yaml", "warning", "lora_rank")]
+    renamed(week, "rank8", "rank16")
+    assert submitted(week.scaffold()) == ["rank16"]
+    assert misnamed(week) == []
+
+
+@pytest.mark.long
+def test_a_log_interval_in_a_name_may_change(week: Week) -> None:
+    week.rows = {"a": {"lr": "1e-5", "log_every_n_steps": 1}, "b": {"lr": "1e-5", "log_every_n_steps": 10}}
+    week.scaffold()
+    week.rows, week.shared["log_every_n_steps"] = {"a": {"lr": "1e-5"}}, 5
+    assert week.kinds() == {"log_every_n_steps1": "changed", "log_every_n_steps10": "dropped"}
+    week.scaffold()
 
 
 # Any week.

@@ -518,3 +518,29 @@ def test_status_of_one_run_has_the_same_fix_as_status_of_all(sweep: Path) -> Non
     save(sweep, SECOND, 2)
     (one,) = status(Request(sweep), FIRST).runs
     assert one.cause == of(sweep).cause
+
+
+def test_a_verdict_names_the_files_that_changed_since(sweep: Path) -> None:
+    passed = status(Request(sweep)).verdict
+    config, job = sweep / FIRST / "finetune.yaml", sweep / SECOND / "finetune.slurm"
+    before = config.read_bytes(), job.read_bytes()
+    config.write_bytes(before[0] + b"# edited\n")
+    job.unlink()
+    verdict = status(Request(sweep)).verdict
+    assert verdict.startswith(passed)
+    assert absent(verdict, f"{FIRST}/finetune.yaml", f"{SECOND}/finetune.slurm") == []
+    assert absent(verdict, f"{FIRST}/finetune.slurm", THIRD) == [f"{FIRST}/finetune.slurm", THIRD]
+    config.write_bytes(before[0])
+    job.write_bytes(before[1])
+    assert status(Request(sweep)).verdict == passed
+
+
+def test_edits_that_were_kept_with_a_started_run_are_part_of_its_verdict(sweep: Path) -> None:
+    config = sweep / FIRST / "finetune.yaml"
+    output(sweep, FIRST, START)
+    config.write_bytes(config.read_bytes() + b"# edited\n")
+    assert scaffold(sweep, started="keep").ok
+    passed = status(Request(sweep)).verdict
+    assert FIRST not in passed
+    config.write_bytes(config.read_bytes() + b"# again\n")
+    assert f"{FIRST}/finetune.yaml" in status(Request(sweep)).verdict

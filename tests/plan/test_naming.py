@@ -262,3 +262,81 @@ def test_a_new_name_that_a_different_run_has_used_gets_a_number() -> None:
     before = planned(summary(table=runs(1, LoRA_Rank=["8"])), names="table")
     text = summary(table=runs(2, LoRA_Rank=["16", "8"]).replace("run_2", "other"))
     assert directories(planned(text, previous=before, names="table")) == ["run_1_2", "run_1"]
+
+
+# --- runs of an earlier scaffold, with directories that have the Run Names of the table ---
+
+
+def of_table(rows: dict[str, str], previous: Plan | None = None, *, epochs: str = "2") -> Plan:
+    """Return the plan of some runs, each with a rank and a learning rate, whose directories have their Run Names."""
+    ranks, rates = zip(*(values.split() for values in rows.values()), strict=True)
+    text = runs(len(rows), Run_Name=[*rows], LoRA_Rank=ranks, Learning_Rate=rates)
+    return planned(summary(table=text, training={"Epochs": epochs}), previous=previous, names="table")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("r16_lr5e-5", "r32_lr5e-5"), ("rank16_x", "rank32_x"), ("big_fast", "huge_fast"),
+        ("x_lr5e-5", "y_lr5e-5"), ("lr5e-5_a", "lr5e-5_b"), ("rank16", "lr5e-5"),
+    ],
+)  # fmt: skip
+def test_a_different_run_name_with_different_values_is_a_new_run(old: str, new: str) -> None:
+    before = of_table({"r8": "8 5e-5", old: "16 5e-5"})
+    assert directories(before) == ["r8", old]
+    plan = of_table({"r8": "8 5e-5", new: "32 5e-5"}, before)
+    assert directories(plan) == ["r8", new]
+    assert [run.parameters["lora_rank"] for run in plan.runs] == [8, 32]
+    shared = of_table({"r8": "8 5e-5", new: "16 5e-5"}, before, epochs="5")
+    assert directories(shared) == ["r8", new]
+
+
+@pytest.mark.parametrize("name", ["r16_lr5e-5", "rank16_lr5e-5", "big"])
+def test_a_run_name_keeps_its_directory_whatever_its_values(name: str) -> None:
+    before = of_table({"r8": "8 5e-5", name: "16 5e-5"})
+    for values in ("16 3e-5", "32 5e-5", "32 3e-5"):
+        plan = of_table({"r8": "8 5e-5", name: values}, before)
+        assert directories(plan) == ["r8", name]
+        assert not any(run.by_author for run in plan.runs)
+    alone = planned(summary(table=runs(1, Run_Name=[name], LoRA_Rank=["32"])))
+    assert directories(alone) == [name]
+    other = planned(summary(table=runs(1, Run_Name=[name], LoRA_Rank=["64"])), previous=alone)
+    assert directories(other) == [name]
+
+
+def test_a_renamed_row_keeps_its_directory_whose_name_its_author_chose() -> None:
+    before = of_table({"rank16": "8 5e-5", "r8": "8 1e-5"})
+    plan = of_table({"rank8": "8 5e-5", "r8": "8 1e-5"}, before)
+    assert directories(plan) == ["rank16", "r8"]
+    assert [run.by_author for run in plan.runs] == [True, False]
+    again = of_table({"rank_8": "8 5e-5", "r8": "8 1e-5"}, plan)
+    assert [run.by_author for run in again.runs] == [True, False]
+    varying = planned(summary(table=runs(2, LoRA_Rank=["8", "16"])))
+    renamed = planned(
+        summary(table=runs(2, LoRA_Rank=["8", "16"], Run_Name=["a", "b"])), previous=varying, names="table"
+    )
+    assert directories(renamed) == ["rank8", "rank16"]
+    assert not any(run.by_author for run in renamed.runs), "this tool chose these names"
+
+
+def test_a_number_after_a_run_name_is_the_choice_of_its_author_too() -> None:
+    before = of_table({"rank16": "8 5e-5"})
+    plan = of_table({"other": "8 5e-5", "rank16": "32 1e-5"}, before)
+    assert directories(plan) == ["rank16", "rank16_2"]
+    assert [run.by_author for run in plan.runs] == [True, True]
+
+
+def test_of_runs_that_are_trained_equally_the_one_with_equal_surroundings_is_the_same() -> None:
+    before = planned(summary(table=runs(3, GPUs=["1", "2", "4"])))
+    assert directories(before) == ["gpus1", "gpus2", "gpus4"]
+    one = summary(table=runs(1), training={"GPUs": "2"})
+    assert directories(planned(one, previous=before)) == ["gpus2"]
+    one = summary(table=runs(1), training={"GPUs": "8"})
+    assert directories(planned(one, previous=before)) == ["gpus1"], "the Run Name decides"
+
+
+def test_a_planned_run_is_preferred_to_one_that_is_no_longer_in_the_table() -> None:
+    former = of_table({"a": "8 5e-5"}).runs
+    now = of_table({"a": "8 5e-5"}).runs[0].model_copy(update={"directory": "b"})
+    previous = of_table({"a": "8 5e-5"}).model_copy(update={"former": former, "runs": (now,)})
+    assert directories(of_table({"a": "8 5e-5"}, previous)) == ["b"]

@@ -8,6 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, escape
 from scaffold_torchtune.models import DiskState, PlannedRun
 from scaffold_torchtune.preflight import check_plan, log_path_problem
+from scaffold_torchtune.preflight.design import is_misnamed
 from support.documents import MODEL, planned, summary, table
 from support.plans import LINES, SUMMARY, plan_of, run_of
 from support.wording import absent
@@ -69,6 +70,33 @@ def test_a_name_that_states_a_different_value_is_a_warning_at_its_row(
     assert " runs" not in found.message, "it is one run"
     (default,) = mismatches(named(name, number=4, defaults=[setting]))
     assert len(default.message) > len(found.message), "of a default it is said that it is one"
+
+
+def test_a_whole_name_of_a_setting_in_a_run_name_is_not_a_part_of_it() -> None:
+    run = {"max_steps_per_epoch": 10, "batch_size_val": 8, "num_warmup_steps": 5, "gpus": 2}
+    for right in ("max_steps_per_epoch10", "batch_size_val8", "num_warmup_steps5", "effective_batch_size8", "gpus2"):
+        assert mismatches(named(right, run)) == []
+    for wrong, field in {
+        "max_steps_per_epoch9": "max_steps_per_epoch",
+        "num_warmup_steps6": "num_warmup_steps",
+    }.items():
+        (found,) = mismatches(named(wrong, run))
+        assert (found.field, found.actual) == (field, run[field])
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "by_author", "expected"),
+    [
+        ("r16_lr1e-5", "r16_lr1e-5", False, True), ("r16_lr1e-5", "other", True, True),
+        ("r16_lr1e-5", "other", False, False), ("r8_lr1e-5", "r8_lr1e-5", False, False),
+        ("rank8", "rank16", True, False), ("r1", "r1", False, False), ("big", "big", False, False),
+    ],
+)  # fmt: skip
+def test_a_directory_is_misnamed_if_a_run_name_contradicts_a_value(
+    directory: str, name: str, *, by_author: bool, expected: bool
+) -> None:
+    update = {"directory": directory, "name": name, "by_author": by_author}
+    assert is_misnamed(run_of({}).model_copy(update=update)) is expected
 
 
 def test_a_default_that_differs_from_names_is_reported_once_for_all_runs() -> None:

@@ -360,6 +360,20 @@ def test_a_directory_name_that_the_author_chose_may_differ_from_the_plan() -> No
     assert RUN != "seed1"
 
 
+def test_a_directory_name_that_was_a_run_name_may_differ_from_the_plan() -> None:
+    for config, severity in (("14", "warning"), ("15", "error")):
+        run = planned({"seed": 14}).model_copy(update={"directory": "seed1", "name": "other", "by_author": True})
+        (found,) = [
+            f for f in bundled(run, "seed: 14", f"seed: {config}") if (f.code, f.field) == ("name-mismatch", "seed")
+        ]
+        assert (str(found.severity), found.expected, found.actual) == (severity, 1, int(config))
+        assert absent(found.fix, *(["Run Name"] if severity == "warning" else ["setup_finetune"])) == []
+
+
+def test_a_log_interval_in_a_name_is_not_compared() -> None:
+    assert claims("lr1e-5_log_every_n_steps1") == [("lr1e-5", "lr", 1e-5)]
+
+
 # --- setup_finetune.yaml --------------------------------------------------------------------------------------------
 
 

@@ -29,9 +29,9 @@ from scaffold_torchtune.cli import printing, run_screens, screens
 from scaffold_torchtune.cli.parser import completion_of, help_of, read
 from scaffold_torchtune.extend import ADDED, AddResult, add_runs
 from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
-from scaffold_torchtune.models import CommandResult, Readiness
+from scaffold_torchtune.models import CommandResult, Options, Readiness
 from scaffold_torchtune.new import NewResult
-from scaffold_torchtune.pipeline import diagnosis, locate, steps
+from scaffold_torchtune.pipeline import diagnosis, locate, state, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
@@ -40,7 +40,13 @@ from scaffold_torchtune.pipeline.submit import SubmitResult
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.reply import TOOLS, Call
-from scaffold_torchtune.results.step_results import ScaffoldResult, SetupResult, StatusResult, ValidateResult
+from scaffold_torchtune.results.step_results import (
+    ScaffoldResult,
+    SetupResult,
+    StatusResult,
+    ValidateResult,
+    option_words,
+)
 from scaffold_torchtune.system import processes
 from scaffold_torchtune.system.files import MAX_READ, Tree, real_path, sha256
 from scaffold_torchtune.system.layout import EXAMPLES, shipped
@@ -256,7 +262,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     except SystemExit:
         sys.stdout.flush()  # output of --help and --version
         raise
-    options.words = [*arguments]
+    options.words, options.planned = [*arguments], {}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not have every character
@@ -311,11 +317,18 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
             _find_experiment(options)
             request = _request(options, progress)
             result = _step(options)(request)
+            options.planned = _planned(options, request)
     except Refused as refused:
+        options.planned = _planned(options, request)
         return request, _refused(refused, options, errors)
     except Exception as error:  # noqa: BLE001 - the last resort
         return request, _failed(error, options, request)
     return request, _Done(0 if _all_well(result) else 1, lambda: _show(result, options))
+
+
+def _planned(options: argparse.Namespace, request: Request | None) -> dict[str, Any]:
+    """Return the options of the frozen plan that the next command must repeat, if this command cannot give them all."""
+    return state.planned_options(request) if request and options.command in _OF_A_PLAN else {}
 
 
 def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> _Done:
@@ -359,6 +372,7 @@ _TEXTS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
 """The commands that only print a text."""
 
 _OF_ITS_OWN: Final = frozenset({"new", "demo", "skill"})  # they do not need an experiment, or name it themselves
+_OF_A_PLAN: Final = frozenset({"setup", "validate", "submit", "add"})  # the commands that follow a plan
 _SELECTING: Final = frozenset({"submit", "status"})  # their results only have the runs that --only selects
 _WITHOUT_DOCUMENTS: Final = frozenset({"status", "history"})
 
@@ -396,7 +410,7 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
     elif isinstance(result, NewResult):
         run_screens.show_new(result, options)
     elif isinstance(result, AddResult):
-        run_screens.show_added(result, options)
+        run_screens.show_added(result, options, _view(options).other("plan"))
     elif isinstance(result, HistoryResult | ExplainResult):
         run_screens.show_provenance(printing.console(), result)
     elif isinstance(result, StatusResult):
@@ -413,9 +427,8 @@ def _show(result: BaseModel, options: argparse.Namespace) -> None:
 
 def _view(options: argparse.Namespace) -> printing.View:
     """Return the options of screens, with the words of the command and the arguments that name the experiment."""
-    local = ["--local", str(options.local)] if options.local else []
     roots = [word for root in options.root for word in ("--root", str(root))]
-    documents = (str(options.experiment), *local, *roots) if options.experiment else ()
+    documents = (str(options.experiment), *roots) if options.experiment else ()
     return printing.View(
         whole=options.whole or False,
         notes=options.notes or False,
@@ -424,7 +437,21 @@ def _view(options: argparse.Namespace) -> printing.View:
         start=options.start,
         words=tuple(options.words),
         documents=documents,
+        options=_planning_words(options),
     )
+
+
+def _planning_words(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """Return the words that give the options of the call to another command, by name, and then those of its plan."""
+    given = {name: value for name in Options.model_fields if (value := getattr(options, name))}
+    planned = options.planned
+    given["answers"] = planned.get("answers", {}) | dict(options.answers)
+    words = option_words(planned | given)
+    if options.activate is False:
+        words["activate"] = ("--no-activate",)
+    if options.venv:
+        words["venv"] = ("--venv", str(options.venv))
+    return words
 
 
 def _show_skill(of: SkillResult) -> None:
@@ -446,7 +473,7 @@ def _call(options: argparse.Namespace) -> Call:
     arguments["answers"] = dict(options.answers)
     tool = TOOLS.get(options.command, options.command)
     only = options.only if options.command not in _SELECTING else None
-    return Call(tool, arguments, options.start, only, options.whole)
+    return Call(tool, arguments, options.start, only, options.whole, options.planned)
 
 
 def _print_json(data: dict[str, Any]) -> None:

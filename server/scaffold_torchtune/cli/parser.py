@@ -285,6 +285,11 @@ def _steps() -> Iterator[tuple[str, str, Iterable[str]]]:
     yield "scaffold", "run all steps", [name for name in _OPTIONS if name not in _OF_OTHERS]
 
 
+def accepted(command: str) -> frozenset[str]:
+    """Return the names of the options that a step accepts."""
+    return next((frozenset(takes) for name, _, takes in _steps() if name == command), frozenset())
+
+
 def _described(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     return made

@@ -8,8 +8,8 @@ import contextlib
 import re
 import shlex
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -22,6 +22,7 @@ from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 from rich.text import Text
 
+from scaffold_torchtune.cli.parser import accepted
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import (
     Alike,
@@ -333,8 +334,9 @@ class View:
     """The options of a screen, and the words of the command.
 
     `whole` shows every run, value and finding, `notes` infos too, `quiet` only errors and the verdict. `only` is a
-    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line,
-    `documents` the arguments that name the experiment, for other commands.
+    pattern of the runs to list, `start` the first of them, counted from 1. `words` are the words of the command line.
+    For other commands, `documents` are the arguments that name the experiment, and `options` the words of the options
+    with which it is planned, by name.
     """
 
     whole: bool = False
@@ -344,6 +346,7 @@ class View:
     start: int | None = None
     words: tuple[str, ...] = ()
     documents: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def lists(self) -> bool:
@@ -373,5 +376,7 @@ class View:
         return shlex.join(["scaffold-torchtune", name or self.words[0], *options]) if self.words else ""
 
     def other(self, name: str) -> str:
-        """Return another command for the same experiment."""
-        return shlex.join(["scaffold-torchtune", name, *self.documents]) if self.documents else ""
+        """Return another command for the same experiment, with the options of its plan that the command accepts."""
+        takes = accepted(name)
+        options = [word for option, words in self.options.items() if option in takes for word in words]
+        return shlex.join(["scaffold-torchtune", name, *self.documents, *options]) if self.documents else ""

@@ -430,20 +430,23 @@ def _side(lines: list[str], index: int | None) -> _Side:
 
 _WHAT: Final = {
     "new": "not scaffolded yet",
-    "unchanged": "scaffolded, and unchanged in the documents",
-    "changed": "scaffolded, but the documents have changed since",
-    "kept": "kept as started",
-    "dropped": "no longer in the table of runs",
+    "unchanged": "{state}, and unchanged in the documents",
+    "changed": "{state}, but the documents have changed since",
+    "edited": "{state}, and unchanged in the documents, but its files were edited or removed",
+    "remade": "{state}, and unchanged in the documents, but another setup_finetune made its files",
+    "kept": "{state}, kept as started",
+    "dropped": "{state}, no longer in the table of runs",
     "planned": "as scaffolded",
 }
 
 
 def _explanation(out: Console, of: ExplainResult) -> None:
     """Print settings: value, source, places and earlier values; settings that all runs share are printed once."""
-    for (what, files), alike in groupby(of.runs, lambda run: (run.what, run.files)):
+    for (what, state, files), alike in groupby(of.runs, lambda run: (run.what, run.state, run.files)):
         names = few([run.directory for run in alike], _NAMED)
         absent = [name for name in RUN_FILES if name not in files]
-        _folded_line(out, f"{names}: {_WHAT[what]}" + (f"; missing: {', '.join(absent)}" if absent else ""), "bold")
+        told = _WHAT[what].format(state=state or "scaffolded")
+        _folded_line(out, f"{names}: {told}" + (f"; missing: {', '.join(absent)}" if absent else ""), "bold")
     for runs, settings in groupby(of.settings, lambda each: each.runs):
         if len(of.runs) > 1:
             _folded_line(out, f"{few(runs, _NAMED) if runs else f'all {len(of.runs)} runs'}:", "bold")
@@ -572,8 +575,8 @@ def show_new(of: NewResult, options: argparse.Namespace) -> None:
     sys.stdout.write(one_line(f"next: {line}") + "\n")
 
 
-def show_added(of: AddResult, options: argparse.Namespace) -> None:
-    """Print the rows that were added, findings about the rest of the summary, and the next command."""
+def show_added(of: AddResult, options: argparse.Namespace, following: str) -> None:
+    """Print the rows that were added, findings about the rest of the summary, and the `following` command."""
     if not options.quiet:
         for row in of.added:
             sys.stdout.write(one_line(row) + "\n")
@@ -581,6 +584,4 @@ def show_added(of: AddResult, options: argparse.Namespace) -> None:
     printing.findings(printing.console(), () if options.quiet else of.warnings)
     sys.stdout.write(one_line(f"added {counted(len(of.added), 'run')} to {of.document}: {of.runs} runs") + "\n")
     if not options.quiet:
-        given = ["--local", str(options.local)] if options.local else []
-        line = shlex.join(["scaffold-torchtune", "plan", str(options.experiment), *given])
-        sys.stdout.write(one_line(f"next: {line}") + "\n")
+        sys.stdout.write(one_line(f"next: {following}") + "\n")

@@ -344,7 +344,7 @@ def _dropped(out: Console, dropped: Sequence[results.ChangedRuns], what: str, *,
 
 def _plan(out: Console, of: results.PlanResult, view: View) -> None:
     """Print a plan; if runs were scaffolded before, their changes, and the rest of the plan only with `--all`."""
-    unsettled = any(each.code == "started-run" for each in of.warnings)
+    unsettled = any(each.code in results.UNSETTLED for each in of.warnings)
     if of.changes.is_first:
         say(out, of.changes.told, style="bold", hang=2)
     else:
@@ -361,7 +361,7 @@ def _plan(out: Console, of: results.PlanResult, view: View) -> None:
         _answers(out, of.answers)
         _details(out, (("", each) for each in of.warnings), view)
     else:
-        _ahead(out, of)
+        _ahead(out, of, view)
     _next(out, view.again("scaffold"), ", once that is settled" if unsettled else "")
 
 
@@ -372,8 +372,8 @@ def _sourced(out: Console, of: results.PlanResult) -> None:
     _settings(out, "all runs", ((name, each) for name, each in of.common.items() if name not in of.defaults))
 
 
-def _ahead(out: Console, of: results.PlanResult) -> None:
-    """Print the findings that block a change, the new warnings, and the number of earlier warnings."""
+def _ahead(out: Console, of: results.PlanResult, view: View) -> None:
+    """Print the findings that block a change, the new warnings and notes, and the number of earlier warnings."""
     asked = [each for each in of.warnings if each.code == "started-run"]
     _answers(out, of.answers)
     for each in asked:
@@ -382,18 +382,18 @@ def _ahead(out: Console, of: results.PlanResult) -> None:
     warnings = [each for each in of.warnings if each.severity is not Severity.INFO and each not in asked]
     new = [each for each in warnings if each not in of.repeated]
     counts = [f"{len(new)} new"] if new else []
-    counts += (
-        [f"{len(warnings) - len(new)} as before ({_codes(each for each in warnings if each in of.repeated)})"]
-        if len(warnings) > len(new)
-        else []
-    )
-    say(out, f"warnings: {', '.join(counts) or 'none'}", style=STYLES[Severity.WARNING] if new else "", hang=2)
+    if known := [each for each in warnings if each in of.repeated]:
+        counts.append(f"{len(known)} as before ({_codes(known)})")
+    notes = [each for each in of.warnings if each.severity is Severity.INFO]
+    told = sum(each not in of.repeated for each in notes)
+    text = f"warnings: {', '.join(counts) or 'none'}{f'; notes: {told} new' if told else ''}"
+    say(out, text, style=STYLES[Severity.WARNING] if new else "", hang=2)
     for each in new[:_FEW]:
-        code = f" [{each.code}]"
-        say(out, f"  {cut(each.message, out.width - 2 - len(code))}{code}")
+        say(out, f"  {cut(each.message, out.width - len(each.code) - 5)} [{each.code}]")
     if len(new) > _FEW:
         say(out, f"  and {len(new) - _FEW} more")
-    say(out, _WHOLE, style="dim")
+    groups(out, alike(("", each) for each in notes if view.notes), notes=True)
+    say(out, "--notes shows notes, " * (told > 0 and not view.notes), _WHOLE, style="dim", hang=2)
 
 
 def _design(out: Console, of: results.PlanResult, view: View, *, with_same: bool = False) -> None:
@@ -582,11 +582,16 @@ def _ready(out: Console, of: Readiness) -> None:
     say(out, of.verdict, style="bold green" if of.ready else "bold red")
 
 
-def _is_known(found: Finding, plan: results.PlanResult) -> bool:
-    """Return whether a finding is only counted: an earlier scaffold, `changes` or the verdict already show it."""
-    if plan.changes.is_first:
+_SHOWN: Final = frozenset({"kept-run", "left-over-run"})
+"""The codes of findings about runs that are among the printed changes."""
+
+
+def _is_known(found: Finding, of: results.ScaffoldResult, view: View) -> bool:
+    """Return whether only the code of a finding is printed: an earlier scaffold or `changes` show the finding."""
+    if of.plan.changes.is_first or view.whole or (view.notes and found.severity is Severity.INFO):
         return False
-    return found in plan.repeated or found.severity is Severity.INFO or found.code in {"kept-run", "left-over-run"}
+    is_same = of.unchanged and found.code == "defaults-unchosen"  # which follows from the plan
+    return found in of.plan.repeated or found.code in _SHOWN or is_same
 
 
 def _scaffold(out: Console, of: results.ScaffoldResult, view: View) -> None:
@@ -613,9 +618,10 @@ def _of_all_steps(out: Console, of: results.ScaffoldResult, view: View) -> list[
     """Return the findings of all steps, each once; print the codes of findings that an earlier scaffold printed."""
     earlier = dict.fromkeys((*of.render.plan_warnings, *of.render.warnings, *of.setup.warnings))
     whole = [*earlier, *(each for each in of.validation.findings if each not in earlier)]
-    known = [] if view.whole else [each for each in whole if _is_known(each, of.plan)]
+    known = [each for each in whole if _is_known(each, of, view)]
     if known:
-        say(out, f"as before: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
+        above = ", or above" * any(each.code in _SHOWN for each in known)
+        say(out, f"as before{above}: {_codes(known)}; {_WHOLE}", style="dim", hang=2)
     failed = {run.directory for run in of.setup.runs if not run.ok}
     of_runs = [
         (run, each)
@@ -634,9 +640,8 @@ def _submission(out: Console, of: results.ValidateResult, submit: str, view: Vie
     if submit:
         is_short = view.whole or not out.is_terminal or len(submit) <= results.LONGEST_SUBMIT
         where = "the last line that `grep 'Submit with:' scaffold.log` prints (--all shows it)"
-        out.print(
-            Text(f"submit with: {submit if is_short else where}"), soft_wrap=True
-        )  # never broken, so that it can be copied
+        # never broken, so that it can be copied
+        out.print(Text(f"submit with: {submit if is_short else where}"), soft_wrap=True)
         if view.documents:
             line = shlex.join(["scaffold-torchtune", "submit", view.documents[0]])
             out.print(Text(f"or, as job arrays: {line}"), soft_wrap=True)

@@ -288,9 +288,9 @@ def _do(
         request = asked()
         result = _explained(request, given["only"]) if given.get("explain") else getattr(steps, step.command)(request)
         ended = True
-        return calls.Reply(reply.of_result(result, _call(step, given)))
+        return calls.Reply(reply.of_result(result, _call(step, given, request)))
     except Refused as refused:
-        return _refused(refused, _call(step, given), action)
+        return _refused(refused, _call(step, given, request), action)
     except Exception as error:  # noqa: BLE001 - the last resort
         return calls.Reply(_unexpected(error, step.command, request, ended=ended))
 
@@ -316,8 +316,11 @@ def _misplaced(
     return None
 
 
-def _call(step: Step, given: Mapping[str, Any]) -> Call:
-    return Call(step.tool, given, given["start"], given["only"])
+def _call(step: Step, given: Mapping[str, Any], request: "Request | None" = None) -> Call:
+    from scaffold_torchtune.pipeline.state import planned_options
+
+    planned = planned_options(request) if request and "template" not in step.arguments else {}  # it follows a plan
+    return Call(step.tool, given, given["start"], given["only"], planned=planned)
 
 
 def _refused(refused: Refused, call: Call, action: reply.Action | None) -> calls.Reply:

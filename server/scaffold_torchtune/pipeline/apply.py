@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Question, Refused, Scalar, escape, few, finding, refuse
 from scaffold_torchtune.models import Plan, RunChange
 from scaffold_torchtune.parse.reading import Advice, advise_columns
@@ -103,10 +104,35 @@ def _question(prepared: Prepared, started: Sequence[RunChange]) -> Question:
 
 def asked_first(prepared: Prepared, request: Request) -> tuple[Question, ...]:
     """Return the questions for the user that must be answered before the plan is scaffolded."""
+    unsaid = _undecided(prepared, request)
+    return (_question(prepared, unsaid),) if unsaid else ()
+
+
+def _undecided(prepared: Prepared, request: Request) -> list[RunChange]:
+    """Return the started runs that would change, and that the user chose neither to keep nor to replace."""
     says = decisions(request, [each.directory for each in prepared.changes])
     started = [each for each in prepared.changes if each.kind == "changed" and each.is_started]
-    unsaid = [each for each in started if says(each.directory) is None]
-    return (_question(prepared, unsaid),) if unsaid else ()
+    return [each for each in started if says(each.directory) is None]
+
+
+def edited_warnings(prepared: Prepared, request: Request) -> tuple[Finding, ...]:
+    """Return a warning for each edited file for which a scaffold of the plan would be refused.
+
+    Started runs and copies of experiments have their own warnings.
+    """
+    told = {each.code for each in prepared.plan.warnings}
+    waiting = {each.directory for each in _undecided(prepared, request)}
+    found: list[Finding] = []
+    if request.overwrite or "copied-scaffold" in told:
+        return ()
+    with Tree(prepared.directory) as tree:
+        for one in prepared.rendered:
+            name = one.run.directory
+            if name in waiting or name in prepared.unrecorded or tree.kind(name) is None:
+                continue
+            names = _foreign(tree, prepared, one, state.load_record(tree, name))
+            found += [_edited(f"{name}/{each}", _CHANGED, "scaffold") for each in names]
+    return tuple(each.model_copy(update={"severity": Severity.WARNING}) for each in found)
 
 
 def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Rendered]:

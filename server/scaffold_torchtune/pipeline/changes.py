@@ -34,13 +34,16 @@ from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import DECISION, Request
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import KEYS, SURROUNDINGS
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, SURROUNDINGS
 from scaffold_torchtune.setup import Rendered, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken, sha256
 from scaffold_torchtune.system.layout import RUN_FILES, SETUP_YAML
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.run_files import RunFiles
+
+MAKER: Final = "setup_finetune"
+"""The field of a change of the setup_finetune that makes a run's files."""
 
 _OUTPUT: Final = "output_dir"
 _PLACED: Final = ("output_dir_base", "project_dir", "experiment_name", "my_wandb_run_name")
@@ -98,7 +101,7 @@ def compare(
         if was is None or not (is_made or was.started):
             changes.append(RunChange(directory=name, kind="new"))
             continue
-        edited = _edited(record, there[name]) if record else {}
+        edited = edited_files(record, there[name]) if record else {}
         differs = record.setup_yaml != digest if record else not _is_as_planned(one, plan, there[name])
         fields = fields_between(known.get(name), one.run) if differs else ()
         fields += tuple(_file_changes(edited))
@@ -106,7 +109,7 @@ def compare(
             if _is_as_planned(one, plan, there[name]):
                 unrecorded.append(name)
             else:
-                fields += (FieldChange(field="setup_finetune", old=_short(record.backend), new=_short(maker())),)
+                fields += (FieldChange(field=MAKER, old=_short(record.backend), new=_short(maker())),)
         is_changed, own = differs or bool(fields), held.get(name)
         again = says(name) == "keep" and own is not None and own.edited == edited
         if is_changed and own and own.digest == digest and (again or says(name) is None):
@@ -158,10 +161,11 @@ def _as_it_was(old: PlannedRun, row: PlannedRun) -> PlannedRun:
     """Return a run as it was planned, with the present line and columns of its row."""
     data = Setting(value=old.data_path, source=Source(kind=SourceKind.DERIVED))
     parameters = parameters_of(tuple(row.parameters), old.settings, data)
-    return old.model_copy(update={"name": row.name, "line": row.line, "parameters": parameters})
+    now = {"name": row.name, "line": row.line, "parameters": parameters, "by_author": row.by_author}
+    return old.model_copy(update=now)
 
 
-def _edited(record: Record, there: Mapping[str, str]) -> dict[str, str]:
+def edited_files(record: Record, there: Mapping[str, str]) -> dict[str, str]:
     """Return the SHA-256 of a run's files that were edited since they were made; "" for removed files."""
     ours = {SETUP_YAML: record.setup_yaml, **record.outputs}
     found = {name: there.get(name, "") for name, digest in ours.items() if there.get(name, "") != digest}
@@ -249,11 +253,23 @@ STARTED: Final = Question(
     options=("keep", "replace"),
 )
 _LISTED: Final = 4
-_WAYS: Final = (
-    "choose one: (1) undo the change; (2) add a column for it, with the old value in the rows of started runs (a"
-    " refused scaffold prints the rows); (3) keep the started runs (started: keep, --started keep); (4) cancel their"
-    " jobs, move their results away, and replace them (started: replace)"
-)
+_UNDO: Final = "undo the change"
+_KEEP: Final = "keep these runs (started: keep, --started keep)"
+_REPLACE: Final = "cancel their jobs, move their results away, and replace them (started: replace)"
+
+
+def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
+    """Return the choices: a value of their own is one only if all changed values can have a column and have none."""
+    fields = [field for one in started for field in one.fields]
+    names = {field.field for field in fields}
+    can_have = fields and all(name in PARAMETERS and PARAMETERS[name].column for name in names)
+    can_have = can_have and not any(field.old is None for field in fields)  # an empty cell means the shared value
+    every = [run.settings[each] for run in plan.runs for each in names & {*run.settings}]
+    ways = [_UNDO, _KEEP, _REPLACE]
+    if can_have and not any(each.source.kind is SourceKind.ROW for each in every):
+        place = "in their parameters" if layout.SUMMARY_YAML in plan.inputs else "in a new column"
+        ways.insert(1, f"give these runs the old value {place}")
+    return f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
 
 
 def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
@@ -264,15 +280,15 @@ def started_warnings(plan: Plan, changes: Sequence[RunChange], says: Callable[[s
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in _started(changes) if says(one.directory) is None]:
         message = f"{counted(len(unsaid), 'started run')} would change; nothing will be scaffolded until you decide"
-        problems.insert(0, next(_would_change(unsaid)).model_copy(update={"message": message}))
+        problems.insert(0, next(_would_change(plan, unsaid)).model_copy(update={"message": message}))
     return [each.model_copy(update={"severity": Severity.WARNING}) for each in problems]
 
 
 def _all_in_the_way(plan: Plan, changes: Sequence[RunChange], says: Callable[[str], Decision | None]) -> list[Finding]:
     """Return the obstacles to replacing the started runs that the user wants to replace."""
-    resuming = {run.directory for run in plan.runs if run.value("resume_from_checkpoint") is True}
+    runs = {run.directory: run for run in plan.runs}
     replaced = [one for one in _started(changes) if says(one.directory) == "replace"]
-    return [each for one in replaced for each in _in_the_way(one, resumes=one.directory in resuming)]
+    return [each for one in replaced for each in _in_the_way(one, runs[one.directory])]
 
 
 def have_moved_on(tree: Tree, changes: Sequence[RunChange], known: Mapping[str, PlannedRun], request: Request) -> bool:
@@ -308,12 +324,12 @@ def refuse_started(
     problems = _all_in_the_way(plan, changes, says)
     if unsaid := [one for one in started if says(one.directory) != "replace"]:
         message = f"{counted(len(unsaid), 'started run')} would change"
-        raise Refused(message, [*_would_change(unsaid), *problems], [question(unsaid)])
+        raise Refused(message, [*_would_change(plan, unsaid), *problems], [question(unsaid)])
     if problems:
         raise Refused("started runs cannot be replaced yet", problems)
 
 
-def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
+def _would_change(plan: Plan, started: Sequence[RunChange]) -> Iterator[Finding]:
     """Yield a finding for all started runs with the same changes; the first lists the choices."""
     groups: dict[tuple[tuple[FieldChange, ...], str], list[RunChange]] = {}
     for each in started:
@@ -327,49 +343,77 @@ def _would_change(started: Sequence[RunChange]) -> Iterator[Finding]:
         state = f"; {whose} is {alike[0].state.told}" if alike[0].state else ""
         message = f"{few(names, _LISTED)} would change: {told}{state}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
-        fix = f"make the same choice as for {started[0].directory}" if number else _WAYS
+        fix = f"make the same choice as for {started[0].directory}" if number else _ways(plan, started)
         yield finding("started-run", message, field="started", actual=names[0], at=source, fix=fix)
 
 
-def _in_the_way(change: RunChange, *, resumes: bool) -> Iterator[Finding]:
+def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     """Yield the obstacles to replacing a started run: jobs in the queue; results, unless it resumes from them."""
     state, run = change.state, change.directory
+    lost, why = _overwritten(planned, arrivals.output_dir(planned), state.results if state else ())
     if state and state.jobs:
         ids = " ".join(state.jobs)
         message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
         fix = f"cancel these jobs first: scancel {ids}"
         yield finding("started-run", message, field="started", actual=ids, fix=fix)
-    if state and state.results and not resumes:
+    if state and lost:
         path = state.output_dir
-        message = f"results of {run} are in {shown(path)}: {few(state.results, _LISTED)}"
-        away = next(
-            free for number in itertools.count(1) if not is_taken(free := f"{path}.old{number if number > 1 else ''}")
-        )
-        fix = f"move the results away first: mv -n {shlex.quote(path)} {shlex.quote(away)}"
+        message = f"results of {run} are in {shown(path)}: {few(lost, _LISTED)}{why}"
+        fix = f"move the results away first: {_moved_away(path)}"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
-    elif state and not resumes and (reason := unseen(state.output_dir)):
+    elif state and not state.results and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
         fix = "repeat the command on a machine that has this directory, as a user who can read it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)
 
 
-def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
-    """Yield runs with a new output directory that contains the results of another training.
+_NO_WEIGHTS: Final = frozenset({"logs", "recipe_state", "torchtune_config.yaml"})
+"""Results of a training that ended before it saved weights: nothing is lost if a job starts again."""
 
-    Their training would overwrite these results. Runs that resume from them are checked elsewhere.
+
+def _overwritten(run: PlannedRun, path: str | None, results: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the results that the job of a run would overwrite, and why although it resumes; none if it can resume.
+
+    A job resumes only if recipe_state.pt is in its output directory, `path`: torchtune 0.6.1 saves it between epochs,
+    but not after the last one. Without it, the job starts from the base model.
+    """
+    if run.value("resume_from_checkpoint") is not True:
+        return results, ""
+    weights = [each for each in results if each not in _NO_WEIGHTS]
+    found = inspect_results(path) if path and weights else None
+    if found and found.can_resume:
+        return (), ""
+    why = f"; {shown(path)} has no readable recipe_state/recipe_state.pt, so the job would not resume but start over"
+    return weights, why
+
+
+def _moved_away(path: str) -> str:
+    """Return the command that moves results to a free path."""
+    numbers = itertools.count(1)
+    away = next(free for n in numbers if not is_taken(free := f"{path}.old{n if n > 1 else ''}"))
+    return f"mv -n {shlex.quote(path)} {shlex.quote(away)}"
+
+
+def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> Iterator[Finding]:
+    """Yield runs that are not started, with an output directory that contains the results of another training.
+
+    Their training would overwrite these results. It is the run's own earlier training if the run was replaced to resume
+    from its results, and does not resume any longer.
     """
     moved = {each.directory for each in changes if any(field.field == _OUTPUT for field in each.fields)}
     new = {each.directory for each in changes if each.kind == "new"} | moved
     own = {each.state.output_dir for each in changes if each.state}  # moved with the experiment
+    again = {each.directory for each in changes if each.kind == "changed" and not each.is_started} - moved
     for run in runs:
         path = arrivals.output_dir(run)
-        if run.directory not in new or path is None or path in own or run.value("resume_from_checkpoint") is True:
+        if path is None or not (run.directory in again or (run.directory in new and path not in own)):
             continue
-        if results := inspect_results(path):
-            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(results.names, _LISTED)}"
-            message = f"{left} from another training run{_whose(results)}, which this run would overwrite"
+        if (results := inspect_results(path)) and (lost := _overwritten(run, path, results.names))[0]:
+            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(lost[0], _LISTED)}"
+            message = f"{left} from another training run{_whose(results)}, which this run would overwrite{lost[1]}"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
             fix = "give the experiment a different title or output directory, or move these results away"
+            fix = f"move these results away: {_moved_away(path)}" if run.directory in again else fix
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 

@@ -6,7 +6,7 @@ The places come from the checks of `validate`, so that only proven places are sh
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -26,8 +26,9 @@ from scaffold_torchtune.findings import (
     refuse,
     shown,
 )
-from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, Setting
+from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, RunChange, Setting
 from scaffold_torchtune.pipeline import prepare, state
+from scaffold_torchtune.pipeline.changes import MAKER
 from scaffold_torchtune.pipeline.history import texts_of
 from scaffold_torchtune.pipeline.locate import experiment_directory, named_script
 from scaffold_torchtune.pipeline.validation import is_of_bundled, read_files
@@ -57,7 +58,11 @@ class ExplainedRun(Model):
 
     directory: str
     name: str = Field(description="the row's Run Name")
-    what: str = Field(description="new, unchanged, changed, kept, dropped; planned if documents cannot be planned now")
+    what: str = Field(
+        description="new, unchanged, changed, edited (only its files differ), remade (another setup_finetune made its"
+        " files), kept, dropped; planned if documents cannot be planned now"
+    )
+    state: OmitEmpty[str] = Field(default="", description="its progress, if it is known")
     files: tuple[str, ...] = Field(description="its existing files")
 
 
@@ -140,6 +145,7 @@ class _Known:
     experiment: Experiment | None
     what: Mapping[str, str]
     problems: tuple[Finding, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def scaffolded(self) -> dict[str, PlannedRun]:
@@ -220,10 +226,11 @@ def _known(request: Request) -> _Known:
         frozen = state.load_plan(tree)
     if frozen is None:
         prepared = prepare.prepare(request)
-        return _Known(prepared.plan, None, prepared.parsed.experiment, _what(prepared))
+        return _planned(prepared, None)
     options, named = frozen.options, named_script(request)
     same = replace(
         request,
+        local=request.local or (Path(options.local) if options.local else None),
         names=request.names or options.names,
         template=request.template or (Path(options.template) if options.template else None),
         answers={**options.answers, **request.answers},
@@ -235,7 +242,13 @@ def _known(request: Request) -> _Known:
         prepared = prepare.prepare(same)
     except Refused as refused:
         return _as_scaffolded(same, frozen, refused.problems[0].sentence() if refused.problems else refused.message)
-    return _Known(prepared.plan, frozen, prepared.parsed.experiment, _what(prepared))
+    return _planned(prepared, frozen)
+
+
+def _planned(prepared: prepare.Prepared, frozen: Plan | None) -> _Known:
+    states = {each.directory: each.state.state for each in prepared.changes if each.state and each.state.started}
+    what = {each.directory: _what(each) for each in prepared.changes}
+    return _Known(prepared.plan, frozen, prepared.parsed.experiment, what, states=states)
 
 
 def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
@@ -258,8 +271,12 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     return _Known(frozen, frozen, experiment, what, (problem,))
 
 
-def _what(prepared: prepare.Prepared) -> dict[str, str]:
-    return {each.directory: each.kind for each in prepared.changes}
+def _what(of: RunChange) -> str:
+    """Return the kind of a change; changes that the documents did not cause have their own."""
+    fields = {each.field for each in of.fields}
+    if of.kind != "changed" or not fields or fields - {*layout.RUN_FILES, MAKER}:
+        return of.kind
+    return "remade" if MAKER in fields else "edited"
 
 
 def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
@@ -321,7 +338,8 @@ def _look(tree: Tree, known: _Known, run: PlannedRun) -> _Looked:
     validate_run(run, files, bundled=ours, arrivals=places)
     places.sort(key=lambda place: layout.RUN_FILES.index(place.file))
     there = tuple(name for name in layout.RUN_FILES if files.texts.get(name) is not None)
-    head = ExplainedRun(directory=run.directory, name=run.name, what=what, files=there)
+    state = known.states.get(run.directory, "")
+    head = ExplainedRun(directory=run.directory, name=run.name, what=what, state=state, files=there)
     return _Looked(head, places, _values(files.texts.get(layout.SETUP_YAML)), problems)
 
 
@@ -336,19 +354,21 @@ def _setting(known: _Known, run: PlannedRun, name: str, looked: _Looked, earlier
     if was and was.value(name) != run.value(name):
         former = f"{_written(was.value(name))}, from {_source(was.settings.get(name))}"
     said = known.kept.get((run.directory, name))
-    then = _changes(name, looked.values.get(name, run.value(name)), earlier)
+    is_earlier = looked.run.what in {"kept", "dropped"} and stands is not None and stands.source.line
+    then = ", as it was when the run was scaffolded" if is_earlier else ""
+    changed = _changes(name, looked.values.get(name, run.value(name)), earlier)
     return Explained(
         runs=(run.directory,),
         field=name,
         value=stands.value if stands else None,
-        source=_source(stands),
+        source=f"{_source(stands)}{then}",
         places=tuple(dict.fromkeys(places)),
         submitted=SUBMITTED.get(name, "") if name in run.submitted else "",
         unproven=setting is not None and name not in arrivals.FINETUNE_SETTINGS | directives.JOB_SETTINGS,
         instead_of=tuple(f"{_written(each.value)}, from {each.source}" for each in others),
         documents=f"{_written(said.new)}, from {said.source}" if said else "",
         former=former,
-        history=tuple(then),
+        history=tuple(changed),
     )
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -224,6 +224,14 @@ def local_document(request: Request, directory: Path) -> Path | None:
     project = os.environ.get("CLAUDE_PROJECT_DIR")
     folders = [directory, *directory.parents, *([Path(project)] if project else []), Path.cwd()]
     return next((folder / layout.LOCAL for folder in folders if is_file(folder / layout.LOCAL)), None)
+
+
+def chosen_local(request: Request, directory: Path) -> str | None:
+    """Return the path of the given claude.local.md; None if it is the one that is found anyway."""
+    if request.local is None:
+        return None
+    given, found = named_path(request.local, "local"), local_document(replace(request, local=None), directory)
+    return None if found is not None and is_same(given, found) else str(given)
 
 
 def default_roots() -> list[Path]:

@@ -32,6 +32,7 @@ from scaffold_torchtune.pipeline.changes import (
 )
 from scaffold_torchtune.pipeline.locate import (
     Document,
+    chosen_local,
     copied,
     experiment_directory,
     named_script,
@@ -48,6 +49,7 @@ from scaffold_torchtune.plan.naming import TIES, stated_names
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
+from scaffold_torchtune.preflight.design import is_misnamed
 from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results
 from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.preflight.training import output_dir
@@ -181,7 +183,7 @@ def prepare(request: Request) -> Prepared:
     request.report("plan", 0, tuned)
     with Tree(found.directory) as tree:
         previous = load_plan(tree)
-        options = _options(request, found.experiment, previous)
+        options = _options(request, found, previous)
         known = known_runs(tree, previous)
         own = _keeping_names(tree, known, previous, request)
     environment = found.experiment.template | found.experiment.environment | _for_all(found.experiment)
@@ -395,7 +397,8 @@ def _in_documents(found: Finding, run: PlannedRun) -> Finding:
     return found.model_copy(update={"file": source.file, "line": source.line, "fix": fix})
 
 
-def _options(request: Request, experiment: Experiment, previous: Plan | None) -> Options:
+def _options(request: Request, found: Parsed, previous: Plan | None) -> Options:
+    experiment = found.experiment
     return Options(
         # The run names of the YAML form are directory names, which other tools of its users need.
         names=request.names
@@ -403,17 +406,20 @@ def _options(request: Request, experiment: Experiment, previous: Plan | None) ->
         template=template_path(request),
         setup_script=_setup_script(request, experiment),
         answers={field: value for field, value in request.answers.items() if field != TIES},
+        local=chosen_local(request, found.directory),
     )
 
 
 def _keeping_names(
     tree: Tree, known: Mapping[str, PlannedRun], previous: Plan | None, request: Request
 ) -> Mapping[str, PlannedRun]:
-    """Return the runs that keep their directories: all runs, or the started runs if the way of naming changes."""
-    if previous is None or request.names in {None, previous.options.names}:
-        return known
-    states = states_of(tree, known.values(), request)
-    return {name: run for name, run in known.items() if states[name].started}
+    """Return the runs that keep their directories: started runs, and others unless they need a new name.
+
+    They need one if the way of naming changes, or if their Run Name contradicts a value and may have been corrected.
+    """
+    is_same = previous is None or request.names in {None, previous.options.names}
+    states = states_of(tree, [run for run in known.values() if not is_same or is_misnamed(run)], request)
+    return {name: run for name, run in known.items() if name not in states or states[name].started}
 
 
 def _setup_script(request: Request, experiment: Experiment) -> str:

@@ -40,6 +40,7 @@ from scaffold_torchtune.job_output import JobOutput
 from scaffold_torchtune.models import CommandResult, JobState, Plan, PlannedRun, RunState, SourceKind
 from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
+from scaffold_torchtune.pipeline.changes import edited_files
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.pipeline.run_states import job_outputs, last_output, read_job_output, states_of
 from scaffold_torchtune.pipeline.validation import read_files
@@ -104,16 +105,18 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         )
         removed = [run for run in runs if run.directory not in planned and _is_left(tree, states[run.directory], run)]
         left = tuple(_of_former(tree, run, states[run.directory]) for run in removed)
+        verdict = _verdict(tree, plan, log)
         if not found and not left:
             raise _unknown_run(str(only), [run.directory for run in plan.runs])
     reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
     return StatusResult(
         experiment=plan.experiment,
         experiment_dir=str(directory),
-        verdict=_VERDICTS[log.status if log else "open"],
+        verdict=verdict,
         runs=found,
         former=left,
         changed_documents=validation.changed_documents(plan, directory, request),
+        options=state.repeated_options(plan, request),
         not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
     )
 
@@ -141,6 +144,22 @@ def _for_one_run(plan: Plan, run: PlannedRun, started: frozenset[str]) -> _Alone
 
 def _is_of_row(run: PlannedRun, name: str) -> bool:
     return name in run.settings and run.settings[name].source.kind is SourceKind.ROW
+
+
+def _verdict(tree: Tree, plan: Plan, log: state.LogState | None) -> str:
+    """Return the last verdict of validation, and the files of runs that are no longer as they were then."""
+    told = _VERDICTS[log.status if log else "open"]
+    if log is None or log.status != "complete":
+        return told
+    accepted = {one.directory: one.edited for one in plan.kept}
+    found: list[str] = []
+    for run in plan.runs:
+        with suppress(Refused):  # validation reports an unreadable record
+            record = state.load_record(tree, run.directory)
+            edited = edited_files(record, state.files_there(tree, run.directory)) if record else {}
+            known = accepted.get(run.directory, {})
+            found += [f"{run.directory}/{name}" for name, digest in edited.items() if known.get(name) != digest]
+    return f"{told}, but files were edited or removed since: {few(found, _NAMED)}" if found else told
 
 
 def _is_left(tree: Tree, found: RunState, run: PlannedRun) -> bool:

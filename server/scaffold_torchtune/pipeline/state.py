@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
@@ -19,7 +20,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.findings import Refused, Scalar, few, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
-from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.locate import experiment_directory, named_script
 from scaffold_torchtune.plan import id_of, plan_result, with_id
 from scaffold_torchtune.plan.naming import check_names, is_safe
 from scaffold_torchtune.plan.run_settings import parameters_of
@@ -134,6 +135,7 @@ def _problems(plan: Plan) -> Iterator[str]:
     for name, path in {
         "experiment_dir": plan.experiment_dir,
         "options.template": plan.options.template,
+        "options.local": plan.options.local,
         "options.setup_script": None if plan.options.setup_script == "bundled" else plan.options.setup_script,
     }.items():
         if path is not None and not _is_path(path):
@@ -352,6 +354,37 @@ def existing_plan(tree: Tree) -> Plan:
     if plan is None or not plan.runs:
         raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
     return plan
+
+
+def as_planned(request: Request) -> Request:
+    """Return the request with the options of the frozen plan, if there is one that can be read."""
+    with suppress(Refused), Tree(experiment_directory(request)) as tree:
+        plan = load_plan(tree)
+        return request.with_options(plan.options) if plan else request
+    return request
+
+
+def planned_options(request: Request) -> dict[str, Any]:
+    """Return the options with which a call plans as the frozen plan did, by name, without those that it has anyway.
+
+    Empty if there is no such plan, or it cannot be read.
+    """
+    with suppress(Refused), Tree(experiment_directory(request)) as tree:
+        plan = load_plan(tree)
+        return repeated_options(plan, request) if plan else {}
+    return {}
+
+
+def repeated_options(plan: Plan, request: Request) -> dict[str, Any]:
+    """Return the options of a plan that a call must repeat to plan the same, by name."""
+    options, usual = plan.options, "table" if layout.SUMMARY_YAML in plan.inputs else "varying"
+    with suppress(Refused):
+        script = named_script(request) or "bundled"
+        found = options.model_dump(exclude={"names", "setup_script"})
+        found["names"] = options.names if options.names != usual else None
+        found["setup_script"] = options.setup_script if options.setup_script != script else None
+        return {name: value for name, value in found.items() if value}
+    return {}
 
 
 _read_record = functools.lru_cache(maxsize=4_096)(Record.model_validate_json)

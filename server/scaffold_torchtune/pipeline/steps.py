@@ -1,12 +1,12 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log their work."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 
 from scaffold_torchtune.external_checks import sbatch
-from scaffold_torchtune.findings import Finding, Refused, Scalar, few_suggestions, finding, refuse
+from scaffold_torchtune.findings import Refused, Scalar, few_suggestions, finding, refuse
 from scaffold_torchtune.models import Plan, RunState
 from scaffold_torchtune.parse import parse_result
 from scaffold_torchtune.pipeline import apply, journal, prepare, publish, reporting, state, validation
@@ -14,7 +14,7 @@ from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.plan import plan_result, states_told
+from scaffold_torchtune.plan import lasting_part, plan_result, states_told
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -69,7 +69,9 @@ def parse(request: Request) -> ParseResult:
 @few_suggestions()
 def plan(request: Request) -> PlanResult:
     """Run steps 2 and 4. Raises `Refused` with every problem of the plan."""
-    return _plan_result(prepare.prepare(request), request)
+    prepared = prepare.prepare(request)
+    found = _plan_result(prepared, request)
+    return found.model_copy(update={"warnings": (*found.warnings, *apply.edited_warnings(prepared, request))})
 
 
 def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
@@ -164,12 +166,8 @@ def _is_frozen(tree: Tree, plan: Plan) -> bool:
     frozen = state.load_plan(tree)
     if frozen is None or frozen.id != plan.id:
         return False
-    return _lasting(frozen.warnings) == _lasting(plan.warnings)
-
-
-def _lasting(warnings: Iterable[Finding]) -> list[dict[str, object]]:
-    """Return warnings without values that other programs may change at any moment: free disk space."""
-    return [each.model_dump(exclude={"message"} if each.code == "disk-space" else None) for each in warnings]
+    then, now = ([lasting_part(each).model_dump() for each in of.warnings] for of in (frozen, plan))
+    return then == now
 
 
 def _frozen_plan(tree: Tree, plan_id: str | None = None) -> Plan:

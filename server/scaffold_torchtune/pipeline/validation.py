@@ -269,7 +269,7 @@ def changed_documents(plan: Plan, directory: Path, request: Request) -> tuple[st
     """
     forms = {layout.SUMMARY, layout.SUMMARY_YAML}
     added = [name for name in sorted(forms) if forms & {*plan.inputs} and is_taken(directory / name)]
-    local, template = local_document(request, directory), plan.options.template
+    local, template = local_document(request.with_options(plan.options), directory), plan.options.template
     elsewhere = {path.name: path for path in (local, Path(template) if template else None) if path}
     found: list[str] = []
     for name in dict.fromkeys([*plan.inputs, *added]):

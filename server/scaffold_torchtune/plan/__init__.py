@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
@@ -84,11 +85,14 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     parameters = [parameters_of(columns, s, d) for s, d in zip(unnamed, data, strict=True)]
     varying = naming.varying_parameters(columns, parameters)
     names = _names(tuned, parameters, varying, options, context)
-    rows = [naming.row_of(run, own, path) for run, own, path in zip(tuned, unnamed, data, strict=True)]
+    rows = [
+        naming.row_of(run, own, path, is_named=name == run.name and (options.names == "table" or not varying))
+        for run, own, path, name in zip(tuned, unnamed, data, names.names, strict=True)
+    ]
     directories, ties, ask = naming.kept_directories(names.names, rows, columns, context, experiment.summary_file)
     runs = tuple(
-        _planned_run(run, named(own, name), path, values, context)
-        for run, name, path, values, own in zip(tuned, directories, data, parameters, unnamed, strict=True)
+        _planned_run(row, named(row.settings, name), path, values, context)
+        for row, name, path, values in zip(rows, directories, data, parameters, strict=True)
     )
     problems = [
         *checks.unknown_models(tuned, experiment, options),
@@ -139,12 +143,17 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
 
 
 def _planned_run(
-    run: Run, settings: dict[str, Setting], data: Setting, parameters: dict[str, Scalar], context: PlanContext
+    row: naming.PlannedRow,
+    settings: dict[str, Setting],
+    data: Setting,
+    parameters: dict[str, Scalar],
+    context: PlanContext,
 ) -> PlannedRun:
-    interface = context.interface
-    submitted = settings_submitted(settings, interface)
+    run, interface, directory = row.run, context.interface, settings["my_wandb_run_name"].text
+    submitted, old = settings_submitted(settings, interface), context.known.get(directory)
+    is_run_name = row.is_named if old is None else old.by_author or old.name == directory
     return PlannedRun(
-        directory=settings["my_wandb_run_name"].text,
+        directory=directory,
         name=run.name,
         line=run.line,
         model=run.model,
@@ -154,6 +163,7 @@ def _planned_run(
         submitted=submitted,
         unwritten=unwritten_by_script(settings, submitted, interface),
         generation=interface.generation if interface else "",
+        by_author=is_run_name and run.name != directory,
     )
 
 
@@ -405,14 +415,26 @@ def plan_result(
 
 
 def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings of which the previous plan had as many, by code and field: their texts may count other runs."""
+    """Return the findings that the previous plan had too: only their lines and the number of all runs may differ."""
+    now, known = tuple(now), Counter(map(_content, before))
+    same = {content for content, count in Counter(map(_content, now)).items() if count <= known[content]}
+    return tuple(each for each in now if _content(each) in same)
 
-    def by_kind(found: Iterable[Finding]) -> Counter[tuple[str, str | None]]:
-        return Counter((each.code, each.field) for each in found)
 
-    now, known = tuple(now), by_kind(before)
-    same = {kind for kind, count in by_kind(now).items() if count <= known[kind]}
-    return tuple(each for each in now if (each.code, each.field) in same)
+_LINE: Final = re.compile(r"(?<=\.(?:md|ml)):[0-9]++")
+_ALL_RUNS: Final = re.compile(r"\b(?:all [0-9]++|both|the|(?<=of )[0-9]++) runs?\b")
+
+
+def _content(of: Finding) -> tuple[object, ...]:
+    """Return what a finding says, without its line and the number of all runs."""
+    lasting = lasting_part(of)
+    message = _ALL_RUNS.sub("the runs", _LINE.sub("", lasting.message))
+    return lasting.code, lasting.severity, lasting.field, lasting.file, message, lasting.expected, lasting.actual
+
+
+def lasting_part(of: Finding) -> Finding:
+    """Return a finding without values that other programs may change at any moment: free disk space."""
+    return of.model_copy(update={"message": ""}) if of.code == "disk-space" else of
 
 
 def _levels(values: Sequence[Scalar]) -> str:

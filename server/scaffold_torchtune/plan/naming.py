@@ -1,8 +1,9 @@
 """Names of run directories: built from the values that varied when a run was first scaffolded, and kept afterwards.
 
-A row of the table is an earlier run if everything that is trained is the same. Otherwise it can only be a run if the
-name of its directory still describes the row; the run with the same Run Name is preferred, then the run with the most
-equal settings. If two are equally near, the user is asked.
+A row of the table is an earlier run if everything that is trained is the same. Otherwise, if directories have the Run
+Names, it is the run with its Run Name. If not, it can only be a run if the name of its directory still describes the
+row; the run with the same Run Name is preferred, then the run with the most equal settings. If two are equally near,
+the user is asked.
 """
 
 import itertools
@@ -138,16 +139,17 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
 
 
 class PlannedRow(NamedTuple):
-    """A row of the table with its settings and the values, by parameter, that distinguish runs."""
+    """A row, its settings, its values by parameter, and whether a new directory gets its Run Name (`is_named`)."""
 
     run: Run
     settings: Mapping[str, Setting]
     values: Mapping[str, Scalar]
+    is_named: bool
 
 
-def row_of(run: Run, settings: Mapping[str, Setting], data: Setting) -> PlannedRow:
+def row_of(run: Run, settings: Mapping[str, Setting], data: Setting, *, is_named: bool) -> PlannedRow:
     """Return a row with the values that names of directories may contain."""
-    return PlannedRow(run, settings, _values(settings, data))
+    return PlannedRow(run, settings, _values(settings, data), is_named)
 
 
 class Directories(NamedTuple):
@@ -171,8 +173,14 @@ def kept_directories(
         file: the summary.
     """
     known = context.known
-    exact = {_identity(run.settings, columns): name for name, run in known.items()}
-    kept = {i: name for i, row in enumerate(rows) if (name := exact.pop(_identity(row.settings, columns), ""))}
+    exact: dict[str, list[PlannedRun]] = {}
+    for run in known.values():
+        exact.setdefault(_identity(run.settings, columns), []).append(run)
+    equal = {i: exact.pop(_identity(row.settings, columns), []) for i, row in enumerate(rows)}
+    # Of equally near runs, the last one is kept: runs that are no longer in the table come first.
+    kept = {i: max(runs[::-1], key=lambda run: _equal(rows[i], run)).directory for i, runs in equal.items() if runs}
+    named = {row.run.name: i for i, row in enumerate(rows) if row.is_named and i not in kept and row.run.name in known}
+    kept |= {i: name for name, i in named.items() if name not in {*kept.values()}}
     said = {part for each in context.ties.split(",") if (part := each.strip())}
     every: list[_Tie] = []
     settled = {*kept}
@@ -243,7 +251,7 @@ def _scores(
 ) -> dict[_Tie, _Score]:
     """Return the scores of rows and runs, for runs with a directory name that fits the row.
 
-    If the name contains no value, the Run Names must be equal.
+    If the name contains no value, or Run Names are the names of directories, the Run Names must be equal.
     """
     found: dict[_Tie, _Score] = {}
     by_held: dict[tuple[str, ...], dict[tuple[Scalar, ...], list[PlannedRun]]] = {}
@@ -254,10 +262,14 @@ def _scores(
     for index, row in rows.items():
         for held, runs in by_held.items():
             for old in runs.get(tuple(row.values.get(one) for one in held), ()):
-                if held or old.name == row.run.name:
-                    same = sum(old.value(key) == setting.value for key, setting in row.settings.items())
-                    found[index, old.directory] = (old.name == row.run.name, same)
+                if old.name == row.run.name or (held and not row.is_named):
+                    found[index, old.directory] = _equal(row, old)[::-1]
     return found
+
+
+def _equal(row: PlannedRow, old: PlannedRun) -> tuple[int, bool]:
+    """Return the number of equal settings of a row and a run, and whether their Run Names are equal."""
+    return sum(old.value(key) == setting.value for key, setting in row.settings.items()), old.name == row.run.name
 
 
 _UNKNOWN: Final = Source(kind=SourceKind.DERIVED)

@@ -306,9 +306,9 @@ _USUAL_SCALE: Final = Bounds(minimum=1 / 64, maximum=64)
 
 _SETTING_OF: Final = {"model": "torchtune_model_name", "dataset": "dataset_label", "recipe": "custom_recipe"}
 _LABELS: Final = {
-    "lora_rank": "lora_rank", "rank": "lora_rank", "r": "lora_rank", "lora_alpha": "lora_alpha", "alpha": "lora_alpha",
-    "lr": "lr", "batch_size": "batch_size", "bs": "batch_size", "epochs": "epochs", "epoch": "epochs", "ep": "epochs",
-    "seed": "seed", "weight_decay": "weight_decay", "wd": "weight_decay", "lora_dropout": "lora_dropout",
+    **{name: name for name, each in PARAMETERS.items() if each.column and each.kind in {"int", "float"}},
+    "rank": "lora_rank", "r": "lora_rank", "alpha": "lora_alpha", "bs": "batch_size", "epoch": "epochs", "ep": "epochs",
+    "wd": "weight_decay", "effective_batch_size": "batch_size",
 }  # fmt: skip
 """Abbreviations of settings before a number in a run's name; lowercase, because `R1` is a part of models' names."""
 
@@ -568,6 +568,12 @@ def _name_of(directory: str) -> str:
     """Return the model's name by its directory: the last part, or NAME of `models--ORG--NAME/snapshots/HASH`."""
     entries = [part for part in directory.split("/") if part.startswith(_CACHED)]
     return entries[-1].rpartition("--")[2] if entries else posixpath.basename(directory)
+
+
+def is_misnamed(run: PlannedRun) -> bool:
+    """Return whether the name of a run's directory is a Run Name that contradicts a value of the run."""
+    named = run.model_copy(update={"name": run.directory})
+    return (run.by_author or run.name == run.directory) and not all(_holds(named, each) for each in _claims(named))
 
 
 def _claims(run: PlannedRun) -> Iterator[_Claim]:

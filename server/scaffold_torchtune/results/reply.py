@@ -111,7 +111,8 @@ class Call:
 
     `tool` is its name in the server, `arguments` are the given arguments. Lists begin with item `start`, counted from
     1; `only` is a shell pattern for the names of the runs to list. With either, all runs are listed in full; otherwise
-    runs with nothing to report are only counted. With `whole`, nothing is cut.
+    runs with nothing to report are only counted. With `whole`, nothing is cut. `planned` are the options of the frozen
+    plan that a next call must repeat to plan the same.
     """
 
     tool: str
@@ -119,6 +120,7 @@ class Call:
     start: int | None = None
     only: str | None = None
     whole: bool = False
+    planned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lists_all(self) -> bool:
@@ -311,6 +313,11 @@ _STARTED: Final = Action(
     " that, and warn not to use an older submit line for runs that would change",
     "decide whether the started runs are kept or replaced",
 )
+_SETTLE: Final = Action(
+    "show the user each edited file (edited-output) or that this is a copy of another experiment (copied-scaffold), and"
+    " ask what to do; then call render_yaml and run_setup, with overwrite: true if the files may be replaced",
+    "decide what to do with edited files and copies",
+)
 _ASK_FIRST: Final = (
     "full-grid", "odd-value", "unusual-value", "blank-cell", "levels-differ", "runs-differ", "overridden",
     "name-mismatch", "default-used",
@@ -320,6 +327,8 @@ _SET_UP: Final = Action("", "generate finetune.yaml and finetune.slurm")
 _VALIDATE: Final = Action("", "validate every value")
 _PLAN: Final = Action("", "plan the run directories")
 _RENDER: Final = Action("", "create the run directories")
+_BUNDLED: Final = "bundled"
+_SAME_OPTIONS: Final = "; call render_yaml with the options of this plan, too: {options}"
 _PUT_BACK: Final = "; run_setup restores edited files (changed-output) with overwrite: true, once the user agrees"
 _FAILED_SETUP: Final = Action(
     "keep the failed runs, each reason and fix, for the user; validate closes the log. When the cause is fixed, call"
@@ -395,7 +404,9 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
             return _next("", call, Action(result.FIRST))
         case results.ValidateResult() if not result.passed:
             edited = any(each.code == "changed-output" for each in result.all_findings())
-            return _next("", call, _FAILED._replace(first=_FAILED.first + _PUT_BACK * edited))
+            options = _arguments(call.planned, call)
+            same = _SAME_OPTIONS.format(options=written(options)) if options else ""
+            return _next("", call, _FAILED._replace(first=_FAILED.first + same + _PUT_BACK * edited))
         case results.ValidateResult() if result.started:
             step = _PASSED.step if result.submit else ""
             return _next("", call, Action(_PASSED.first + _LEFT_OUT, step))
@@ -404,11 +415,13 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
 
 def _after_plan(result: results.PlanResult, call: Call) -> _Next:
     """Return the next action after a plan: its findings may need a decision of the user first."""
-    found = {each.code for each in serious(result.warnings)}
-    known = {each.code for each in result.repeated}  # the user has seen them
-    if "started-run" in found:
+    found = serious(result.warnings)
+    if any(each.code == "started-run" for each in found):
         return _next("", call, _STARTED)
-    if doubtful := ", ".join(code for code in _ASK_FIRST if code in found - known):
+    if any(each.code in results.UNSETTLED for each in found):
+        return _next("render_yaml", call, _SETTLE)
+    new = {each.code for each in found if each not in result.repeated}  # the user has not seen them
+    if doubtful := ", ".join(code for code in _ASK_FIRST if code in new):
         return _next("render_yaml", call, Action(*(text.format(codes=doubtful) for text in _CONTRADICTED)))
     action = _SHOW if result.changes.is_first else _CHANGED if result.changes.groups else _UNCHANGED
     return _next("render_yaml", call, action)
@@ -432,10 +445,20 @@ def _after_refusal(refused: Refused, call: Call) -> _Next:
 
 def _next(tool: str, call: Call, action: Action) -> _Next:
     """Return an action, with its tool, if any, and the arguments of the call that apply to it."""
-    given = {name: call.arguments.get(name) for name in ARGUMENTS.get(tool, ()) if name in HANDED_ON}
-    arguments = {name: value for name, value in given.items() if value not in (None, {})}
+    arguments = _arguments(ARGUMENTS.get(tool, ()), call)
     first = {"first": action.first} if action.first else {}
     return first | ({"tool": tool, "arguments": arguments} if tool else {}), action.step
+
+
+def _arguments(names: Iterable[str], call: Call) -> dict[str, Any]:
+    """Return those arguments that apply to all calls of a scaffold: of the call, else of the frozen plan.
+
+    Only operators name an external setup script.
+    """
+    given = {name: call.arguments.get(name) or call.planned.get(name) for name in names if name in HANDED_ON}
+    if given.get("setup_script") != _BUNDLED:
+        given.pop("setup_script", None)
+    return {name: value for name, value in given.items() if value}
 
 
 def _summary(summary: str, step: str) -> str:

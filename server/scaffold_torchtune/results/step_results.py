@@ -6,15 +6,15 @@ is the rule that shortens a long value.
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from operator import not_
-from typing import Annotated, ClassVar, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
 
 from pydantic import Field, PlainSerializer, computed_field, field_serializer
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, few
+from scaffold_torchtune.findings import Finding, Question, Scalar, counted, errors_in, escape, few
 from scaffold_torchtune.models import (
     Answer,
     CommandResult,
@@ -31,6 +31,7 @@ from scaffold_torchtune.models import (
     Values,
     lines_of,
 )
+from scaffold_torchtune.settings.kinds import written
 
 _NAMED_CODES = 8
 LONGEST_SUBMIT: Final = 700
@@ -126,6 +127,10 @@ class Changes(Model):
     states: OmitEmpty[str] = Field(default="", description="number of runs of the table in each state")
     groups: tuple[ChangedRuns, ...] = Field(description="all runs that are not unchanged, grouped by their change")
     is_first: bool = Field(default=False, exclude=True, description="whether no run was scaffolded before")
+
+
+UNSETTLED: Final = frozenset({"started-run", "copied-scaffold", "edited-output"})
+"""The codes of a plan's warnings for which a scaffold would be refused until the user decides."""
 
 
 class RunPlan(Model):
@@ -298,6 +303,29 @@ class ExternalCheck(Model):
     program: str
     state: Literal["ran", "off", "not run"]
     told: str
+
+
+_FLAGS: Final = {
+    "local": "--local",
+    "template": "--template",
+    "names": "--names",
+    "setup_script": "--setup-script",
+    "answers": "--answer",
+}
+"""The options that a plan stores, and what the command line calls them."""
+
+
+def option_words(options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the words of a command line that give options of a plan, by name: `--answer epochs=2`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, flag in _FLAGS.items():
+        value = options.get(name)
+        if isinstance(value, Mapping):
+            value = [f"{escape(field)}={written(each)}" for field, each in value.items()]
+        if value:
+            several = value if isinstance(value, list) else [value]
+            found[name] = tuple(word for each in several for word in (flag, str(each)))
+    return found
 
 
 def submit_command(experiment_dir: str) -> str:
@@ -541,6 +569,7 @@ class StatusResult(StepResult):
         default=(), description="documents that changed since the scaffold; `plan` shows the effect"
     )
     not_asked: OmitEmpty[tuple[str, ...]] = Field(default=(), description="programs that could not be asked, and why")
+    options: dict[str, Any] = Field(default={}, exclude=True, description="options that a new plan must repeat")
 
     @property
     def counts(self) -> dict[str, int]:
@@ -558,7 +587,8 @@ class StatusResult(StepResult):
         """Return the documents that changed, and the command that shows the effect; an empty text if none changed."""
         if not self.changed_documents:
             return ""
-        line = f"scaffold-torchtune plan {shlex.quote(self.experiment_dir)}"
+        options = [word for words in option_words(self.options).values() for word in words]
+        line = shlex.join(["scaffold-torchtune", "plan", self.experiment_dir, *options])
         return f"{' and '.join(self.changed_documents)} changed since the scaffold; `{line}` shows the effect"
 
     def all_findings(self) -> Sequence[Finding]:

@@ -30,14 +30,17 @@ from scaffold_torchtune.validate.report import Report, at, compare, dotted, quot
 from scaffold_torchtune.validate.run_files import RunFiles
 
 _PATHS: Final = DIRECT | {"lora_alpha": ("model", "lora_alpha")}
-_LABELS: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"} | {name: name for name in _PATHS}
-"""The labels in a directory's name (`rank8_lr1e-5`), and their settings."""
+_LABELS: Final = {"rank": "lora_rank", "bs": "batch_size", "ep": "epochs"} | {
+    name: name for name in _PATHS if name != "log_every_n_steps"
+}
+"""The labels in a directory's name (`rank8_lr1e-5`), and their settings: those that determine which run it is."""
 
 _RUN: Final = "RUN"
 _UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
 """The codes of runs that could not be checked completely."""
 
 _LISTED: Final = 40
+_FIX_NAME: Final = "set the intended value, or correct the Run Name; a started run keeps its directory"
 _FIX_SETUP: Final = "do not edit the file: run render again, then run setup"
 _Read = TypeVar("_Read")
 
@@ -76,8 +79,8 @@ def _without_names(run: PlannedRun) -> str:
 def check_name(report: Report, data: dict[str, Any]) -> None:
     """Compare the directory's name with finetune.yaml, resolved: a second check, independent of the plan.
 
-    If the author named the run and finetune.yaml has the planned value, a name that contradicts it is the author's
-    choice and only a warning.
+    If the name is a Run Name of the table and finetune.yaml has the planned value, a name that contradicts it is the
+    author's choice and only a warning.
     """
     run = report.run
     for part, setting, number in claims(_without_names(run)):
@@ -86,7 +89,8 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
         if type(actual) in {int, float} and actual == number:
             continue
         planned = run.settings.get(setting)
-        chosen = run.directory == run.name and planned is not None and compare(planned.value, actual) is None
+        is_as_planned = planned is not None and compare(planned.value, actual) is None
+        chosen = is_as_planned and (run.by_author or run.directory == run.name)
         report.add(
             "name-mismatch",
             f"the directory name contains {quoted(part)}, but {dotted(path)} is"
@@ -96,6 +100,7 @@ def check_name(report: Report, data: dict[str, Any]) -> None:
             actual=actual,
             path=path,
             severity=Severity.WARNING if chosen else Severity.ERROR,
+            fix=_FIX_NAME if chosen else _FIX_SETUP if is_as_planned else None,
         )
     name = report.planned("my_wandb_run_name")
     if name is not None and name != run.directory:
