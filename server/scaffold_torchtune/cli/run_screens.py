@@ -192,6 +192,7 @@ def _time(run: RunStatus) -> str:
 
 
 _PLACE: Final = re.compile(r"(?<=[a-z]):[0-9]{1,9}(?=\))")
+_LINE: Final = re.compile(r"\(line ([0-9]{1,9})\)")
 
 
 def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
@@ -199,15 +200,25 @@ def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
     alike: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
     for run in runs:
         if cause := run.cause:
-            texts = (_PLACE.sub("", each).replace(run.directory, "RUN") for each in (cause.message, cause.fix))
-            alike.setdefault((cause.code, *texts), []).append((run.directory, cause))
-    return [_of_several([name for name, _ in some], some[0][1]) for some in alike.values()]
+            texts = (_LINE.sub("", _PLACE.sub("", each)) for each in (cause.message, cause.fix))
+            key = (cause.code, *(text.replace(run.directory, "RUN") for text in texts))
+            alike.setdefault(key, []).append((run.directory, cause))
+    return [_of_several([name for name, _ in some], [cause for _, cause in some]) for some in alike.values()]
 
 
-def _of_several(names: Sequence[str], cause: Finding) -> Finding:
-    """Return the printed cause of one or several runs, with their names and one fix."""
+def _lines(numbers: Sequence[str]) -> str:
+    different = list(dict.fromkeys(numbers))
+    return f"({'line' if len(different) == 1 else 'lines'} {', '.join(different)})"
+
+
+def _of_several(names: Sequence[str], causes: Sequence[Finding]) -> Finding:
+    """Return the printed cause of one or several runs, with their names, rows and one fix."""
+    cause = causes[0]
     who, fix = names[0], cause.fix
     if len(names) > 1:
+        rows = iter(list(zip(*(_LINE.findall(each.fix) for each in causes), strict=True)))
+        fix = _LINE.sub(lambda _: _lines(next(rows)), fix)
+        fix = fix.replace(f" for {names[0]},", f" for {', '.join(names)},")
         who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more=', ...')})"
         fix = fix.replace(f"--started replace={names[0]}", f"--started replace={','.join(names)}")
         fix = fix.replace(f" --only {names[0]}", "")
