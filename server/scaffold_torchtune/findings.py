@@ -6,10 +6,12 @@ shown so that they can neither hide nor forge anything.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -283,8 +285,33 @@ def one_line(text: str) -> str:
 
 
 def shown(value: Scalar) -> str:
-    """Return a value as in messages: text in quotes, so that its type is clear."""
-    return f"'{escape(value)}'" if isinstance(value, str) else str(value)
+    """Return a value as in messages: text in quotes, so that its type is clear, and numbers as `1e-5`."""
+    return f"'{escape(value)}'" if isinstance(value, str) else number_text(value)
+
+
+def number_text(value: object) -> str:
+    """Return a value as text: a fraction in its shortest form; `8.0` differs from `8`."""
+    is_fraction = isinstance(value, float) and math.isfinite(value) and not value.is_integer()
+    return shortest_number(value) if is_fraction else str(value)  # type: ignore[arg-type]
+
+
+_LARGE: Final = 1e12  # from this value on, a whole float is written with an exponent, as it is read
+
+
+def shortest_number(number: float) -> str:
+    """Return the shortest form of a number, as in directory names: `1e-5`, `0.1`, `2.5e-5`, `8`.
+
+    If the plain and the scientific form are equally long, return the plain one.
+    """
+    if isinstance(number, int) or (number.is_integer() and number < _LARGE):
+        return str(int(number))
+    plain = format(Decimal(repr(number)), "f")
+    digits = Decimal(repr(number)).normalize().as_tuple()
+    exponent = len(digits.digits) - 1 + int(digits.exponent)
+    mantissa = "".join(map(str, digits.digits))
+    mantissa = mantissa[0] + ("." + mantissa[1:] if len(mantissa) > 1 else "")
+    scientific = f"{'-' if digits.sign else ''}{mantissa}e{exponent}"
+    return min(plain, scientific, key=len)
 
 
 def counted(number: int, thing: str) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Finding, Scalar, counted, escape, finding, shown
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, finding, shortest_number, shown
 from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
-from scaffold_torchtune.settings.kinds import as_line, common_section, shortest_number
+from scaffold_torchtune.settings.kinds import as_line, common_section
 
 
 class Sign(NamedTuple):

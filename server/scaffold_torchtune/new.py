@@ -25,6 +25,7 @@ from scaffold_torchtune.findings import (
     escape,
     finding,
     refuse,
+    shortest_number,
     shown,
 )
 from scaffold_torchtune.models import CommandResult, Experiment, Options, Plan, Setting, Source, SourceKind
@@ -43,7 +44,6 @@ from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import OF_LOCAL, PARAMETERS
 from scaffold_torchtune.setup import render_run, run_bundled
@@ -147,7 +147,7 @@ def number_text(value: Scalar) -> str:
     """Return a number in its shortest form, a boolean as yes or no, and other values unchanged."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return kinds.shortest_number(value) if isinstance(value, float) else str(value)
+    return shortest_number(value) if isinstance(value, float) else str(value)
 
 
 def summary_text(asked: NewExperiment, request: Request) -> str:

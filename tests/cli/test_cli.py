@@ -150,8 +150,8 @@ def test_a_changed_value_fails_and_overwrite_restores_it(experiment: Path, capsy
     assert main(["validate", str(experiment)]) == 1
     out = capsys.readouterr().out
     assert f"error: {RUNS[2]}/finetune.yaml:" in out
-    assert "0.0001" in out
-    assert "1e-05" in out
+    assert "1e-4" in out
+    assert "1e-5" in out
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_FAILED"
     assert main(["scaffold", str(experiment)]) == 2
     error = capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_missing_combinations_are_listed() -> None:
     runs = grid(lora_rank=[8, 16], lr=[1e-5, 5e-5])
     (finding,) = found("incomplete-factorial", *runs[:3], varying=["lora_rank", "lr"])
     assert absent(finding.message, 1, 4, "lora_rank x lr") == []
-    assert finding.message.endswith(": lora_rank 16, lr 5e-05")
+    assert finding.message.endswith(": lora_rank 16, lr 5e-5")
     assert (finding.file, finding.line, finding.expected, finding.actual) == (SUMMARY, 3, 4, 3)
 
 

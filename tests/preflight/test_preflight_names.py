@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, escape
+from scaffold_torchtune.findings import Finding, escape, number_text
 from scaffold_torchtune.models import DiskState, PlannedRun
 from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.design import is_misnamed
@@ -65,7 +65,7 @@ def test_a_name_that_states_a_different_value_is_a_warning_at_its_row(
     (found,) = mismatches(named(name, number=4))
     assert (found.severity, found.field, found.expected) == (Severity.WARNING, setting, number)
     assert (found.file, found.line) == (SUMMARY, 7)
-    assert absent(found.message, f"'{name}'", f"'{said}'", setting, found.actual) == []
+    assert absent(found.message, f"'{name}'", f"'{said}'", setting, number_text(found.actual)) == []
     assert found.message.count(f"'{said}'") == (2 if name == said else 1), "the whole of what the name says"
     assert " runs" not in found.message, "it is one run"
     (default,) = mismatches(named(name, number=4, defaults=[setting]))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaffold_torchtune.findings import close_matches, did_you_mean, escape, shown
+from scaffold_torchtune.findings import close_matches, did_you_mean, escape, shortest_number, shown
 from scaffold_torchtune.settings import kinds
 from support.wording import absent
 
@@ -43,7 +43,7 @@ def test_numbers_in_common_notations(text: str, value: float) -> None:
 @settings(deadline=None)
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
 def test_the_canonical_form_reads_back_as_the_same_number(number: float) -> None:
-    text = kinds.shortest_number(number)
+    text = shortest_number(number)
     assert float(text) == number
     short_enough = len(text) < 15
     assert kinds.read_float(text) == number or not short_enough
@@ -56,7 +56,7 @@ def test_the_canonical_form_reads_back_as_the_same_number(number: float) -> None
      (0.0, "0"), (8, "8"), (1.0, "1"), (100_000.0, "100000"), (1.5, "1.5"), (0.00012, "1.2e-4"), (-1e-5, "-1e-5")],
 )  # fmt: skip
 def test_the_canonical_form_is_the_shortest(number: float, text: str) -> None:
-    assert kinds.shortest_number(number) == text
+    assert shortest_number(number) == text
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_long_text_is_shortened_with_the_number_of_omitted_characters() -> None:
     assert escape("x" * 200) == "x" * 200
 
 
-@pytest.mark.parametrize(("value", "text"), [("8", "'8'"), (8, "8"), (True, "True"), (None, "None"), (1e-5, "1e-05")])
+@pytest.mark.parametrize(
+    ("value", "text"), [("8", "'8'"), (8, "8"), (8.0, "8.0"), (True, "True"), (None, "None"), (1e-5, "1e-5")]
+)
 def test_a_shown_value_reveals_its_type(value: str | float | None, text: str) -> None:
     assert shown(value) == text
 

@@ -34,10 +34,10 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     one_line,
+    shortest_number,
     shown,
 )
 from scaffold_torchtune.results.reply import Call
-from scaffold_torchtune.settings import kinds
 
 STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 FIX: Final = "cyan"
@@ -120,7 +120,7 @@ def value(of: Scalar) -> str:
     """Return a value in the form of a table cell."""
     if isinstance(of, str):
         return escape(of)
-    return "" if of is None else kinds.shortest_number(of) if isinstance(of, float) else str(of)
+    return "" if of is None else shortest_number(of) if isinstance(of, float) else str(of)
 
 
 def say(out: Console, *parts: str | Text, style: str = "", hang: int = 0) -> None:

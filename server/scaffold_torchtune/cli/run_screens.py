@@ -27,7 +27,7 @@ from rich.text import Text
 from scaffold_torchtune.cli import printing
 from scaffold_torchtune.cli.printing import View
 from scaffold_torchtune.extend import AddResult
-from scaffold_torchtune.findings import Finding, Refused, counted, few, one_line, refuse
+from scaffold_torchtune.findings import Finding, Refused, counted, few, one_line, refuse, shortest_number
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.parse import values
@@ -37,7 +37,6 @@ from scaffold_torchtune.pipeline.locate import expanded
 from scaffold_torchtune.pipeline.submit import SubmitResult, Wanted, submit
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RunStatus, StatusResult
-from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system.files import real_path
 from scaffold_torchtune.system.layout import BACKUP, HISTORY, RUN_FILES
@@ -178,7 +177,7 @@ def _cells(run: RunStatus) -> tuple[str, ...]:
 def _loss(run: RunStatus) -> str:
     if run.loss is None:
         return "nan" if run.step is not None else ""
-    return kinds.shortest_number(float(f"{run.loss:.4g}"))
+    return shortest_number(float(f"{run.loss:.4g}"))
 
 
 def _time(run: RunStatus) -> str:

@@ -19,6 +19,7 @@ from scaffold_torchtune.findings import (
     errors_in,
     escape,
     finding,
+    shortest_number,
     shown,
 )
 from scaffold_torchtune.models import Answer
@@ -107,7 +108,7 @@ def _question(found: Sequence[Finding]) -> Question:
 
 def _option(known: Parameter, choice: Scalar) -> str | None:
     """Return a choice as a valid answer, without a remark if possible; None if there is none."""
-    text = kinds.shortest_number(choice) if isinstance(choice, float) else _text(choice)
+    text = shortest_number(choice) if isinstance(choice, float) else _text(choice)
     for each in (values.unquoted(values.without_remark(text)), text):
         if values.value_of(known, SourceText(each, 0, "", exact=True)) is not None:
             return each
@@ -259,7 +260,7 @@ class Answering:
             kinds.read(known.kind, text, known.bounds)
         except NotTyped:
             value = values.value_of(known, self._text(field))
-            text = text if value is None else kinds.shortest_number(value) if type(value) is float else _text(value)
+            text = text if value is None else shortest_number(value) if type(value) is float else _text(value)
         return Written(known.kind, text)
 
 

@@ -10,14 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from scaffold_torchtune.findings import Collector, Finding, Scalar, escape, finding, shown, with_line_feeds
+from scaffold_torchtune.findings import (
+    Collector,
+    Finding,
+    Scalar,
+    escape,
+    finding,
+    shortest_number,
+    shown,
+    with_line_feeds,
+)
 from scaffold_torchtune.models import Experiment, Run, Setting, Source, SourceKind, SummaryFormat
 from scaffold_torchtune.parse import document_lines, local_lines, values
 from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.values import configured
-from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused, usual_of
@@ -143,7 +151,7 @@ def _as_cell(name: str, value: Scalar, *, yaml: bool) -> str | None:
     """Return a value in the form for a row; None if it does not fit."""
     if value is None:
         return "null" if yaml else "-"
-    text = kinds.shortest_number(value) if isinstance(value, float) else str(value)
+    text = shortest_number(value) if isinstance(value, float) else str(value)
     if isinstance(value, bool):
         text = str(value).lower() if yaml else "yes" if value else "no"
     written = Written(PARAMETERS[name].kind, text)
@@ -471,7 +479,7 @@ class Reading(Collector):
             what = f"mentions {shown(other[0])} after the value, which is not supported"
             self.not_honoured(name, text, NotHonoured(what, REMOVE_UNSUPPORTED), file)
             return
-        taken = kinds.shortest_number(value) if isinstance(value, float) else shown(value)
+        taken = shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
         file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shortest_number, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
@@ -17,7 +17,7 @@ from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, not_typed
 from scaffold_torchtune.settings import parameters
-from scaffold_torchtune.settings.kinds import NotTyped, shortest_number
+from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, other_training
 from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from scaffold_torchtune import models
-from scaffold_torchtune.findings import escape, finding, shown
+from scaffold_torchtune.findings import escape, finding, shortest_number, shown
 from scaffold_torchtune.models import Setting, SourceKind
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
@@ -394,7 +394,7 @@ def _value(name: str, found: object) -> str | None:
     """Return a value in the form for `new`; None if it is not clearly a value."""
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         return None
-    text = kinds.shortest_number(found) if isinstance(found, float) else str(found)
+    text = shortest_number(found) if isinstance(found, float) else str(found)
     if name == "model":
         named = text.rstrip("/").rpartition("/")[2] if find_model(text) is None else text
         known = model_by_spelling(text) or model_by_spelling(named)
@@ -402,4 +402,4 @@ def _value(name: str, found: object) -> str | None:
     if name == "dataset" and layout.data_label(text)[1] not in layout.SETUP_TEMPLATES:
         return None
     value = values.value_of(PARAMETERS[name], SourceText(text, 0, "", exact=True))
-    return None if value is None else kinds.shortest_number(value) if isinstance(value, float) else str(value)
+    return None if value is None else shortest_number(value) if isinstance(value, float) else str(value)

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from scaffold_torchtune import findings
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Finding, Location, Question, Scalar, escape, few, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import PlanContext, parameters_of
-from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS, by_label, normalize
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
@@ -102,7 +102,7 @@ def _part(name: str, prefix: str, value: Scalar) -> str:
         stem = layout.data_label(str(value))[0]  # the folder if the name is only a split (`train.parquet`)
         return posixpath.basename(posixpath.dirname(str(value))) if stem in _SPLIT_NAMES else stem
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{prefix}{kinds.shortest_number(value)}"
+        return f"{prefix}{findings.shortest_number(value)}"
     return f"{prefix}-{'none' if value is None else str(value).lower().replace(':', '-').replace(',', '+')}"
 
 
@@ -579,7 +579,7 @@ def _values_of(token: _Token, run: PlannedRun, run_name: str) -> tuple[str, ...]
         return (run.model,)
     value = run.parameters.get(parameter.name, run.value(parameter.name))
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (kinds.shortest_number(value),) if is_number else None  # type: ignore[arg-type]
+    return (findings.shortest_number(value),) if is_number else None  # type: ignore[arg-type]
 
 
 def _is_one(texts: _Texts, name: str) -> bool:

@@ -18,11 +18,10 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused, counted, serious
+from scaffold_torchtune.findings import Refused, counted, serious, shortest_number
 from scaffold_torchtune.models import CommandResult
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
-from scaffold_torchtune.settings import kinds
 
 
 class Step(NamedTuple):
@@ -578,7 +577,7 @@ def _shortest(token: str) -> str:
     """Return a number of JSON in its shortest form, unless that would be an integer; texts are unchanged."""
     if token[0] == '"' or not ("." in token or "e" in token):
         return token
-    short = kinds.shortest_number(float(token))
+    short = shortest_number(float(token))
     return short if "." in short or "e" in short else token
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar, escape, few
+from scaffold_torchtune.findings import Scalar, escape, few, shortest_number
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
 from scaffold_torchtune.system.serialization import yaml_scalar
 
@@ -113,7 +113,6 @@ _FLOAT: Final = re.compile(
 _POWER: Final = re.compile(
     r"([0-9]{1,12}(?:\.[0-9]{1,17})?)\s*[×xX*·]\s*10\s*(?:(?:\^|\*\*)\s*([-−]?[0-9]{1,3})|([⁻−]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))"
 )
-_LARGE: Final = 1e12  # from this value on, a whole float is written with an exponent, as it is read
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 
 
@@ -142,22 +141,6 @@ def written(value: Scalar) -> str:
     if value is None:
         return "-"
     return shortest_number(value) if isinstance(value, float) else escape(str(value))
-
-
-def shortest_number(number: float) -> str:
-    """Return the shortest form of a number, as in directory names: `1e-5`, `0.1`, `2.5e-5`, `8`.
-
-    If the plain and the scientific form are equally long, return the plain one.
-    """
-    if isinstance(number, int) or (number.is_integer() and number < _LARGE):
-        return str(int(number))
-    plain = format(Decimal(repr(number)), "f")
-    digits = Decimal(repr(number)).normalize().as_tuple()
-    exponent = len(digits.digits) - 1 + int(digits.exponent)
-    mantissa = "".join(map(str, digits.digits))
-    mantissa = mantissa[0] + ("." + mantissa[1:] if len(mantissa) > 1 else "")
-    scientific = f"{'-' if digits.sign else ''}{mantissa}e{exponent}"
-    return min(plain, scientific, key=len)
 
 
 def _number(kind: ValueKind, text: str, bounds: Bounds) -> int | float:

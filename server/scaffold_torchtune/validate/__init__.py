@@ -18,10 +18,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, did_you_mean, errors_in, few, finding, sort_findings
+from scaffold_torchtune.findings import (
+    Finding,
+    Scalar,
+    did_you_mean,
+    errors_in,
+    few,
+    finding,
+    shortest_number,
+    sort_findings,
+)
 from scaffold_torchtune.models import Arrival, Plan, PlannedRun, SourceKind
 from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
-from scaffold_torchtune.settings.kinds import read_float, shortest_number
+from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError
 from scaffold_torchtune.validate import directives, finetune

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Unpack
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Collector, Parts, Scalar, escape
+from scaffold_torchtune.findings import Collector, Parts, Scalar, escape, number_text
 from scaffold_torchtune.models import Arrival, PlannedRun, SourceKind
 from scaffold_torchtune.system.serialization import KeyPath, YamlDocument
 
@@ -38,7 +38,13 @@ def as_scalar(value: Any) -> Scalar:
 
 def quoted(value: Any) -> str:
     """Return a value as in messages: text in quotes, so that its type is clear, and None as in YAML."""
-    return f"'{as_scalar(value)}'" if isinstance(value, str) else "null" if value is None else str(as_scalar(value))
+    return (
+        f"'{as_scalar(value)}'"
+        if isinstance(value, str)
+        else "null"
+        if value is None
+        else number_text(as_scalar(value))
+    )
 
 
 def dotted(path: KeyPath) -> str:
