@@ -160,3 +160,11 @@ def test_a_changed_value_fails_and_overwrite_restores_it(experiment: Path, capsy
     assert main(["scaffold", str(experiment), "--overwrite"]) == 0
     assert outputs(experiment) == good
     assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+def test_the_rule_of_alpha_is_printed_without_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = make_experiment(
+        tmp_path / "sweep", replace={"- **Epochs:** 2": "- **Epochs:** 2\n- **LoRA alpha:** 4 x rank"}
+    )
+    assert main(["plan", str(experiment)]) == 0
+    assert "derived: lora_alpha = 4 x lora_rank\n" in capsys.readouterr().out

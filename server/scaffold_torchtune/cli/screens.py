@@ -417,7 +417,8 @@ def _follows(runs: Iterable[results.RunPlan]) -> dict[str, str]:
     for run in runs:
         for name in run.derived:
             source = run.sources.get(name)
-            rules.setdefault(name, set()).add((source.note or "") if source else "")
+            rule = (source.note or "").rpartition(": ")[2] if source else ""  # `Training: 2 x lora_rank`
+            rules.setdefault(name, set()).add(rule)
     return {name: next(iter(notes)) for name, notes in rules.items() if len(notes) == 1 and "" not in notes}
 
 
