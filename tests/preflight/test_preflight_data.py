@@ -267,3 +267,12 @@ def test_a_column_with_mixed_types_is_refused_even_if_unread() -> None:
 def test_data_that_cannot_be_loaded_are_refused_for_all_runs() -> None:
     part = filled().model_copy(update={"faults": {"a number in 'n' has more than 64 bits": 3}})
     assert absent(mismatch(part), "row 3", "'n'") == []
+
+
+def test_a_column_with_a_similar_name_may_be_read_instead() -> None:
+    (finding,) = found(columns(inputs="text", output="text"))
+    assert (finding.code, finding.actual) == ("data-mismatch", "'inputs', 'output'")
+    assert absent(finding.fix, "`- **Input key:** inputs`") == []
+    (chat,) = found(columns(dialogue="text"), {"dataset_type": "chat_dataset", "prompt": None, "system_prompt": None})
+    assert chat.code == "data-mismatch"
+    assert "dialogue" not in chat.fix

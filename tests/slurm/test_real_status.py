@@ -92,7 +92,7 @@ def test_every_end_of_a_job_is_shown_with_its_cause_and_other_jobs_are_unaffecte
     assert "TIME LIMIT" in over.cause.message
     assert over.elapsed is not None
     assert over.elapsed >= 60
-    assert "**Time limit:**" in over.cause.fix
+    assert "`Time limit`" in over.cause.fix
 
     assert [of(sweep, run).state for run in (waits, works, rest)] == ["submitted", "running", "scaffolded"]
     assert status(Request(sweep)).counts == {"scaffolded": 1, "submitted": 1, "running": 1, "finished": 1, "failed": 3}

@@ -475,7 +475,8 @@ def _unused_paths(reading: Reading, found: Mapping[str, Setting], bases: list[Se
     unlisted = [name for name, setting in found.items() if setting.source.kind is not SourceKind.RESOURCES]
     unlisted = [name for name in unlisted if found[name].source.kind is not SourceKind.ANSWER]
     used = [posixpath.normpath(setting.text) for setting in (*found.values(), *bases)]
-    lines = {setting.source.line for setting in found.values() if setting.source.kind is SourceKind.RESOURCES}
+    sources = [setting.source for setting in (*found.values(), *bases)]
+    lines = {source.line for source in sources if source.file == reading.summary.file}
     reported = {each.line for each in reading.findings if each.field and each.field.startswith(MODEL_PATH)}
     paths = [each for each in reading.summary.model_paths if found and _is_of_weights(*each)]
     _drop_unused(reading, [text.line for _, text in paths])

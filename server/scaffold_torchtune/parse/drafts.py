@@ -268,7 +268,7 @@ class TunedRuns:
         return len({posixpath.basename(text.text) for text in self.data}) == 1
 
     def uses_model(self, name: str, *, exact: bool) -> bool:
-        """Return whether a run may use a model; unless `exact`, `Llama-3.2-1B` may mean its instruct version."""
+        """Return whether a run may use a model; unless `exact`, a base model may mean its instruct version."""
         meant = model_by_spelling(name)
         used = [model_by_spelling(model) for model in self.models]
         if meant is None or None in used or meant in used:

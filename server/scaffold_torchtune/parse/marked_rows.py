@@ -253,14 +253,18 @@ def blank_cells(
 
 def _in_name(run: Run, parameter: Parameter) -> str:
     """Return the value of a parameter that the name of a run gives: 5e-5 in `rank8_lr5e-5`; empty without one."""
-    labels = "|".join(re.escape(each) for each in (parameter.name, parameter.abbreviation) if each)
-    pattern = (
-        rf"(?<![A-Za-z0-9])(?:{labels})[=_-]?([0-9]{{1,12}}(?:\.[0-9]{{1,12}})?(?:e-?[0-9]{{1,3}})?)(?![A-Za-z0-9.])"
-    )
-    match = re.search(pattern, run.name[:_LONGEST])
+    labels = tuple(f"_{each}" for each in (parameter.name, parameter.abbreviation) if each)
+    found = _VALUE_IN_NAME.finditer(run.name[:_LONGEST])
+    stated = next((match for match in found if f"_{match['label']}".endswith(labels)), None)
     with suppress(NotTyped):
-        return kinds.written(parameter.read(match[1])) if match else ""
+        return kinds.written(parameter.read(stated["value"])) if stated else ""
     return ""
+
+
+_VALUE_IN_NAME: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?P<label>[A-Za-z](?:[A-Za-z]|_(?=[A-Za-z])){0,40})[=_-]?"
+    r"(?P<value>[0-9]{1,12}(?:\.[0-9]{1,12})?(?:e-?[0-9]{1,3})?)(?![A-Za-z0-9.])"
+)
 
 
 def _has_twin(run: Run, parameter: Parameter, text: str, runs: Iterable[Run]) -> bool:

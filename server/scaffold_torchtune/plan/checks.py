@@ -357,7 +357,7 @@ def _names_of_models(runs: Sequence[PlannedRun], file: str) -> Iterator[Finding]
 def _other_model(run: PlannedRun, used: set[str]) -> str:
     """Return the model that the name of a run contains, if it is a different one.
 
-    A size alone must be that of a model in use. `Llama-3.2-1B` may mean the instruct version, unless both are in use.
+    A size alone must be that of a model in use. A base model may mean its instruct version, unless both are in use.
     """
     meant, name = model_by_spelling(run.model), run.name[:_LONGEST_NAME]
     found = [each for each in known_models() if _contains(name.casefold(), each.casefold())]

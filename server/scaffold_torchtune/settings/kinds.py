@@ -17,7 +17,6 @@ from typing import Final, Literal
 
 from scaffold_torchtune.findings import Scalar, escape, few, shortest_number
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
-from scaffold_torchtune.system.serialization import yaml_scalar
 
 ValueKind = Literal[
     "int", "float", "bool", "text", "name", "label", "modules", "path", "pattern_free_path", "folder", "extension",
@@ -379,6 +378,8 @@ _SWITCHES: Final = ("yes", "no")
 
 def _by_key(name: str, value: Scalar) -> str:
     """Return a key of YAML with a value, in quotes if YAML would not read it as this text."""
+    from scaffold_torchtune.system.serialization import yaml_scalar
+
     is_text = isinstance(value, str) and value not in _SWITCHES
     return f"{name}: {yaml_scalar(value) if is_text else _text_of(value)}"
 

@@ -278,9 +278,10 @@ def validate_run(
     recipe = None if script is None else directives.check_job(slurm, script)
 
     setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP, arrivals=arrivals)
-    setup.document = _opened(setup, lambda: files.document(SETUP_YAML))
-    if setup.document is not None:
-        _setup(setup, setup.document)
+    document = _opened(setup, lambda: files.document(SETUP_YAML))
+    if document is not None:
+        setup.document = document
+        _setup(setup, document)
     _unproven(setup)
 
     report = Report(run, FINETUNE_YAML, bundled=bundled, arrivals=arrivals)

@@ -145,7 +145,7 @@ class Report(Collector):
         self.run = run
         self.name = name
         self.bundled = bundled
-        self.document: YamlDocument | None = None  # as read, for line numbers; other files are not YAML
+        self.document = YamlDocument(None, {})  # as read, for line numbers; empty if the file is not YAML
         self.paths: set[KeyPath] = set()
         self._arrivals = arrivals
 
@@ -171,7 +171,7 @@ class Report(Collector):
         """Add a finding about `path`, at its line or at the line of its nearest existing parent."""
         if path:
             self.paths.add(path)
-            parts["line"] = self.document.line(path) if self.document else None
+            parts["line"] = self.document.line(path)
             parts.setdefault("field", dotted(path))
         parts["field"] = escape(field) if (field := parts.get("field")) else field
         super().add(code, message, expected=as_scalar(expected), actual=as_scalar(actual), **parts)
@@ -201,7 +201,7 @@ class Report(Collector):
         if self._arrivals is None:
             return
         if path:
-            line = self.document.lines.get(path) if self.document else None
+            line = self.document.lines.get(path)
         values = {"expected": as_scalar(expected), "found": as_scalar(actual)}
         self._arrivals.append(
             Arrival(setting=setting, file=self.name, line=line, where=where, arrived=arrived, **values)
