@@ -211,3 +211,8 @@ def test_an_answer_is_written_into_the_yaml_block_of_its_setting() -> None:
     block = "# L\n\n```yaml\nslurm:\n  time: soon\nconda_env: a\nmy_wandb_project: w\nmodules:\n  - 'a;b'\n  - c\n```\n"
     for choice in (0, 1):
         assert sorted(check({MD: MARKDOWN, LOC: block}, choice)) == ["modules", "output_dir_base", "time"]
+
+
+def test_the_place_of_a_value_below_its_label_ends_before_the_blank_lines() -> None:
+    text = MARKDOWN.replace("- **Epochs:** 2\n", "- **Epochs:**\n  - two x three??\n\n\nThe end\n\n")
+    assert check({MD: text, LOC: LOCAL}) == ["epochs"]

@@ -349,7 +349,10 @@ def _below(node: SyntaxTreeNode) -> str | None:
 
 
 def _with_below(text: Text, found: str, node: SyntaxTreeNode) -> Text:
-    return replace(text, below=found, fenced=node.type == "fence", below_last=node.map[1] if node.map else 0)
+    last = node
+    while last.type in {"blockquote", "bullet_list", "list_item"}:  # a list ends after the blank lines below it
+        last = last.children[0]
+    return replace(text, below=found, fenced=node.type == "fence", below_last=last.map[1] if last.map else 0)
 
 
 def _lacks_value(text: Text) -> bool:
