@@ -25,6 +25,8 @@ from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 SUMMARY = "experiment_summary.md"
 PROMPT = ('"Capitalize the given word"', '"Say it loud"')
 COMMAND = re.compile(r"scaffold-torchtune [^`\n]+")

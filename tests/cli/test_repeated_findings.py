@@ -15,6 +15,8 @@ from support.experiments import DATA, change, make_experiment
 from support.scaffolding import scaffold
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 SUMMARY = "experiment_summary.md"
 DATA_FILE = "data/words.json"
 

@@ -911,7 +911,10 @@ def small_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("code", "make"),
-    [pytest.param(code, make, id=make.__name__) for code, several in CASES.items() for make in several],
+    [
+        pytest.param(code, make, id=make.__name__, marks=() if number % 4 == 0 else pytest.mark.long)
+        for number, (code, make) in enumerate((code, make) for code, several in CASES.items() for make in several)
+    ],
 )
 def test_following_a_fix_ends_its_finding(code: str, make: Callable[[Path], Case], tmp_path: Path) -> None:
     case = make(tmp_path)

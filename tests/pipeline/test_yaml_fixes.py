@@ -19,6 +19,8 @@ from support.scaffolding import scaffold
 from support.stand_in_slurm import answers
 from support.wording import absent
 
+pytestmark = pytest.mark.long
+
 YML = "experiment_summary.yaml"
 SUMMARY = """\
 experiment:
