@@ -35,6 +35,8 @@ BUILT: Final = {
     ("validate/directives.py", "always[name]"): [],  # of _ALWAYS
     ("plan/naming.py", "f'{prefix}[0-9]+'"): ["prompt[0-9]+"],
     ("findings.py", "f'(?<!\\\\w){re.escape(run)}(?!\\\\w)'"): [r"(?<!\w)rank8(?!\w)"],
+    ("plan/checks.py", "f'(?<![a-z0-9.]){re.escape(name)}(?![a-z0-9])'"): [r"(?<![a-z0-9.])8b(?![a-z0-9])"],
+    ("parse/unread.py", "f'(?<![\\\\w.]){re.escape(value)}(?!\\\\w|[.-]\\\\w)'"): [r"(?<![\w.])8(?!\w|[.-]\w)"],
     ("extend.py", "_at(prefix, _styled(old, style))"): [r"(?<![A-Za-z0-9.])r8(?![A-Za-z0-9]|\.[0-9])"],
     ("extend.py", "_at(prefix, _styled(value, style))"): [r"(?<![A-Za-z0-9.])r8(?![A-Za-z0-9]|\.[0-9])"],
     ("extend.py", "f'{re.escape(_styled(values[0], style))}(?![A-Za-z0-9]|\\\\.[0-9])'"): [r"8(?![A-Za-z0-9]|\.[0-9])"],

@@ -6,6 +6,7 @@ import yaml
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import finding
 from scaffold_torchtune.validate import chosen_by_setup, validate_run, verdict
+from scaffold_torchtune.validate.report import Arrival
 from scaffold_torchtune.validate.run_files import RunFiles
 from support.good_files import GOOD_CONFIG, files_of, planned, replaced
 from support.plans import plan_of, plan_of_directories
@@ -61,3 +62,12 @@ def test_a_value_of_a_directory_name_that_finetune_yaml_lacks_is_missing() -> No
     (one,) = (each for each in found if each.code == "name-mismatch")
     assert (one.field, one.actual) == ("lora_rank", None)
     assert absent(one.message, "is missing") == []
+
+
+def test_every_looked_up_value_is_recorded_with_its_place() -> None:
+    run, found = planned(), list[Arrival]()
+    assert validate_run(run, files_of(run, GOOD_CONFIG), bundled=True, arrivals=found) == ()
+    lr = next(each for each in found if each.setting == "lr" and each.file == "finetune.yaml")
+    assert (lr.expected, lr.found, lr.arrived) == (1e-5, 1e-5, True)
+    assert GOOD_CONFIG.splitlines()[(lr.line or 0) - 1].strip().startswith("lr:")
+    assert any(each.file == "finetune.slurm" and each.arrived for each in found)

@@ -273,8 +273,8 @@ def _named_beside(reading: Reading, note: SourceText, run: Run, tuned: TunedRuns
     written, of_run = note.full or note.text, replace(tuned, models=frozenset({run.model}), counted={})
     for name in free_text.models_in_note(written):
         is_size = model_by_spelling(name) is None
-        size = re.search(rf"(?<![0-9.]){re.escape(name.casefold())}(?![a-z0-9])", run.model.casefold())
-        if (size is None) if is_size else not of_run.uses_model(name, exact=False):
+        has_size = name.casefold() in re.split(r"[^a-z0-9.]+", run.model.casefold())
+        if not has_size if is_size else not of_run.uses_model(name, exact=False):
             _setting_beside(reading, "model", name, note, run, tuned)
     for path in free_text.data_in_text(written, of_note=True):
         if not tuned.uses_file(path, [run]):

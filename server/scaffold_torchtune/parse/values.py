@@ -91,9 +91,9 @@ _ALLOWED = {
 
 
 _BRACKETED = re.compile(r"(?P<label>[^()\[\]]*[^()\[\]\s])\s*[(\[](?P<unit>[^()\[\]]{1,60})[)\]]\s*")
-_BETWEEN_UNITS = re.compile(r"\s*[,;]\s*|\s+(?=per\s|/)|(?<=[A-Za-z])(?=/)")
+_BETWEEN_UNITS = re.compile(r"\s{0,3}[,;]\s{0,3}|\s{1,3}(?=per\s|/)|(?<=[A-Za-z])(?=/)")
 _BESIDE_UNIT = re.compile(r"(?:in|max\.?|maximum|number of)\s+", re.IGNORECASE)
-_BEFORE_UNIT = re.compile(r"[\s_,/-]+(?=[^0-9\s])|(?<=[A-Za-z])(?=%)")
+_BEFORE_UNIT = re.compile(r"[\s_,/-]{1,4}(?=[^0-9\s])|(?<=[A-Za-z])(?=%)")
 _LONGEST_UNIT = 3  # words
 _LONGEST_LABEL = 100
 _NUMBER = r"(?:[0-9]{1,12}(?:[.,][0-9]{1,9}){0,4}|\.[0-9]{1,9})(?::[0-9]{2})?"
