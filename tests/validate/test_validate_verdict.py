@@ -5,8 +5,8 @@ import yaml
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import finding
+from scaffold_torchtune.models import Arrival
 from scaffold_torchtune.validate import chosen_by_setup, validate_run, verdict
-from scaffold_torchtune.validate.report import Arrival
 from scaffold_torchtune.validate.run_files import RunFiles
 from support.good_files import GOOD_CONFIG, files_of, planned, replaced
 from support.plans import plan_of, plan_of_directories
