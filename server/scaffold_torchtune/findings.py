@@ -319,10 +319,33 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = ", and {} more") -> str:
-    """Return at most so many joined texts, followed by the number of omitted ones."""
+def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = "{} more", last: str = "and") -> str:
+    """Return at most so many texts as a list in prose, followed by the number of omitted ones: `a, b, and 3 more`.
+
+    Args:
+        texts: the texts.
+        most: the largest number of texts to list.
+        between: what separates them; semicolons separate texts with commas.
+        more: how to state the number of omitted texts, or `...`.
+        last: the word before the last text of a whole list; without it, the list can be pasted.
+    """
     left_out = len(texts) - most
-    return between.join(texts[:most]) + (more.format(left_out) if left_out > 0 else "")
+    listed = [*texts[:most], *([more.format(left_out)] if left_out > 0 else [])]
+    word = last if left_out <= 0 else "" if more.startswith("...") else "and"
+    if len(listed) <= 1 or not word:
+        return between.join(listed)
+    *others, end = listed
+    comma = "" if len(others) == 1 and between == ", " else between.rstrip()
+    return f"{between.join(others)}{comma} {word} {end}"
+
+
+_MOST_LINES: Final = 12
+
+
+def lines_text(lines: Iterable[int | str | None], most: int = _MOST_LINES) -> str:
+    """Return the different line numbers: `line 3`, or `lines 3, 4, and 2 more`."""
+    different = [*dict.fromkeys(map(str, lines))]
+    return f"line{'' if len(different) == 1 else 's'} {few(different, most)}"
 
 
 _LONGEST_WORD: Final = 200  # a longer word is not a misspelt name

@@ -703,7 +703,7 @@ def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None
 def values_of_column(match: re.Match[str]) -> dict[str, str]:
     """Return the values that a fix gives runs in a new column, by directory; `the others` are the rest."""
     groups = re.findall(r"(\S+) for (.+?)(?=, (?:and )?\S+ for |$)", match["cells"])
-    return {name: value for value, names in groups for name in names.split(", ")}
+    return {name: value for value, names in groups for name in re.split(r", and |, | and ", names)}
 
 
 def add_column(case: Case, _found: Finding, match: re.Match[str]) -> None:
@@ -835,12 +835,12 @@ def again(*these: Step) -> Callable[..., None]:
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
 COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
-CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)"
+CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, ]+)\)", replace_in_column),
+    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)", replace_in_column),
     (COLUMN, add_column),
     (
         r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",

@@ -47,7 +47,7 @@ def test_the_estimate_counts_memory_disk_and_steps() -> None:
 def test_saving_only_the_adapter_needs_little_space() -> None:
     (finding,) = found("estimate", {"save_adapter_weights_only": True})
     _, of_disk, *_ = parts = finding.message.split("; ")
-    assert absent(of_disk, "0.0 GiB") == []
+    assert absent(of_disk, "less than 0.1 GiB") == []
     assert len(parts) == 3, "without a number of samples there is none of steps"
 
 

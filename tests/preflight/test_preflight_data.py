@@ -244,7 +244,7 @@ def test_unread_columns_are_not_reported_if_no_column_is_read() -> None:
 def test_runs_that_read_different_columns_are_listed_separately() -> None:
     findings = told(filled("question", read=("input", "output")), {}, {"input_key": "question"}, {})
     assert [each.actual for each in findings] == ["question", "input"]
-    assert absent(findings[0].message, "2 of 3 runs (run0, run2)") == []
+    assert absent(findings[0].message, "2 of 3 runs (run0 and run2)") == []
 
 
 def test_empty_texts_are_counted() -> None:

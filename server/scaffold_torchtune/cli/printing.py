@@ -309,10 +309,10 @@ def _measured(cell: Text) -> tuple[int, int]:
 def names_in(names: Sequence[str], width: int, *, whole: bool) -> str:
     """Return the names that fit into a line, and the number of the others."""
     for most in range(len(names), 1, -1):
-        text = few(names, most)
+        text = few(names, most, last="")
         if whole or cell_len(text) <= width:
             return text
-    return few(names, 1)
+    return few(names, 1, last="")
 
 
 def cut(text: str, width: int) -> str:

@@ -27,7 +27,7 @@ from rich.text import Text
 from scaffold_torchtune.cli import printing
 from scaffold_torchtune.cli.printing import View
 from scaffold_torchtune.extend import AddResult
-from scaffold_torchtune.findings import Finding, Refused, counted, few, one_line, refuse, shortest_number
+from scaffold_torchtune.findings import Finding, Refused, counted, few, lines_text, one_line, refuse, shortest_number
 from scaffold_torchtune.job_causes import slurm_time
 from scaffold_torchtune.new import OPTIONS, NewResult, create
 from scaffold_torchtune.parse import values
@@ -205,20 +205,15 @@ def _causes(runs: Iterable[RunStatus]) -> list[Finding]:
     return [_of_several([name for name, _ in some], [cause for _, cause in some]) for some in alike.values()]
 
 
-def _lines(numbers: Sequence[str]) -> str:
-    different = list(dict.fromkeys(numbers))
-    return f"({'line' if len(different) == 1 else 'lines'} {', '.join(different)})"
-
-
 def _of_several(names: Sequence[str], causes: Sequence[Finding]) -> Finding:
     """Return the printed cause of one or several runs, with their names, rows and one fix."""
     cause = causes[0]
     who, fix = names[0], cause.fix
     if len(names) > 1:
         rows = iter(list(zip(*(_LINE.findall(each.fix) for each in causes), strict=True)))
-        fix = _LINE.sub(lambda _: _lines(next(rows)), fix)
-        fix = fix.replace(f" for {names[0]},", f" for {', '.join(names)},")
-        who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more=', ...')})"
+        fix = _LINE.sub(lambda _: f"({lines_text(next(rows))})", fix)
+        fix = fix.replace(f" for {names[0]},", f" for {few(names, len(names))},")
+        who = f"{counted(len(names), 'run')} ({few(names, _NAMED, more='...')})"
         fix = fix.replace(f"--started replace={names[0]}", f"--started replace={','.join(names)}")
         fix = fix.replace(f" --only {names[0]}", "")
     return cause.model_copy(update={"message": f"{who}: {cause.message}", "file": None, "fix": fix})
@@ -367,7 +362,7 @@ def _told(several: list[KeptVersion], *, with_runs: bool) -> Text:
     first = several[0]
     told = Text(one_line(first.reason))
     if with_runs:
-        names = few([each.run for each in several], _NAMED, more=", ...")
+        names = few([each.run for each in several], _NAMED, more="...")
         told = Text(one_line(f"{counted(len(several), 'run')} ({names}): {first.reason}"))
     for change in first.changes:
         told.append(f"\n{one_line(change)}")

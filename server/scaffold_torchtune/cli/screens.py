@@ -319,7 +319,7 @@ def _group(out: Console, group: results.ChangedRuns, what: str, before: str, *, 
     if not group.fields:
         say(out, head, names_in(group.runs, out.width - len(head), whole=whole), hang=4)
         return ""
-    told = few(group.fields, len(group.fields) if whole else _FEW)
+    told = few(group.fields, len(group.fields) if whole else _FEW, last="")
     say(out, head, "the same" if told == before else told, hang=4)
     say(out, f"    {names_in(group.runs, out.width - 4, whole=whole)}", hang=4)
     if group.started:
@@ -473,7 +473,7 @@ def _sources(runs: Iterable[results.RunPlan]) -> dict[str, str]:
             own = source.kind is SourceKind.ROW and source.line == run.line and source.note
             text = f"the run's row, {source.note}" if own else str(source)
             found.setdefault(name, {}).setdefault(text)
-    more = "; and {} more (--json --all shows all)"
+    more = "{} more (--json --all shows all)"
     return {name: few([*texts], _FEW, between="; ", more=more) for name, texts in found.items()}
 
 

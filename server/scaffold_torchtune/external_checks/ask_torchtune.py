@@ -293,7 +293,7 @@ def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: st
     configs = {config.directory for question in asked for config in question.configs}
     lines = [(question.node, answers.nodes[number]) for number, question in enumerate(asked)]
     built = [_built(node, line) for node, line in lines if line.parameters]
-    models = few(list(dict.fromkeys(built)), _LISTED, between="; ", more="; ...")
+    models = few(list(dict.fromkeys(built)), _LISTED, between="; ", more="...")
     made = f" and built {counted(len(built), 'distinct model')}: {models}" if built else ""
     own = load().torchtune
     same = answers.torchtune.partition("+")[0] == own

@@ -37,6 +37,7 @@ from scaffold_torchtune.findings import (
     errors_in,
     escape,
     few,
+    lines_text,
     shown,
     sort_findings,
 )
@@ -406,11 +407,11 @@ def _unlisted_data(reading: Reading, runs: tuple[Run, ...], named: Mapping[str, 
         words = set(text.casefold().split())
         similar = [name for name in names if name.casefold() in words]
         near = similar or close_matches(text.casefold(), names, limit=1, cutoff=_LIKELY_MISSPELT - 0.2)
-        lines = ", ".join(str(each.source.line) for each in settings[:_FEW])
-        where = f"in the column {settings[0].source.note} (line{'s' if len(settings) > 1 else ''} {lines})"
+        lines = lines_text((each.source.line for each in settings), _FEW)
+        where = f"in the column {settings[0].source.note} ({lines})"
         if reading.form == "yaml":
-            where = f"in line {lines}"
-        which = near[0] if len(near) == 1 else f"one of {few(names, _FEW)}"
+            where = f"on {lines}"
+        which = near[0] if len(near) == 1 else f"one of {few(names, _FEW, last='or')}"
         message = f"the data set {shown(text)} is neither a path nor one of the listed data sets: {few(names, _FEW)}"
         line, fix = settings[0].source.line, f"write {escape(which)} {where}, or the path of the file"
         expected = near[0] if len(near) == 1 else None

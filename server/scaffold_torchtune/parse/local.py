@@ -200,7 +200,7 @@ def _set(draft: LocalDraft, name: str, field: SourceText) -> None:
     """Add a setting; another value for the same setting is a contradiction."""
     first = draft.settings.setdefault(name, field)
     if not _same(name, first, field):
-        message = f"{name} is {shown(field.text)} here, but {shown(first.text)} at line {first.line}"
+        message = f"{name} is {shown(field.text)} here, but {shown(first.text)} on line {first.line}"
         choices = escape(first.text), escape(field.text)
         draft.add(
             "ambiguous", message, field=name, expected=choices[0], actual=choices[1], choices=choices,
@@ -515,7 +515,7 @@ def _note_environment(env: str, line: int, draft: LocalDraft) -> None:
     if setting is not None and env.rstrip("/").rpartition("/")[2] != setting.text.rstrip("/").rpartition("/")[2]:
         message = f"jobs activate {shown(setting.text)} (line {setting.line}), not {shown(env)} as this command does"
         fix = (
-            f"replace {setting.text} with {env} in line {setting.line} if the jobs need it; otherwise remove this line"
+            f"replace {setting.text} with {env} on line {setting.line} if the jobs need it; otherwise remove this line"
         )
         _unused(draft, "conda_env", line, message, escape(fix))
 

@@ -16,6 +16,7 @@ from scaffold_torchtune.findings import (
     Scalar,
     escape,
     finding,
+    lines_text,
     shortest_number,
     shown,
     with_line_feeds,
@@ -324,11 +325,8 @@ def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:
 
 
 def _lines(lines: Sequence[int]) -> str:
-    if len(lines) == 1:
-        return f"line {lines[0]}"
-    if lines[-1] - lines[0] == len(lines) - 1:
-        return f"lines {lines[0]} to {lines[-1]}"
-    return f"lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+    is_span = len(lines) > 1 and lines[-1] - lines[0] == len(lines) - 1
+    return f"lines {lines[0]} to {lines[-1]}" if is_span else lines_text(lines, len(lines))
 
 
 # The sections of the YAML form for fields of a Markdown summary.
@@ -390,7 +388,7 @@ class Reading(Collector):
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two values") -> None:
         """Report two values of the summary for a field."""
-        message = f"{name} is {shown(here.value)} here, but {shown(first.value)} at line {first.source.line}"
+        message = f"{name} is {shown(here.value)} here, but {shown(first.value)} on line {first.source.line}"
         choices = (first.value, here.value)
         self.add(
             "ambiguous", message, field=name, expected=first.value, actual=here.value, choices=choices,

@@ -9,7 +9,17 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, shortest_number, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Scalar,
+    counted,
+    escape,
+    few,
+    finding,
+    lines_text,
+    shortest_number,
+    shown,
+)
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
@@ -64,7 +74,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
     parts = found[0][0] if found else []
     if len(tables) > len(parts):
         lines = [tables[0].line, *(table.line for table in tables[len(parts) :])]
-        message = f"there are {len(lines)} tables of runs, at lines {' and '.join(map(str, lines))}"
+        message = f"there are {len(lines)} tables of runs, on {lines_text(lines)}"
         fix = "keep one table of runs, under '## All Runs'"
         draft.add("ambiguous", message, field="runs", line=lines[1], fix=fix)
     for table in parts:
@@ -380,7 +390,7 @@ def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
 
 
 def _listed(levels: Sequence[float]) -> str:
-    return few(list(map(shortest_number, levels)), _SHOWN, more=f", ... ({len(levels)} values)")
+    return few(list(map(shortest_number, levels)), _SHOWN, more=f"... ({len(levels)} values)", last="")
 
 
 class _Columns:

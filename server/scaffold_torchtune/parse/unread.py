@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Scalar, counted, escape, few, shown
+from scaffold_torchtune.findings import Scalar, counted, escape, few, lines_text, shown
 from scaffold_torchtune.models import Run, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
@@ -162,13 +162,13 @@ def _typed(parameter: Parameter, stated: Stated, text: SourceText) -> list[Scala
 def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
-    has = _listed(levels)
+    has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
 
 
-def _listed(levels: Mapping[Scalar, int]) -> str:
-    return few([kinds.written(level) if level is not None else "none" for level in levels], _FEW)
+def _listed(levels: Mapping[Scalar, int], last: str = "and") -> str:
+    return few([kinds.written(level) if level is not None else "none" for level in levels], _FEW, last=last)
 
 
 def _used(levels: Mapping[Scalar, int]) -> str:
@@ -335,8 +335,7 @@ def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: T
     if reading.form == "yaml":
         return f"write `recipe: {FULL}` in the parameters of {names}"
     if column:
-        lines = few([str(run.line) for run in found], _FEW)
-        return f"write {FULL} in the column {column} ({'line' if len(found) == 1 else 'lines'} {lines})"
+        return f"write {FULL} in the column {column} ({lines_text((run.line for run in found), _FEW)})"
     if len(found) == len(tuned.runs):
         return "add `- **Method:** full fine-tuning` to Configuration"
     return f"add a column `Method` to the table of runs, with {FULL} for {names}, and {_METHODS[LORA]} for the others"
@@ -386,8 +385,8 @@ def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: Tu
     names = few([run.name for _, run, _, _ in short], _FEW)
     enough, planned = kinds.slurm_time(2 * most), run.parameters.get("time") or tuned.config.get("time")
     if "time" in run.parameters:
-        lines = few([str(each.line) for each, _, _, _ in short], len(short))
-        place = f"the column {run.parameters['time'].source.note} ({'line' if len(short) == 1 else 'lines'} {lines})"
+        lines = lines_text((each.line for each, _, _, _ in short), len(short))
+        place = f"the column {run.parameters['time'].source.note} ({lines})"
         fix = f"replace {limit} with {enough} in {place}"
     elif planned is not None and planned.source.line is not None:
         fix = f"replace {limit} with {enough} in {planned.source.file}:{planned.source.line}"
@@ -553,7 +552,7 @@ def _state(
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(given) <= levels.keys() else code
     if what is not None:
         message = f"according to {text.note}, {parameter.name} {what}"
-        has, document, fix = _listed(levels), file or reading.summary.file, _CORRECT
+        has, document, fix = _listed(levels, ""), file or reading.summary.file, _CORRECT
         if len(levels) == len(stated.values) == 1 and _is_once(stated.values[0], text.full or text.text):
             as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
             fix = f"{as_runs}, or correct the runs"

@@ -474,7 +474,7 @@ class Pool:
             outcome = self._staged(run, text)
             if changes := self._changes():
                 self.changed.update(changes)
-                what = few([escape(path) for path in changes], _LISTED, more=" and {} more")
+                what = few([escape(path) for path in changes], _LISTED)
                 reason = f"the script wrote outside its working directory, in the experiment: {what}"
                 yield run, Outcome(reason=reason, cause=_WROTE_ELSEWHERE, ran=outcome.ran)
             elif is_victim:

@@ -259,7 +259,8 @@ def run_named(tree: Tree, name: str) -> str:
         return name
     known = [*directories, *by_name]
     message = did_you_mean(name, known, f"there is no run {shown(name)}.")
-    fix = f"specify one of {few([escape(each) for each in directories], 8)}" if directories else "scaffold first"
+    listed = few([escape(each) for each in directories], 8, last="or")
+    fix = f"specify one of {listed}" if directories else "scaffold first"
     raise refuse("unknown-name", message, field="run", actual=escape(name), fix=fix)
 
 
@@ -353,7 +354,7 @@ def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
     message = f"the names of {len(matches)} versions of {shown(run)} begin with {shown(name)}"
     if not matches:
         message = did_you_mean(name, known, f"there is no version {shown(name)} of {shown(run)}.")
-    fix = f"specify one of {few(known, 8)}, or `{NOW}` for the present files"
+    fix = f"specify one of {few(known, 8, last='')}, or `{NOW}` for the present files"
     raise refuse("unknown-name", message, field="version", actual=escape(name), fix=fix)
 
 

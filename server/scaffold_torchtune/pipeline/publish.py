@@ -333,7 +333,7 @@ class Publisher:
         found = [*warnings.values(), *self._backup.findings]
         if changed:
             names = [escape(path) for path in changed]
-            message = f"{few(names, _LISTED, more=' and {} more')} changed while the setup script was running"
+            message = f"{few(names, _LISTED)} changed while the setup script was running"
             fix = "no action if you made the change; otherwise check the setup script, which should not change it"
             found.append(finding("changed-meanwhile", message, file=names[0], fix=fix))
         runs = tuple(self._run(run, pending=run.directory in self._pending) for run in self._plan.runs)

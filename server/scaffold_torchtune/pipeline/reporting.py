@@ -184,7 +184,8 @@ def _matching(runs: Sequence[PlannedRun], only: str | None) -> Sequence[PlannedR
 
 def _unknown_run(only: str, names: Sequence[str]) -> Refused:
     message = did_you_mean(only, names, f"there is no run {shown(only)}.")
-    return refuse("unknown-name", message, field="run", actual=escape(only), fix=f"specify one of {few(names, _NAMED)}")
+    fix = f"specify one of {few(names, _NAMED, last='or')}"
+    return refuse("unknown-name", message, field="run", actual=escape(only), fix=fix)
 
 
 class _Look(NamedTuple):

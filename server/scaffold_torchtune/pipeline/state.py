@@ -83,7 +83,7 @@ def _read(data: bytes) -> Plan:
         place = ".".join(str(part) for part in first["loc"])
         raise NotAPlan(f"{shown(place)} is not valid in a plan ({first['msg']})") from error
     if problems := [*_problems(plan)]:
-        raise NotAPlan(few(problems, _SHOWN, between="; ", more="; and {} more"))
+        raise NotAPlan(few(problems, _SHOWN, between="; "))
     return plan
 
 

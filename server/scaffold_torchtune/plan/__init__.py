@@ -369,7 +369,7 @@ def _changed_field(alike: Sequence[FieldChange]) -> str:
     others = len({(each.old, each.new) for each in alike}) - 1
     sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
     lines = dict.fromkeys(str(source.line) for source in sources if source.file == sources[0].file)
-    place = f" ({sources[0].file}:{few([*lines], _NAMED_RUNS)})" if sources else ""
+    place = f" ({sources[0].file}:{few([*lines], _NAMED_RUNS, last='')})" if sources else ""
     return f"{alike[0].field} {old} -> {new}{place}" + (f", {counted(others, 'other change')}" if others else "")
 
 

@@ -95,7 +95,7 @@ def _recipe_problem(
         fix = f"write LoRA or full, which fit any number of GPUs, or one of {expected}; the default is LoRA"
     elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
-        message = f"the recipe is {name}, but the run at line {run.line} has {counted(gpus.integer, 'GPU')}"
+        message = f"the recipe is {name}, but the run on line {run.line} has {counted(gpus.integer, 'GPU')}"
         fix = f"correct the recipe or the number of GPUs, or write only {method}, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
@@ -116,7 +116,7 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     if given is None:
         return None
     more = f" (as in {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
-    run = f"the run at line {rows[0].line} uses" if rows else "the runs use"
+    run = f"the run on line {rows[0].line} uses" if rows else "the runs use"
     message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
     cell = "write - in the cell"
     if experiment.form == "yaml":
@@ -153,9 +153,9 @@ def identical_runs(
     for same in (each for each in alike.values() if len(each) > 1):
         runs, values = [run for run, _ in same], same[1][1]
         lines, names = ([*map(str, (run.line for run in runs))], [shown(run.name) for run in runs])
-        two = len(runs) == 2  # noqa: PLR2004 - a pair reads better without commas
-        several = f"{' and '.join(lines)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
-        message = f"the rows at lines {several} the same run ({' and '.join(names) if two else few(names, _FEW)})"
+        two = len(runs) == 2  # noqa: PLR2004 - a pair needs no count
+        several = f"{few(lines, _LISTED)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
+        message = f"the rows on lines {several} the same run ({few(names, _FEW)})"
         remove = "remove one of the rows" if two else "remove all but one of the rows"
         what = "a parameter that distinguishes them, such as seed" if experiment.form == "yaml" else _A_COLUMN
         fix = f"{remove}, or add {what}"
@@ -447,7 +447,7 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
         planned = others[0].settings.get(name)
         if planned is None:
             why = _NO_EFFECT.get(name, "the runs have no such setting")
-            message = f"{name} is {value} in {line}, which has no effect: {why}"
+            message = f"{name} is {value} on {line}, which has no effect: {why}"
         else:
             everywhere = all(run.settings.get(name) == planned for run in runs)
             some = f"in {counted(len(others), 'run')} (the first is {shown(others[0].directory)})"
@@ -456,7 +456,7 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
             by = f"derived by a rule ({planned.source.note})" if derived else f"from {planned.source}"
             message = (
                 f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, {by}, which overrides"
-                f" {value} in {line}"
+                f" {value} on {line}"
             )
         expected, actual, at = planned.value if planned else None, setting.value, setting.source
         fix, severity = "no action if the documents are correct", Severity.INFO
@@ -568,7 +568,7 @@ def _effective_batches(
         some = [(own, found) for own, found in wrong if found.said.source == source]
         (first, found), fix = some[0], "correct the effective batch size, or one of the factors"
         message = (
-            f"the effective batch size is {found.said.value}, but in the run at line {first.line} each step uses"
+            f"the effective batch size is {found.said.value}, but in the run on line {first.line} each step uses"
             f" {found.actual} samples: batch size {found.batch} x accumulation {found.accumulation} x"
             f" {counted(found.gpus, 'GPU')}"
         )

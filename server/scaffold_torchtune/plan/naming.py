@@ -127,11 +127,11 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
     for name, line in zip(names, lines, strict=True):
         field, actual = "run name", escape(name)
         if not is_safe(name):
-            message = f"the run at line {line} would get the directory {shown(name)}, which is not a safe name"
+            message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
             fix = "rename the run, model or data set from which the name is derived"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
-            message = f"the runs at lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
+            message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
             fix = "make the names distinct: use --names table with distinct Run Names, or rename a data set"
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
@@ -342,7 +342,7 @@ def _question(ties: Sequence[_Tie], rows: Sequence[PlannedRow]) -> Question:
     is_choice = len({i for i, _ in ties}) == 1 or len({name for _, name in ties}) == 1
     question = (
         f"Which rows of the table are runs that were scaffolded before? Answer {NEW} if none of them is one;"
-        f" otherwise answer with some of these pairs, separated by commas: {few(pairs, _MOST_OPTIONS)}"
+        f" otherwise answer with some of these pairs, separated by commas: {few(pairs, _MOST_OPTIONS, last='')}"
     )
     options = (NEW, *pairs) if is_choice and len(pairs) < _MOST_OPTIONS else ()
     return Question(field=TIES, question=escape(question, 1000), options=options)

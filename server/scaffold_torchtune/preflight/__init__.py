@@ -99,7 +99,7 @@ def _weights(
 
 def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missing: Sequence[str]) -> Finding:
     """Report missing weights: the directory is the wrong one, or does not hold a model."""
-    message, actual = f"the directory lacks {_few(missing)}", _few(list(found.tensors)) or "no .safetensors file"
+    message, actual = f"the directory lacks {_few(missing)}", _few(list(found.tensors), "") or "no .safetensors file"
     fix = "download the whole model repository again, or correct the model's name or path in the summary"
     if found.weights:
         message = f"{message}, but has the model's weights in {_few(found.weights)}"
@@ -110,7 +110,7 @@ def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missi
             "train the adapter's run again without `Adapter weights only`, or merge the adapter into its base model and"
             " use the path of the merged model"
         )
-    return about.mismatch(message, expected=_few(names), actual=actual, fix=fix)
+    return about.mismatch(message, expected=_few(names, ""), actual=actual, fix=fix)
 
 
 def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelFacts) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
             f"{len(missing)} of the {len(needed)} tensors of {about.name} {verb(len(missing), 'are')} missing:"
             f" {_few(missing)}"
         )
-        yield about.mismatch(message, expected=_few(missing), fix=fix)
+        yield about.mismatch(message, expected=_few(missing, ""), fix=fix)
     for name in [n for n in needed if n in shapes and shapes[n] != needed[n]][:1]:
         message = f"the shape of {name} is {_shape(shapes[name])}, but in {about.name} it is {_shape(needed[name])}"
         yield about.mismatch(message, expected=_shape(needed[name]), actual=_shape(shapes[name]), fix=fix)
@@ -134,7 +134,7 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
             f" {_few(spare)}"
         )
         fix = f"{correct}, download the model again, or remove unexpected tensors from the files"
-        yield about.mismatch(what, actual=_few(spare), fix=fix)
+        yield about.mismatch(what, actual=_few(spare, ""), fix=fix)
 
 
 def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
@@ -142,7 +142,7 @@ def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
         what = f"the directory lacks {_few(absent)}, which model.safetensors.index.json lists"
-        yield about.mismatch(what, expected=_few(absent), fix="download the missing files")
+        yield about.mismatch(what, expected=_few(absent, ""), fix="download the missing files")
         return
     for tensor, file in (found.index or {}).items():
         seen = found.tensors.get(file)
@@ -161,8 +161,8 @@ def _tokenizer(about: Subject, found: CheckpointState, facts: ModelFacts) -> Ite
             yield about.mismatch(what, expected=name, fix=fix)
 
 
-def _few(names: Sequence[str]) -> str:
-    return few(names, _FEW_NAMES, more=" and {} more")
+def _few(names: Sequence[str], last: str = "and") -> str:
+    return few(names, _FEW_NAMES, last=last)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -128,12 +128,13 @@ def _columns(
     for (column, kind), place in places.items():
         kinds = part.columns.get(column)
         if kinds is None:
-            there = few([shown(each) for each in part.columns], _LISTED) or "no columns"
-            message = f"its split {name!r} has no column {shown(column)}, only {there}."
+            columns = [shown(each) for each in part.columns]
+            message = f"its split {name!r} has no column {shown(column)}, only {few(columns, _LISTED)}."
             message = did_you_mean(
                 column, part.columns, message if part.columns else f"its split {name!r} has no columns."
             )
             fix = _other_column(runs, all_runs, column, part, keys)
+            there = few(columns, _LISTED, last="") or "no columns"
             yield about.mismatch(message, expected=f"a column {shown(column)}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():

@@ -373,7 +373,7 @@ def _factorial(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding
     if not size / 2 <= len(planned) < size:
         return
     missing = [each for each in itertools.product(*levels.values()) if each not in planned]
-    listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ", more="; and {} more")
+    listed = few([_combination(list(levels), each) for each in missing], _LISTED, between="; ")
     count, of = len(missing), " x ".join(levels)
     message = f"{count} of the {size} combinations of {of} {verb(count, 'are')} not planned: {listed}"
     table, row = ("runs", "run") if kinds.is_yaml(plan.runs[0]) else ("the table of runs", "row")
@@ -432,7 +432,7 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
         lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
-        listed = few(lacking, _LISTED, between="; ", more="; and {} more")
+        listed = few(lacking, _LISTED, between="; ")
         have = "has {}" if len(lacking) == 1 else "have {} each"
         message = (
             f"the combinations have different numbers of seeds: {listed} {have.format(counted(fewest, 'run'))}, others"

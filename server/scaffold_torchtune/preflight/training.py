@@ -50,7 +50,7 @@ def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
         return {1: "the run", 2: "both runs"}.get(total, f"all {total} runs")
     if len(runs) == 1:
         return f"the run {runs[0].directory}"
-    return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more=', ...')})"
+    return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more='...')})"
 
 
 _SINGULAR: Final = {"are": "is", "have": "has"}
@@ -309,7 +309,8 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
     fix = f"{to_give(field, shorter, runs, plan.runs)} (a tenth of the training), or use a different number"
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
-        fix = f"write 0.1 instead of {ratio} as the warm-up ratio in {place.file}:{few([*lines], 3)}, or another ratio"
+        where = f"{place.file}:{few([*lines], 3, last='')}"
+        fix = f"write 0.1 instead of {ratio} as the warm-up ratio in {where}, or another ratio"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 
@@ -423,7 +424,7 @@ def cost_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
 
 
 def _gib(size: float) -> str:
-    return f"{size / _GIB:.1f} GiB"
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB / 20 else "less than 0.1 GiB"
 
 
 def _span(first: object, last: object) -> str:

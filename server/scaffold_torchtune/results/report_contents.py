@@ -470,7 +470,8 @@ def markdown(report: ExperimentReport) -> str:
         *([f"Submit the runs that are ready with {_code(report.submit)}."] if report.submit else []),
     ]
     if report.refused:
-        parts.insert(1, f"**The last scaffold was refused**: {_plain(few(report.refused, _NAMED, between='; '))}")
+        reasons = few(report.refused, _NAMED, between="; ", last="")
+        parts.insert(1, f"**The last scaffold was refused**: {_plain(reasons)}")
     grid = report.grid
     parts.append(_matrix(grid) if grid and len(grid.across.labels) <= _MOST_COLUMNS else _run_table(report))
     if report.former:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar, escape, few, shortest_number
+from scaffold_torchtune.findings import Scalar, escape, few, lines_text, shortest_number
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
 
 ValueKind = Literal[
@@ -475,7 +475,7 @@ def _cells(name: str, runs: Sequence[PlannedRun], verb: str, column: str) -> str
     if verb.endswith("parameters of"):
         return _named(runs)
     lines = [run.settings[name].source.line if _of_row(name, run) else run.line for run in runs]
-    return f"{column or name} ({_lines(lines)})"
+    return f"{column or name} ({lines_text(lines)})"
 
 
 def _of_row(name: str, run: PlannedRun) -> bool:
@@ -508,7 +508,7 @@ def in_cells(name: str, value: Scalar, runs: Sequence[PlannedRun], column: str) 
     """Return the fix that writes a value into rows without one; without a column, of the YAML form."""
     if not column:
         return f"write `{_by_key(name, value)}` in the parameters of {_named(runs)}"
-    return f"write {_text_of(value)} in the column {column} ({_lines(run.line for run in runs)})"
+    return f"write {_text_of(value)} in the column {column} ({lines_text(run.line for run in runs)})"
 
 
 def _named(runs: Sequence[PlannedRun]) -> str:
@@ -518,12 +518,6 @@ def _named(runs: Sequence[PlannedRun]) -> str:
 def for_each(runs: Iterable[PlannedRun], value: Scalar) -> dict[str, Scalar]:
     """Return the same value for each of some runs, by directory."""
     return {run.directory: value for run in runs}
-
-
-def _lines(lines: Iterable[int | None]) -> str:
-    """Return `line 3`, or `lines 3, 4 and 2 more`."""
-    different = [*dict.fromkeys(str(line) for line in lines)]
-    return f"{'line' if len(different) == 1 else 'lines'} {few(different, _LISTED)}"
 
 
 def is_yaml(run: PlannedRun) -> bool:

@@ -501,7 +501,7 @@ def environments(listed: str) -> list[str]:
 
 def _listed(names: Iterable[str]) -> str | None:
     """Return the first names in a row, and the number of the others; None if there are no names."""
-    return few([escape(name) for name in names], _MOST_LISTED) or None
+    return few([escape(name) for name in names], _MOST_LISTED, last="") or None
 
 
 def _reason(output: str) -> str:

@@ -65,7 +65,7 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
         return None
     before, training = plain[: starts[0]], plain[starts[0]]
     for number in starts[1:]:
-        message = f"`tune run` is started twice, first in line {training.line}"
+        message = f"`tune run` is started twice, first on line {training.line}"
         report.add("unplanned-value", message, field="tune run", line=plain[number].line)
     _modules(report, before)
     _environment(report, before)

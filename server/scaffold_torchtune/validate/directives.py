@@ -76,7 +76,7 @@ def _placement(report: Report, script: SlurmScript) -> dict[str, Directive]:
             message = f"--{_shown(name)} comes after the first command, where sbatch ignores it"
             report.add("late-directive", message, field=name, actual=directive.value, line=line)
         elif name in active and not (name == "mail-type" and not report.bundled):
-            message = f"--{_shown(name)} is set twice, first in line {active[name].line}"
+            message = f"--{_shown(name)} is set twice, first on line {active[name].line}"
             report.add("duplicate-directive", message, field=name, actual=directive.value, line=line)
             active[name] = directive  # sbatch uses the last one
         else:
