@@ -189,6 +189,8 @@ def test_a_missing_slurm_configuration_is_reported_without_a_call(
     (found,) = answers(validated(done))
     assert absent(found.message, "SLURM_CONF", "'/nowhere/slurm.conf'") == []
     assert sbatch.calls == []
+    (sbatch.folder / "squeue").write_text("#!/bin/sh\n")  # a real one would wait for a controller
+    (sbatch.folder / "squeue").chmod(0o755)
     monkeypatch.setenv("SLURM_CONF", str(sbatch.folder))
     assert answers(validated(done)) == []
     assert len(sbatch.calls) == 1

@@ -835,12 +835,13 @@ def again(*these: Step) -> Callable[..., None]:
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
 COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
-CELLS = r"write (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)"
+ROWS = r"the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)"
+CELLS = rf"write (?P<new>\S+) in {ROWS}"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
     (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (r"replace \S+ with (?P<new>\S+) in the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)", replace_in_column),
+    (rf"replace \S+ with (?P<new>\S+) in {ROWS}", replace_in_column),
     (COLUMN, add_column),
     (
         r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",
