@@ -561,7 +561,7 @@ _MACHINE = "something must be installed or selected on the machine"
 _SCRIPT = "the user's own setup script must be corrected"
 _LOOK = "a person must look at the obstacle, or wait"
 _JOB = "a job must run again, or a person must look at its output"
-_CLUSTER = "a cluster must answer; tests/pipeline/test_submit.py and tests/slurm repeat the command"
+_CLUSTER = "a cluster must answer; tests/pipeline/test_submit*.py and tests/slurm repeat the command"
 _PASTED = "tests/parse/test_full_grid.py pastes the table, and the finding is gone"
 _CAUSE = "the cause is in the setup script or template that wrote the file"
 

@@ -6,6 +6,7 @@ scaffold has nothing to do, and the submit line names exactly the runs that are 
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from scaffold_torchtune.findings import Refused
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.models import RunChange
 from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.run_states import states_of
@@ -218,3 +219,24 @@ def grid(**levels: Iterable[Any]) -> dict[str, dict[str, Any]]:
 
 def name_of(row: Mapping[str, Any]) -> str:
     return "run_" + "_".join(f"{name}{value}" for name, value in row.items())
+
+
+EPOCHS = {"epochs": 5, "batch_size": 4}
+FOUR = ["rank8_lr1e-5", "rank8_lr5e-5", "rank16_lr1e-5", "rank16_lr5e-5"]
+
+
+def two_by_two(directory: Path) -> Week:
+    """Return an experiment of two ranks with two learning rates, whose runs are `FOUR`."""
+    return Week(directory / "sweep", directory / "outputs", grid(lora_rank=[8, 16], lr=["1e-5", "5e-5"]))
+
+
+def codes(week: Week, **given: Any) -> set[str]:
+    """Return the codes of the warnings of a plan."""
+    return {each.code for each in steps.plan(week.request(**given)).warnings}
+
+
+def moved_away(week: Week, started: str | None = None) -> None:
+    """Run the commands in the fixes of a refusal."""
+    for problem in errors_in(week.refused(started=started).problems):
+        command = (problem.fix or "").partition(": ")[2]
+        subprocess.run(["/bin/sh", "-c", command], check=True, cwd=week.directory)
