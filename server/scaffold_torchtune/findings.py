@@ -320,7 +320,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = "{} more", last: str = "and") -> str:
-    """Return at most so many texts as a list in prose, followed by the number of omitted ones: `a, b, and 3 more`.
+    """Return at most so many texts as a list in prose, followed by the number of omitted ones: `a, b and 3 more`.
 
     Args:
         texts: the texts.
@@ -335,15 +335,14 @@ def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = "{}
     if len(listed) <= 1 or not word:
         return between.join(listed)
     *others, end = listed
-    comma = "" if len(others) == 1 and between == ", " else between.rstrip()
-    return f"{between.join(others)}{comma} {word} {end}"
+    return f"{between.join(others)}{'' if between == ', ' else between.rstrip()} {word} {end}"
 
 
 _MOST_LINES: Final = 12
 
 
 def lines_text(lines: Iterable[int | str | None], most: int = _MOST_LINES) -> str:
-    """Return the different line numbers: `line 3`, or `lines 3, 4, and 2 more`."""
+    """Return the different line numbers: `line 3`, or `lines 3, 4 and 2 more`."""
     different = [*dict.fromkeys(map(str, lines))]
     return f"line{'' if len(different) == 1 else 's'} {few(different, most)}"
 
@@ -387,6 +386,4 @@ def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str 
     matches = [meant] if meant in known else close_matches(word, known)
     if not matches:
         return message
-    *others, last = map(repr, matches)
-    several = f"{', '.join(others)} or {last}" if others else last
-    return f"{message} Did you mean {several}?".lstrip()
+    return f"{message} Did you mean {few([*map(repr, matches)], len(matches), last='or')}?".lstrip()

@@ -127,7 +127,7 @@ def test_a_finding_of_several_runs_is_logged_once_with_their_names() -> None:
     result = ValidateResult(passed=False, checked=3, planned=3, runs=runs, findings=())
     verdict, _ = journal.closing_entries(plan("a", "b", "c"), result, "", 0)
     assert verdict.result.count("is missing") == 1
-    assert absent(verdict.result, "a, b, and c", "3 of 3") == []
+    assert absent(verdict.result, "a, b and c", "3 of 3") == []
 
 
 def test_a_failed_validation_logs_run_place_values_and_fix() -> None:

@@ -58,7 +58,7 @@ def test_a_long_list_of_levels_keeps_the_rarest() -> None:
     made += [{"lr": 7e-3, "seed": 1}]
     levels = plan_result(plan_of(*made, varying=["lr", "seed"])).levels
     assert levels["lr"].startswith("1e-5 x 2, 2e-5 x 2, ")
-    assert levels["lr"].endswith("7e-3 x 1, and 4 more")
+    assert levels["lr"].endswith("7e-3 x 1 and 4 more")
     assert levels["seed"] == "1 x 16, 2 x 15"
     assert plan_result(plan_of(*made[::2], varying=["lr"])).levels == {"lr": "16 levels, each in one run"}
     models: list[Changes] = [{"torchtune_model_name": name} for name in ("b", "a", "b")]

@@ -140,7 +140,7 @@ def test_runs_with_the_same_problem_are_one_finding() -> None:
     assert absent(every.message, "all 5 runs") == []
     assert "run0" not in every.message
     (three,) = found(*[{"batch_size": 2000}] * 3, {})
-    assert absent(three.message, "3 of 4 runs (run0, run1, and run2)") == []
+    assert absent(three.message, "3 of 4 runs (run0, run1 and run2)") == []
     (many,) = found(*[{"batch_size": 2000}] * 4, {})
     assert absent(many.message, "4 of 5 runs (run0, run1, run2, ...)") == []
 

@@ -157,7 +157,7 @@ def test_a_missing_virtual_environment(tmp_path: Path, login: Login) -> None:
 def test_many_environments_are_counted() -> None:
     listed = "\n".join(f"env{number:02}   /opt/envs/env{number:02}" for number in range(20))
     found = activation_problem(Fault("environment", "tune", available=listed), Activation(conda_env="tune"), {})
-    assert str(found.expected).endswith("env10, env11, and 8 more")
+    assert str(found.expected).endswith("env10, env11 and 8 more")
 
 
 @pytest.mark.usefixtures("login")

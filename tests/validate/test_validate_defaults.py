@@ -27,7 +27,7 @@ def test_defaults_are_listed_once_with_their_values() -> None:
     }
     (told,) = unchosen(plan(given, given))
     assert (told.code, told.severity, told.actual) == ("defaults-unchosen", Severity.INFO, 3)
-    assert told.message.endswith(f": lr 1e-4, packed False, and prompt '{escape(chr(97) + chr(10) + 'b')}'")
+    assert told.message.endswith(f": lr 1e-4, packed False and prompt '{escape(chr(97) + chr(10) + 'b')}'")
     assert told.fix
 
 
@@ -45,4 +45,4 @@ def test_the_list_is_limited() -> None:
     assert absent(told.message.partition("s39 39")[2], 1) == []
     assert "s40" not in told.message
     (told,) = unchosen(plan({f"s{n}": setting(n) for n in range(40)}))
-    assert told.message.endswith("s38 38, and s39 39")
+    assert told.message.endswith("s38 38 and s39 39")

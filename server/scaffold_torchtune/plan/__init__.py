@@ -446,7 +446,8 @@ def _levels(values: Sequence[Scalar]) -> str:
     levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
     kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
     texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
-    return ", ".join([*texts, f"and {len(levels) - len(kept)} more"] if len(kept) < len(levels) else texts)
+    others = f" and {len(levels) - len(kept)} more" if len(kept) < len(levels) else ""
+    return f"{', '.join(texts)}{others}"
 
 
 def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
