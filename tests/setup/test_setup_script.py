@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.cli import main
-from scaffold_torchtune.findings import errors_in
+from scaffold_torchtune.findings import Refused, errors_in
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import FILES, actions, log, make_experiment, outputs, run_directories
@@ -126,9 +126,15 @@ def test_outputs_of_a_script_changed_since_fail_validation(three: Path, tmp_path
     file = script(tmp_path, MAKE)
     assert scaffold(three, file).ok
     file.write_text(file.read_text() + "# newer\n")
+    edited = three / "rank8_lr5e-5" / "finetune.yaml"
+    edited.write_text(edited.read_text() + "# mine\n")
     validated = steps.validate(Request(three, setup_script=str(file)))
-    assert {f.code for run in validated.runs for f in errors_in(run.findings)} == {"stale-output"}
-    assert scaffold(three, file).ok
+    found = [f for run in validated.runs for f in errors_in(run.findings)]
+    assert {f.code for f in found} == {"stale-output"}
+    assert [f.file for f in found if "--overwrite" in f.fix] == ["rank8_lr5e-5/finetune.yaml"]
+    with pytest.raises(Refused):
+        scaffold(three, file)
+    assert scaffold(three, file, overwrite=True).ok
 
 
 def test_a_missing_cruijff_kit_is_answered_with_the_activation(three: Path, tmp_path: Path) -> None:
