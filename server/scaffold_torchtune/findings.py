@@ -385,5 +385,5 @@ def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str 
     known = list(known)
     matches = [meant] if meant in known else close_matches(word, known)
     if not matches:
-        return message
+        return message.removesuffix(".")
     return f"{message} Did you mean {few([*map(repr, matches)], len(matches), last='or')}?".lstrip()

@@ -466,25 +466,25 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     ),
     "job-not-writable": _simply(
         "the job cannot write to its output directory",
-        "make sure that you may write to {output_dir}, or choose a different output directory and scaffold with"
+        "get write permission for {output_dir}, or choose a different output directory and scaffold with"
         " --started replace={run}; then {again}",
     ),
     "job-environment": _simply(
         "the environment of the job lacks a module, command or package",
-        "run only the lines of {run}/finetune.slurm that load modules and activate the environment, in a login shell;"
-        " install what is missing in {environment}, or correct the modules or the environment in the documents and scaffold"
-        " with --started replace={run}; then {again}",
+        "to see the problem, run the lines of {run}/finetune.slurm that load modules and activate the environment in a"
+        " login shell; then either install the missing package into {environment}, or correct the modules or the"
+        " environment in the documents and scaffold with --started replace={run}; then {again}",
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
-        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they do not fit, install a build"
-        " of torch for that driver; if only some nodes fail, exclude them (Exclude) or request different GPUs (Constraint,"
-        " GPU type), and scaffold with --started replace={run}; then {again}",
+        "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they are incompatible, install a build"
+        " of torch for that driver; if only some nodes fail, or their GPUs lack bf16, exclude them (Exclude) or request"
+        " different GPUs (Constraint, GPU type), and scaffold with --started replace={run}; then {again}",
     ),
     "job-nccl": _simply(
-        "the processes of the job lost contact with each other",
-        "look in {output} for the first error, and correct its cause; if there is none, export NCCL_DEBUG=INFO to log more"
-        " details; then {again}",
+        "the processes of the job cannot communicate",
+        "look in {output} for the first error, and correct its cause; if there is none, export NCCL_DEBUG=INFO before you"
+        " submit, to log more details; then {again}",
     ),
     "job-data": _simply(
         "the data set cannot be read with the settings of the run",
@@ -516,7 +516,7 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
         "if long runs should continue after a preemption, {resume_from_checkpoint} and"
         " scaffold with --started replace={run}; in either case, {again}",
     ),
-    "job-node-failure": _simply("the node of the job failed", "{again}"),
+    "job-node-failure": _simply("the job's node failed", "{again}"),
     "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),
 }
 """The message and the fix of each cause."""

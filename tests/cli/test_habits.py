@@ -15,6 +15,7 @@ from scaffold_torchtune.cli import main
 from scaffold_torchtune.cli.parser import SHELLS
 from support.command_line import answer
 from support.experiments import RUNS, everything
+from support.sampling import spread
 from support.wording import absent
 
 DIRECTORIES = sorted(RUNS)
@@ -26,7 +27,9 @@ def here(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return experiment
 
 
-@pytest.mark.parametrize("command", ["parse", "plan", "render", "scaffold", "status", "report", "history", "doctor"])
+@pytest.mark.parametrize(
+    "command", spread(["parse", "plan", "render", "scaffold", "status", "report", "history", "doctor"], every=3)
+)
 def test_the_experiment_is_the_current_directory_by_default(
     here: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

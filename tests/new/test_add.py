@@ -13,6 +13,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.experiments import everything
 from support.new_experiments import MODEL, make
+from support.sampling import spread
 from support.wording import absent
 
 pytestmark = pytest.mark.usefixtures("no_local_file")
@@ -118,7 +119,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", spread(FORMS, every=3))
 def test_the_table_may_have_many_forms(sweep: Path, form: str) -> None:
     before = changed(sweep, FORMS[form])
     count = len(runs(sweep))

@@ -158,7 +158,7 @@ OF_ALL_RUNS = {"Hardware", "Offline", "W&B entity", "Conda environment", "Base r
             for form in FORMS
             if label not in OF_ALL_RUNS or form not in OF_ONE_RUN
         ],
-        every=3,
+        every=6,
     ),
 )
 def test_a_value_has_the_result_that_the_guide_documents(

@@ -18,7 +18,7 @@ COLUMNS = [name for name, known in PARAMETERS.items() if known.column and name n
 OF_JOBS = ["time", "gpus", "mem", "qos", "cpus_per_task", "gpu_type"]
 
 
-@pytest.mark.parametrize("case", spread(CASES, every=3))
+@pytest.mark.parametrize("case", spread(CASES, every=6))
 def test_every_question_about_the_corpus_ends_and_its_line_gives_the_same_plan(case: str) -> None:
     found = dict(documents_of(case))
     for choice in (0, 1) if asked(found) else ():
@@ -57,7 +57,7 @@ SAID_TWICE += [(field, default) for field in COLUMNS if field in OF_LOCAL for de
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("field", "default"), spread(SAID_TWICE, every=4))
+@pytest.mark.parametrize(("field", "default"), spread(SAID_TWICE, every=8))
 def test_a_value_given_twice_in_the_summary_is_a_question_with_one_answer(field: str, default: str, form: Form) -> None:
     name, text = FORMS[form]
     rows = text.split("\n")
@@ -73,7 +73,7 @@ def test_a_value_given_twice_in_the_summary_is_a_question_with_one_answer(field:
     assert check(found) == ([] if field in own | refused else [field])
 
 
-@pytest.mark.parametrize("layout", ["- **{}**: {}\n", "- {}={}\n", "| {} | {} |\n", "{}: {}\n"])
+@pytest.mark.parametrize("layout", spread(["- **{}**: {}\n", "- {}={}\n", "| {} | {} |\n", "{}: {}\n"], every=2))
 @pytest.mark.parametrize("field", spread([*OF_LOCAL, *DIRECTORIES], every=3))
 def test_an_invalid_value_in_claude_local_md_is_a_question_with_one_answer(field: str, layout: str) -> None:
     wrong = {"modules": "a;b", "comment": "a $(b)"}.get(field, "x; y ??")

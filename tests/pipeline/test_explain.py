@@ -27,7 +27,7 @@ from support.given_settings import BY_RUN, OF_LOCAL
 from support.golden_files import golden
 from support.kit_generations import kit
 from support.mcp_calls import call
-from support.sampling import mostly_long
+from support.sampling import mostly_long, spread
 from support.scaffolding import scaffold
 from support.setup_scripts import MAKE, script
 from support.wording import absent
@@ -311,7 +311,7 @@ def test_a_kept_run_shows_its_own_values_and_those_of_the_documents(done: Path) 
     assert found.source != only(done, "epochs", RUNS[1]).source  # the line has another value now
 
 
-@pytest.mark.parametrize("name", layout.RUN_FILES)
+@pytest.mark.parametrize("name", spread(layout.RUN_FILES, every=3))
 @pytest.mark.parametrize("removed", [False, True])
 def test_edited_files_are_no_change_of_the_documents(
     done: Path, name: str, removed: bool, capsys: pytest.CaptureFixture[str]

@@ -11,6 +11,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.results import reply
 from scaffold_torchtune.results.step_results import ValidateResult
 from support.experiments import FILES, RUNS, Clock, actions, change, everything, log, outputs, run_directories
+from support.sampling import spread
 from support.scaffolding import codes, refusal, scaffold
 from support.wording import absent
 
@@ -142,7 +143,7 @@ def edited_outputs(experiment: Path) -> list[str | None]:
     return [each.file for each in found]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", spread(FILES, every=3))
 @pytest.mark.parametrize("changes", [False, True])
 def test_the_plan_warns_exactly_if_a_scaffold_would_be_refused(
     experiment: Path, name: str, changes: bool, capsys: pytest.CaptureFixture[str]

@@ -13,6 +13,7 @@ from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.settings.parameters import SURROUNDINGS
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.system.layout import TEMPLATES
+from support.sampling import spread
 from support.second_week import EPOCHS, FOUR, Week, codes, grid, name_of, submitted, two_by_two
 from support.setup_scripts import MAKE, script
 from support.stand_in_sbatch import StandIn
@@ -170,7 +171,7 @@ def test_kept_runs_with_equal_trained_values_are_one_design(week: Week) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    ["title", "account", *(pytest.param(name, marks=pytest.mark.long) for name in ("base", "constraint", "time"))],
+    spread(["account", "title", "base", "constraint", "time"], every=5),
 )
 def test_every_change_of_all_runs_is_shown_and_started_runs_are_kept(week: Week, changed: str) -> None:
     week.scaffold()

@@ -17,6 +17,7 @@ from scaffold_torchtune.pipeline.submit import Wanted, submit
 from scaffold_torchtune.request import Request
 from support.experiments import RUNS, everything, make_experiment, many_runs
 from support.kit_generations import kit
+from support.sampling import spread
 from support.scaffolding import scaffold
 from support.stand_in_slurm import StandInSlurm, slurm_on_path
 from support.submitting import assert_each_once, codes, records, refused, submitted, to_submit
@@ -162,7 +163,7 @@ def test_a_directory_with_a_slurm_pattern_in_its_name_is_refused(
     assert slurm.submitted() == []
 
 
-@pytest.mark.parametrize("name", ["50%", "back\\slash"])
+@pytest.mark.parametrize("name", spread(["50%", "back\\slash"], every=2))
 def test_plan_and_verdict_warn_of_such_a_directory_once_with_the_same_fix(
     name: str, tmp_path: Path, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,7 +243,8 @@ def test_an_unused_array_script_is_removed_and_an_edited_one_stays(
 
 
 @pytest.mark.parametrize(
-    "case", ["running", "in the queue", "submitted by the user", "no accounting", "a file", "killed"]
+    "case",
+    spread(["running", "in the queue", "submitted by the user", "no accounting", "a file", "killed"], every=3),
 )
 def test_files_of_arrays_are_kept_while_they_may_be_needed(
     case: str, ended: tuple[Path, str], slurm: StandInSlurm

@@ -10,6 +10,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.document_forms import YAML, write
 from support.experiments import change, make_experiment, many_runs
+from support.sampling import spread
 
 OLD = "- **Naming pattern:** `ck-out-{run_name}/epoch_{N}`"
 FIRST = "rank8_lr1e-5"
@@ -26,7 +27,7 @@ def found(place: Path, text: str, **given: object) -> list[Finding]:
     return [each for each in warnings if each.code == "naming-differs"]
 
 
-@pytest.mark.parametrize("text", [
+@pytest.mark.parametrize("text", spread([
     "- **Naming pattern:** `ck-out-{run_directory}/epoch_{N}`",
     "- **Naming pattern:** `ck-out-{my_wandb_run_name}/epoch_0`",
     "- **Naming pattern:** `rank{N}_lr{LR}`",
@@ -59,12 +60,12 @@ def found(place: Path, text: str, **given: object) -> list[Finding]:
     "## Naming Conventions\nRuns are named `rank{R}_lr{LR}`: `rank8_lr1e-5` has `lora_rank` 8 and `lr` 1e-5.",
     "## Evaluation\n- **Naming pattern:** `eval_{task}_{rank}`",
     "## Evaluation\nRun directories are named `eval_{rank}`.",
-])  # fmt: skip
+], every=3))  # fmt: skip
 def test_a_matching_pattern_has_no_finding(text: str, tmp_path: Path) -> None:
     assert found(tmp_path, text) == []
 
 
-@pytest.mark.parametrize(("text", "planned"), [
+@pytest.mark.parametrize(("text", "planned"), spread([
     ("- **Naming pattern:** `{model}_rank{rank}_lr{lr}`", f"ck-out-{FIRST}/epoch_0"),
     ("- **Naming:** <model>-r<rank>-lr<lr>", f"ck-out-{FIRST}/epoch_0"),
     ("- **Run directory pattern:** r[rank]_lr[lr]", FIRST),
@@ -90,7 +91,7 @@ def test_a_matching_pattern_has_no_finding(text: str, tmp_path: Path) -> None:
     ("## Naming Conventions\n- **Runs:** `r{rank}_lr{lr}`\n- **Data:** `words_{N}`", FIRST),
     ("## Naming\n```\nr8_lr1e-5/\n  finetune.yaml\n```", FIRST),
     ("## Notes\nThe run directories are named `r{rank}-lr{lr}`, one for each run.", FIRST),
-])  # fmt: skip
+], every=3))  # fmt: skip
 def test_a_pattern_that_differs_is_one_warning_with_pattern_and_name(text: str, planned: str, tmp_path: Path) -> None:
     (each,) = found(tmp_path, text)
     assert (each.severity, each.expected, each.file) == ("warning", planned, "experiment_summary.md")
@@ -138,7 +139,9 @@ def test_a_scaffold_reports_a_different_name_once(tmp_path: Path) -> None:
     assert (experiment / "scaffold.log").read_text().count("naming-differs") <= 1
 
 
-@pytest.mark.parametrize("pattern", ["{a}" * 60 + "x", "*" * 200, "[" * 150 + "{rank}", "<" * 200, "A_" * 100])
+@pytest.mark.parametrize(
+    "pattern", spread(["{a}" * 60 + "x", "*" * 200, "[" * 150 + "{rank}", "<" * 200, "A_" * 100], every=5)
+)
 def test_a_hostile_pattern_is_compared_quickly(pattern: str, tmp_path: Path) -> None:
     experiment = many_runs(tmp_path, 200)
     summary = experiment / "experiment_summary.md"

@@ -18,6 +18,7 @@ from scaffold_torchtune.torchtune_facts import find_model, known_models
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
 from support.experiments import change, make_experiment
 from support.kit_generations import GENERATIONS, kit
+from support.sampling import spread
 from support.scaffolding import refusal, scaffold
 from support.wording import absent
 
@@ -103,7 +104,7 @@ LAID: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", LAID)
+@pytest.mark.parametrize("case", spread(LAID, every=4))
 def test_the_actual_file_names_are_written_to_finetune_yaml_and_validated(here: Path, model: Path, case: str) -> None:
     lay, names = LAID[case]
     lay(model)

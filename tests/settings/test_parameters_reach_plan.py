@@ -16,6 +16,7 @@ from scaffold_torchtune.plan.run_settings import PlanContext
 from support.document_forms import YAML
 from support.documents import LOCAL, MODEL, SUMMARY, local_md, parsed, planned, summary, table
 from support.given_settings import BY_RUN, OF_ANY_TEMPLATE, OF_LOCAL
+from support.sampling import spread
 from support.templates import NAME, line_of, planned_with
 
 OTHER_SCRIPT = "/opt/setup_finetune.py"
@@ -184,7 +185,7 @@ def _in_yaml(document: str) -> Any:
 # --- the summary
 
 
-@pytest.mark.parametrize(("name", "label"), _labels(LABELS))
+@pytest.mark.parametrize(("name", "label"), spread(_labels(LABELS), every=2))
 def test_a_line_of_configuration_reaches_the_plan(name: str, label: str) -> None:
     text, value = BY_RUN[name]
     usual = {"Batch size": None} if name == "batch_size" else {"Epochs": None} if name == "epochs" else {}
@@ -194,7 +195,7 @@ def test_a_line_of_configuration_reaches_the_plan(name: str, label: str) -> None
     _is(plan.runs[0].settings[name], value, SourceKind.CONFIGURATION, SUMMARY, _line(document, f"**{label}:**"))
 
 
-@pytest.mark.parametrize(("name", "label"), _labels(LABELS))
+@pytest.mark.parametrize(("name", "label"), spread(_labels(LABELS), every=2))
 def test_a_column_reaches_the_plan(name: str, label: str) -> None:
     text, value = BY_RUN[name]
     document = summary(table=table(["Run Name", "Model", label, "Type"], [["run_1", MODEL, text, "Fine-tuned"]]))

@@ -202,7 +202,7 @@ def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
 def untested(code: str, python: Python, reason: str) -> RunFinding:
     """Return the finding that the configs were not tested with torchtune; a warning if not requested."""
     message = f"the configs were not tested with torchtune in {shown(python.path)}: {escape(reason)}"
-    named = f"set {PYTHON_VARIABLE} to the path of a Python that has torchtune {load().torchtune}"
+    named = f"set {PYTHON_VARIABLE} to the path of a Python with a working torchtune {load().torchtune}"
     fix = f"{named}, then run validate again; or skip this check with --no-with-torchtune"
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
@@ -246,7 +246,7 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
         has = ", ".join(sorted(line.attention))
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
         message = (
-            f"in the model that torchtune builds, attention has LoRA in {escape(has) or 'no module'} (expected {names})"
+            f"in the model that torchtune builds, LoRA is in {escape(has) or 'no attention module'} (expected {names})"
         )
         yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")
     expected = _expected(node)
@@ -271,12 +271,12 @@ def _expected(node: dict[str, Any]) -> int | None:
 def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterator[Finding]:
     """Return one finding that names all components that were not checked with torchtune."""
     named = {
-        f"{escape(question.part)} is {shown(str(question.node['_component_']))} ({escape(reason)})": None
+        f"{escape(question.part)} ({shown(str(question.node['_component_']))}: {escape(reason)})": None
         for number, question in enumerate(asked)
         if (reason := answers.nodes[number].unasked)
     }
     if named:
-        message = f"some components were not checked with torchtune: {few(list(named), _LISTED, between='; ')}"
+        message = f"torchtune did not check some components: {few(list(named), _LISTED, between='; ')}"
         yield finding("torchtune-unasked", message, fix="check these components yourself")
 
 

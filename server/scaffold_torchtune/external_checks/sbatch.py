@@ -70,7 +70,11 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 """The directives that a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
-_COMMANDS: Final = {"account": "sacctmgr show associations user=$USER", "qos": "sacctmgr show qos"}
+_COMMANDS: Final = {
+    "account": "sacctmgr show associations user=$USER",
+    "qos": "sacctmgr show qos",
+    "reservation": "scontrol show reservation",
+}
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
 """The command that shows the resources of a cluster, for directives without a command of their own."""
 
@@ -195,15 +199,15 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     submitted = {name: Directive(name, value, 0, late=False) for name, value in options}
     likely = _likely(active(script) | submitted, of.message)
     first = likely[0] if likely else Directive("", "", 0, late=False)
-    command = _COMMANDS.get(first.name, _NODES)
+    command = _shows_values(first.name, of.message)
     later = of.verdict == "not-now"
     if later:
         fix = f"no action if the cluster can run the job later; `{command}` shows the current state of the cluster"
     elif likely:
         found = " or ".join(_with_origin(run, directive) for directive in likely)
         fix = (
-            f"correct the likely cause where it is set: {found}; then scaffold again; `{command}` shows the available"
-            " values"
+            f"correct the likely cause, {found}, in the document or template that sets it, then scaffold again;"
+            f" `{command}` shows the available values"
         )
     else:
         fix = (
@@ -219,6 +223,12 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
         severity=Severity.WARNING if later else None,
         fix=fix,
     )
+
+
+def _shows_values(name: str, message: str) -> str:
+    """Return the command that shows the possible values of the directive that a message is about."""
+    names = next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
+    return next((_COMMANDS[each] for each in (name, *names[:1]) if each in _COMMANDS), _NODES)
 
 
 def _likely(given: Mapping[str, Directive], message: str) -> list[Directive]:
@@ -244,8 +254,8 @@ def unavailable(reason: str, untested: int, kinds: int) -> Finding:
     what = "the scripts were" if untested == kinds else f"{untested} of {kinds} distinct scripts {were}"
     message = f"{what} not tested with sbatch --test-only: {reason}"
     fix = (
-        "no action if this machine has no SLURM; otherwise run validate again on a machine where sbatch can reach the"
-        " controller"
+        "no action if this machine has no SLURM; otherwise correct the cause, or run validate again on a machine where"
+        " sbatch can reach the controller"
     )
     return finding("sbatch-unavailable", message, fix=fix)
 

@@ -233,9 +233,9 @@ def _name(reading: Reading) -> str:
     if slug is not None:
         title = replace(title, text=slug, full=None, source=None)
         message = (
-            f"the experiment's name, and that of its output directory, is {shown(slug)}: the title has several words"
+            f"the experiment and its output directory are named {shown(slug)}, because the title has several words"
         )
-        fix = "no action if the name is fine; for a different name, use a title of one word"
+        fix = "no action if the name is fine; for a different name, use a one-word title"
         reading.add("name-from-title", message, field="experiment_name", actual=slug, line=title.line, fix=fix)
     setting = reading.value(known, title, SourceKind.SUMMARY)
     return setting.text if setting else ""

@@ -474,7 +474,7 @@ class Reading(Collector):
         """Report a remark after a value: as a problem if it names an unsupported training, else as a warning."""
         other = next(asked_otherwise(remark), None)
         if other is not None and file in {None, self.summary.file}:
-            what = f"mentions {shown(other[0])} after the value, which is not supported"
+            what = f"has the remark {shown(other[0])} after the value, which is not supported"
             self.not_honoured(name, text, NotHonoured(what, REMOVE_UNSUPPORTED), file)
             return
         taken = shortest_number(value) if isinstance(value, float) else shown(value)

@@ -409,8 +409,8 @@ class _Columns:
         for i, column in enumerate(columns):
             meaning = self._meaning(i, column, reading)
             if meaning in seen:
-                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both mean {meaning}"
-                fix = "keep one of the two columns, with every value"
+                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both give the {meaning}"
+                fix = "keep one of the two columns, and move the values of the other one into it"
                 reading.add("duplicate-column", message, field=meaning, line=column.line, fix=fix)
             elif meaning is not None:
                 seen[meaning] = column.text
@@ -524,7 +524,7 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
             message = f"the name of {what}, {shown(text)}, mentions {shown(other)}, which is not supported"
-            fix = f"change the name if the runs do not use {shown(other)}; this tool does not support it"
+            fix = f"if the runs do not use {shown(other)}, change the name; otherwise train them without it"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
             reading.add("name-mismatch", message, field=field, line=line, fix=fix, severity=Severity.WARNING)
 

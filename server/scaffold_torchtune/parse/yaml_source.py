@@ -312,7 +312,7 @@ _TOOLS: Final = (
     _tool("a Weights & Biases sweep", "parameters", "method metric program early_terminate command", 2),
     _tool("a model's config.json", "model_type", "architectures hidden_size num_hidden_layers vocab_size", 2),
     _tool(
-        "a configuration of a Hugging Face trainer (transformers, TRL)",
+        "a configuration for a Hugging Face trainer (transformers, TRL)",
         some="per_device_train_batch_size num_train_epochs lr_scheduler_type save_strategy report_to dataset_name"
         " model_name_or_path use_peft lora_target_modules logging_steps gradient_checkpointing training_args"
         " evaluation_strategy eval_strategy",
@@ -345,7 +345,7 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
     message = f"{draft.file} is {what}, not an experiment summary"
     options = [*_options(data)]
     command = shlex.join(["scaffold-torchtune", "new", "DIR", *options])
-    what_it_does = "creates one from the values of this file" if options else "prompts for the values"
+    what_it_does = "creates one from the values in this file" if options else "prompts for the values"
     fix = f"write a summary with a table of runs; this command {what_it_does}: {command}"
     draft.findings.clear()
     draft.configuration, draft.unread_lines = [], []

@@ -273,7 +273,7 @@ def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> 
     if kind is None:
         return
     if kind != "file" or record is None or record.foreign(hashes_of(tree, directory, (FINETUNE_SLURM,))):
-        backup.keep(path, "before its row was removed from the table", removed=True)
+        backup.keep(path, "before the row of its run was removed from the table", removed=True)
     history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
     tree.remove(path)
 

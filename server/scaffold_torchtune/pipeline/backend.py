@@ -143,8 +143,8 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
     except InterfaceFault as fault:
         reason, lack = escape(str(fault)), lack_of(str(fault), script, environment)
         message = f"the setup script {shown(setup_script)} cannot run: "
-        message += f"{lack.cause}. Its output: {reason}" if lack else reason
-        fix = "correct the script or, if it needs a different version of Python, activate an environment with it"
+        message += f"{lack.cause}. The script printed: {reason}" if lack else reason
+        fix = "correct the script, or activate an environment that has the version of Python that it needs"
         fix = lack.fix if lack else f"{fix}; then scaffold again"
         fix = f"{fix}; alternatively, use --setup-script bundled"
         code = "package-missing" if lack else "script-unasked"
@@ -300,8 +300,8 @@ _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", 
 
 def _other_script(message: str) -> Refused:
     fix = (
-        "specify the script of the plan with --setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT; alternatively, render"
-        " again with a different script or with --setup-script bundled"
+        "use the plan's setup_finetune (--setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT); alternatively, render again"
+        " with the one that you want to use"
     )
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 

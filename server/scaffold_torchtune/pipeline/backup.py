@@ -41,7 +41,7 @@ class Backup:
         self._note(path, copy, when)
         self._tree.move(path, copy)
         then = "removed" if removed else "regenerated"
-        message = f"{path} was edited {when}, and has been {then}; the edited file is kept in {copy}"
+        message = f"{path} was edited {when}; it has been {then}, and the edited file is kept in {copy}"
         fix = "compare both files, and copy each value that you want to keep into the summary"
         if removed:
             fix = (

@@ -255,7 +255,7 @@ STARTED: Final = Question(
 _LISTED: Final = 4
 _UNDO: Final = "undo the change"
 _KEEP: Final = "keep these runs (started: keep, --started keep)"
-_REPLACE: Final = "cancel their jobs, move their results away, and replace them (started: replace)"
+_REPLACE: Final = "cancel their jobs, move their results elsewhere, and replace them (started: replace)"
 
 
 def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
@@ -359,7 +359,7 @@ def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     if state and lost:
         path = state.output_dir
         message = f"results of {run} are in {shown(path)}: {few(lost, _LISTED)}{why}"
-        fix = f"move the results away first: {_moved_away(path)}"
+        fix = f"first move the results elsewhere: {_moved_away(path)}"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
     elif state and not state.results and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
@@ -412,8 +412,8 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
             left = f"the output directory of {run.directory}, {shown(path)}, contains {few(lost[0], _LISTED)}"
             message = f"{left} from another training run{_whose(results)}, which this run would overwrite{lost[1]}"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
-            fix = "give the experiment a different title or output directory, or move these results away"
-            fix = f"move these results away: {_moved_away(path)}" if run.directory in again else fix
+            fix = "give the experiment a different title or output directory, or move these results elsewhere"
+            fix = f"move these results elsewhere: {_moved_away(path)}" if run.directory in again else fix
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 

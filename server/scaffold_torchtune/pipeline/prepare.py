@@ -450,8 +450,8 @@ def default_script(working_dir: Setting | None) -> str:
         return "bundled"
     message = f"the working directory contains {script}; choose whether to use this script"
     fix = (
-        'to use the bundled setup_finetune, add --setup-script bundled (in a tool call: setup_script: "bundled", also'
-        " as an answer);"
+        'to use the bundled setup_finetune, add --setup-script bundled (tool calls: setup_script: "bundled", as an'
+        " argument or in `answers`);"
         f" to use this script, which only the user can allow, add --setup-script {script}"
         f" (for the server, set SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script})"
     )

@@ -352,7 +352,8 @@ def existing_plan(tree: Tree) -> Plan:
     """Return the frozen plan. Raises `Refused` if there is none, or it cannot be read."""
     plan = load_plan(tree)
     if plan is None or not plan.runs:
-        raise refuse("not-rendered", "there is no plan yet", file=layout.PLAN, fix="run render_yaml (render) first")
+        fix = "run render first (MCP tool: render_yaml), which saves the plan"
+        raise refuse("not-rendered", "no plan has been saved yet", file=layout.PLAN, fix=fix)
     return plan
 
 

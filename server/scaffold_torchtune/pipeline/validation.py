@@ -116,7 +116,7 @@ def _edited(tree: Tree, record: Record, there: Mapping[str, str]) -> Iterator[Fi
         if expected.get(name) in {None, digest}:
             continue
         step = "scaffold" if name == layout.SETUP_YAML else "setup"
-        compared = "; only its planned values are compared with the plan" if name in layout.OUTPUTS else ""
+        compared = "; only the values that the plan sets were checked" if name in layout.OUTPUTS else ""
         message = f"{name} has been edited since it was generated{compared}"
         yield finding("changed-output", message, file=f"{record.directory}/{name}", fix=_RESTORE.format(step))
 
@@ -128,9 +128,9 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
     for name, digest in expected.items():
         if there.get(name, "") != digest:
             path = f"{kept.directory}/{name}"
-            what, keep = ("edited", "keep the present one") if name in there else ("removed", "accept the removal")
+            what, keep = ("edited", "keep the edited one") if name in there else ("removed", "accept the removal")
             fix = f"restore the version that the run was trained with, or {keep} with --started keep"
-            message = f"{name} has been {what} since the started run was kept"
+            message = f"{name} has been {what} since the run was kept as started"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 
@@ -264,7 +264,8 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
         message = f"the documents have changed since the plan was made, and would now be refused: {reason}"
         return [_outdated(message, first.fix if first else "")]
     if changes := _differences(plan.runs, now.runs):
-        return [_outdated(f"the documents have changed since the plan was made: {few(changes, _LISTED, between='; ')}")]
+        told = few(changes, _LISTED, between="; ", last="")
+        return [_outdated(f"the documents have changed since the plan was made ({told})")]
     return []
 
 

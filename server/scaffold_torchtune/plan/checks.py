@@ -153,10 +153,8 @@ def identical_runs(
     for same in (each for each in alike.values() if len(each) > 1):
         runs, values = [run for run, _ in same], same[1][1]
         lines, names = ([*map(str, (run.line for run in runs))], [shown(run.name) for run in runs])
-        two = len(runs) == 2  # noqa: PLR2004 - a pair needs no count
-        several = f"{few(lines, _LISTED)} plan" if two else f"{few(lines, _LISTED)} ({len(runs)} rows) all plan"
-        message = f"the rows on lines {several} the same run ({few(names, _FEW)})"
-        remove = "remove one of the rows" if two else "remove all but one of the rows"
+        message = f"the rows on lines {few(lines, _LISTED)} describe the same run ({few(names, _FEW)})"
+        remove = "remove one of the rows" if len(runs) == 2 else "remove all but one of the rows"  # noqa: PLR2004
         what = "a parameter that distinguishes them, such as seed" if experiment.form == "yaml" else _A_COLUMN
         fix = f"{remove}, or add {what}"
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]

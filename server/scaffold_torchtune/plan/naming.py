@@ -132,7 +132,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
-            fix = "make the names distinct: use --names table with distinct Run Names, or rename a data set"
+            fix = "use --names table with distinct Run Names, or give the data sets more distinct names"
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings
@@ -621,8 +621,8 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"{source.note} states {shown(written)}: the directory's name ({shown(run.directory)}) is used there,"
-            f" not the table's Run Name ({shown(run.name)})"
+            f"in {shown(written)} ({source.note}), the run's name is that of its directory ({shown(run.directory)}),"
+            f" not the Run Name in the table ({shown(run.name)})"
         )
         fix = "no action if intended; otherwise use --names table"
         return finding(
@@ -644,7 +644,7 @@ def _differing(
     message = (
         f"{source.note} states {shown(written)}, but the planned name of the run {shown(run.name)} is {shown(planned)}"
     )
-    fix = f"replace {written} with {suggested} in {source.file}:{source.line}"
+    fix = f"replace {shown(written)} with {shown(suggested)} in {source.file}:{source.line}"
     if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
         fix = f"use --names table, which uses these names, or {fix}"
     return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)

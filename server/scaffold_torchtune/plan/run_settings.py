@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Collector, Finding, Scalar, finding, shown
+from scaffold_torchtune.findings import Collector, Finding, Scalar, few, finding, shown
 from scaffold_torchtune.models import (
     CheckpointState,
     Experiment,
@@ -149,7 +149,8 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
         return
     always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
     if always:
-        message = f"this setup_finetune.py has no option for some settings and always writes {', '.join(always)}"
+        values = few(always, len(always))
+        message = f"this setup_finetune.py has no option for some settings and always writes {values}"
         yield finding(
             "script-writes", message, fix="use a newer version of the script if a different value is intended"
         )
@@ -187,7 +188,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     if setting.value == value:
         return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
-    message = f"{name} is planned as {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
+    message = f"the plan sets {name} to {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
     change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
     fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
     return _untaken_setting(name, message, fix, setting, value)
@@ -255,7 +256,7 @@ def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     passed = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
     if passed:
         message = (
-            f"this setup_finetune.py has no option for {', '.join(passed)}: the submit line passes"
+            f"this setup_finetune.py has no option for {few(passed, len(passed))}; the submit line passes"
             f" {'it' if len(passed) == 1 else 'them'} to sbatch or to the job's environment instead"
         )
         at = next(iter(values.values())).source

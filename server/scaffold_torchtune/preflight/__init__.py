@@ -222,7 +222,7 @@ def _unknown(run: PlannedRun) -> Finding:
         f"the job of {run.directory} would resume from the state in its output directory, but that directory has no"
         " readable torchtune_config.yaml, so it is unknown which plan the state belongs to"
     )
-    fix = "no action if the state belongs to this plan; otherwise move the output directory away to start over"
+    fix = "no action if the state belongs to this plan; otherwise move the output directory elsewhere to start over"
     where = at(run, "resume_from_checkpoint")
     return finding(_CODE, message, field="resume_from_checkpoint", severity=Severity.WARNING, fix=fix, at=where)
 
@@ -235,14 +235,14 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"{escape(path)} is {_text(now)} in the plan, but {_text(was)} in the saved state from which the job of"
+            f"{escape(path)} is {_text(now)} in the plan, but is {_text(was)} in the saved state from which the job of"
             f" {run.directory} would resume; torchtune 0.6.1 would use that state unchanged"
         )
         more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
         restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
         fix = (
-            f"to continue that training, {restore}; to start over, move the output directory away, or remove `Resume"
-            " from checkpoint`"
+            f"to continue that training, {restore}; to start over, move the output directory elsewhere, or remove"
+            " `Resume from checkpoint`"
         )
         yield finding(
             _CODE, message + more, field=field, expected=_scalar(now), actual=_scalar(was), fix=fix, at=at(run, field)
@@ -255,7 +255,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
             f" {counted(state.epochs, 'completed epoch')}, but the plan has {counted(epochs, 'epoch')}, so the job"
             " would train for 0 epochs"
         )
-        fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory away to start over"
+        fix = f"plan more than {counted(state.epochs, 'epoch')}, or move the output directory elsewhere to start over"
         yield finding(_CODE, message, field="epochs", expected=f"more than {state.epochs}", actual=epochs, fix=fix,
             at=at(run, "epochs"))  # fmt: skip
     elif isinstance(before, int) and state.epochs >= before < epochs:
@@ -263,7 +263,10 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
             f"the job of {run.directory} would resume a completed training run, but torchtune 0.6.1 saves no state"
             f" after the last epoch: the job would train epoch {before} again, starting from the final weights"
         )
-        fix = "move the output directory away to start over; no action if training the last epoch twice does not matter"
+        fix = (
+            "move the output directory elsewhere to start over; no action if training the last epoch twice does not"
+            " matter"
+        )
         yield finding(_CODE, message, field="epochs", severity=Severity.WARNING, fix=fix, at=at(run, "epochs"))
 
 

@@ -99,8 +99,9 @@ def _parts(
 
 def _no_part(about: Subject, found: DataFile, name: str) -> Finding:
     there = ", ".join(shown(part) for part in list(found.parts)[:_LISTED])
-    message, expected = did_you_mean(name, found.parts, f"it has no split {name!r}."), f"a list of rows under {name!r}"
-    fix = f"rename the intended split in the file to {name}" if there else f'put the rows in {{"{name}": [...]}}'
+    message, expected = f"it has no split {name!r}", f"a list of rows under {name!r}"
+    message += f", only {there}" if there else ""
+    fix = f"rename the intended split in the file to {name!r}" if there else f'put the rows in {{"{name}": [...]}}'
     return about.mismatch(message, expected=expected, actual=there or "no split", fix=fix)
 
 
@@ -396,12 +397,12 @@ def _cut(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, lengths: Mapp
     if empty.count:
         keep = verb(empty.count, "keep")
         lost = f"; {_amount(counts.empty.count, empty.count)} of them {keep} no token of the answer"
-        lost = "; it keeps no token of the answer" if likely.count == 1 else lost
+        lost = "; no token of the answer is left" if likely.count == 1 else lost
     where = runs[0].value("dataset_label")
     message = (
-        f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)}"
+        f"{_amount(counts.cut.count, likely.count)} of {counts.rows} samples of {shown(where)}{_first(likely)}"
         f" {verb(likely.count, 'are')} longer than {size} tokens and will be truncated in"
-        f" {concerning(runs, plan)}{_first(likely)}{lost}{_basis(counts)}"
+        f" {concerning(runs, plan)}{lost}{_basis(counts)}"
     )
     place = at(runs[0], "max_seq_len", "dataset_label")
     actual, fix = likely.count, _longer(plan, runs, counts, lengths)
@@ -445,7 +446,7 @@ def _empty(
 
 
 def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
-    them = "it" if counts.likely_empty.count == 1 else "them"
+    them = "this sample" if counts.likely_empty.count == 1 else "these samples"
     if counts.form.dataset_type == TEXT:
         return f"{who_do(runs, plan, 'learn')} nothing from {them}"
     ruined = f"turns {'every weight' if full(runs[0]) else 'the whole adapter'} into NaN"
@@ -456,7 +457,7 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
             " without an error"
         )
     taken, packs = _taken(counts), ""
-    if counts.form.packed:
+    if counts.form.packed and taken.bare:
         about = "" if _is_counted(counts) else "about "
         packs = f"{about}{taken.bare} of {about}{taken.all} packs {verb(taken.bare, 'have')} no label, and "
     chance = _chance(taken, how, how.step)
@@ -532,5 +533,5 @@ def _headers(plan: Plan) -> Iterator[Finding]:
             " <|start_header_id|>) around each message, but their embeddings are untrained, and LoRA does not train"
             " them either"
         )
-        fix = f"use {entry.name}-Instruct, or the Dataset type {TEXT} with prompt and answer in one text"
+        fix = f"use {entry.name}-Instruct, or the Dataset type {TEXT} with prompt and answer combined in one column"
         yield finding("untrained-tokens", message, field="model", actual=entry.name, fix=fix, at=row_of(some[0]))

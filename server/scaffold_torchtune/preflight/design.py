@@ -351,7 +351,7 @@ def _odd(plan: Plan, cell: OddCell) -> Finding:
             (f"write {expected} for {factor} in this row; no action if {actual} is intended"),
         )
     lacks = f"lack only {counted(cell.gaps, 'combination')}" if cell.gaps else "be complete"
-    message = f"{has} the grid of {sizes} ({names}) would {lacks}"
+    message = f"{has} the {sizes} grid ({names}) would {lacks}"
     if len(cell.sizes) == 1:
         message = f"{has} the {sizes} runs would differ only in {names}"
     place, wanted, found = _cell(run, factor), cell.expected, cell.actual

@@ -280,7 +280,7 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case, smaller: Mapping[
         " an incomplete step and exits without an error"
     )
     expected, place = "at least one step per epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
-    unpack = ", remove Packed" if case.what == "pack" else ""
+    unpack = ", remove `Packed`" if case.what == "pack" else ""
     changes = [
         to_give(name, {run: values[name] for run, values in smaller.items() if name in values}, runs, plan.runs)
         for name in smaller[runs[0].directory]
@@ -543,7 +543,7 @@ def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Fi
         )
         enough = f"{max(default for _, _, default in short) // _GIB}G"
         wanted = some if some[0].settings["mem"].source.kind is SourceKind.ROW else plan.runs
-        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)} (the default)"
+        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)} ; {enough} is the default"
         expected, place = f"at least {least:.1f} GiB", at(some[0], "mem")
         yield finding(
             "node-memory", message, field="mem", expected=expected, actual=some[0].text("mem"), fix=fix, at=place

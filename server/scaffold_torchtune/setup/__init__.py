@@ -84,7 +84,7 @@ def render_runs(
             texts = templating.render_each(Path(template).name, each, folders, stop)
         except templating.TemplateProblem as problem:
             message = f"the template cannot be rendered for {some[problem.number].directory}: {escape(problem.message)}"
-            fix = "correct the template; templates/setup_finetune_template.yaml.j2 has the complete structure"
+            fix = "correct the template; templates/setup_finetune_template.yaml.j2 shows the complete structure"
             at = Location(template, problem.line)
             raise refuse("template-error", message, field="template", at=at, fix=fix) from problem
         for run, settings, text in zip(some, written, texts, strict=True):
@@ -214,7 +214,7 @@ def run_script(
             return Outcome({name: _output(folder / name) for name in OUTPUTS}, ran=done)
         except _NoOutput as problem:
             what, cause = f"exited with status 0 but wrote {problem}", _UNFINISHED
-    printed = f"Its output: {line}" if line else "It printed nothing."
+    printed = f"It printed: {line}" if line else "It printed nothing."
     return Outcome(reason=f"the script {what}. {printed}", cause=cause, ran=done)
 
 

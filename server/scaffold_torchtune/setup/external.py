@@ -418,7 +418,10 @@ def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, S
         expected=expected,
         actual=setting.text if setting else None,
         at=setting.source if setting else None,
-        fix=f"{fix}; alternatively, if `{asked.commands}` works in your own shell, run it there and add --no-activate",
+        fix=(
+            f"{fix}; alternatively, if `{asked.commands}` works in your own shell, run it there, then scaffold from"
+            " that shell with --no-activate"
+        ),
     )
 
 
@@ -441,7 +444,7 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
             after = f" after `module load {' '.join(asked.modules)}`" if asked.modules else " in a login shell"
             message = (
                 f"cannot activate the conda environment {shown(fault.what)}: no conda, mamba or micromamba was"
-                f" found{after}, on PATH, with CONDA_EXE, or in the usual places{reason}"
+                f" found{after}, on PATH, through CONDA_EXE, or in the usual places{reason}"
             )
             fix = (
                 "add the module that provides conda to claude.local.md, set CONDA_EXE to the conda program, or use a"
@@ -467,7 +470,7 @@ def _module_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
     similar = {base} if base in bases else {*close_matches(base, bases)}
     near = [one for one, its_base in zip(known, bases, strict=True) if its_base in similar]
     near = near or close_matches(name, known, _MOST_LISTED)
-    fix = f"use an existing module ({_listed(near)})" if near else f"look for the module with `module avail {base}`"
+    fix = f"use an existing module ({_listed(near)})" if near else "correct the name; `module avail` lists the modules"
     return "modules", "module-missing", f"the module {shown(name)} does not exist{reason}", fix, _listed(near)
 
 
@@ -476,11 +479,9 @@ def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Probl
     if name in known:
         message = f"the conda environment {shown(name)} exists, but cannot be activated{reason}"
         return "conda_env", "activation-failed", message, f"try `conda activate {name}` in a login shell", None
-    similar = did_you_mean(name, known)
     fix = "use an existing environment" if known else "use an environment that `conda env list` shows"
-    fix = f"{similar} U{fix[1:]}" if similar else fix
     fix = f"{fix}, or create this one (`conda create -n {name} python`) and install torchtune in it"
-    message = f"the conda environment {shown(name)} does not exist{reason}"
+    message = did_you_mean(name, known, f"the conda environment {shown(name)} does not exist{reason}.")
     return "conda_env", "environment-missing", message, fix, _listed(known)
 
 

@@ -382,7 +382,7 @@ def _check_recipe(settings: Settings, report: SettingsReport) -> None:
         report.refuse("custom_recipe", message, fix, found=name)
     elif is_sure and ("single_device" if gpus > 1 else "distributed") in name:
         message = f"custom_recipe {name} does not support gpus: {gpus}"
-        fix = "use a single-device recipe with gpus: 1, or a distributed recipe with more GPUs"
+        fix = "use a single-device recipe with gpus: 1, or a distributed recipe with two or more GPUs"
         report.refuse("custom_recipe", message, fix, code="wrong-recipe", found=name)
     if not settings.is_full:
         return

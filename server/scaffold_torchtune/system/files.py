@@ -450,10 +450,10 @@ class Tree:
         except locking.Busy as busy:
             _close(state)
             message = "another scaffold is working on this experiment"
-            fix = "wait until it has ended, then repeat the step"
+            fix = "wait until it finishes, then repeat the step"
             if busy.maker:
                 message = f"{message}: {escape(str(busy.maker))}"
-                fix = f"{fix}; if process {busy.maker.pid} no longer runs on its host, remove {layout.LOCK}"
+                fix = f"{fix}; if process {busy.maker.pid} is no longer running on its host, remove {layout.LOCK}"
             raise refuse("busy", message, file=layout.LOCK, fix=fix) from busy
         except BaseException:
             _close(state)
@@ -545,7 +545,7 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
     reason, at = error.strerror or named, escape(path)
     if error.errno in _NOT_EXPECTED:
         code = "unsafe-path"
-        fix = f"see which part of the path it is (namei -l {at}), rename that part, and repeat the step"
+        fix = f"find that part of the path with `namei -l {at}`, move it elsewhere, and repeat the step"
         if reason == named:
             reason = "a part of this path is a link or not of the expected type"
     else:
@@ -563,7 +563,7 @@ def _next_step(path: str, number: int | None, action: str) -> str:
     if number in _FULL:
         return "free up disk space, or request a larger quota"
     if number == errno.ENOENT:
-        return f"check whether {path} or its directory was moved or removed, and restore it"
+        return f"make sure that nothing moves or removes {path} or its directory"
     if number == errno.EROFS:
         return "have the file system mounted writable, or move the experiment to a writable one"
     if number == errno.EFBIG:

@@ -215,7 +215,9 @@ class YamlError(LineError):
 
     def __init__(self, message: str, line: int | None = None, fix: str = "") -> None:
         super().__init__(message, line)
-        self.fix = fix or "correct the YAML: one `key: value` on each line, with quotes around special characters"
+        self.fix = (
+            fix or "correct the YAML: one `key: value` on each line, with quotes around text with special characters"
+        )
 
 
 _NO_TAGS: Final = "write the value without a tag"

@@ -293,7 +293,7 @@ def _models(report: Report) -> None:
             actual=name,
             path=("model",),
             severity=severity,
-            fix="use a model from the registry, or check the model, tokenizer and checkpointer nodes yourself",
+            fix="use a supported model, or check the sections model, tokenizer and checkpointer yourself",
         )
     if arrivals.shape_of(report.run) is None:
         report.add(

@@ -116,7 +116,7 @@ def interpolates(data: Any) -> bool:
     return any(isinstance(value, str) and "${" in value for value in leaves(data))
 
 
-FIX = "do not edit the file: check setup_finetune and its template, then run setup again"
+FIX = "do not edit the file: correct the setup script or its template, then run setup again"
 
 
 class ReportParts(Parts, total=False):
