@@ -56,7 +56,7 @@ def test_a_missing_module(tmp_path: Path, login: Login, name: str, near: str) ->
 def test_a_module_without_a_similar_one(tmp_path: Path) -> None:
     found = refused(tmp_path, {"anaconda3/2025.6": "zzz"})
     assert found.expected is None
-    assert absent(found.fix, "`module avail zzz`") == []
+    assert absent(found.fix, "`module avail`") == []
 
 
 @pytest.mark.usefixtures("login")
@@ -90,8 +90,8 @@ def test_a_missing_conda_environment(tmp_path: Path) -> None:
     assert (found.code, found.field, found.location()) == ("environment-missing", "conda_env", "claude.local.md:22")
     assert (found.expected, found.actual) == ("base, cruijff, tuned, tuning", "tunin")
     printed = "EnvironmentNameNotFound: Could not find conda environment: tunin"
-    assert absent(found.message, "'tunin'", printed) == []
-    assert absent(found.fix, "'tuning'", "'tuned'", "conda create") == []
+    assert absent(found.message, "'tunin'", printed, "'tuning'", "'tuned'") == []
+    assert absent(found.fix, "conda create") == []
 
 
 def test_a_conda_environment_that_cannot_be_activated(tmp_path: Path, login: Login) -> None:
