@@ -208,6 +208,33 @@ def test_other_files_of_a_script_in_its_directory_are_removed(single: Path, tmp_
     assert not list((single / ".scaffold" / "staging").iterdir())
 
 
+def test_a_finetune_yaml_with_the_anchors_of_pyyaml_passes(single: Path, tmp_path: Path) -> None:
+    body = """\
+        import yaml
+        main([])
+        file = pathlib.Path("finetune.yaml")
+        data = yaml.safe_load(file.read_text())
+        data["targets"] = data["model"]["lora_attn_modules"]
+        text = yaml.safe_dump(data)
+        file.write_text(text)
+        assert "*id001" in text
+        """
+    assert scaffold(single, script(tmp_path, body)).ok
+
+
+@pytest.mark.parametrize(
+    "added", ["seed: 14", "more: &x {a: 1}\\nother: {<<: *x}", "more: !x 1", "---\\na: 1", "a: [1"]
+)
+def test_a_finetune_yaml_that_cannot_be_read_is_a_failure_with_the_true_cause(
+    single: Path, tmp_path: Path, added: str
+) -> None:
+    body = f"main([])\nopen('finetune.yaml', 'a').write('{added}\\n')\n"
+    (run,) = failed(scaffold(single, script(tmp_path, body)))
+    assert re.search(r"finetune\.yaml .*\(line [0-9]+\)", run.reason)
+    assert run.cause == ""
+    assert "finetune.yaml" in run.fix
+
+
 def test_outputs_that_are_not_utf8_fail(single: Path, tmp_path: Path) -> None:
     body = "main([])\nopen('finetune.yaml', 'ab').write(b'\\xff')\n"
     (run,) = failed(scaffold(single, script(tmp_path, body)))

@@ -120,12 +120,56 @@ def test_ambiguous_yaml_is_refused_with_its_line(text: str, message: str, line: 
         assert caught.value.line == line
 
 
+def test_aliases_that_pyyaml_writes_are_read_as_copies_with_the_lines_of_the_anchor() -> None:
+    columns, files = {"input": "q", "output": "a"}, ["a.safetensors", "b.safetensors"]
+    data = {"dataset": {"columns": columns, "files": files}, "again": columns, "x": [files, {"deep": columns}]}
+    text = yaml.safe_dump(data, sort_keys=False)
+    assert "*id00" in text
+    document = read_yaml(text, aliases=True)
+    assert document.data == data
+    lines = {name: n for n, line in enumerate(text.splitlines(), 1) for name in ("again", "input") if name in line}
+    assert (document.lines["again",], document.lines["again", "input"]) == (lines["again"], lines["input"])
+    assert document.plain["x", 1, "deep", "output"] == "a"
+    with pytest.raises(YamlError):
+        read_yaml(text)
+
+
+def test_a_scalar_and_a_node_with_aliases_can_be_repeated() -> None:
+    assert read_yaml("a: &x 1e-5\nb: &y [*x, *x]\nc: *y\n", aliases=True).data["c"] == [1e-5, 1e-5]
+
+
+_NESTED = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+_DEEP = "".join(f"a{n}: &a{n} {{k: *a{n - 1}}}\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"a0: &a0 x\n{_NESTED}", 6),  # a small text that would expand to 9^11 values
+        (f"a0: &a0 x\n{_DEEP}", None),
+        (f"a: &x {'x' * 60_000}\nb: *x\nc: *x\n", 3),
+        ("a: &x [1, *x]\n", 1),
+        ("a: &x {b: *x}\n", 1),
+        ("a: 1\nb: *x\n", 2),
+        ("a: &x 1\nb: &x 2\n", 2),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n", 3),
+        ("a: &x [1]\nb:\n  *x : 1\n", 1),
+        ("a: &x !y 1\nb: *x\n", 1),
+    ],
+)
+def test_aliases_that_expand_too_far_or_that_no_loader_reads_are_refused(text: str, line: int | None) -> None:
+    with pytest.raises(YamlError) as caught:
+        read_yaml(text, aliases=True)
+    assert line is None or caught.value.line == line
+
+
 @settings(deadline=None)
 @given(TEXT | st.text(alphabet=list("ab:-?[]{}&*!|>'\"%@#, \n\t01e.~=<")))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with contextlib.suppress(YamlError):
-        data: Any = read_yaml(text).data
-        assert data is None or isinstance(data, str | bool | int | float | list | dict)
+    for aliases in (False, True):
+        with contextlib.suppress(YamlError):
+            data: Any = read_yaml(text, aliases=aliases).data
+            assert data is None or isinstance(data, str | bool | int | float | list | dict)
 
 
 LONG = 200_000

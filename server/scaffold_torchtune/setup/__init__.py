@@ -171,10 +171,6 @@ def run_bundled(run: PlannedRun, content: str | YamlDocument) -> Outcome:
     return Outcome(files, warnings=outputs.warnings)
 
 
-class _NoOutput(Exception):
-    """A script did not write an expected file."""
-
-
 _HANGS: Final = "the script hangs or waits for something, or the file system is slow"
 _ENDED: Final = {
     "deadline": ("ran longer than {:g} s", Cause(_HANGS, "if it is only slow, allow more time with --timeout SECONDS")),
@@ -185,6 +181,14 @@ _UNFINISHED: Final = Cause(
     "the script exited with status 0 without doing its work",
     "look at the full output, or use a different version of the script",
 )
+
+
+class _NoOutput(Exception):
+    """A script did not write an expected file."""
+
+    def __init__(self, message: str, cause: Cause = _UNFINISHED) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 def run_script(
@@ -213,7 +217,7 @@ def run_script(
         try:
             return Outcome({name: _output(folder / name) for name in OUTPUTS}, ran=done)
         except _NoOutput as problem:
-            what, cause = f"exited with status 0 but wrote {problem}", _UNFINISHED
+            what, cause = f"exited with status 0 but wrote {problem}", problem.cause
     printed = f"It printed: {line}" if line else "It printed nothing."
     return Outcome(reason=f"the script {what}. {printed}", cause=cause, ran=done)
 
@@ -235,16 +239,25 @@ def _output(path: Path) -> bytes:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise _NoOutput(f"a {path.name} that is not UTF-8 text") from error
-    if path.name == FINETUNE_YAML and not _is_mapping(text):
-        raise _NoOutput(f"a {path.name} that is not a YAML mapping")
+    if path.name == FINETUNE_YAML:
+        _check_mapping(text)
     if path.name == FINETUNE_SLURM and not text.startswith("#!"):
         raise _NoOutput(f"a {path.name} that does not begin with #!, which sbatch requires")
     return data
 
 
-def _is_mapping(text: str) -> bool:
+def _check_mapping(text: str) -> None:
+    """Check that the text of a finetune.yaml is a mapping.
+
+    Raises:
+        _NoOutput: it is not one, or is not supported YAML.
+    """
     try:
-        data = read_yaml(text).data
-    except (YamlError, RecursionError):
-        return False
-    return bool(data) and isinstance(data, dict)
+        data = read_yaml(text, aliases=True).data
+    except YamlError as error:
+        where = f" (line {error.line})" if error.line else ""
+        message = f"a {FINETUNE_YAML} that cannot be read: {escape(error.message)}{where}"
+        fix = f"correct the setup script or its template: in {FINETUNE_YAML}, {error.fix}"
+        raise _NoOutput(message, Cause(fix=fix)) from error
+    if not data or not isinstance(data, dict):
+        raise _NoOutput(f"a {FINETUNE_YAML} that is not a YAML mapping")

@@ -233,7 +233,7 @@ def _read_beside(script: Path, name: str) -> str | None:
 def _settings_in(template: str) -> dict[str, Scalar] | None:
     """Return the values of settings in a template of finetune.yaml; None if it is not a YAML mapping."""
     try:
-        data = read_yaml(template).data
+        data = read_yaml(template, aliases=True).data
     except YamlError:
         return None
     if not isinstance(data, dict):

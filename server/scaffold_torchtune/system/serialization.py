@@ -5,9 +5,9 @@ maximum of characters, and only that much of the text is in memory. The reader a
 sets (ujson), including control characters in a text, NaN and Infinity.
 
 The reader of YAML accepts the same as torchtune's own loader (PyYAML's safe loader with OmegaConf's wider float rule,
-which reads `1e-5` as a number), except for surprising features: no aliases, tags, duplicate keys or multiple documents,
-and limits for size, depth and length of numbers. The writer produces scalars that every loader reads as the same value
-and type.
+which reads `1e-5` as a number), except for surprising features: no tags, merge keys, duplicate keys or multiple
+documents, aliases only if the caller accepts them, and limits for size, depth and length of numbers. The writer
+produces scalars that every loader reads as the same value and type.
 """
 
 import codecs
@@ -195,6 +195,8 @@ class JsonStream:
 
 MAX_YAML_BYTES = 1_000_000
 MAX_YAML_DEPTH = 20
+MAX_COPIES = 100_000
+"""Characters of all values that aliases repeat, with one more for each value, mapping and list."""
 MAX_NUMBER = 64
 """Characters of a number. Loaders need quadratic time for the conversion of longer ones: decimal digits, and parts in
 base 60 (`1:30:00`).
@@ -220,7 +222,9 @@ class YamlError(LineError):
         )
 
 
+_TOO_DEEP: Final = f"the document is nested deeper than {MAX_YAML_DEPTH} levels"
 _NO_TAGS: Final = "write the value without a tag"
+_NO_ALIASES: Final = "write the values out, without anchors (&) and aliases (*)"
 
 
 @dataclass(frozen=True)
@@ -268,11 +272,17 @@ _Resolver.add_implicit_resolver(
 _RESOLVER = _Resolver()
 
 
-def read_yaml(text: str) -> YamlDocument:
+def read_yaml(text: str, *, aliases: bool = False) -> YamlDocument:
     """Read one YAML document.
 
+    Args:
+        text: the text.
+        aliases: whether it may have aliases, which PyYAML writes if an object occurs twice. Each is read as a copy of
+            its anchor's node, with the lines of that node.
+
     Raises:
-        YamlError: it is too large or deep, malformed, or has an alias, tag, duplicate key or second document.
+        YamlError: it is too large or deep, malformed, or has a tag, merge key, duplicate key, second document, or an
+            alias that is not accepted.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_YAML_BYTES:
         raise YamlError(f"the text is larger than {MAX_YAML_BYTES} bytes")
@@ -280,7 +290,8 @@ def read_yaml(text: str) -> YamlDocument:
         raise YamlError("tags are not supported", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2, _NO_TAGS)
     document = YamlDocument(None, {})
     try:
-        events = iter(_screened(text))
+        screened = _screened(text, aliases=aliases)
+        events = iter(_expanded(screened) if aliases else screened)
         first = next(events, None)
         return document if first is None else replace(document, data=_build(first, events, (), document))
     except yaml.MarkedYAMLError as error:
@@ -300,7 +311,7 @@ def compose_yaml(text: str) -> yaml.Node | None:
     return node
 
 
-def _screened(text: str) -> list[yaml.Event]:
+def _screened(text: str, *, aliases: bool) -> list[yaml.Event]:
     """Return the events of the content; refuse surprising features before any data is built."""
     depth = documents = 0
     events: list[_Event] = []
@@ -313,15 +324,51 @@ def _screened(text: str) -> list[yaml.Event]:
             continue
         events.append(event)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if getattr(event, "anchor", None):
-            fix = "write the values out, without anchors (&) and aliases (*)"
-            raise YamlError("anchors and aliases are not supported", _line(event), fix)
+        if getattr(event, "anchor", None) and not aliases:
+            raise YamlError("anchors and aliases are not supported", _line(event), _NO_ALIASES)
         if tag := getattr(event, "tag", None):
             name = tag.replace("tag:yaml.org,2002:", "!!")
             raise YamlError(f"the tag {name} is not supported", _line(event), _NO_TAGS)
         if depth > MAX_YAML_DEPTH:
-            raise YamlError(f"the document is nested deeper than {MAX_YAML_DEPTH} levels", _line(event))
+            raise YamlError(_TOO_DEEP, _line(event))
     return events
+
+
+def _expanded(events: list[_Event]) -> list[_Event]:
+    """Return the events with a copy of the anchor's node in place of each alias.
+
+    Raises:
+        YamlError: an alias does not follow its anchor's node, an anchor occurs twice, or there are too many copies.
+    """
+    found: list[_Event] = []
+    nodes: dict[str, tuple[int, int]] = {}  # by anchor, the place in `found`, empty until the node is complete
+    unfinished: list[tuple[str, int]] = []
+    copies = 0
+    for event in events:
+        anchor, start = str(getattr(event, "anchor", None) or ""), len(found)
+        if isinstance(event, yaml.AliasEvent):
+            node = found[slice(*nodes.get(anchor, (0, 0)))]
+            copies += sum(1 + len(getattr(each, "value", "")) for each in node)
+            if not node:
+                message = f"the alias *{anchor} does not follow a complete value &{anchor}"
+                raise YamlError(message, _line(event), _NO_ALIASES)
+            if copies > MAX_COPIES:
+                raise YamlError(f"aliases repeat more than {MAX_COPIES} characters", _line(event), _NO_ALIASES)
+            found += node
+            continue
+        if anchor in nodes:
+            raise YamlError(f"the anchor &{anchor} occurs more than once", _line(event), _NO_ALIASES)
+        if anchor:
+            nodes[anchor] = (0, 0)
+        found.append(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            unfinished.append((anchor, start))
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, start = unfinished.pop()
+        if anchor:
+            nodes[anchor] = (start, len(found))
+    return found
 
 
 def _line(event: _Event) -> int:
@@ -330,6 +377,8 @@ def _line(event: _Event) -> int:
 
 def _build(event: _Event, rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> Any:
     """Build the data that begins with the event, and consume its remaining events."""
+    if len(path) > MAX_YAML_DEPTH:
+        raise YamlError(_TOO_DEEP, _line(event))
     if path:
         document.lines.setdefault(path, _line(event))
     if isinstance(event, yaml.MappingStartEvent):

@@ -433,13 +433,13 @@ class RunFiles:
         self.texts = texts
 
     def document(self, name: str) -> YamlDocument | None:
-        """Read a YAML file.
+        """Read a YAML file. Only finetune.yaml, which other programs write, may have aliases.
 
         Raises:
             YamlError: it is not valid or not supported YAML.
         """
         text = self.texts.get(name)
-        return None if text is None else read_yaml(text)
+        return None if text is None else read_yaml(text, aliases=name == FINETUNE_YAML)
 
     @cached_property
     def script(self) -> SlurmScript | None:
