@@ -6,6 +6,7 @@ from typing import Any
 from installed_torchtune.components import component
 from installed_torchtune.sizes import sizes
 from installed_torchtune.stock import MODELS, Model, stock_config
+from installed_torchtune.values import values_of_model
 
 
 def builders(stock: Model, suffix: tuple[str, str] | None) -> tuple[str, str]:
@@ -46,6 +47,7 @@ def facts_of(name: str, model: Model) -> dict[str, Any]:
         "model_type": config["checkpointer"]["model_type"],
         "stock_config": stock.lora if model.sibling is None else None,
         "sibling": model.sibling,
+        "stock": values_of_model(stock.lora),
         **sizes(lora, full),
     }
 

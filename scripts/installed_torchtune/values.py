@@ -8,6 +8,18 @@ from installed_torchtune.stock import FAMILIES, registry, stock_config
 
 _CHOSEN = frozenset(f"{part}._component_" for part in ("checkpointer", "dataset", "model", "tokenizer"))
 
+_OF_A_MODEL = (
+    *("model.lora_attn_modules", "model.apply_lora_to_mlp", "model.apply_lora_to_output"),
+    *("model.lora_dropout", "lr_scheduler.num_warmup_steps"),
+)
+"""Paths whose values differ between models, apart from the rank, alpha and the learning rate, which are varied."""
+
+
+def values_of_model(config: str) -> dict[str, Any]:
+    """Return the values of a model's stock config that are not those of every model, by dotted path."""
+    values = dict(_leaves(stock_config(config)))
+    return {path: values[path] for path in _OF_A_MODEL if path in values}
+
 
 def stock_values(recipe: str) -> dict[str, list[Any]]:
     """By dotted path, each value that a stock config of the recipe has there, for the families that are covered.

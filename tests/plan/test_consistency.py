@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.findings import Finding, Scalar
-from scaffold_torchtune.models import Options, Plan, Setting, SourceKind
+from scaffold_torchtune.models import Interface, Option, Options, Plan, Setting, SourceKind
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.prepare import prepare
 from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import data_files, disk
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.settings.parameters import KEYS
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, told
 from support.experiments import make_experiment
 from support.templates import planned_with
@@ -399,3 +400,52 @@ def test_a_data_set_is_read_once_with_or_without_a_warm_up_ratio(
     plan = prepare(Request(experiment)).plan
     assert len(opened) == len({run.data_path for run in plan.runs}) == 1
     assert ("steps" in (plan.runs[0].settings["num_warmup_steps"].source.note or "")) is bool(ratio)
+
+
+# --- the accumulation of an external script
+
+
+def interface_of(*names: str, default: int | None = None) -> Interface:
+    """Return the interface of a script with all options except these, or with a default for the accumulation."""
+    options = {key: Option() for key in KEYS if key not in names}
+    if default is not None:
+        options["gradient_accumulation_steps"] = Option(default=default)
+    return Interface(options=options)
+
+
+STEPS = "gradient_accumulation_steps"
+
+
+@pytest.mark.parametrize(
+    ("interface", "training", "planned_value", "kind", "is_written"),
+    [
+        (Interface(), {"Effective batch size": "4"}, 1, SourceKind.DERIVED, True),
+        (Interface(), {}, None, None, False),
+        (
+            Interface(),
+            {"Gradient accumulation steps": "1", "Effective batch size": "4"},
+            1,
+            SourceKind.CONFIGURATION,
+            True,
+        ),
+        (interface_of(), {"Effective batch size": "4"}, 1, SourceKind.DERIVED, True),
+        (interface_of(default=1), {"Effective batch size": "4"}, 1, SourceKind.DERIVED, True),
+        (interface_of(default=1), {}, 1, SourceKind.DEFAULT, True),
+        (interface_of(STEPS), {"Effective batch size": "4"}, 1, SourceKind.DERIVED, False),
+        (interface_of(STEPS), {}, None, None, False),
+    ],
+)
+def test_a_stated_effective_batch_size_plans_the_accumulation_of_an_external_script(
+    interface: Interface,
+    training: dict[str, str],
+    planned_value: int | None,
+    kind: SourceKind | None,
+    *,
+    is_written: bool,
+) -> None:
+    context = PlanContext("/lab/sweep", "/home/ada", "/templates", lambda _: True, interface=interface)
+    plan = make_plan(parsed(summary(training=training)), Options(setup_script="/lab/setup_finetune.py"), context)
+    for run in plan.runs:
+        setting = run.settings.get(STEPS)
+        assert (setting and setting.value, setting and setting.source.kind) == (planned_value, kind)
+        assert (setting is not None and STEPS not in run.unwritten) == is_written

@@ -147,3 +147,33 @@ def test_undocumented_defaults_of_a_script_are_a_warning(tmp_path: Path) -> None
     change(experiment / "experiment_summary.md", "- **Epochs:** 2\n", f"- **Epochs:** 2\n{given}")
     found = steps.plan(Request(experiment, setup_script=str(script))).warnings
     assert not [each for each in found if each.code == "script-writes"]
+
+
+# A script of a lab: it reads setup_finetune.yaml, and writes its own accumulation.
+OF_A_LAB = """\
+import re, sys, pathlib
+from scaffold_torchtune.setup_finetune import main
+status = main([])
+file = pathlib.Path("finetune.yaml")
+file.write_text(re.sub("gradient_accumulation_steps: [0-9]+", "gradient_accumulation_steps: {}", file.read_text()))
+sys.exit(status)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("steps_written", "passed"), [(1, True), (8, False)])
+@pytest.mark.parametrize("stated", ["- **Effective batch size:** 4\n", "- **Gradient accumulation steps:** 1\n"])
+def test_a_script_must_write_the_accumulation_of_the_stated_effective_batch_size(
+    tmp_path: Path, stated: str, steps_written: int, *, passed: bool
+) -> None:
+    script = tmp_path / "setup_finetune.py"
+    script.write_text(OF_A_LAB.format(steps_written))
+    experiment = make_experiment(tmp_path / "sweep", without=["_rank16_", "_rank8_lr5e-5", "**Runs:**"])
+    change(experiment / "experiment_summary.md", "- **Epochs:** 2\n", f"- **Epochs:** 2\n{stated}")
+    result = steps.scaffold(Request(experiment, setup_script=str(script)))
+    name = "gradient_accumulation_steps"
+    found = [f for run in result.validation.runs for f in run.findings if name in (f.field or "")]
+    assert (result.ok, [(f.code, str(f.severity), f.expected) for f in found]) == (
+        passed, [] if passed else [("value-mismatch", "error", 1)]
+    )  # fmt: skip
+    assert name not in next((f.message for f in result.plan.warnings if f.code == "script-writes"), "")

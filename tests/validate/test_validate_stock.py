@@ -9,6 +9,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.serialization import read_yaml
 from scaffold_torchtune.torchtune_facts import known_models
+from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate import finetune, validate_run
 from scaffold_torchtune.validate.report import Report
 from support.experiments import make_experiment
@@ -64,6 +65,32 @@ def test_the_value_of_the_stock_configs_is_the_expected_one() -> None:
     (finding,) = errors_in(validate_run(run, files, bundled=True))
     assert absent(finding.message, "dtype", "'fp32'", "'bf16'") == []
     assert (finding.expected, finding.actual) == ("bf16", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "expected"),
+    [
+        ("Llama-3.2-1B-Instruct", "model: {apply_lora_to_output: true}", False),
+        ("Llama-3.2-1B-Instruct", "model: {apply_lora_to_output: false}", None),
+        ("Llama-3.1-8B", "model: {apply_lora_to_output: true}", False),
+        ("Mistral-7B-v0.1", "model: {apply_lora_to_output: true}", None),
+        ("Llama-3.2-1B-Instruct", "lr_scheduler: {num_warmup_steps: 10}", 100),
+        ("gemma-2-2b-it", "lr_scheduler: {num_warmup_steps: 10}", None),
+        ("a model of mine", "model: {apply_lora_to_output: true}", None),
+    ],
+)
+def test_the_stock_values_of_the_model_are_used_not_those_of_other_models(
+    model: str, text: str, expected: bool | int | None
+) -> None:
+    run = planned({"torchtune_model_name": model})
+    report = Report(run, CONFIG, bundled=False)
+    data = read_yaml(text).data
+    facts = load().model(model)
+    data.setdefault("model", {})["_component_"] = facts.lora_builder if facts else "mine.own"
+    finetune.check_unplanned(report, data, [])
+    assert [(str(f.severity), f.expected) for f in report.findings] == (
+        [("warning", expected)] if expected is not None else []
+    )
 
 
 @pytest.mark.parametrize("same", ["use_dora: false", "quantize_base: false", "tie_word_embeddings: true"])

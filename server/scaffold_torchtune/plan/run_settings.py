@@ -177,10 +177,14 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
+_TRIED: Final = frozenset({"checkpoint_files", "gradient_accumulation_steps"})
+"""Derived settings that a script without an option for them may write anyway, which a trial shows."""
+
+
 def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface) -> Finding | None:
     if name == "modules":
         return _conda_dropped(setting, run, interface)
-    if script_takes(interface, name) or name == "checkpoint_files":  # a trial shows whether it writes them anyway
+    if script_takes(interface, name) or (name in _TRIED and setting.source.kind is SourceKind.DERIVED):
         return None
     value = fixed_by_script(interface).get(name)
     if name == "lora_alpha" and interface.of_cruijff_kit:
@@ -366,7 +370,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
         found["experiment_name"] = _derived(experiment.name, "the summary's title")
     found |= _output(found.pop("output_dir_base", None), experiment, context)
     found |= _data(data) | _model(run, experiment, context)
-    found |= _checkpoint_files(found, context)
+    found |= _checkpoint_files(found, context) | _accumulation(found, run, experiment, context)
     if recipe is not None:
         found["custom_recipe"] = recipe
     ratio = lora_alpha_ratio(run, experiment)
@@ -395,6 +399,19 @@ def _alpha(settings: Mapping[str, Setting], ratio: Setting | None, context: Plan
     note = f"{ratio.source.note}: {factor:g} x lora_rank"
     alpha = max(1, round(factor * rank.integer))
     return {"lora_alpha": Setting(value=alpha, source=ratio.source.model_copy(update={"note": note}))}
+
+
+def _accumulation(
+    settings: Mapping[str, Setting], run: Run, experiment: Experiment, context: PlanContext
+) -> dict[str, Setting]:
+    """Return the gradient accumulation that a stated effective batch size requires of an external script."""
+    name, size = "gradient_accumulation_steps", "effective_batch_size"
+    said, steps = own_value(size, run, experiment) or experiment.template.get(size), number(settings, name)
+    is_given = name in settings and settings[name].source.kind is not SourceKind.DEFAULT
+    if context.interface is None or said is None or is_given:
+        return {}
+    actual = number(settings, "batch_size") * number(settings, "gpus") * steps
+    return {name: _derived(steps, f"effective batch size {actual}")} if actual == said.value else {}
 
 
 def warmed(

@@ -62,6 +62,9 @@ class ModelFacts(Model):
     model_type: str
     stock_config: str | None = Field(description="the stock config of these facts")
     sibling: str | None = Field(description="the model whose stock config is used if it has none of its own")
+    stock: dict[str, Scalar | list[Scalar]] = Field(
+        description="by dotted path, values in the stock config for LoRA that differ between models"
+    )
     parameters: int = Field(description="of the model without LoRA; tied embeddings count once")
     lora_parameters_per_rank: dict[str, int] = Field(
         description="LoRA parameters for each unit of rank, by place: an attention projection, `mlp`, `output`; places"

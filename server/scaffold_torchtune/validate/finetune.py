@@ -10,7 +10,7 @@ from typing import Any, Final, TypeGuard
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import did_you_mean
 from scaffold_torchtune.system.serialization import KeyPath
-from scaffold_torchtune.torchtune_facts.facts import Component, load
+from scaffold_torchtune.torchtune_facts.facts import Component, Recipe, load
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
 from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, normal_path, quoted
@@ -422,8 +422,9 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
     """Report every value in finetune.yaml, resolved, that neither the plan nor a stock config of torchtune has.
 
     The stock configs are those of torchtune's own recipe for the run's method and GPUs (a custom recipe reads these
-    values too); for values that they lack, the defaults of the components' arguments are used. Arguments that
-    components do not accept, and keys that the recipe does not read, have their own checks.
+    values too), and that of the run's model for values that differ between models. For values that they lack, the
+    defaults of the components' arguments are used. Arguments that components do not accept, and keys that the recipe
+    does not read, have their own checks.
 
     Args:
         report: receives the findings.
@@ -431,7 +432,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
         planned: the paths of planned values; values at or below them are already checked.
     """
     facts = load().recipes[_usual(report)]
-    defaults = dict(_defaults(data))
+    stock, defaults = _stock(report, facts), dict(_defaults(data))
     checked = {*planned, *report.paths}
     above = {path[:end] for path in checked for end in range(len(path))}
     for path, value in _values(data):
@@ -444,7 +445,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
             if path in _OUTPUTS and folder is not None and not below(value, folder):
                 _unplanned(report, path, value, "is outside the run's output directory", folder)
             continue
-        known = (*facts.stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
+        known = (*stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
         own = f"; torchtune's own value is {' or '.join(quoted(each) for each in known)}" if known else ""
@@ -463,6 +464,16 @@ def _usual(report: Report) -> str:
     gpus = report.planned("gpus")
     form = "distributed" if isinstance(gpus, int) and gpus > 1 else "single_device"
     return f"{'full' if is_full(report.run) else 'lora'}_finetune_{form}"
+
+
+def _stock(report: Report, recipe: Recipe) -> dict[str, tuple[Any, ...]]:
+    """Return torchtune's own values for the run's model and recipe, by dotted path."""
+    model = load().model(report.run.text("torchtune_model_name"))
+    if model is None or is_full(report.run):
+        return dict(recipe.stock)
+    differ = {path for each in load().models.values() for path in each.stock}
+    shared = {path: values for path, values in recipe.stock.items() if path not in differ}
+    return shared | {path: (value,) for path, value in model.stock.items()}
 
 
 def _defaults(data: dict[str, Any]) -> Iterator[tuple[KeyPath, tuple[Any]]]:
