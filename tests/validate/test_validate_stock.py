@@ -13,7 +13,17 @@ from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate import finetune, validate_run
 from scaffold_torchtune.validate.report import Report
 from support.experiments import make_experiment
-from support.good_files import CONFIG, EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, RUN, files_of, planned, replaced
+from support.good_files import (
+    CONFIG,
+    EXTERNAL_CONFIG,
+    EXTERNAL_SLURM,
+    GOOD_CONFIG,
+    GOOD_SLURM,
+    RUN,
+    files_of,
+    planned,
+    replaced,
+)
 from support.sampling import spread
 from support.wording import absent
 
@@ -188,3 +198,39 @@ def test_without_a_planned_output_directory_logs_may_be_anywhere() -> None:
     report = Report(planned(without="output_dir_base"), CONFIG, bundled=True)
     finetune.check_unplanned(report, {"metric_logger": {"log_dir": "/x"}, "output_dir": "/y"}, [])
     assert report.findings == []
+
+
+_NODE = {
+    "optimizer": "  _component_: torch.optim.AdamW\n",
+    "loss": "  _component_: torchtune.modules.loss.CEWithChunkedOutputLoss\n",
+    "metric_logger": "  _component_: torchtune.training.metric_logging.WandBLogger\n",
+}
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+@pytest.mark.parametrize("name", _NODE)
+def test_a_node_without_a_component_is_an_error(name: str, *, bundled: bool) -> None:
+    run = planned(without="my_wandb_project")
+    config = replaced(GOOD_CONFIG, _NODE[name], "  {}\n" if name == "loss" else "")
+    found = errors_in(validate_run(run, files_of(run, config), bundled=bundled))
+    field = f"{name}._component_"
+    assert [(f.code, f.field) for f in found if f.field == field] == [("missing-value", field)]
+
+
+@pytest.mark.parametrize("value", ["null", "torchtune.modules.loss.CEWithChunkedOutputLoss", "[]", "{}"])
+@pytest.mark.parametrize("recipe", ["", "my.recipe"])
+def test_a_node_that_is_not_a_mapping_with_a_component_is_an_error_for_a_known_recipe(value: str, recipe: str) -> None:
+    run = planned({"custom_recipe": recipe} if recipe else {})
+    config = replaced(GOOD_CONFIG, f"loss:\n{_NODE['loss']}", f"loss: {value}\n")
+    slurm = replaced(GOOD_SLURM, "lora_finetune_single_device", recipe) if recipe else GOOD_SLURM
+    found = validate_run(run, files_of(run, config, slurm), bundled=False)
+    reported = [(f.code, str(f.severity)) for f in found if f.field == "loss._component_"]
+    assert reported == [("missing-value", "warning" if recipe else "error")]
+
+
+def test_full_fine_tuning_needs_no_lr_scheduler() -> None:
+    report = Report(planned({"custom_recipe": "full_finetune_single_device"}), CONFIG, bundled=True)
+    finetune.check_named(report, {"lr_scheduler": None}, "full_finetune_single_device")
+    assert report.findings == []
+    finetune.check_named(report, {"optimizer": None}, "full_finetune_single_device")
+    assert [f.field for f in report.findings] == ["optimizer._component_"]

@@ -26,6 +26,9 @@ _GIVEN: Final = {
     "lr_scheduler": frozenset({"optimizer", "num_training_steps", "last_epoch"}),
     "optimizer": frozenset({"params"}),
 }
+_INSTANTIATED: Final = frozenset({"loss", "lr_scheduler", "metric_logger", "optimizer"})
+"""The nodes from which the recipes build components, apart from those that follow from the plan."""
+
 # Values that would change the training or the data, and that no setting plans. Missing and null are accepted too.
 _FIXED: Final[dict[tuple[str, ...], Any]] = {
     ("resume_from_checkpoint",): False,
@@ -122,6 +125,19 @@ def _node(report: Report, name: str, node: dict[str, Any]) -> None:
         severity = Severity.WARNING if theirs else Severity.INFO
         severity = Severity.ERROR if name == "lr_scheduler" else severity
         report.unplanned(message, severity, field=f"{name}._component_", actual=dotpath, path=path)
+
+
+def check_named(report: Report, data: dict[str, Any], recipe: str | None) -> None:
+    """Report nodes that name no component, unless they have a finding already."""
+    required = load().recipes[_usual(report)].required
+    for name in sorted(_INSTANTIATED & data.keys()):
+        node, path = data[name], (name, "_component_")
+        is_named = isinstance(node, dict) and "_component_" in node
+        if is_named or {path, (name,)} & report.paths or (node is None and name not in required):
+            continue
+        message = f"{dotted(path)} is missing, but torchtune requires the name of a component"
+        severity = None if report.bundled or recipe in load().recipes else Severity.WARNING
+        report.add("missing-value", message, field=dotted(path), path=path, severity=severity)
 
 
 def _arguments(report: Report, name: str, node: dict[str, Any], component: Component) -> None:
@@ -278,6 +294,7 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
             _looked(report, expectation, at(data, path), arrived=False)
     _unread_text(report)
     check_components(report, data)
+    check_named(report, data, recipe)
     _keys(report, data, recipe, interpolated(raw))
     check_unplanned(report, data, [expectation.path for expectation in expected])
 
