@@ -106,3 +106,33 @@ def test_a_torchtune_recipe_is_not_a_package() -> None:
     slurm = replaced(GOOD_SLURM, "single_device", "single_device.__main__")
     found = errors_in(validate_run(planned(), files_of(planned(), slurm=slurm), bundled=True))
     assert [(f.code, f.field) for f in found] == [("wrong-recipe", "gpus")]
+
+
+IN_SUMMARY, NO_ACTION = "in the summary", "no action"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "severity", "advice"),
+    [
+        ("torch.optim.AdamW", "torch.optim.SGD", "optimizer._component_", "error", []),
+        ("torch.optim.AdamW", "torch.optim.Adam", "optimizer._component_", "error", []),
+        ("torch.optim.AdamW", "bitsandbytes.optim.PagedAdamW8bit", "optimizer._component_", "error", []),
+        ("torch.optim.AdamW", "lion_pytorch.Lion", "optimizer._component_", "error", []),
+        ("torchtune.modules.loss.CEW", "mylab.losses.FocalLossW", "loss._component_", "warning", [NO_ACTION]),
+        ("shuffle: true", "shuffle: false", "shuffle", "error", []),
+        ("max_steps_per_epoch: null", "max_steps_per_epoch: 5", "max_steps_per_epoch", "error", [IN_SUMMARY]),
+        ("compile: false", "compile: true", "compile", "warning", [NO_ACTION]),
+        ("fused: true", "fused: true\n  betas: [0.9, 0.95]", "optimizer.betas", "warning", [NO_ACTION]),
+        ("fused: true", "fused: true\n  eps: 1.0e-6", "optimizer.eps", "warning", [NO_ACTION]),
+        ("mlp: true", "mlp: false", "model.apply_lora_to_mlp", "warning", [NO_ACTION, IN_SUMMARY]),
+        ("packed: false\n", "packed: false\n  split: test\n", "dataset_ext", "error", []),
+    ],
+)
+def test_the_fix_for_a_value_of_the_script_names_the_summary_only_if_a_document_can_set_it(
+    old: str, new: str, field: str, severity: str, advice: list[str]
+) -> None:
+    run = planned()
+    found = validate_run(run, files_of(run, replaced(GOOD_CONFIG, old, new)), bundled=False)
+    (one,) = [f for f in found if f.field == field]
+    assert str(one.severity) == severity
+    assert [text for text in (NO_ACTION, IN_SUMMARY) if text in one.fix] == advice

@@ -111,7 +111,9 @@ _COMPARISONS: Final = {
 _ABSENT: Final = {"apply_lora_to_output": False}
 """torchtune's defaults for missing keys: not all of its builders have the argument."""
 
-OF_THE_TRAINING: Final = frozenset({"clip_grad_norm", "dtype", "max_steps_per_epoch", "shuffle"})
+OF_THE_TRAINING: Final = frozenset(
+    {"clip_grad_norm", "dtype", "max_steps_per_epoch", "optimizer._component_", "shuffle"}
+)
 """Paths that make it a different training if their value is not planned."""
 
 FINETUNE_SETTINGS: Final = frozenset(
@@ -145,6 +147,21 @@ SHAPES: Final = {
     ),
     "text_completion": Shape(".datasets.text_completion.text_completion_dataset", own=True, **_OWN_KEYS),
 }
+
+OF_SETTINGS: Final[frozenset[KeyPath]] = frozenset(
+    {
+        *(*DIRECT.values(), ("model", "lora_alpha"), ("lr_scheduler", "_component_")),
+        *(("dataset", "packed"), ("dataset", "train_on_input"), ("dataset", "split")),
+        *(("tokenizer", "prompt_template", "user"), ("dataset", "prompt")),
+        *(
+            ("dataset", *path)
+            for shape in SHAPES.values()
+            for path in ((shape.system_prompt,), shape.input_key, shape.output_key)
+            if path and path[0]
+        ),
+    }
+)
+"""Paths whose value a document can set."""
 
 
 def is_full(run: PlannedRun) -> bool:

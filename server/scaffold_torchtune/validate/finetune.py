@@ -121,6 +121,8 @@ def _node(report: Report, name: str, node: dict[str, Any]) -> None:
         _arguments(report, name, node, component)
     elif shape is None or not dotpath.endswith(shape.component):
         theirs = dotpath.startswith(("torchtune.", "torch."))
+        if not report.bundled and (name == "optimizer" or (name == "loss" and not theirs)):
+            return  # `check_unplanned` compares it with torchtune's own
         message = f"{dotted(path)} is {quoted(dotpath)}, which is not a component of torchtune {load().torchtune}"
         severity = Severity.WARNING if theirs else Severity.INFO
         severity = Severity.ERROR if name == "lr_scheduler" else severity
@@ -254,6 +256,13 @@ _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tok
 _ANOTHER: Final = (
     "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary,"
     " or use --setup-script bundled if the script has no option for it"
+)
+_WITHOUT_SETTING: Final = (
+    "no action if the value that the setup script chose is intended; otherwise correct the setup script or its template"
+)
+_IN_SUMMARY: Final = (
+    "set the value in the summary if it is intended; otherwise correct the setup script or its template, then run"
+    " setup again"
 )
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they are below `output_dir`."""
@@ -466,8 +475,17 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
         own = f"; torchtune's own value is {' or '.join(quoted(each) for each in known)}" if known else ""
-        expected, fix = known[0] if len(known) == 1 else None, None if report.bundled else _ANOTHER
+        expected = known[0] if len(known) == 1 else None
+        fix = None if report.bundled else _fix(path)
         _unplanned(report, path, value, f"is not planned{own}", expected, fix)
+
+
+def _fix(path: KeyPath) -> str | None:
+    """Return the fix for a value that a script chose; None for the fix of every error in the file."""
+    is_setting = path in arrivals.OF_SETTINGS
+    if dotted(path) in arrivals.OF_THE_TRAINING:
+        return _IN_SUMMARY if is_setting else None
+    return _ANOTHER if is_setting else _WITHOUT_SETTING
 
 
 def _unplanned(report: Report, path: KeyPath, value: Any, why: str, expected: Any, fix: str | None = None) -> None:
