@@ -4,7 +4,17 @@ import pytest
 
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.validate import validate_run
-from support.good_files import EXTERNAL_CONFIG, EXTERNAL_SLURM, GOOD_CONFIG, GOOD_SLURM, files_of, planned, replaced
+from support.good_files import (
+    EXTERNAL_CONFIG,
+    EXTERNAL_SLURM,
+    GOOD_CONFIG,
+    GOOD_SLURM,
+    SETUP,
+    files_of,
+    planned,
+    replaced,
+    setup_of,
+)
 from support.wording import absent
 
 
@@ -136,3 +146,37 @@ def test_the_fix_for_a_value_of_the_script_names_the_summary_only_if_a_document_
     (one,) = [f for f in found if f.field == field]
     assert str(one.severity) == severity
     assert [text for text in (NO_ACTION, IN_SUMMARY) if text in one.fix] == advice
+
+
+WANDB = {"wandb_group": "x", "wandb_entity": "mylab", "wandb_tags": "a,b", "wandb_mode": "online"}
+NO_MODE = ("  mode: offline\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", []),
+        ("group: x", []),
+        ("group: null", []),
+        ("group: ''", []),
+        ("group: y", [("value-mismatch", "wandb_group", "x", "y")]),
+        ("entity: mylab", []),
+        ("entity: someone", [("value-mismatch", "wandb_entity", "mylab", "someone")]),
+        ("tags: [a, b]", []),
+        ("tags: []", [("value-mismatch", "wandb_tags", "a,b", "[]")]),
+        ("tags: [a]", [("value-mismatch", "wandb_tags", "a,b", "[a]")]),
+        ("tags: a", [("wrong-type", "wandb_tags", "a,b", "a")]),
+        ("mode: online", []),
+        ("mode: offline", [("value-mismatch", "wandb_mode", "online", "offline")]),
+    ],
+)
+def test_a_file_may_repeat_what_the_submit_line_passes_but_not_override_it(
+    line: str, expected: list[tuple[str, str, str, str]]
+) -> None:
+    run = planned(dict(WANDB)).model_copy(update={"submitted": tuple(WANDB)})
+    config = replaced(GOOD_CONFIG, *NO_MODE, "metric_logger:\n", f"metric_logger:\n  {line}\n")
+    files = files_of(run, config) | {SETUP: setup_of(planned())}
+    run = run.model_copy(update={"unwritten": tuple(WANDB)})
+    found = validate_run(run, files, bundled=False)
+    assert [(f.code, f.field, f.expected, f.actual) for f in found] == expected
+    assert {str(f.severity) for f in found} <= {"error"}

@@ -171,19 +171,19 @@ def is_full(run: PlannedRun) -> bool:
 
 
 def expectations(run: PlannedRun) -> list[Expectation]:
-    """Return all values that a run's finetune.yaml must have."""
+    """Return all values that a run's finetune.yaml must have; those that the submit line passes may be missing."""
     return [*_direct(run), *_model(run), *_other(run), *_output(run), *_dataset(run)]
 
 
 def _direct(run: PlannedRun) -> list[Expectation]:
     """Yield the values of settings that arrive unchanged, and of `lora_alpha`, which is 2 x rank unless planned."""
-    names = [name for name in run.settings if name in DIRECT and name not in run.submitted]
     found = [
         Expectation(
             name, DIRECT[name], run.value(name), _COMPARISONS.get(name, Comparison.SAME),
             absent_is=_ABSENT.get(name), optional=name in _ABSENT,
+            note="finetune.yaml overrides the submit line" if name in run.submitted else "",
         )
-        for name in names
+        for name in run.settings if name in DIRECT
     ]  # fmt: skip
     rank, path = run.value("lora_rank"), ("model", "lora_alpha")
     if "lora_alpha" in run.settings:

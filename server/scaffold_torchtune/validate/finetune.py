@@ -294,7 +294,7 @@ def check_finetune(report: Report, config: ResolvedConfig, recipe: str | None) -
     for path, reason in problems.items():
         report.add("value-mismatch", f"the value of {dotted(path)} {reason}", actual=at(raw, path), path=path)
     _models(report)
-    expected = arrivals.expectations(report.run)
+    expected = [each for each in arrivals.expectations(report.run) if not _is_submitted(report, each, data)]
     for expectation in expected:
         path = expectation.path
         if path not in problems:
@@ -349,6 +349,11 @@ def _models(report: Report) -> None:
             path=("tokenizer", "prompt_template"),
             fix=f"put {arrivals.PLAIN_PROMPT} in the prompt where the text of the sample belongs",
         )
+
+
+def _is_submitted(report: Report, expected: Expectation, data: dict[str, Any]) -> bool:
+    """Return whether only the submit line passes a value; a value in finetune.yaml overrides it."""
+    return expected.setting in report.run.submitted and at(data, expected.path) in (None, "")
 
 
 def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None:
