@@ -95,6 +95,11 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], Found]] = [
     ({}, ("_component_: torchtune.modules.loss.CEWithChunkedOutputLoss", "_component_: ${oc.env:LOSS}"), [error("loss._component_")]),
     # LoRA
     ({}, ("  lora_attn_modules: [q_proj, v_proj, output_proj]\n", ""), [error("lora_attn_modules", "missing-value")]),
+    ({}, ("[q_proj, v_proj, output_proj]", "[output_proj, q_proj, v_proj]"), []),
+    ({"lora_attn_modules": "q_proj,k_proj"}, ("[q_proj, v_proj, output_proj]", "[k_proj, q_proj]"), []),
+    ({"lora_attn_modules": "q_proj,k_proj"}, ("[q_proj, v_proj, output_proj]", "[k_proj, k_proj]"), [error("lora_attn_modules")]),
+    ({"lora_attn_modules": "q_proj,k_proj"}, ("[q_proj, v_proj, output_proj]", "[k_proj, q_proj, q_proj]"), [error("lora_attn_modules")]),
+    ({"lora_attn_modules": "q_proj,k_proj"}, ("[q_proj, v_proj, output_proj]", "[k_proj]"), [error("lora_attn_modules")]),
     ({}, ("[q_proj, v_proj, output_proj]", "[k_proj]"), [error("model.lora_attn_modules", "unplanned-value")]),
     ({}, ("[q_proj, v_proj, output_proj]", "[q_prj, v_prj]", "to_mlp: true", "to_mlp: false"), [*[error("lora_attn_modules")] * 2, NO_MLP]),
     ({}, ("[q_proj, v_proj, output_proj]", "[]", "to_mlp: true", "to_mlp: false"), [error("lora_attn_modules", "missing-value"), NO_MLP]),

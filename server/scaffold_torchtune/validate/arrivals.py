@@ -29,7 +29,7 @@ class Comparison(StrEnum):
     ABSENT = "absent"  # must be missing (null and the empty text count as missing)
     EPOCHS = "epochs"  # `all`, `none` or a list of numbers
     PRESENT = "present"  # present and not empty
-    PARTS = "parts"  # a list of the comma-separated parts
+    PARTS = "parts"  # a list of the comma-separated parts, in any order
 
 
 @dataclass(frozen=True)

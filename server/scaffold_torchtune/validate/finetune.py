@@ -42,6 +42,7 @@ _FIXED: Final[dict[tuple[str, ...], Any]] = {
     ("dataset", "filter_fn"): None,
 }
 
+_MODULES: Final[KeyPath] = ("model", "lora_attn_modules")
 _FIELD: Final = "checkpoint_files"
 _PATH: Final[KeyPath] = ("checkpointer", _FIELD)
 _NUMBERED: Final = re.compile(r"(.*?)([0-9]{1,9})-of-([0-9]{1,9})(\D*)", re.ASCII)
@@ -70,7 +71,7 @@ def check_components(report: Report, data: dict[str, Any]) -> None:
 
 def _lora(report: Report, data: dict[str, Any]) -> None:
     """Check LoRA's arguments other than rank and alpha; torchtune silently ignores misspelt modules."""
-    node, field, path = data.get("model"), "lora_attn_modules", ("model", "lora_attn_modules")
+    node, field, path = data.get("model"), "lora_attn_modules", _MODULES
     if not isinstance(node, dict):
         return
     if path not in report.paths:
@@ -400,9 +401,14 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
         numbers = all(type(part) is int for part in actual)
         return None if numbers and wanted == [str(part) for part in actual] else "value-mismatch"
     if expected.kind is Comparison.PARTS:
-        parts = str(value).split(",")
-        return ("value-mismatch" if actual != parts else None) if isinstance(actual, list) else "wrong-type"
+        is_same = isinstance(actual, list) and _same_parts(str(value).split(","), actual)
+        return None if is_same else "value-mismatch" if isinstance(actual, list) else "wrong-type"
     return compare(value, actual)
+
+
+def _same_parts(expected: list[Any], actual: list[Any]) -> bool:
+    """Return whether two lists have the same items, in any order: that of modules, tags and files has no effect."""
+    return len(expected) == len(actual) and all(x in actual for x in expected) and all(x in expected for x in actual)
 
 
 def _unread_text(report: Report) -> None:
@@ -477,6 +483,8 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
                 _unplanned(report, path, value, "is outside the run's output directory", folder)
             continue
         known = (*stock.get(name, ()), *_OTHER.get(name, ())) or defaults.get(path, ())
+        if path == _MODULES and isinstance(value, list) and any(_same_parts(each, value) for each in known):
+            continue
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
         own = f"; torchtune's own value is {' or '.join(quoted(each) for each in known)}" if known else ""
