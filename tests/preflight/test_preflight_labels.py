@@ -369,3 +369,12 @@ def test_samples_are_packed_in_order(splits: bool, lengths: list[int], packs: in
     for length in lengths:
         packing.add(length)
     assert packing.all() == packs
+
+
+def test_packs_of_an_unknown_length_are_bounded_only_by_the_samples() -> None:
+    unknown = {**PACKED, "max_seq_len": None}
+    assert not found(unknown, rows=240, packs=Packs(least=2, likely=3, most=3))
+    (finding,) = found({**unknown, "batch_size": 241}, rows=240, packs=Packs(least=2, likely=3, most=3))
+    assert finding.code == "no-steps"
+    assert absent(finding.message, 240) == []
+    assert "None" not in finding.message

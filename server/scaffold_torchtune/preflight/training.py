@@ -230,10 +230,11 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
         return None
     basis, what, most, likely = rows.basis, "sample", rows.count, rows.count
     if run.value("packed") and rows.count:
-        counts = counts_of(run, part_of(run, disk))
+        size = run.value("max_seq_len")  # unknown if an external script chooses it
+        counts = None if size is None else counts_of(run, part_of(run, disk))
         packs = counts.packs if counts and counts.packs else Packs(least=1, likely=rows.count, most=rows.count)
         number = "at most " if packs.least < packs.most else ""
-        number += f"{counted(packs.most, 'pack')} of {run.value('max_seq_len')} tokens"
+        number += counted(packs.most, "pack") + ("" if size is None else f" of {size} tokens")
         about = f", probably about {packs.likely}" if packs.likely < packs.most else ""
         basis = f"{rows.basis} ({number}{about})"
         what, most, likely = "pack", packs.most, packs.likely
