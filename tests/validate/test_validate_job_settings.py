@@ -107,7 +107,7 @@ FAULTS: Final = [
     (CONFIG, "entity: team", "entity: other", "value-mismatch", "wandb_entity", "entity"),
     (CONFIG, "  entity: team\n", "", "missing-value", "wandb_entity", "metric_logger:"),
     (CONFIG, "group: sweep", "group: swap", "value-mismatch", "wandb_group", "group"),
-    (CONFIG, "[lora, words]", "[words, lora]", "value-mismatch", "wandb_tags", "tags"),
+    (CONFIG, "[lora, words]", "[words, mine]", "value-mismatch", "wandb_tags", "tags"),
     (CONFIG, "[lora, words]", "lora,words", "wrong-type", "wandb_tags", "tags"),
     (CONFIG, "  tags: [lora, words]\n", "", "missing-value", "wandb_tags", "metric_logger:"),
 ]  # fmt: skip
