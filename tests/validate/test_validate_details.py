@@ -367,7 +367,7 @@ def test_a_directory_name_that_was_a_run_name_may_differ_from_the_plan() -> None
             f for f in bundled(run, "seed: 14", f"seed: {config}") if (f.code, f.field) == ("name-mismatch", "seed")
         ]
         assert (str(found.severity), found.expected, found.actual) == (severity, 1, int(config))
-        assert absent(found.fix, *(["Run Name"] if severity == "warning" else ["setup_finetune"])) == []
+        assert absent(found.fix, *(["Run Name"] if severity == "warning" else ["setup script"])) == []
 
 
 def test_a_log_interval_in_a_name_is_not_compared() -> None:

@@ -114,7 +114,7 @@ def test_a_log_in_a_different_place_has_a_special_fix_for_an_external_script() -
     files = files_of(run, slurm=replaced(slurm, "logs/", "logs/%x/"))
     (unmade,) = [f for f in validate_run(run, files, bundled=False) if f.field == "output"]
     assert [str(f.severity) for f in (ours, made, unmade)] == ["error", "info", "warning"]
-    assert ["setup_finetune" in f.fix for f in (ours, made, unmade)] == [True, False, False]
+    assert ["setup script" in f.fix for f in (ours, made, unmade)] == [True, False, False]
     assert made.fix != unmade.fix
 
 
