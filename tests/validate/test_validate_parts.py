@@ -260,7 +260,7 @@ def test_a_script_is_read_like_sbatch_and_bash_do() -> None:
     assert [(c.words, c.line, c.joined) for c in script.commands] == [
         (("echo", "a bc", "d e"), 11, ""),
         (("if", "true"), 13, ";"),
-        (("then", "cat"), 13, ""),
+        (("then", "cat", ">", "x.txt"), 13, ""),
         (("fi",), 16, ""),
         (('x=1 " 2\n3',), 17, "&&"),
         (("y",), 18, "&"),

@@ -50,12 +50,36 @@ def test_empty_lines_and_comments_are_not_commands() -> None:
         ('echo "a\\\\b"', [("echo", "a\\b")]),
         ('echo "\\$x"', [("echo", "$x")]),
         ("echo a\n# the end", [("echo", "a")]),
-        ("cat <<EOF EOF\ncd /x\nEOF\necho b", [("cat",), ("echo", "b")]),
-        ("cat <<EOF > x\ncd /x\nEOF\necho b", [("cat",), ("echo", "b")]),
+        ("cat <<EOF EOF\ncd /x\nEOF\necho b", [("cat", "EOF"), ("echo", "b")]),
+        ("cat <<EOF > x\ncd /x\nEOF\necho b", [("cat", ">", "x"), ("echo", "b")]),
+        ("cat <<-'A' | tee x <<\"B\"\na'\n\tA\ncd\nB\necho b", [("cat",), ("tee", "x"), ("echo", "b")]),
+        ("cat <<\\EOF\ncd $x\nEOF", [("cat",)]),
+        ("cat <<<EOF\necho b", [("cat", "<<<EOF"), ("echo", "b")]),
+        ("cat <<< 'EOF' > x\necho b", [("cat", "<<<", "EOF", ">", "x"), ("echo", "b")]),
+        ('a $(b "c)" (d) | e) f$(g)h', [("a", '$(b "c)" (d) | e)', "f$(g)h")]),
+        ('a `b c` "`d\ne`" "$(f "g h")"', [("a", "`b c`", "`d\ne`", '$(f "g h")')]),
+        ("a $(b\nc `d", [("a", "$"), ("b",), ("c", "`d")]),
     ],
 )
 def test_words_of_commands(text: str, words: list[tuple[str, ...]]) -> None:
     assert [command.words for command in parse_script(BASH + text).commands] == words
+
+
+@pytest.mark.parametrize("word", ["$a", "${a}", '"$a"', "x$a", '"${a[@]}"', '"$@"', "$(a)", "`a`", '"`a`"', "$((1))"])
+def test_words_that_the_shell_expands(word: str) -> None:
+    (command,) = parse_script(f"{BASH}echo {word}\n").commands
+    assert command.expands(command.words[1])
+
+
+@pytest.mark.parametrize("word", ["'$a'", "\\$a", '"\\$a"', "'`a`'", "\\`", "a$", '"$ "', "$'a'", "a"])
+def test_words_that_the_shell_does_not_expand(word: str) -> None:
+    (command,) = parse_script(f"{BASH}echo {word}\n").commands
+    assert not command.expands(command.words[1])
+
+
+def test_commands_in_parentheses_are_nested() -> None:
+    commands = parse_script(f"{BASH}a || (b; c)\nf() {{\nx=(d e)\n}}\n(g) && h\n").commands
+    assert [c.words[0] for c in commands if c.nested] == ["b", "c", "d", "g"]
 
 
 @pytest.mark.parametrize(

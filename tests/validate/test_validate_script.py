@@ -134,3 +134,133 @@ def test_only_the_known_fault_is_explained(modules: str, environment: str, *, bu
     slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", activation, "anaconda3/2025.6", "gcc/12")
     (one,) = [f for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "conda_env"]
     assert ("setup_finetune.py" in one.message) is known
+
+
+LAUNCHERS = [
+    "srun --ntasks=1 --unbuffered tune",
+    "srun -n 1 --mpi pmix tune",
+    "srun --cpu-bind=cores --export ALL env A=1 tune",
+    "conda run -n tuning --no-capture-output tune",
+    "/opt/conda/bin/conda run --name=tuning tune",
+    "/opt/envs/tuning/bin/tune",
+    "~/envs/tuning/bin/tune",
+    "$CONDA_PREFIX/bin/tune",
+    "/usr/bin/time -v tune",
+    "nice -n 10 tune",
+    "nice tune",
+    "stdbuf -oL -eL tune",
+    "uv run tune",
+    "uv run --frozen tune",
+    "pixi run tune",
+    "pixi run -e gpu tune",
+    "python -m torchtune._cli.tune",
+    "srun -N1 /opt/envs/tuning/bin/python3.11 -u -m torchtune._cli.tune",
+    "numactl --cpunodebind=0 tune",
+    "mpirun -np 1 tune",
+]
+
+
+@pytest.mark.parametrize("start", LAUNCHERS)
+def test_the_training_behind_a_launcher_is_read(start: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{start} run")
+    assert found({}, slurm, bundled=False) == []
+    assert ("unplanned-value", "error", "tune run") in found({}, slurm, bundled=True) or "torchtune." in start
+    changed = found({}, replaced(slurm, "finetune.yaml", "finetune.yaml epochs=1"), bundled=False)
+    assert changed == [("unplanned-value", "error", "epochs")]
+
+
+@pytest.mark.parametrize(
+    ("start", "severity"),
+    [
+        ("timeout 50m tune", "warning"),
+        ("timeout -k 10 --signal=INT 50m tune", "warning"),
+        ("srun -n 4 tune", "warning"),
+        ("srun -n4 tune", "warning"),
+        ("srun --ntasks=2 tune", "warning"),
+        ("mpirun -np 2 tune", "warning"),
+        ("apptainer exec --nv img.sif tune", "info"),
+        ("srun singularity exec --nv -B /a:/b img.sif tune", "info"),
+        ("docker run --gpus all image tune", "info"),
+    ],
+)
+def test_a_launcher_that_changes_the_training_is_reported(start: str, severity: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{start} run")
+    assert found({}, slurm, bundled=False) == [("unplanned-value", severity, "tune run")]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("echo tune", "srun echo tune", "timeout 5 echo tune", "which tune", "srun --label=x echo tune", "untune"),
+        *("python torchtune._cli.tune", "echo -m torchtune._cli.tune", "-m torchtune._cli.tune", "bash tune"),
+    ],
+)
+def test_a_command_with_the_words_of_the_training_does_not_train(start: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{start} run")
+    assert ("missing-value", "error", "tune run") in found({}, slurm, bundled=False)
+
+
+@pytest.mark.parametrize(
+    "start", ["bash -c", "srun bash -lc", "srun --ntasks=1 /bin/bash -l -c", "apptainer exec img.sif sh -c"]
+)
+def test_the_commands_of_a_shell_are_read(start: str) -> None:
+    notes = [("unplanned-value", "info", "tune run")] if "apptainer" in start else []
+    for quote in "'\"":
+        inner = f"{start} {quote}set -e; tune run"
+        slurm = replaced(GOOD_SLURM, "tune run", inner, "finetune.yaml", f"finetune.yaml{quote}")
+        assert found({}, slurm, bundled=False) == notes
+        assert ("missing-value", "error", "tune run") in found({}, slurm, bundled=True)
+    slurm = replaced(GOOD_SLURM, "tune run", f"{start} 'cd ..; tune run", "finetune.yaml", "finetune.yaml lr=1' a")
+    assert {each[2] for each in found({}, slurm, bundled=False)} >= {"cd", "lr"}
+    slurm = replaced(GOOD_SLURM, "tune run", f"HF_HUB_OFFLINE=1 {start} 'tune run", "finetune.yaml", "finetune.yaml'")
+    assert ("unplanned-value", "info", "offline") in found({}, slurm, bundled=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "without", "expected"),
+    [
+        ("conda run -n tuning tune", True, []),
+        ("conda run -n other tune", False, [("value-mismatch", "error", "conda_env")]),
+        ("srun -n 1 conda run -n tuning srun -n 1 tune", True, []),
+        ("micromamba run -p /opt/other tune", False, [("value-mismatch", "error", "conda_env")]),
+        ("/opt/envs/tuning/bin/tune", True, []),
+        ("/opt/envs/other/bin/tune", False, [("unplanned-value", "warning", "conda_env")]),
+        ("srun tune", True, [("missing-value", "error", "conda_env")]),
+    ],
+)
+def test_a_launcher_may_activate_the_environment(start: str, expected: Found, *, without: bool) -> None:
+    slurm = replaced(GOOD_SLURM, "conda activate tuning\n", "" if without else "conda activate tuning\n")
+    assert found({}, replaced(slurm, "tune run", f"{start} run"), bundled=False) == expected
+
+
+def test_a_virtual_environment_may_be_the_directory_of_the_program() -> None:
+    for start, expected in (("/home/me/mine/bin/tune", []), ("/home/me/other/bin/tune", ["venv", "venv"])):
+        slurm = replaced(GOOD_SLURM, "conda activate tuning\n", "", "tune run", f"{start} run")
+        assert [each[2] for each in found({"venv": "mine"}, slurm, bundled=False)] == expected
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("$PWD", "${PWD}", "$SLURM_SUBMIT_DIR", "${SLURM_SUBMIT_DIR}", "${SLURM_SUBMIT_DIR:-.}", "$(pwd)"),
+        *("${SLURM_SUBMIT_DIR:-$PWD}", "${SLURM_SUBMIT_DIR:-${PWD}}", "."),
+    ],
+)
+def test_the_directory_of_the_run_is_known(folder: str) -> None:
+    for bundled in (True, False):
+        slurm = replaced(GOOD_SLURM, "--config ", f'--config "{folder}"/')
+        assert found({}, slurm, bundled=bundled) == []
+        assert found({}, replaced(GOOD_SLURM, "tune run", f'cd "{folder}"\ntune run'), bundled=bundled) == []
+
+
+@pytest.mark.parametrize(
+    "config", ["$HOME/finetune.yaml", "${PWD}x/finetune.yaml", "$PWD/../finetune.yaml", "/finetune.yaml"]
+)
+def test_another_directory_of_the_config_is_reported(config: str) -> None:
+    slurm = replaced(GOOD_SLURM, "finetune.yaml", config)
+    assert found({}, slurm, bundled=True) == [("value-mismatch", "error", "config")]
+
+
+def test_a_here_string_is_not_a_here_document() -> None:
+    for line in ("cat <<< ready", "cat <<<ready", 'read -r a <<<"$b"'):
+        assert found({}, replaced(GOOD_SLURM, "tune run", f"{line}\ntune run"), bundled=False) == []

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
@@ -9,8 +11,8 @@ from scaffold_torchtune.findings import counted
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
-from scaffold_torchtune.validate.report import Report, below, join, normal_path, quoted
-from scaffold_torchtune.validate.run_files import Command, SlurmScript
+from scaffold_torchtune.validate.report import Report, ReportParts, below, join, normal_path, quoted
+from scaffold_torchtune.validate.run_files import Command, SlurmScript, parse_commands
 
 COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
 """Settings with a known place in the commands of finetune.slurm."""
@@ -39,11 +41,24 @@ _FORMS: Final = frozenset(
     {("conda", "activate"), ("micromamba", "activate"), ("ml", "load"), ("module", "load"), ("module", "purge")}
 )
 _PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
+_CONDA: Final = ("conda", "mamba", "micromamba")
+_CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
+_LAUNCHERS: Final = {
+    **dict.fromkeys((*_PREFIXES, "ionice", "mpiexec", "mpirun", "nice", "numactl", "setsid", "stdbuf", "unbuffer"), 0),
+    **dict.fromkeys((*_CONDA, "chrt", "pixi", "poetry", "taskset", "timeout", "uv"), 1),
+    **_CONTAINERS,
+}
+"""Programs that start the command behind them, and the number of their words before it: `conda run`, `timeout 50m`."""
+
+_MODULE: Final = "torchtune._cli.tune"
+_SHELLS: Final = frozenset({"bash", "sh", "zsh"})
+_TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
-_SUBMITTED: Final = frozenset(
-    {".", "$PWD", "$SLURM_SUBMIT_DIR", "${SLURM_SUBMIT_DIR}"}
-)  # the directory in which sbatch was called
+# The directory in which sbatch was called.
+_SUBMITTED: Final = re.compile(
+    r"\.|\$\(pwd\)|\$(?:PWD|SLURM_SUBMIT_DIR)|\$\{(?:PWD|SLURM_SUBMIT_DIR)(?::?-[^{}]*(?:\{[A-Z_]+\})?)?\}"
+)
 _ACTIVATE: Final = "/bin/activate"
 # `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
 _HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
@@ -57,8 +72,9 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     Returns:
         The torchtune recipe that it must start; None without one.
     """
-    _other_commands(report, script.commands)
-    plain = [Command(words, command.line) for command in script.commands if (words := _bare(command.words))]
+    commands = script.commands if report.bundled else [each for one in script.commands for each in _unwrapped(one)]
+    _other_commands(report, commands)
+    plain = [replace(command, words=words) for command in commands if (words := _bare(command.words))]
     starts = [number for number, command in enumerate(plain) if _trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -68,25 +84,115 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
         message = f"`tune run` is started twice, first on line {training.line}"
         report.add("unplanned-value", message, field="tune run", line=plain[number].line)
     _modules(report, before)
-    _environment(report, before)
+    first = next(number for number, command in enumerate(commands) if _trains(command.words))
+    launch, start = _split(commands[first].words)
+    _launcher(report, launch, training.line)
+    _environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
     _working_directory(report, before)
     _folders(report, plain)
-    first = next(number for number, command in enumerate(script.commands) if _trains(command.words))
-    _check_exports(report, script.commands[: first + 1])
-    _check_resuming(report, script.commands[: first + 1])
+    _check_exports(report, commands[: first + 1])
+    _check_resuming(report, commands[: first + 1])
     return _tune(report, training)
 
 
 def _trains(words: tuple[str, ...]) -> bool:
     """Return whether a command starts `tune run`."""
-    return _bare(words)[:2] == ("tune", "run")
+    return bool(_split(words)[1])
+
+
+def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words before `tune run`, and those from there on; the latter are empty if it is not started."""
+    pairs = enumerate(pairwise(words))
+    number = next((n for n, (one, two) in pairs if two == "run" and _name((one,)) in {"tune", _MODULE}), len(words))
+    launch, start = words[:number], words[number:]
+    before = launch
+    if start[:1] == (_MODULE,) and launch[-1:] == ("-m",):
+        options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
+        before = launch[: len(launch) - options]
+        before = before[:-1] if _name(before[-1:]).startswith("python") else ("python",)
+    return (launch, start) if start and _launches(before) else (words, ())
+
+
+def _name(words: Sequence[str]) -> str:
+    return words[0].rpartition("/")[2] if words else ""
+
+
+def _launches(words: Sequence[str]) -> bool:
+    """Return whether words only start the command behind them: launchers, their options, assignments and grammar."""
+    operands, previous = 0, ""
+    for word in words:
+        if _name((word,)) in _LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
+            operands = _LAUNCHERS[_name((word,))]
+        elif not (word.startswith("-") or _ASSIGNMENT.match(word)):
+            if not previous.startswith("-") or "=" in previous:  # it is not the value of an option
+                operands -= 1
+            if operands < 0:
+                return False
+        previous = word
+    return True
+
+
+def _unwrapped(command: Command) -> list[Command]:
+    """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
+    shell = next((n for n, word in enumerate(command.words) if _name((word,)) in _SHELLS), None)
+    if shell is None or not _launches(command.words[:shell]):
+        return [command]
+    options = shell + 1
+    while command.words[options : options + 1] and re.fullmatch("-[a-z]+", command.words[options]):
+        options += 1
+    texts = command.words[options : options + 1] if command.words[options - 1].endswith("c") else ()
+    found = [replace(each, line=command.line) for text in texts for each in parse_commands(text)]
+    if not any(_trains(each.words) for each in found):
+        return [command]
+    found[-1] = replace(found[-1], joined=command.joined)
+    before = command.words[:shell]
+    return [replace(one, words=(*before, *one.words)) if _trains(one.words) else one for one in found]
 
 
 def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return the words of a command without prefixes of its name."""
+    if training := _split(words)[1]:
+        return ("tune", *training[1:])
     while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
         words = words[1:]
     return words
+
+
+def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
+    """Report what the words before `tune run` change: its end, the number of its processes, or its environment."""
+    names = [_name((word,)) for word in words]
+    text = f"`tune run` is preceded by {quoted(' '.join(words))}, which"
+    both = ((one, f"{one}={two}") for one, two in pairwise([*words, ""]))
+    tasks = [match[1] for each in both for one in each if (match := _TASKS.fullmatch(one))]
+    parts: ReportParts = {"field": "tune run", "actual": " ".join(words), "line": line}
+    if any(int(number) > 1 for number in tasks) and not {"nice", "ionice"} & {*names}:
+        report.unplanned(f"{text} starts it several times", Severity.WARNING, **parts)
+    if "timeout" in names:
+        report.unplanned(f"{text} may end it before the time limit of the job", Severity.WARNING, **parts)
+    if _CONTAINERS.keys() & {*names}:
+        report.unplanned(f"{text} starts it in a container with its own environment", Severity.INFO, **parts)
+
+
+def _launched_in(report: Report, launch: Sequence[str], program: str, line: int) -> list[Command]:
+    """Return the activations that are equivalent to `conda run -n NAME` and to the directory of `tune`."""
+    found: list[Command] = []
+    conda = next((n for n, word in enumerate(launch) if _name((word,)) in _CONDA), len(launch))
+    for one, two in pairwise([*launch[conda:], ""]):
+        name, equals, value = one.partition("=")
+        if name in {"-n", "--name", "-p", "--prefix"} and not found:
+            found.append(Command(("conda", "activate", value if equals else two), line))
+    folder, _, name = program.rpartition("/bin/")
+    planned = report.run.text("venv").strip("/") or report.run.text("conda_env")
+    if not folder or name != "tune" or "$" in folder:
+        return found
+    if f"/{normal_path(folder)}".endswith(f"/{planned}"):
+        activation = ("source", f"{folder}/bin/activate") if report.run.text("venv") else ("conda", "activate", planned)
+        found.append(Command(activation, line))
+    elif planned:
+        message = f"`tune run` is started as {quoted(program)}, which may not be in the planned environment"
+        field, expected = "venv" if report.run.text("venv") else "conda_env", planned
+        report.unplanned(message, Severity.WARNING, field=field, expected=expected, actual=program, line=line)
+    return found
 
 
 def _modules(report: Report, commands: list[Command]) -> None:
@@ -158,7 +264,7 @@ def _working_directory(report: Report, commands: list[Command]) -> None:
     own = report.run.directory
     for command in commands:
         folder = " ".join(command.words[1:]).rstrip("/")
-        if command.words[0] not in {"cd", "pushd"} or folder in _SUBMITTED or folder.endswith(f"/{own}"):
+        if command.words[0] not in {"cd", "pushd"} or _SUBMITTED.fullmatch(folder) or folder.endswith(f"/{own}"):
             continue
         message = (
             f"the job changes to the directory {quoted(folder)}, so `tune run` reads a finetune.yaml that does not"
@@ -269,8 +375,14 @@ def _config(report: Report, words: list[str], line: int) -> None:
         elif "=" in word or word.startswith(("~", "-")):
             message = f"`tune run` has the argument {quoted(word)}, which may override finetune.yaml and is not planned"
             report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
-    if given is None or given.removeprefix("./") != FINETUNE_YAML:
+    if given is None or not _is_own(given):
         report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
+
+
+def _is_own(path: str) -> bool:
+    """Return whether a path is the finetune.yaml of the run, if the job stays in its directory."""
+    folder = path.removesuffix(f"/{FINETUNE_YAML}")
+    return path == FINETUNE_YAML or (folder != path and bool(_SUBMITTED.fullmatch(folder)))
 
 
 def _check_exports(report: Report, commands: Sequence[Command]) -> None:
@@ -298,12 +410,9 @@ def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for command in commands:
         is_export = command.words[:1] == ("export",)
-        for word in command.words if is_export or command is commands[-1] else ():
-            match = _ASSIGNED.fullmatch(word)
-            if match:
+        for word in command.words if is_export else _split(command.words)[0] if command is commands[-1] else ():
+            if match := _ASSIGNED.fullmatch(word):
                 found[match["name"]] = (match["value"], command.line)
-            elif word == "tune":  # the rest belongs to the training
-                break
     return found
 
 
@@ -367,7 +476,8 @@ def _conditional(commands: Sequence[Command], number: int) -> bool:
 
 def _conditions(report: Report, commands: Sequence[Command], start: int) -> None:
     command = commands[start]
-    before = [word for word in command.words[: command.words.index("tune")] if not _only_exports((word,))]
+    launch, training = _split(command.words)
+    before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
     if before:
         message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not planned"
         _unplanned(report, "tune run", message, command)

@@ -30,8 +30,10 @@ _NEARLY: Final = re.compile(r"\s+#\s*SBATCH\s*-|#\s+SBATCH\s*-|#SBATCH-|(?!(?-i:
 _SHELL: Final = re.compile(r"#!\s*(?:/\S*/env\s+(?:-\S+\s+)*)?(?:/\S*/)?(?:ba|da|k|z)?sh(?:\s|$)")
 _NEVER: Final = {"\r": "the line has a DOS line ending", "\0": "the line has a NUL character"}
 _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]*>")
-_HEREDOC: Final = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\1")
+_HEREDOC: Final = re.compile(r"(?<!<)<<(?!<)-?[ \t]*(?:\\|(['\"]))?([A-Za-z_][A-Za-z0-9_.-]*)(?(1)\1)")
 _SEPARATORS: Final = frozenset(";&|()")
+_EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_{(@*#?!$-]|`")
+_PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[()]""", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,19 @@ class Directive:
 class Command:
     """One simple command: its words without quotes, the line of its first word, and the separator that follows.
 
-    `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty at the end of a line.
+    `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty at the end of a line. `nested` is true
+    in parentheses, which start a subshell. `literal` has the words in which the shell expands no `$` and no backtick.
     """
 
     words: tuple[str, ...]
     line: int
     joined: str = ""
+    nested: bool = False
+    literal: frozenset[str] = frozenset()
+
+    def expands(self, word: str) -> bool:
+        """Return whether the shell puts the value of a variable or the output of a command into one of the words."""
+        return word not in self.literal and bool(_EXPANDS.search(word))
 
 
 @dataclass
@@ -149,8 +158,18 @@ def _option_words(text: str) -> list[str] | None:
     return None if quote else words + ([] if word is None else [word])
 
 
+def parse_commands(text: str) -> list[Command]:
+    """Return the commands of a text for `bash -c`."""
+    script = SlurmScript()
+    _Commands(script, text).read()
+    return script.commands
+
+
 class _Commands:
-    """Splits the whole text into simple commands; supports quotes, continued lines, comments and here-documents."""
+    """Splits the whole text into simple commands.
+
+    Supports quotes, continued lines, comments, here-documents and substitutions: `$(...)` is a part of its word.
+    """
 
     def __init__(self, script: SlurmScript, text: str) -> None:
         self.script = script
@@ -160,6 +179,11 @@ class _Commands:
         self.words: list[str] = []
         self.word: str | None = None
         self.start = 1
+        self.depth = 0
+        self.is_literal = True
+        self.literal: set[str] = set()
+        self.documents: list[tuple[str, int]] = []
+        self.is_open = False
 
     def read(self) -> None:
         """Read to the end."""
@@ -167,6 +191,7 @@ class _Commands:
             self.position += 1
             self._step(self.text[self.position - 1], self.text[self.position : self.position + 1])
         self._end_command()
+        self._skip_documents()
 
     def _step(self, character: str, following: str) -> None:
         if character == "\\":
@@ -177,15 +202,21 @@ class _Commands:
                 self._add(following)
         elif character in "'\"":
             self._quoted(character)
+        elif character in "$`":
+            self._expansion()
         elif character == "#" and self.word is None:
             self._skip_line()
         elif character == "<" and (document := _HEREDOC.match(self.text, self.position - 1)):
-            self._here_document(document)
+            self.position = document.end()
+            self.documents.append((document[2], self.line))
         elif character == "&" and ((self.word or "").endswith((">", "<")) or following == ">"):
             self._add(character)  # `2>&1`, `&>file`
         elif character == "\n" or character in _SEPARATORS:
             self._end_command("" if character == "\n" else character * (1 + (following == character)))
-            self.line += character == "\n"
+            self.depth = max(0, self.depth + {"(": 1, ")": -1}.get(character, 0))
+            if character == "\n":
+                self.line += 1
+                self._skip_documents()
         elif character.isspace():
             self._end_word()
         else:
@@ -207,7 +238,14 @@ class _Commands:
             self.line += character == "\n"
             if character == quote:
                 return
-            if character == "\\" and quote == '"' and self.text[self.position : self.position + 1] in {'"', "\\", "$"}:
+            if character in "$`" and quote == '"':
+                self._expansion()
+                continue
+            if (
+                character == "\\"
+                and quote == '"'
+                and self.text[self.position : self.position + 1] in {'"', "\\", "$", "`"}
+            ):
                 character = self.text[self.position]
                 self.position += 1
             self._add(character)
@@ -217,28 +255,55 @@ class _Commands:
         end = self.text.find("\n", self.position)
         self.position = len(self.text) if end < 0 else end
 
-    def _here_document(self, match: re.Match[str]) -> None:
-        """Skip the input of a command; the rest of a line after `<<WORD` is skipped too."""
-        self.position = match.end()
-        lines = self.text[self.position :].split("\n")
-        for count, line in enumerate(lines):
-            if count and line.strip() == match[2]:
-                self.position += len("\n".join(lines[: count + 1]))
-                self.line += count
-                return
-        self.script.problem(self.line, f"the here-document with the delimiter {match[2]!r} is not closed")
-        self.position = len(self.text)
+    def _expansion(self) -> None:
+        """Add the `$` or backtick before the position, and the command that is substituted if one begins here."""
+        begun = self.position - 1
+        self.position = self._end_of_substitution(begun) or self.position
+        self._add(self.text[begun : self.position])
+        self.line += self.text.count("\n", begun, self.position)
+        self.is_literal = self.is_literal and not _EXPANDS.match(self.text, begun)
+
+    def _end_of_substitution(self, begun: int) -> int:
+        """Return the position after `$(...)` or a command in backticks; 0 if there is none or it is not closed."""
+        if self.is_open:  # a search for the end would always fail, and take long
+            return 0
+        if self.text[begun] == "`":
+            end = self.text.find("`", begun + 1) + 1
+            self.is_open = not end
+            return end
+        depth = 0
+        for part in _PARTS.finditer(self.text, begun + 1) if self.text.startswith("$(", begun) else ():
+            depth += {"(": 1, ")": -1}.get(part[0], 0)
+            if not depth:
+                return part.end()
+        self.is_open = self.text.startswith("$(", begun)
+        return 0
+
+    def _skip_documents(self) -> None:
+        """Skip the here-documents that begin on the line before the position."""
+        for delimiter, begun in self.documents:
+            line: str | None = None
+            while self.position < len(self.text) and (line or "").strip() != delimiter:
+                end = self.text.find("\n", self.position) % (len(self.text) + 1)
+                line, self.position = self.text[self.position : end], end + 1
+                self.line += 1
+            if (line or "").strip() != delimiter:
+                self.script.problem(begun, f"the here-document with the delimiter {delimiter!r} is not closed")
+        self.documents = []
 
     def _end_word(self) -> None:
         if self.word is not None:
             self.words.append(self.word)
-            self.word = None
+            if self.is_literal:
+                self.literal.add(self.word)
+            self.word, self.is_literal = None, True
 
     def _end_command(self, joined: str = "") -> None:
         self._end_word()
         if self.words:
-            self.script.commands.append(Command(tuple(self.words), self.start, joined))
-            self.words = []
+            literal = frozenset(word for word in self.words if word in self.literal and _EXPANDS.search(word))
+            self.script.commands.append(Command(tuple(self.words), self.start, joined, self.depth > 0, literal))
+            self.words, self.literal = [], set()
 
 
 Problems = dict[KeyPath, str]
