@@ -264,3 +264,78 @@ def test_another_directory_of_the_config_is_reported(config: str) -> None:
 def test_a_here_string_is_not_a_here_document() -> None:
     for line in ("cat <<< ready", "cat <<<ready", 'read -r a <<<"$b"'):
         assert found({}, replaced(GOOD_SLURM, "tune run", f"{line}\ntune run"), bundled=False) == []
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    ("line", "argument"),
+    [
+        ("EXTRA=$1", "$EXTRA"),
+        ("A=", "$EXTRA"),
+        ("EXTRA=; EXTRA=lr=1", "${EXTRA}"),
+        ("EXTRA=; EXTRA+=lr=1", "$EXTRA"),
+        ("EXTRA=; read EXTRA", "$EXTRA"),
+        ("EXTRA=; for EXTRA in lr=1 b; do", "$EXTRA"),
+        ("EXTRA=lr=1 true", "$EXTRA"),
+        ("args=(); args[0]=lr=1", "${args[@]}"),
+        ("args=($1)", "${args[@]}"),
+        ("args=(); args+=(lr=1)", "${args[*]}"),
+        ("true", "$@"),
+        ("true", "${EXTRA:-}"),
+        ("true", "$(cat overrides)"),
+        ("true", "`cat overrides`"),
+    ],
+)
+def test_arguments_that_the_shell_replaces_are_reported(line: str, argument: str, quote: str) -> None:
+    for bundled in (False, True):
+        slurm = replaced(
+            GOOD_SLURM, "tune run", f"{line}\ntune run", "finetune.yaml", f"finetune.yaml {quote}{argument}{quote}"
+        )
+        errors = [each for each in found({}, slurm, bundled=bundled) if each[1] == "error"]
+        assert ("unplanned-value", "error", "tune run") in errors
+        assert bundled or len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "argument", "field"),
+    [
+        ("EXTRA=lr=1", "$EXTRA", "lr"),
+        ("export EXTRA='lr=1 seed=2'", "$EXTRA", "lr"),
+        ("declare -a args=(\n  lr=1\n  b\n)", '"${args[@]}"', "lr"),
+        ("EXTRA=", "lr=$EXTRA", "lr"),
+        ("true", "lr=$EXTRA", "lr"),
+        ("true", "'$EXTRA=1'", "$EXTRA"),
+    ],
+)
+def test_arguments_that_the_script_sets_are_read(line: str, argument: str, field: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{line}\ntune run", "finetune.yaml", f"finetune.yaml {argument}")
+    assert ("unplanned-value", "error", field) in found({}, slurm, bundled=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        ("EXTRA=", "--config finetune.yaml $EXTRA"),
+        ("EXTRA=''; EXTRA=", '--config finetune.yaml "${EXTRA}"'),
+        ("args=()", '--config finetune.yaml "${args[@]}"'),
+        ("CONFIG=finetune.yaml", '--config "$CONFIG"'),
+        ("CONFIG=./finetune.yaml", "--config=${CONFIG}"),
+        ("DIR=$PWD; readonly CONFIG=finetune.yaml", '--config "$PWD/$CONFIG"'),
+        ("args=(--config finetune.yaml)", '"${args[@]}"'),
+        ("true", "--config finetune.yaml > log-$SLURM_JOB_ID.txt 2>&1"),
+        ("true", "--config finetune.yaml &> $LOG"),
+        ("true", '--config finetune.yaml 2>"$LOG" < /dev/null'),
+        ("true", "--config finetune.yaml 2>&1 | tee $LOG"),
+        ("true", "--config finetune.yaml || exit $?"),
+        ("true", "--config finetune.yaml > >(tee lr=$LOG)"),
+    ],
+)
+def test_expansions_that_override_nothing_are_accepted(line: str, arguments: str) -> None:
+    slurm = replaced(GOOD_SLURM, "tune run", f"{line}\ntune run", "\\\n    --config finetune.yaml", arguments)
+    assert found({}, slurm, bundled=False) == []
+
+
+def test_the_recipe_may_be_a_variable() -> None:
+    for recipe, code in (("lora_finetune_single_device", []), ("full_finetune_single_device", ["wrong-recipe"])):
+        slurm = replaced(GOOD_SLURM, "tune run lora_finetune_single_device", f"R={recipe}\ntune run $R")
+        assert [each[0] for each in found({}, slurm, bundled=False)] == code

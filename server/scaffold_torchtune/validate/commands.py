@@ -12,7 +12,17 @@ from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.report import Report, ReportParts, below, join, normal_path, quoted
-from scaffold_torchtune.validate.run_files import Command, SlurmScript, parse_commands
+from scaffold_torchtune.validate.run_files import (
+    CONDA,
+    CONTAINERS,
+    Command,
+    SlurmScript,
+    bare,
+    program_of,
+    split,
+    trains,
+    unwrapped,
+)
 
 COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
 """Settings with a known place in the commands of finetune.slurm."""
@@ -25,7 +35,10 @@ _OFFLINE: Final = {
 }
 """Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
 
-_ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>.*)", re.DOTALL)
+_ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<part>\+|\[[^]]*\])?=(?P<value>.*)", re.DOTALL)
+_VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:\[[@*]\])?\})")
+_DECLARES: Final = frozenset({"declare", "export", "local", "readonly", "typeset"})
+_SETS: Final = frozenset({"for", "getopts", "let", "mapfile", "printf", "read", "readarray", "select", "unset"})
 _RESUME: Final = "resume_from_checkpoint"
 _OVERRIDE: Final = f"{_RESUME}=$resume"
 _BEGINS: Final = (("resume=true",), ("resume=false",))
@@ -40,20 +53,7 @@ _WORK: Final = frozenset(
 _FORMS: Final = frozenset(
     {("conda", "activate"), ("micromamba", "activate"), ("ml", "load"), ("module", "load"), ("module", "purge")}
 )
-_PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
-_CONDA: Final = ("conda", "mamba", "micromamba")
-_CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
-_LAUNCHERS: Final = {
-    **dict.fromkeys((*_PREFIXES, "ionice", "mpiexec", "mpirun", "nice", "numactl", "setsid", "stdbuf", "unbuffer"), 0),
-    **dict.fromkeys((*_CONDA, "chrt", "pixi", "poetry", "taskset", "timeout", "uv"), 1),
-    **_CONTAINERS,
-}
-"""Programs that start the command behind them, and the number of their words before it: `conda run`, `timeout 50m`."""
-
-_MODULE: Final = "torchtune._cli.tune"
-_SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 # The directory in which sbatch was called.
 _SUBMITTED: Final = re.compile(
@@ -72,10 +72,10 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     Returns:
         The torchtune recipe that it must start; None without one.
     """
-    commands = script.commands if report.bundled else [each for one in script.commands for each in _unwrapped(one)]
+    commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
     _other_commands(report, commands)
-    plain = [replace(command, words=words) for command in commands if (words := _bare(command.words))]
-    starts = [number for number, command in enumerate(plain) if _trains(command.words)]
+    plain = [replace(command, words=words) for command in commands if (words := bare(command.words))]
+    starts = [number for number, command in enumerate(plain) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
         return None
@@ -84,8 +84,9 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
         message = f"`tune run` is started twice, first on line {training.line}"
         report.add("unplanned-value", message, field="tune run", line=plain[number].line)
     _modules(report, before)
-    first = next(number for number, command in enumerate(commands) if _trains(command.words))
-    launch, start = _split(commands[first].words)
+    first = next(number for number, command in enumerate(commands) if trains(command.words))
+    training = _with_values(training, commands[:first])
+    launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
     _environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
     _working_directory(report, before)
@@ -95,72 +96,45 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     return _tune(report, training)
 
 
-def _trains(words: tuple[str, ...]) -> bool:
-    """Return whether a command starts `tune run`."""
-    return bool(_split(words)[1])
+def _with_values(command: Command, before: Sequence[Command]) -> Command:
+    """Return a command in which the shell's variables have their values, where the script sets them as plain text."""
+    values = {name: " ".join(parts) for name, parts in _assigned(before).items() if parts is not None}
+    words: list[str] = []
+    for word in command.words:
+        is_known = command.expands(word) and word != _OVERRIDE
+        text = _VARIABLE.sub(lambda name: values.get(name[1] or name[2], name[0]), word) if is_known else word
+        words += [word] if text == word else text.split()
+    return replace(command, words=tuple(words))
 
 
-def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the words before `tune run`, and those from there on; the latter are empty if it is not started."""
-    pairs = enumerate(pairwise(words))
-    number = next((n for n, (one, two) in pairs if two == "run" and _name((one,)) in {"tune", _MODULE}), len(words))
-    launch, start = words[:number], words[number:]
-    before = launch
-    if start[:1] == (_MODULE,) and launch[-1:] == ("-m",):
-        options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
-        before = launch[: len(launch) - options]
-        before = before[:-1] if _name(before[-1:]).startswith("python") else ("python",)
-    return (launch, start) if start and _launches(before) else (words, ())
-
-
-def _name(words: Sequence[str]) -> str:
-    return words[0].rpartition("/")[2] if words else ""
-
-
-def _launches(words: Sequence[str]) -> bool:
-    """Return whether words only start the command behind them: launchers, their options, assignments and grammar."""
-    operands, previous = 0, ""
-    for word in words:
-        if _name((word,)) in _LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
-            operands = _LAUNCHERS[_name((word,))]
-        elif not (word.startswith("-") or _ASSIGNMENT.match(word)):
-            if not previous.startswith("-") or "=" in previous:  # it is not the value of an option
-                operands -= 1
-            if operands < 0:
-                return False
-        previous = word
-    return True
-
-
-def _unwrapped(command: Command) -> list[Command]:
-    """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
-    shell = next((n for n, word in enumerate(command.words) if _name((word,)) in _SHELLS), None)
-    if shell is None or not _launches(command.words[:shell]):
-        return [command]
-    options = shell + 1
-    while command.words[options : options + 1] and re.fullmatch("-[a-z]+", command.words[options]):
-        options += 1
-    texts = command.words[options : options + 1] if command.words[options - 1].endswith("c") else ()
-    found = [replace(each, line=command.line) for text in texts for each in parse_commands(text)]
-    if not any(_trains(each.words) for each in found):
-        return [command]
-    found[-1] = replace(found[-1], joined=command.joined)
-    before = command.words[:shell]
-    return [replace(one, words=(*before, *one.words)) if _trains(one.words) else one for one in found]
-
-
-def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words of a command without prefixes of its name."""
-    if training := _split(words)[1]:
-        return ("tune", *training[1:])
-    while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
-        words = words[1:]
-    return words
+def _assigned(commands: Sequence[Command]) -> dict[str, list[str] | None]:
+    """Return the variables that commands set, also arrays; None if a value is not plain text, or not the only one."""
+    values: dict[str, list[str] | None] = {}
+    array = ""
+    for command in commands:
+        parts = values.get(array)
+        if array and command.nested:
+            if parts is None or any(map(command.expands, command.words)):
+                values[array] = None
+            else:
+                parts.extend(command.words)
+            continue
+        words = [word for word in command.words if word not in _DECLARES and not word.startswith("-")]
+        found = [match for word in words if (match := _ASSIGNED.fullmatch(word))]
+        array = ""
+        for match in found if len(found) == len(words) else ():
+            name, value = match["name"], [match["value"]]
+            is_known = not match["part"] and not command.expands(match[0]) and values.get(name, value) == value
+            values[name] = value if is_known else None
+            array = name if command.joined.startswith("(") else ""
+        if _SETS & {*words}:
+            values |= dict.fromkeys(words)
+    return values
 
 
 def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
     """Report what the words before `tune run` change: its end, the number of its processes, or its environment."""
-    names = [_name((word,)) for word in words]
+    names = [program_of(word) for word in words]
     text = f"`tune run` is preceded by {quoted(' '.join(words))}, which"
     both = ((one, f"{one}={two}") for one, two in pairwise([*words, ""]))
     tasks = [match[1] for each in both for one in each if (match := _TASKS.fullmatch(one))]
@@ -169,14 +143,14 @@ def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
         report.unplanned(f"{text} starts it several times", Severity.WARNING, **parts)
     if "timeout" in names:
         report.unplanned(f"{text} may end it before the time limit of the job", Severity.WARNING, **parts)
-    if _CONTAINERS.keys() & {*names}:
+    if CONTAINERS.keys() & {*names}:
         report.unplanned(f"{text} starts it in a container with its own environment", Severity.INFO, **parts)
 
 
 def _launched_in(report: Report, launch: Sequence[str], program: str, line: int) -> list[Command]:
     """Return the activations that are equivalent to `conda run -n NAME` and to the directory of `tune`."""
     found: list[Command] = []
-    conda = next((n for n, word in enumerate(launch) if _name((word,)) in _CONDA), len(launch))
+    conda = next((n for n, word in enumerate(launch) if program_of(word) in CONDA), len(launch))
     for one, two in pairwise([*launch[conda:], ""]):
         name, equals, value = one.partition("=")
         if name in {"-n", "--name", "-p", "--prefix"} and not found:
@@ -300,7 +274,7 @@ def _tune(report: Report, command: Command) -> str | None:
     recipe = words.pop(0) if words else ""
     planned = _recipe(report, recipe, line)
     _processes(report, processes, line)
-    _config(report, words, line)
+    _config(report, words, command)
     return planned
 
 
@@ -361,20 +335,27 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
         report.differs("gpus", where, None, actual, code=code, line=line, note=note)
 
 
-def _config(report: Report, words: list[str], line: int) -> None:
+def _config(report: Report, words: list[str], command: Command) -> None:
     """Check the config of the recipe, and values on the command line that override it."""
-    given = None
+    given, line = None, command.line
     while words:
         word = words.pop(0)
+        name = word.partition("=")[0]
         if word == "--config":
             given = words.pop(0) if words else ""
         elif word.startswith("--config="):
             given = word.removeprefix("--config=")
         elif word == _OVERRIDE and report.planned(_RESUME) is True:
             continue
+        elif command.expands(word) and ("$" in name or "`" in name):
+            message = (
+                f"`tune run` has the argument {quoted(word)}, which the shell replaces and may override finetune.yaml"
+            )
+            fix = "write the arguments of `tune run` as plain text in the setup script, then run setup again"
+            report.add("unplanned-value", message, field="tune run", actual=word, line=line, fix=fix)
         elif "=" in word or word.startswith(("~", "-")):
             message = f"`tune run` has the argument {quoted(word)}, which may override finetune.yaml and is not planned"
-            report.add("unplanned-value", message, field=word.partition("=")[0], actual=word, line=line)
+            report.add("unplanned-value", message, field=name, actual=word, line=line)
     if given is None or not _is_own(given):
         report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
 
@@ -410,7 +391,7 @@ def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for command in commands:
         is_export = command.words[:1] == ("export",)
-        for word in command.words if is_export else _split(command.words)[0] if command is commands[-1] else ():
+        for word in command.words if is_export else split(command.words)[0] if command is commands[-1] else ():
             if match := _ASSIGNED.fullmatch(word):
                 found[match["name"]] = (match["value"], command.line)
     return found
@@ -448,11 +429,11 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
 
     A missing `tune run` has its own finding. Other commands of scripts other than the bundled one are accepted.
     """
-    start = next((n for n, command in enumerate(commands) if _trains(command.words)), None)
+    start = next((n for n, command in enumerate(commands) if trains(command.words)), None)
     if start is None:
         return
     for number, command in enumerate(commands[:start]):
-        if _bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
+        if bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
             _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
     if commands[start].joined == "&":
         message = "`tune run` is started in the background, so the job may end before the training does"
@@ -476,7 +457,7 @@ def _conditional(commands: Sequence[Command], number: int) -> bool:
 
 def _conditions(report: Report, commands: Sequence[Command], start: int) -> None:
     command = commands[start]
-    launch, training = _split(command.words)
+    launch, training = split(command.words)
     before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
     if before:
         message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not planned"
@@ -491,7 +472,7 @@ def _others(report: Report, commands: Sequence[Command]) -> None:
         words = command.words
         while words and words[0] in _GRAMMAR:
             words = words[1:]
-        if not words or words[0] in _WORK or words[:2] in _FORMS or _trains(words):
+        if not words or words[0] in _WORK or words[:2] in _FORMS or trains(words):
             continue
         if not _only_exports(words):
             name = words[0].partition("=")[0]

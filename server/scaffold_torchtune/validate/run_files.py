@@ -5,9 +5,10 @@ This is not a shell: it expands nothing, and does not check the effect of a comm
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML
@@ -300,10 +301,103 @@ class _Commands:
 
     def _end_command(self, joined: str = "") -> None:
         self._end_word()
+        commands = self.script.commands
         if self.words:
             literal = frozenset(word for word in self.words if word in self.literal and _EXPANDS.search(word))
-            self.script.commands.append(Command(tuple(self.words), self.start, joined, self.depth > 0, literal))
+            commands.append(Command(tuple(self.words), self.start, joined, self.depth > 0, literal))
             self.words, self.literal = [], set()
+        elif joined[:1] in {"&", "|"} and commands and commands[-1].joined.startswith(")"):
+            commands[-1] = replace(commands[-1], joined=joined)  # `(...) || exit`
+
+
+# The words of a command, up to the training.
+
+_PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
+CONDA: Final = ("conda", "mamba", "micromamba")
+CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
+_LAUNCHERS: Final = {
+    **dict.fromkeys((*_PREFIXES, "ionice", "mpiexec", "mpirun", "nice", "numactl", "setsid", "stdbuf", "unbuffer"), 0),
+    **dict.fromkeys((*CONDA, "chrt", "pixi", "poetry", "taskset", "timeout", "uv"), 1),
+    **CONTAINERS,
+}
+"""Programs that start the command behind them, and the number of their words before it: `conda run`, `timeout 50m`."""
+
+_MODULE: Final = "torchtune._cli.tune"
+_SHELLS: Final = frozenset({"bash", "sh", "zsh"})
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?:<<<|<>|[<>]&?|>>|>\|)(?P<file>[^<>]*)")
+
+
+def trains(words: tuple[str, ...]) -> bool:
+    """Return whether a command starts `tune run`."""
+    return bool(split(words)[1])
+
+
+def split(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words before `tune run`, and those from there on; the latter are empty if it is not started."""
+    pairs = enumerate(pairwise(words))
+    number = next((n for n, (one, two) in pairs if two == "run" and program_of(one) in {"tune", _MODULE}), len(words))
+    launch, start = words[:number], words[number:]
+    before = launch
+    if start[:1] == (_MODULE,) and launch[-1:] == ("-m",):
+        options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
+        before = launch[: len(launch) - options]
+        before = before[:-1] if program_of("".join(before[-1:])).startswith("python") else ("python",)
+    return (launch, start) if start and _launches(before) else (words, ())
+
+
+def program_of(word: str) -> str:
+    """Return the name of a program without its directory."""
+    return word.rpartition("/")[2]
+
+
+def _launches(words: Sequence[str]) -> bool:
+    """Return whether words only start the command behind them: launchers, their options, assignments and grammar."""
+    operands, previous = 0, ""
+    for word in words:
+        if program_of(word) in _LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
+            operands = _LAUNCHERS[program_of(word)]
+        elif not (word.startswith("-") or _ASSIGNMENT.match(word)):
+            if not previous.startswith("-") or "=" in previous:  # it is not the value of an option
+                operands -= 1
+            if operands < 0:
+                return False
+        previous = word
+    return True
+
+
+def unwrapped(command: Command) -> list[Command]:
+    """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
+    shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
+    if shell is None or not _launches(command.words[:shell]):
+        return [command]
+    options = shell + 1
+    while command.words[options : options + 1] and re.fullmatch("-[a-z]+", command.words[options]):
+        options += 1
+    texts = command.words[options : options + 1] if command.words[options - 1].endswith("c") else ()
+    found = [replace(each, line=command.line) for text in texts for each in parse_commands(text)]
+    if not any(trains(each.words) for each in found):
+        return [command]
+    found[-1] = replace(found[-1], joined=command.joined)
+    before = command.words[:shell]
+    return [replace(one, words=(*before, *one.words)) if trains(one.words) else one for one in found]
+
+
+def bare(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command without prefixes of its name and redirections."""
+    kept: list[str] = []
+    skipping = False
+    for word in words:
+        redirection = _REDIRECTION.fullmatch(word)
+        if not (redirection or skipping):
+            kept.append(word)
+        skipping = redirection is not None and not redirection["file"]
+    words = tuple(kept)
+    if training := split(words)[1]:
+        return ("tune", *training[1:])
+    while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
+        words = words[1:]
+    return words
 
 
 Problems = dict[KeyPath, str]
