@@ -40,7 +40,8 @@ def test_an_unplanned_command_is_reported_at_its_line(line: str, field: str) -> 
     expected = [("error", "true" if field == "if" else field, line.splitlines()[0])]
     for slurm in (replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), f"{GOOD_SLURM}{line}\n"):
         assert reported(slurm) == expected
-        assert reported(slurm, bundled=False) == []
+        is_rewritten = "finetune.yaml" in line and not slurm.startswith(GOOD_SLURM)
+        assert [field for _, field, _ in reported(slurm, bundled=False)] == ["finetune.yaml"] * is_rewritten
 
 
 @pytest.mark.parametrize(
@@ -66,13 +67,131 @@ def test_commands_that_a_job_needs_are_accepted(lines: str) -> None:
         assert reported(slurm) == []
 
 
-@pytest.mark.parametrize(("bundled", "severity"), [(True, "error"), (False, "warning")])
+@pytest.mark.parametrize("bundled", [True, False])
 @pytest.mark.parametrize(
-    "line", ["exit 0", "then exit", "[ -e a ]; exit", "echo a & exit", "if true; then a; fi; exit"]
+    "line", ["exit 0", "then exit", "[ -e a ]; exit", "echo a & exit", "if true; then a; fi; exit", "(a); exit"]
 )
-def test_a_job_that_ends_before_the_training_is_reported(line: str, severity: str, *, bundled: bool) -> None:
+def test_a_job_that_ends_before_the_training_is_reported(line: str, *, bundled: bool) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
-    assert (severity, "exit", line) in reported(slurm, bundled=bundled)
+    assert ("error", "exit", line) in reported(slurm, bundled=bundled)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a || (echo no; exit 1)",
+        "(cd x && make) || exit 1",
+        "if a; then if b; then exit; fi; fi",
+        "if a; then :; else if b; then c; fi; exit; fi",
+        "if false; then exit; fi",
+        "case $a in\nb) exit 1;;\nesac",
+        "a && { b; exit; }",
+    ],
+)
+def test_an_exit_under_a_condition_is_not_reported(line: str) -> None:
+    assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if false; then\n", "fi\n"),
+        ("if a; then\nb\nfi\nif false\nthen\nif a; then\n", "fi\nfi\n"),
+        ("while false; do\n", "done\n"),
+        ("true || ", ""),
+        (": || ", ""),
+        ("false && ", ""),
+    ],
+)
+def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
+    slurm = replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}")
+    assert [each[:2] for each in reported(slurm, bundled=False)] == [("error", "tune run")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if false; then\na\nfi\n", ""),
+        ("if false; then\na\nelse\n", "fi\n"),
+        ("if false; then\na\nelif b; then\n", "fi\n"),
+        ("if false || true; then\n", "fi\n"),
+        ("true && ", ""),
+        ("false || ", ""),
+        ("if a; then\n", "fi\n"),
+    ],
+)
+def test_training_that_may_run_is_accepted(before: str, after: str) -> None:
+    assert reported(replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}"), bundled=False) == []
+
+
+REWRITES = [
+    "sed -i s/8/9/ finetune.yaml",
+    "sed -e s/8/9/ --in-place=.old ./finetune.yaml",
+    "perl -pi -e s/8/9/ $PWD/finetune.yaml",
+    "yq -i .epochs=1 ${SLURM_SUBMIT_DIR}/finetune.yaml",
+    "cp ../common.yaml finetune.yaml",
+    "cp -f ../finetune.yaml .",
+    'cp /x/finetune.yaml "$SLURM_SUBMIT_DIR"/',
+    "ln -sf ../rank16/finetune.yaml finetune.yaml",
+    "mv other.yaml finetune.yaml",
+    "mv finetune.yaml old.yaml",
+    "envsubst < ../t.yaml > finetune.yaml",
+    "echo epochs: 1 >>finetune.yaml",
+    "> finetune.yaml",
+    "a 2>&1 >| finetune.yaml",
+    "cat > finetune.yaml <<EOF\na: 1\nEOF",
+    "cat <<EOF > finetune.yaml\na: 1\nEOF",
+    "cat t.yaml | tee -a finetune.yaml",
+    "sed s/8/9/ finetune.yaml > t && mv t finetune.yaml",
+    "tune cp llama3_2/1B_lora_single_device ./finetune.yaml",
+    "python make.py --output finetune.yaml",
+    "curl -o finetune.yaml https://a",
+    "dd if=a of=finetune.yaml",
+    f"cp a /x/{planned().directory}/finetune.yaml",
+    "(sed -i s/8/9/ finetune.yaml)",
+    "rm finetune.yaml",
+]
+
+
+@pytest.mark.parametrize("line", REWRITES)
+def test_a_command_that_changes_the_configuration_before_the_training_is_an_error(line: str) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+    assert [each[:2] for each in reported(slurm, bundled=False)] == [("error", "finetune.yaml")]
+    assert reported(f"{GOOD_SLURM}{line}\n", bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["[ -f finetune.yaml ] || cp ../a finetune.yaml", "if a; then sed -i b finetune.yaml; fi",
+             "[[ -n $A ]] && cp ../a finetune.yaml", "test -f a && cp a finetune.yaml"],
+)  # fmt: skip
+def test_a_change_of_the_configuration_under_a_condition_is_a_warning(line: str) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+    assert reported(slurm, bundled=False) == [("warning", "finetune.yaml", line)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cat finetune.yaml",
+        "cp finetune.yaml finetune.yaml.bak",
+        "cp finetune.yaml /x/logs/",
+        "cp $SLURM_SUBMIT_DIR/finetune.yaml .",
+        "cp ./finetune.yaml finetune.yaml",
+        "cp -r $SLURM_SUBMIT_DIR/* $TMPDIR",
+        "cp data.json .",
+        "sed s/8/9/ finetune.yaml > other.yaml",
+        "sed -n 1p finetune.yaml",
+        "sed -i s/8/9/ other.yaml",
+        "grep -o finetune.yaml a",
+        "test -f finetune.yaml && echo a > log",
+        "cat <<EOF\n> finetune.yaml\nEOF",
+        "echo a 2>&1 | tee log",
+        "md5sum < finetune.yaml > sum",
+        "cp",
+    ],
+)
+def test_commands_that_only_read_the_configuration_are_accepted(line: str) -> None:
+    assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []
 
 
 def test_a_job_may_exit_after_the_training() -> None:
@@ -107,7 +226,7 @@ def test_an_exit_in_a_loop_is_conditional(loop: str) -> None:
     inside = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\nexit 0\n{end}\nmkdir")
     assert "exit" not in {field for _, field, _ in reported(inside, bundled=False)}
     after = replaced(GOOD_SLURM, "mkdir", f"{loop}; do\necho\n{end}\nexit 0\nmkdir")
-    assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
+    assert reported(after, bundled=False) == [("error", "exit", "exit 0")]
 
 
 def test_an_exit_in_a_function_is_not_reported() -> None:
@@ -115,7 +234,7 @@ def test_an_exit_in_a_function_is_not_reported() -> None:
         inside = replaced(GOOD_SLURM, "mkdir", f"{begin}\nexit 0\n}}\nmkdir")
         assert reported(inside, bundled=False) == []
         after = replaced(GOOD_SLURM, "mkdir", f"{begin}\necho\n}}\nexit 0\nmkdir")
-        assert reported(after, bundled=False) == [("warning", "exit", "exit 0")]
+        assert reported(after, bundled=False) == [("error", "exit", "exit 0")]
 
 
 def test_commands_with_checks_of_their_own_are_reported_once() -> None:

@@ -54,8 +54,31 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("tune run", "pushd /scratch/me/old\ntune run"), True, [("unplanned-value", "error", "cd")]),
     ({}, ("tune run", f"cd not-{RUN}\ntune run"), True, [("unplanned-value", "error", "cd")]),
     ({}, ("tune run", "cd\ntune run"), True, [("unplanned-value", "error", "cd")]),
-    ({}, ("tune run", "cd ..\ntune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", "cd ..\ntune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "cd ../rank16_lr5e-5\ntune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "cd -P -- $SLURM_SUBMIT_DIR/../rank16 >log || exit\ntune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", f"cd ../{RUN} && cd logs && cd .. && tune run"), True, [("unplanned-value", "error", "tune run")]),
+    ({}, ("tune run", f"cd ..\ncd {RUN}\ntune run"), True, []),
+    ({}, ("tune run", "cd /elsewhere\ncd $SLURM_SUBMIT_DIR\ntune run"), True, []),
+    ({}, ("tune run", "cd /elsewhere\nmake\ncd -\ntune run"), False, []),
+    ({}, ("tune run", "pushd /elsewhere\nmake\npopd\ntune run"), False, []),
+    ({}, ("tune run", "popd\ntune run"), False, []),
+    ({}, ("tune run", "cd ./logs/..\ntune run"), False, []),
+    ({}, ("tune run", "(cd /elsewhere && make)\ntune run"), False, []),
+    ({}, ("tune run", "(cd ..; tune run", "finetune.yaml", "finetune.yaml)"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "cd /elsewhere\ntune run", "finetune.yaml", "$SLURM_SUBMIT_DIR/finetune.yaml"), False, []),
+    ({}, ("tune run", "cd $SCRATCH/a\ntune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", 'cd "$(dirname "$0")"\ntune run'), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", "if [ -d /a ]; then cd /a; fi\ntune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", "cp finetune.yaml /a\ncd /a\ntune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", "cp data.json /a\ncd /a\ntune run"), False, [("unplanned-value", "error", "cd")]),
     ({}, ("finetune.yaml\n", "finetune.yaml\ncd /elsewhere\n"), True, []),
+    # other activations of an environment
+    ({}, ("conda activate", "mamba activate"), True, []),
+    ({}, ("conda activate", "source activate"), True, []),
+    ({}, ("conda activate", ". /opt/conda/bin/activate"), True, []),
+    ({}, ("conda activate tuning", "source activate other"), True, [("value-mismatch", "error", "conda_env")]),
+    ({}, ("conda activate tuning", "source other/bin/activate"), False, [("missing-value", "error", "conda_env")]),
     # directories that the job creates
     ({}, ("mkdir ", "ls /somewhere\nmkdir "), False, []),
     ({}, ("mkdir ", "mkdir /elsewhere\nmkdir "), False, [("unplanned-value", "warning", "output_dir_base")]),
@@ -134,6 +157,9 @@ def test_only_the_known_fault_is_explained(modules: str, environment: str, *, bu
     slurm = replaced(EXTERNAL_SLURM, "conda activate tuning\n", activation, "anaconda3/2025.6", "gcc/12")
     (one,) = [f for f in validate_run(run, files_of(run, slurm=slurm), bundled=bundled) if f.field == "conda_env"]
     assert ("setup_finetune.py" in one.message) is known
+    nobodys = run.model_copy(update={"generation": ""})
+    (one,) = [f for f in validate_run(nobodys, files_of(run, slurm=slurm), bundled=bundled) if f.field == "conda_env"]
+    assert "setup_finetune.py" not in one.message
 
 
 LAUNCHERS = [

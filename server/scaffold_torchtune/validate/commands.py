@@ -1,5 +1,6 @@
 """Checks that the commands of finetune.slurm start the planned training, and nothing else."""
 
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,13 +47,21 @@ _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
 _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
+_STEPS: Final = frozenset({"!", "do", "else", "then", "time"})
+_NEVER: Final = frozenset({("true", "||"), (":", "||"), ("false", "&&")})
+_FALSE: Final = frozenset({("if", "false"), ("while", "false"), ("until", "true")})
+_IN_PLACE: Final = frozenset({"awk", "gawk", "perl", "ruby", "sed", "yq"})
+_IN_PLACE_OPTION: Final = re.compile("-[A-Za-z]*i|--in-?place")
+_OUTPUT_OPTIONS: Final = frozenset({"-O", "-o", "--out", "--output", "--output-file"})
+_CHANGES: Final = frozenset({"ed", "ex", "patch", "rm", "shred", "tee", "truncate", "unlink"})
 # Commands that a job needs: print its location, load modules, activate an environment, make a directory, train.
 _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
-_FORMS: Final = frozenset(
-    {("conda", "activate"), ("micromamba", "activate"), ("ml", "load"), ("module", "load"), ("module", "purge")}
-)
+_ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
+_FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
+_COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
+_COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 # The directory in which sbatch was called.
@@ -89,7 +98,7 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
     _environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
-    _working_directory(report, before)
+    _working_directory(report, commands[: first + 1], training)
     _folders(report, plain)
     _check_exports(report, commands[: first + 1])
     _check_resuming(report, commands[: first + 1])
@@ -199,11 +208,17 @@ def _environment(report: Report, commands: list[Command]) -> None:
         good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
         _activation(report, "venv", venv, actual, sources, good=good)
     elif conda:
-        activations = [c for c in commands if c.words[:2] in {("conda", "activate"), ("micromamba", "activate")}]
+        activations = [c for c in commands if _activates(c.words)]
         actual = " ".join(activations[-1].words[2:]) if activations else None
         _activation(report, "conda_env", conda, actual, activations, good=actual == conda)
         if activations and report.bundled:
             _hook(report, commands[: commands.index(activations[-1])], activations[-1].line)
+
+
+def _activates(words: tuple[str, ...]) -> bool:
+    """Return whether a command is `conda activate NAME` or an equivalent, as `source /opt/conda/bin/activate NAME`."""
+    is_program = len(words) > 2 and words[0] in {"source", "."} and words[1].endswith(_ACTIVATE)  # noqa: PLR2004
+    return words[:2] in _ACTIVATES or is_program
 
 
 def _activation(
@@ -214,7 +229,7 @@ def _activation(
     if good:
         return
     note = ""
-    if actual is None and not report.bundled and report.planned("modules"):
+    if actual is None and not report.bundled and report.planned("modules") and report.run.generation:
         note = (
             "this is a known fault of cruijff_kit's setup_finetune.py: if modules are set, the script deletes every"
             " line that contains 'conda', including the activation; plan no modules, or specify the environment as venv"
@@ -233,18 +248,45 @@ def _hook(report: Report, commands: list[Command], line: int) -> None:
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
 
-def _working_directory(report: Report, commands: list[Command]) -> None:
-    """Check that the job stays in the run directory: other directories have no or a different finetune.yaml."""
-    own = report.run.directory
-    for command in commands:
-        folder = " ".join(command.words[1:]).rstrip("/")
-        if command.words[0] not in {"cd", "pushd"} or _SUBMITTED.fullmatch(folder) or folder.endswith(f"/{own}"):
-            continue
-        message = (
-            f"the job changes to the directory {quoted(folder)}, so `tune run` reads a finetune.yaml that does not"
-            " belong to this run"
-        )
-        report.unplanned(message, Severity.WARNING, field="cd", expected=own, actual=folder, line=command.line)
+def _working_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
+    """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
+
+    It is a warning if the directory depends on a variable or a condition, or if files were copied there.
+    """
+    start = here = before = f"/*/*/*/*/{report.run.directory}"  # the parents are not known
+    last, is_copied, stack = 0, False, list[str]()
+    for number, command in enumerate(commands):
+        words = [word for word in bare(command.words) if not re.fullmatch("-[A-Za-z-]+", word)]
+        if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
+            is_copied = True
+        if words[:1] and words[0] in {"cd", "pushd", "popd"} and command.nested <= training.nested:
+            last = number
+            stack += [here] if words[0] == "pushd" else []
+            if words[0] == "popd":
+                here, before = stack.pop() if stack else start, here
+            else:
+                here, before = before if words[1:] == ["-"] else _changed(here, start, " ".join(words[1:])), here
+    is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
+    if here == start or here.endswith(f"/{report.run.directory}") or is_submitted:
+        return
+    command = commands[last]
+    is_certain = not ("$" in here or "`" in here or is_copied or _conditions_of(commands)[last] is not False)
+    folder, reads = " ".join(bare(command.words)[1:]), "reads" if is_certain else "may read"
+    message = (
+        f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
+        " belong to this run"
+    )
+    severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
+    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=command.line)
+
+
+def _changed(here: str, start: str, folder: str) -> str:
+    """Return the directory after `cd FOLDER`; `start` is the directory in which sbatch was called."""
+    if (known := _SUBMITTED.match(folder)) and folder[known.end() : known.end() + 1] in {"", "/"}:
+        here, folder = start if "SUBMIT" in known[0] else here, folder[known.end() :].lstrip("/")
+    if folder[:1] in {"$", "~", "`"}:
+        return folder.rstrip("/")
+    return posixpath.normpath(posixpath.join(here, folder)) if folder or known else "~"
 
 
 def _folders(report: Report, commands: list[Command]) -> None:
@@ -432,37 +474,99 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     start = next((n for n, command in enumerate(commands) if trains(command.words)), None)
     if start is None:
         return
+    conditions, branches = _conditions_of(commands), _conditions_of(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command.words)[:1] == ("exit",) and not _conditional(commands, number):
-            _unplanned(report, "exit", "the job ends here, before `tune run`, so nothing is trained", command)
+        if bare(command.words)[:1] == ("exit",) and conditions[number] is False and not command.nested:
+            message = "the job ends here, before `tune run`, so nothing is trained"
+            _unplanned(report, "exit", message, command, Severity.ERROR)
+        elif not report.bundled and _rewrites(report, bare(command.words), command.words):
+            before = commands[number - 1] if number else Command(("",), 0)
+            is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
+            is_certain = branches[number] is False and not is_tested
+            changes = "changes" if is_certain else "may change"
+            message = f"the job {changes} finetune.yaml before `tune run`, so it may not train with the planned values"
+            severity = Severity.ERROR if is_certain else Severity.WARNING
+            _unplanned(report, FINETUNE_YAML, message, command, severity)
+    if conditions[start] is None and not report.bundled:
+        message = "`tune run` is behind a condition that is never true, so nothing is trained"
+        _unplanned(report, "tune run", message, commands[start], Severity.ERROR)
     if commands[start].joined == "&":
         message = "`tune run` is started in the background, so the job may end before the training does"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
-        _conditions(report, commands, start)
+        _conditions(report, commands[start], is_conditional=conditions[start] is not False)
         _others(report, commands)
 
 
-def _unplanned(report: Report, field: str, message: str, command: Command) -> None:
-    report.unplanned(message, Severity.WARNING, field=field, actual=" ".join(command.words), line=command.line)
+def _unplanned(
+    report: Report, field: str, message: str, command: Command, otherwise: Severity = Severity.WARNING
+) -> None:
+    report.unplanned(message, otherwise, field=field, actual=" ".join(command.words), line=command.line)
 
 
-def _conditional(commands: Sequence[Command], number: int) -> bool:
-    """Return whether a command runs only under a condition, or in a function."""
-    before = commands[:number]
-    opened = sum((c.words[0] in _OPENING) + (c.words[0] == "{" or c.words[-1] == "{") for c in before)
-    closed = sum(c.words[0] in _CLOSING for c in before)
-    return opened > closed or any(command.joined in _CONDITIONS for command in before[-1:])
+def _conditions_of(commands: Sequence[Command], joined: frozenset[str] = _CONDITIONS) -> list[bool | None]:
+    """Return for each command whether it runs only under a condition, or in a function; None if it never runs.
+
+    `joined` are the separators before such a command.
+    """
+    found: list[bool | None] = []
+    opened: list[bool] = []  # whether the branch never runs
+    never, previous = 0, Command((), 0)
+    for command in commands:
+        words = tuple(word for word in command.words if word not in _STEPS)
+        first = words[0] if words else ""
+        if opened and (command.words[0] == "else" or first in {"elif", *_CLOSING}):
+            never -= opened[-1]
+            opened[-1] = False
+        is_dead = never > 0 or (*bare(previous.words), previous.joined) in _NEVER
+        found.append(None if is_dead else bool(opened) or previous.joined in joined)
+        if opened and first in _CLOSING:
+            opened.pop()
+        if first in _OPENING or first == "{" or command.words[-1] == "{":
+            opened.append(words in _FALSE and command.joined in {"", ";"})
+            never += opened[-1]
+        previous = command
+    return found
 
 
-def _conditions(report: Report, commands: Sequence[Command], start: int) -> None:
-    command = commands[start]
+def _rewrites(report: Report, words: Sequence[str], all_words: Sequence[str]) -> bool:
+    """Return whether a command writes to the run's finetune.yaml, also by redirection, except for a copy to itself."""
+
+    def is_own(path: str) -> bool:
+        return _is_own(path) or path.endswith(f"/{report.run.directory}/{FINETUNE_YAML}")
+
+    for one, two in pairwise([*all_words, ""]):
+        _, arrow, target = one.rpartition(">")
+        is_option = one in _OUTPUT_OPTIONS and words[:1] != ("grep",)
+        if (arrow and is_own(target.lstrip("|&") or two)) or (is_option and is_own(two)):
+            return True
+        name, equals, value = one.partition("=")
+        if equals and name in {*_OUTPUT_OPTIONS, "of"} and is_own(value):
+            return True
+    program, operands = program_of("".join(words[:1])), [word for word in words[1:] if not word.startswith("-")]
+    if program == "tune" and operands[:1] == ["cp"]:
+        return is_own(operands[-1])
+    if program in _IN_PLACE:
+        return any(_IN_PLACE_OPTION.match(word) for word in words) and any(map(is_own, operands))
+    if program in _COPIES and operands:
+        *sources, target = operands
+        if program == "mv" and any(map(is_own, sources)):
+            return True
+        is_here = _SUBMITTED.fullmatch(target.rstrip("/"))
+        others = [path for path in sources if not is_own(path)]
+        return (
+            any(path.endswith(f"/{FINETUNE_YAML}") for path in others) if is_here else bool(others) and is_own(target)
+        )
+    return program in _CHANGES and any(map(is_own, operands))
+
+
+def _conditions(report: Report, command: Command, *, is_conditional: bool) -> None:
     launch, training = split(command.words)
     before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
     if before:
         message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not planned"
         _unplanned(report, "tune run", message, command)
-    elif _conditional(commands, start):
+    elif is_conditional:
         message = "`tune run` is inside a conditional or a function, so it might never run"
         _unplanned(report, "tune run", message, command)
 

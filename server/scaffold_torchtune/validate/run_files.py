@@ -210,8 +210,10 @@ class _Commands:
         elif character == "<" and (document := _HEREDOC.match(self.text, self.position - 1)):
             self.position = document.end()
             self.documents.append((document[2], self.line))
-        elif character == "&" and ((self.word or "").endswith((">", "<")) or following == ">"):
-            self._add(character)  # `2>&1`, `&>file`
+        elif (character == "&" and ((self.word or "").endswith("<") or following == ">")) or (
+            character in "&|" and (self.word or "").endswith(">")
+        ):
+            self._add(character)  # `2>&1`, `&>file`, `>|file`
         elif character == "\n" or character in _SEPARATORS:
             self._end_command("" if character == "\n" else character * (1 + (following == character)))
             self.depth = max(0, self.depth + {"(": 1, ")": -1}.get(character, 0))
