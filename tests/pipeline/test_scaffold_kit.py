@@ -155,6 +155,17 @@ def test_a_value_that_the_script_would_change_is_refused_at_its_line(tmp_path: P
     }
 
 
+def test_a_script_that_writes_its_working_directory_is_refused(tmp_path: Path) -> None:
+    script = kit(tmp_path / "kit", "december")
+    text = script.read_text()
+    assert '"lora_rank": given.lora_rank,' in text
+    script.write_text(
+        text.replace('"lora_rank": given.lora_rank,', '"lora_rank": given.lora_rank, "cache": os.getcwd(),')
+    )
+    found = refusal(steps.scaffold, experiment(tmp_path, "december"), setup_script=str(script))
+    assert "working directory" in {problem.field for problem in found.problems}
+
+
 def test_fixed_values_of_a_version_are_planned_and_reported(tmp_path: Path) -> None:
     result = done(tmp_path, "november")
     defaults = result.plan.defaults

@@ -268,3 +268,17 @@ def test_a_failure_to_create_a_directory_fails_the_run(
     assert [run.directory for run in failed(result)] == [THREE[2]]
     assert absent(result.setup.runs[2].reason, ".scaffold/staging/", THREE[2], os.strerror(errno.ENOSPC)) == []
     assert not list((three / ".scaffold" / "staging").iterdir())
+
+
+def test_a_script_that_writes_its_working_directory_fails_the_validation(three: Path, tmp_path: Path) -> None:
+    body = f"""
+    status = main([])
+    if run == {THREE[1]!r}:
+        slurm = pathlib.Path("finetune.slurm")
+        slurm.write_text(slurm.read_text().replace("mkdir", f"cd {{os.getcwd()}}\\nmkdir", 1))
+    sys.exit(status)
+    """
+    result = scaffold(three, script(tmp_path, body))
+    assert (result.ok, result.submit) == (False, "")
+    found = {run.directory: [f.field for f in errors_in(run.findings)] for run in result.validation.runs}
+    assert found == {THREE[0]: [], THREE[1]: ["working directory"], THREE[2]: []}

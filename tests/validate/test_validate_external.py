@@ -180,3 +180,34 @@ def test_a_file_may_repeat_what_the_submit_line_passes_but_not_override_it(
     found = validate_run(run, files, bundled=False)
     assert [(f.code, f.field, f.expected, f.actual) for f in found] == expected
     assert {str(f.severity) for f in found} <= {"error"}
+
+
+STAGED = "/home/me/sweep/.scaffold/staging/0123456789abcdef/rank8_lr1e-5"
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mkdir", f"cd {STAGED}\nmkdir"),
+        ("mkdir", f"export A=x:{STAGED}/a\nmkdir"),
+        ("#SBATCH --output=slurm-%j.out", f"#SBATCH --output={STAGED}/slurm-%j.out"),
+    ],
+)
+def test_a_path_in_the_staging_directory_is_an_error_in_the_job(old: str, new: str, *, bundled: bool) -> None:
+    slurm = replaced(GOOD_SLURM, old, new)
+    found = errors_in(validate_run(planned(), files_of(planned(), slurm=slurm), bundled=bundled))
+    (one,) = (f for f in found if f.field == "working directory")
+    assert (one.code, one.file) == ("unplanned-value", f"{planned().directory}/finetune.slurm")
+    assert STAGED in slurm.splitlines()[(one.line or 0) - 1]
+    assert STAGED in str(one.actual)
+    assert absent(one.message, "os.getcwd()") == []
+
+
+def test_a_path_in_the_staging_directory_is_an_error_in_the_configuration() -> None:
+    config = replaced(EXTERNAL_CONFIG, "log_every_n_steps", f"cache_dir: {STAGED}\nlog_every_n_steps")
+    found = errors_in(validate_run(planned(), files_of(planned(), config), bundled=False))
+    assert [(f.code, f.field, f.actual) for f in found] == [("unplanned-value", "working directory", STAGED)]
+    for comment in (f"# made in {STAGED}\n", f"  # {STAGED}\n"):
+        files = files_of(planned(), EXTERNAL_CONFIG + comment, EXTERNAL_SLURM + comment)
+        assert errors_in(validate_run(planned(), files, bundled=False)) == []

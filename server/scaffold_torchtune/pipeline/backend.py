@@ -36,7 +36,7 @@ from scaffold_torchtune.system import layout, processes
 from scaffold_torchtune.system.files import Tree, is_file, is_taken, read_regular, sha256, temporary_directory
 from scaffold_torchtune.system.layout import SETUP_YAML
 from scaffold_torchtune.system.processes import Environment
-from scaffold_torchtune.validate import validate_run
+from scaffold_torchtune.validate import WORKING_DIRECTORY, validate_run
 
 SWITCH: Final = "SCAFFOLD_TORCHTUNE_ACTIVATE"
 """The environment variable that disables activation with the value `off`."""
@@ -184,12 +184,16 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
         fix += "" if "bundled" in fix else "; alternatively, use --setup-script bundled"
         return [finding("setup-would-fail", message, field="setup_script", file=script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
+    for path in (os.path.realpath(folder), str(folder)):  # as in the setup itself, where validate reports it
+        texts = {name: text.replace(path, f"/{layout.STAGING}/{run.directory}") for name, text in texts.items()}
     found = errors_in(validate_run(run, {SETUP_YAML: one.text, **texts}, bundled=False))
     return [_planned_otherwise(each, run) for each in found]
 
 
 def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
     """Return a finding of a trial, with a fix for files that are not written yet."""
+    if found.field == WORKING_DIRECTORY:
+        return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})"})
     is_value = found.code == "value-mismatch" and found.field in run.settings
     if found.field == "checkpoint_files":
         fix = "specify the model's files as the script writes them, or use --setup-script bundled"

@@ -31,7 +31,7 @@ from scaffold_torchtune.findings import (
 from scaffold_torchtune.models import Arrival, Plan, PlannedRun, SourceKind
 from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
 from scaffold_torchtune.settings.kinds import read_float
-from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML
+from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML, STAGING
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError
 from scaffold_torchtune.validate import directives, finetune
 from scaffold_torchtune.validate.arrivals import DIRECT, FINETUNE_SETTINGS
@@ -50,6 +50,13 @@ _UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
 
 _LISTED: Final = 40
 _FIX_NAME: Final = "set the intended value, or correct the Run Name; a started run keeps its directory"
+_FIX_STAGED: Final = (
+    "in the setup script, write paths that are relative to the run directory, in which the job starts, instead of"
+    " os.getcwd(); then scaffold again"
+)
+WORKING_DIRECTORY: Final = "working directory"
+"""The field of findings about a path in the directory in which the setup script ran."""
+
 _FIX_SETUP: Final = "do not edit the file: run render again, then run setup"
 _Read = TypeVar("_Read")
 
@@ -290,6 +297,8 @@ def validate_run(
         report.document = config.document
         finetune.check_finetune(report, config, recipe)
         check_name(report, config.data)
+    for each in (slurm, report):
+        _staged(each, files.texts.get(each.name) or "")
     return tuple(sort_findings([*setup.findings, *report.findings, *slurm.findings]))
 
 
@@ -305,6 +314,20 @@ def _opened(report: Report, read: Callable[[], _Read | None]) -> _Read | None:
         fix = again if report.name == SETUP_YAML else "run setup again; if it fails, its finding states the reason"
         report.add("missing-file", f"{report.name} is missing", fix=fix)
     return found
+
+
+def _staged(report: Report, text: str) -> None:
+    """Report the first path in the temporary directory in which the setup script ran; comments have no effect."""
+    for number, line in enumerate(text.split("\n"), 1):
+        is_comment = line.lstrip().startswith("#") and not line.startswith("#SBATCH")
+        if f"{STAGING}/" in line and not is_comment:
+            path = next((word for word in line.split() if f"{STAGING}/" in word), line)
+            message = (
+                f"the script writes its working directory (os.getcwd()) into {report.name}: this is a temporary"
+                f" directory in {STAGING}, which the job does not find"
+            )
+            report.add("unplanned-value", message, field=WORKING_DIRECTORY, actual=path, line=number, fix=_FIX_STAGED)
+            return
 
 
 def _setup(report: Report, document: YamlDocument) -> None:
