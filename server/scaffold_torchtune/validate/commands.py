@@ -60,6 +60,7 @@ _WORK: Final = frozenset(
 )
 _ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
 _FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
+_LONGEST_PATH: Final = 4096
 _COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
 _COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
@@ -286,7 +287,8 @@ def _changed(here: str, start: str, folder: str) -> str:
         here, folder = start if "SUBMIT" in known[0] else here, folder[known.end() :].lstrip("/")
     if folder[:1] in {"$", "~", "`"}:
         return folder.rstrip("/")
-    return posixpath.normpath(posixpath.join(here, folder)) if folder or known else "~"
+    is_usable = (folder or known) and len(here) < _LONGEST_PATH
+    return posixpath.normpath(posixpath.join(here, folder)) if is_usable else "~"
 
 
 def _folders(report: Report, commands: list[Command]) -> None:

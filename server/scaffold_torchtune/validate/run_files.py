@@ -397,9 +397,8 @@ def bare(words: tuple[str, ...]) -> tuple[str, ...]:
     words = tuple(kept)
     if training := split(words)[1]:
         return ("tune", *training[1:])
-    while words and (words[0] in _PREFIXES or _ASSIGNMENT.match(words[0])):
-        words = words[1:]
-    return words
+    names = (n for n, word in enumerate(words) if not (word in _PREFIXES or _ASSIGNMENT.match(word)))
+    return words[next(names, len(words)) :]
 
 
 Problems = dict[KeyPath, str]
