@@ -1,5 +1,6 @@
 """The commands and calls that follow a plan repeat its options, so that only the documents change the plan."""
 
+import json
 import os
 import re
 import shlex
@@ -219,3 +220,81 @@ def test_a_claude_local_md_of_a_stored_plan_must_be_an_absolute_path(experiment:
     assert scaffold(experiment, **with_local(experiment)).ok
     change_plan(experiment, lambda plan: plan["options"].update(local="other.local.md"))
     assert codes(refusal(steps.validate, experiment)) == ["document-unreadable"]
+
+
+EPOCHS = ("- **GPUs:**", "- **Epochs:** 3\n- **GPUs:**")
+"""A change of the summary that gives the epochs, which a user had answered."""
+
+
+def answered(experiment: Path) -> None:
+    """Scaffold an experiment with two answers; the summary then gives another value for one of them."""
+    change(experiment / SUMMARY, "- **Epochs:** 2\n", "")
+    change(experiment / "claude.local.md", "- **Default conda environment**: `cruijff`\n", "")
+    assert scaffold(experiment, answers={"epochs": "2", "conda_env": "mine"}).ok
+    change(experiment / SUMMARY, *EPOCHS)
+
+
+def epochs(experiment: Path) -> set[object]:
+    return {values(frozen(experiment))[run]["epochs"] for run in values(frozen(experiment))}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["setup"],
+        ["validate"],
+        ["scaffold", "--answer", "epochs=2", "--answer", "conda_env=mine"],
+        ["plan", "--answer=epochs=2", "--answer=conda_env=mine"],
+        ["plan", "--answer", "epochs=3", "--ans", "conda_env=mine"],
+        ["plan", "--ans", "epochs=3", "--answer", "conda_env=mine", "--answer", "foo=1"],
+        ["plan", "--answer", "epochs=2", "--answer", "conda_env=mine", "--json"],
+    ],
+)
+def test_the_next_command_omits_an_answer_that_the_documents_give(
+    experiment: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered(experiment)
+    main([words[0], str(experiment), *words[1:]])
+    said = capsys.readouterr()
+    if "--json" in words:
+        given = json.loads(said.out)["next"]["arguments"]
+        assert given == {"experiment": str(experiment), "answers": {"conda_env": "mine"}}
+        return
+    line = shlex.split(COMMAND.findall(said.out + said.err)[-1])
+    assert main(["scaffold", *line[2:]]) == 0
+    assert frozen(experiment).options.answers == {"conda_env": "mine"}
+    assert epochs(experiment) == {3}
+
+
+def test_the_next_command_omits_an_answer_that_was_refused(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(experiment / SUMMARY, "- **Epochs:** 2\n", "")
+    assert main(["plan", str(experiment), "--answer", "epochs=two", "--no-activate"]) == 2
+    line = COMMAND.findall(capsys.readouterr().err)[-1]
+    assert shlex.split(line)[1:] == ["plan", str(experiment), "--no-activate"]
+
+
+def test_the_status_omits_an_answer_that_the_documents_give(experiment: Path) -> None:
+    answered(experiment)
+    (line,) = COMMAND.findall(status(Request(experiment)).changed_told)
+    assert shlex.split(line)[1:] == ["plan", str(experiment), "--answer", "conda_env=mine"]
+
+
+@pytest.mark.parametrize("tool", ["run_setup", "plan_runs"])
+def test_the_next_call_omits_an_answer_that_the_documents_give(experiment: Path, tool: str) -> None:
+    answered(experiment)
+    where = {"experiment": str(experiment)}
+    given = {"answers": {"epochs": 2, "conda_env": "mine"}} if tool == "plan_runs" else {}
+    (refused,) = call(experiment, (tool, where | given))
+    following = (refused.structured_content or {})["next"]
+    assert refused.is_error
+    assert (following["tool"], following["arguments"]) == ("plan_runs", where | {"answers": {"conda_env": "mine"}})
+    assert not call(experiment, ("plan_runs", following["arguments"]))[0].is_error
+
+
+def test_a_failed_validation_omits_an_answer_that_the_documents_give(experiment: Path) -> None:
+    answered(experiment)
+    (failed,) = call(experiment, ("validate", {"experiment": str(experiment)}))
+    told = (failed.structured_content or {})["next"]["first"]
+    assert not absent(told, '{"answers":{"conda_env":"mine"}}')

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from io import TextIOWrapper
 from pathlib import Path
@@ -31,7 +31,7 @@ from scaffold_torchtune.extend import ADDED, AddResult, add_runs
 from scaffold_torchtune.findings import Refused, counted, errors_in, escape, finding, one_line, refuse
 from scaffold_torchtune.models import CommandResult, Options, Readiness
 from scaffold_torchtune.new import NewResult
-from scaffold_torchtune.pipeline import diagnosis, locate, state, steps
+from scaffold_torchtune.pipeline import diagnosis, locate, prepare, steps
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.explain import ExplainResult, explain
 from scaffold_torchtune.pipeline.history import HistoryResult, history
@@ -317,18 +317,41 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
             _find_experiment(options)
             request = _request(options, progress)
             result = _step(options)(request)
-            options.planned = _planned(options, request)
+            _look_ahead(options, request)
     except Refused as refused:
-        options.planned = _planned(options, request)
+        _look_ahead(options, request)
         return request, _refused(refused, options, errors)
     except Exception as error:  # noqa: BLE001 - the last resort
         return request, _failed(error, options, request)
     return request, _Done(0 if _all_well(result) else 1, lambda: _show(result, options))
 
 
-def _planned(options: argparse.Namespace, request: Request | None) -> dict[str, Any]:
-    """Return the options of the frozen plan that the next command must repeat, if this command cannot give them all."""
-    return state.planned_options(request) if request and options.command in _OF_A_PLAN else {}
+def _look_ahead(options: argparse.Namespace, request: Request | None) -> None:
+    """Change the options to those of the next command: without the answers that it must not repeat.
+
+    `planned` are the options of the frozen plan that it must repeat, if this command cannot give them all.
+    """
+    if request is None:
+        return
+    if options.command in _OF_A_PLAN:
+        options.planned = prepare.planned_options(request)
+    needed = prepare.needed_answers(request)
+    if left := {field for field, _ in options.answers if field not in needed}:
+        options.answers = [*needed.items()]
+        options.words = _without_answers(options.words, left)
+
+
+def _without_answers(words: Sequence[str], fields: Collection[str]) -> list[str]:
+    """Return the words of a command line without the answers for some fields."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, text = word.partition("=")
+        is_answer = len(flag) > len("--a") and "--answer".startswith(flag)  # argparse accepts abbreviations
+        given = [word, next(rest, "")] if is_answer and not equals else [word]
+        field = (text if equals else given[-1]).partition("=")[0].strip()
+        kept += given if not (is_answer and field in fields) else []
+    return kept
 
 
 def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> _Done:

@@ -317,9 +317,11 @@ def _misplaced(
 
 
 def _call(step: Step, given: Mapping[str, Any], request: "Request | None" = None) -> Call:
-    from scaffold_torchtune.pipeline.state import planned_options
+    from scaffold_torchtune.pipeline.prepare import needed_answers, planned_options
 
     planned = planned_options(request) if request and "template" not in step.arguments else {}  # it follows a plan
+    if request and given.get("answers"):
+        given = {**given, "answers": needed_answers(request)}
     return Call(step.tool, given, given["start"], given["only"], planned=planned)
 
 

@@ -2,14 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, counted, errors_in, finding, refuse, serious, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Question,
+    Refused,
+    Scalar,
+    counted,
+    errors_in,
+    escape,
+    finding,
+    refuse,
+    serious,
+    shown,
+)
 from scaffold_torchtune.models import (
     CheckpointState,
     DiskState,
@@ -153,6 +165,44 @@ def _without_local(refused: Refused, read: Callable[[], Experiment]) -> Refused:
         message = f"{layout.LOCAL} is missing; {counted(count, 'problem')} in total"
         return Refused(message, [*refused.problems, *others.problems])
     return refused
+
+
+def needed_answers(request: Request) -> dict[str, Scalar]:
+    """Return the answers of a call that the next one must repeat: no document gives them, and none was refused."""
+    if not request.answers:
+        return {}
+    try:
+        needed = {TIES, *(each.field for each in parse(request).experiment.answers)}
+        return {field: value for field, value in request.answers.items() if field in needed}
+    except Refused as refused:
+        bad = {each.field for each in refused.problems if each.code in {"answer-differs", "unknown-key"}}
+        bad |= {escape(question.field) for question in refused.ask}
+        left = {field: value for field, value in request.answers.items() if escape(field) not in bad}
+    return left if left == request.answers else needed_answers(dataclasses.replace(request, answers=left))
+
+
+def planned_options(request: Request) -> dict[str, Any]:
+    """Return the options with which a call plans as the frozen plan did, by name, without those that it has anyway.
+
+    Empty if there is no such plan, or it cannot be read.
+    """
+    with suppress(Refused), Tree(experiment_directory(request)) as tree:
+        plan = load_plan(tree)
+        return repeated_options(plan, request) if plan else {}
+    return {}
+
+
+def repeated_options(plan: Plan, request: Request) -> dict[str, Any]:
+    """Return the options of a plan that a call must repeat to plan the same, by name."""
+    options, usual = plan.options, "table" if layout.SUMMARY_YAML in plan.inputs else "varying"
+    with suppress(Refused):
+        script = named_script(request) or "bundled"
+        found = options.model_dump(exclude={"names", "setup_script", "answers"})
+        found["answers"] = needed_answers(request.with_options(options))
+        found["names"] = options.names if options.names != usual else None
+        found["setup_script"] = options.setup_script if options.setup_script != script else None
+        return {name: value for name, value in found.items() if value}
+    return {}
 
 
 @contextmanager

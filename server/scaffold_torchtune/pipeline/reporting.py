@@ -42,6 +42,7 @@ from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.changes import edited_files
 from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.prepare import repeated_options
 from scaffold_torchtune.pipeline.run_states import job_outputs, last_output, read_job_output, states_of
 from scaffold_torchtune.pipeline.validation import read_files
 from scaffold_torchtune.preflight.training import need_of
@@ -116,7 +117,7 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         runs=found,
         former=left,
         changed_documents=validation.changed_documents(plan, directory, request),
-        options=state.repeated_options(plan, request),
+        options=repeated_options(plan, request),
         not_asked=tuple(f"SLURM: {reason}" for reason in reasons),
     )
 

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from scaffold_torchtune.findings import Refused, Scalar, few, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
-from scaffold_torchtune.pipeline.locate import experiment_directory, named_script
+from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.plan import id_of, plan_result, with_id
 from scaffold_torchtune.plan.naming import check_names, is_safe
 from scaffold_torchtune.plan.run_settings import parameters_of
@@ -363,29 +363,6 @@ def as_planned(request: Request) -> Request:
         plan = load_plan(tree)
         return request.with_options(plan.options) if plan else request
     return request
-
-
-def planned_options(request: Request) -> dict[str, Any]:
-    """Return the options with which a call plans as the frozen plan did, by name, without those that it has anyway.
-
-    Empty if there is no such plan, or it cannot be read.
-    """
-    with suppress(Refused), Tree(experiment_directory(request)) as tree:
-        plan = load_plan(tree)
-        return repeated_options(plan, request) if plan else {}
-    return {}
-
-
-def repeated_options(plan: Plan, request: Request) -> dict[str, Any]:
-    """Return the options of a plan that a call must repeat to plan the same, by name."""
-    options, usual = plan.options, "table" if layout.SUMMARY_YAML in plan.inputs else "varying"
-    with suppress(Refused):
-        script = named_script(request) or "bundled"
-        found = options.model_dump(exclude={"names", "setup_script"})
-        found["names"] = options.names if options.names != usual else None
-        found["setup_script"] = options.setup_script if options.setup_script != script else None
-        return {name: value for name, value in found.items() if value}
-    return {}
 
 
 _read_record = functools.lru_cache(maxsize=4_096)(Record.model_validate_json)
