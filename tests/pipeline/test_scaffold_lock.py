@@ -6,15 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scaffold_torchtune.pipeline import diagnosis, steps
+from scaffold_torchtune.pipeline import apply, diagnosis, steps
 from scaffold_torchtune.request import Request
+from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, SetupResult
 from scaffold_torchtune.system.files import Tree
-from support.experiments import ACTIONS, RUNS, actions, log, run_directories
+from support.experiments import ACTIONS, RUNS, actions, change, log, run_directories
 from support.plan_files import change_plan
-from support.scaffolding import codes, refusal, scaffold
+from support.scaffolding import codes, refusal, scaffold, validated
+from support.setup_scripts import MAKE, script
 from support.wording import absent
 
 
@@ -105,3 +108,34 @@ def test_a_plan_replaced_by_a_concurrent_scaffold_is_refused(experiment: Path, m
     refused = refusal(steps.scaffold, experiment, progress=progress)
     assert codes(refused) == ["busy"]
     assert (experiment / RUNS[0] / "finetune.yaml").exists() == (moment == "setup")
+
+
+def test_files_that_another_scaffold_writes_at_the_moment_are_not_edited(experiment: Path) -> None:
+    steps.render(Request(experiment))
+    with Tree(experiment) as tree, tree.locked():
+        tree.write(f"{RUNS[0]}/finetune.yaml", b"epochs: 2\n")  # its record follows
+        assert codes(refusal(steps.setup, experiment)) == ["busy"]
+    assert codes(refusal(steps.setup, experiment)) == ["edited-output"], "nobody else is at work"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", [steps.setup, steps.render])
+def test_a_step_that_another_scaffold_overtakes_finds_everything_up_to_date(
+    experiment: Path, step: Callable[[Request], RenderResult | SetupResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(experiment, setup_script=str(script(experiment.parent, MAKE)), activate=False)
+    steps.render(request)
+    if step is steps.render:
+        steps.setup(request)
+        change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
+    read = apply.hashes_of
+
+    def overtaken(*arguments: Any) -> dict[str, str]:
+        monkeypatch.setattr(apply, "hashes_of", read)  # the record of the run has been read
+        steps.scaffold(request)
+        return read(*arguments)
+
+    monkeypatch.setattr(apply, "hashes_of", overtaken)
+    result = step(request)
+    assert {run.created if isinstance(run, RenderedRun) else not run.unchanged for run in result.runs} == {False}
+    assert validated(experiment, setup_script=request.setup_script).passed

@@ -1,9 +1,10 @@
 """The steps as tools and commands call them. Reading steps write nothing; writing steps log their work."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
+from typing import TypeVar
 
 from scaffold_torchtune.external_checks import sbatch
 from scaffold_torchtune.findings import Refused, Scalar, few_suggestions, finding, refuse
@@ -29,6 +30,8 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
 from scaffold_torchtune.validate import arrivals, chosen_by_setup
 from scaffold_torchtune.validate.run_files import RunFiles
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -116,7 +119,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
         plan = prepared.plan
         state.check_readable(plan)
         with Tree(prepared.directory) as tree:
-            if _pending_renders(tree, prepared, request) is None:
+            if _settled(tree, lambda: _pending_renders(tree, prepared, request)) is None:
                 apply.clear_leftovers(tree)
                 return prepared, apply.render_result(prepared)
             with apply.writing(tree):
@@ -131,6 +134,23 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                     entries = journal.render_entries(plan, result, made)
                     heads = journal.record_step(tree, begun, entries, request.now())
                     return prepared, result.model_copy(update={"logged": heads})
+
+
+def _settled(tree: Tree, look: Callable[[], T]) -> T:
+    """Return the result of a look at an experiment, which another scaffold may be writing at this moment.
+
+    If it is refused, look again with the lock: a file may be newer than the record that was read before it.
+
+    Raises:
+        Refused: the look is refused with the lock too, or another scaffold is at work.
+    """
+    try:
+        return look()
+    except Refused:
+        if tree.kind(layout.STATE) != "directory":  # no scaffold has written anything
+            raise
+        with apply.writing(tree):
+            return look()
 
 
 def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
@@ -207,11 +227,11 @@ def _setup(request: Request, prepared: prepare.Prepared | None = None, *, begun:
     """Set up the runs; the plan must be the `prepared` one, if there is one."""
     known = prepared.made if prepared else {}
     with _refusals_logged(request, begun=begun), Tree(experiment_directory(request)) as tree:
-        frozen = rendered_plan(tree, prepared.plan.id if prepared else None)
+        frozen = _settled(tree, lambda: rendered_plan(tree, prepared.plan.id if prepared else None))
         if outdated := validation.outdated(frozen, request):
             raise Refused("the plan is outdated", outdated)
         backend = backend_of(frozen, request)
-        found = apply.pending_setups(tree, frozen, backend, request)
+        found = _settled(tree, lambda: apply.pending_setups(tree, frozen, backend, request))
         if not found.pending and not journal.is_behind(tree, "setup"):
             apply.clear_leftovers(tree)
             return publish.run_setups(tree, frozen, backend, apply.Setups({}, {}), request, known)
