@@ -155,3 +155,19 @@ def test_an_inaccessible_path_is_refused(name: str, tmp_path: Path, capsys: pyte
     (tmp_path / "loop").symlink_to("loop")
     assert main(["parse", str(tmp_path / name)]) == 2
     assert "Refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        (["plan", "EXPERIMENT/nothing"], False),
+        (["plan", "EXPERIMENT", "--root", "EXPERIMENT/data"], False),
+        (["plan", "EXPERIMENT/claude.local.md"], False),
+        (["plan", "EXPERIMENT", "--template", "EXPERIMENT/nothing"], True),
+    ],
+)
+def test_the_next_command_does_not_repeat_a_wrong_path(
+    experiment: Path, words: list[str], *, again: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.replace("EXPERIMENT", str(experiment)) for word in words]) == 2
+    assert ("scaffold-torchtune plan" in capsys.readouterr().err) == again

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
 from support.experiments import make_experiment
 from support.mcp_calls import STEPS, call, refusal, snapshot
 from support.sampling import spread
@@ -79,6 +80,53 @@ def test_special_files_instead_of_the_experiment_are_refused_immediately(root: P
         assert message
         assert problems
         assert all(problem["fix"] for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "named"),
+    [
+        ("nothing", "outside-roots", ["'nothing'", "HERE/nothing'"]),
+        ("~/nothing", "outside-roots", ["'~/nothing'", "HOME/nothing'"]),
+        ("ROOT/nothing", "not-a-directory", ["'ROOT/nothing'"]),
+        ("HOME/nothing", "outside-roots", ["'HOME/nothing'"]),
+        ("here", "outside-roots", ["'here'", "HERE/here'"]),
+        ("~/there", "outside-roots", ["'~/there'", "HOME/there'"]),
+        ("ROOT/link", "outside-roots", ["'ROOT/link'", "'HOME/there'"]),
+    ],
+)
+def test_a_wrong_path_is_named_as_given_and_the_same_call_is_not_the_next(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, given: str, code: str, named: list[str]
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "current"
+    (home / "there").mkdir(parents=True)
+    (here / "here").mkdir(parents=True)
+    (root / "link").symlink_to(home / "there")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+
+    def placed(text: str) -> str:
+        return text.replace("ROOT", str(root)).replace("HOME", str(home)).replace("HERE", str(here))
+
+    (result,) = call(root, ("plan_runs", {"experiment": placed(given)}))
+    data = result.structured_content or {}
+    (problem,) = data["error"]["problems"]
+    assert (problem["code"], problem["field"]) == (code, "experiment")
+    assert not absent(problem["message"], *map(placed, named))
+    assert f"--root {home} " not in problem["fix"], "not all files of a user"
+    assert ("--root" in problem["fix"]) != given.endswith("nothing")
+    assert data["next"].keys() == {"first"}
+
+
+@pytest.mark.parametrize("name", ["claude.local.md", "scaffold.log", "rank8_lr1e-5/finetune.yaml"])
+def test_another_file_of_an_experiment_is_not_its_summary(root: Path, sweep: Path, name: str) -> None:
+    steps.scaffold(Request(sweep))
+    (result,) = call(root, ("plan_runs", {"experiment": str(sweep / name)}))
+    data = result.structured_content or {}
+    (problem,) = data["error"]["problems"]
+    assert (problem["code"], problem["field"]) == ("not-a-directory", "experiment")
+    assert f"specify {sweep}," in problem["fix"]
+    assert "ask" not in data["error"]
+    assert data["next"].keys() == {"first"}
 
 
 # --- damaged directories --------------------------------------------------------------------------------------------

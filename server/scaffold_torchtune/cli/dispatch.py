@@ -363,7 +363,9 @@ def _refused(refused: Refused, options: argparse.Namespace, errors: Console) -> 
         elif interrupted:
             sys.stderr.write(_INTERRUPTED)
         else:
-            screens.refusal(errors, refused, _view(options), midway=midway)
+            view = _view(options)
+            view = dataclasses.replace(view, words=()) if reply.is_of_arguments(refused) else view
+            screens.refusal(errors, refused, view, midway=midway)
 
     return _Done(INTERRUPTED if interrupted else 1 if midway else 2, show)
 

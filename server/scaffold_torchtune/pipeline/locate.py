@@ -71,7 +71,8 @@ def experiment_directory(request: Request) -> Path:
     """Return the real path of the experiment directory.
 
     Raises:
-        Refused: it does not exist, is outside the roots, or contains a character that cannot be printed.
+        Refused: it does not exist, is outside the roots, contains a character that cannot be printed, or is a file of
+            an experiment other than its summary.
     """
     given = expanded(request.experiment)
     check_can_be_seen(given)
@@ -79,11 +80,31 @@ def experiment_directory(request: Request) -> Path:
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} contains a non-printable character"
         raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
-    check_roots(real, request)
+    check_roots(real, request, must_exist=True)
     if not is_there(given):
-        fix = f"specify the experiment directory, or its {layout.SUMMARY}"
-        raise refuse("not-a-directory", f"{shown(str(given))} does not exist", field="experiment", fix=fix)
+        fix = f"specify the path of the experiment directory, or of its {layout.SUMMARY}"
+        raise refuse("not-a-directory", f"{_named(request)} does not exist", field="experiment", fix=fix)
+    above = next((folder for folder in (real, real.parent) if is_experiment(folder, with_state=False)), None)
+    name = given.name.casefold()
+    if is_file(given) and (name == layout.LOCAL or (above and name in _NO_SUMMARIES)):
+        message = f"{_named(request)} is not the summary of an experiment, but its {given.name}"
+        fix = f"specify {shlex.quote(str(above))}" if above else "specify the experiment directory"
+        raise refuse("not-a-directory", message, field="experiment", fix=f"{fix}, or its {layout.SUMMARY}")
     return real
+
+
+_NO_SUMMARIES: Final = frozenset({layout.LOG, layout.PAGE, *layout.RUN_FILES})
+"""The names of generated files; elsewhere, they may be files of other tools, for which the parser has its own advice."""
+
+
+def _named(request: Request) -> str:
+    """Return the path of the experiment as it was given, with the absolute path if that differs."""
+    given, full = str(request.experiment), _absolute(request)
+    return shown(given) if given == full else f"{shown(given)} ({shown(full)})"
+
+
+def _absolute(request: Request) -> str:
+    return os.path.abspath(expanded(request.experiment))  # noqa: PTH100 - links stay
 
 
 def is_experiment(path: Path, *, with_state: bool = True) -> bool:
@@ -113,18 +134,26 @@ def check_can_be_seen(path: Path) -> None:
         raise refuse("not-a-directory", message, field="experiment", fix="specify a different path") from error
 
 
-def check_roots(real: Path, request: Request) -> None:
-    """Refuse a real path that is outside the request's roots, if it has any."""
+def check_roots(real: Path, request: Request, *, must_exist: bool = False) -> None:
+    """Refuse a real path that is outside the request's roots, if it has any.
+
+    With `must_exist`, no root is suggested for an experiment that does not exist.
+    """
     roots = [real_path(expanded(root)) for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
         listed = ", ".join(escape(str(root)) for root in roots)
-        message = f"the experiment {shown(str(real))} is outside the roots: {listed}"
-        more = real if real.parent == Path(real.anchor) else real.parent
+        full = _absolute(request)
+        links = f", which links to {shown(str(real))}," if str(real) not in {full, str(Path(full).parent)} else ""
+        is_missing = must_exist and not is_there(expanded(request.experiment))
+        what = "does not exist, and is outside" if is_missing else "is outside"
+        message = f"the experiment {_named(request)}{links} {what} the roots: {listed}"
+        # never all files of a user
+        more = real if real.parent in {Path(real.anchor), real_path(expanded(Path("~")))} else real.parent
         fix = (
             "specify an experiment under a root, or let the person who starts the server or command add a root:"
             f" --root {more} on its command line, or SCAFFOLD_TORCHTUNE_ROOT={more} in its environment"
         )
-        fix = fix if real != real.parent else "specify an experiment under a root"
+        fix = fix if real != real.parent and not is_missing else "specify the path of an experiment under a root"
         raise refuse("outside-roots", message, field="experiment", fix=fix)
 
 

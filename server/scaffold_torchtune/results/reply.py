@@ -351,6 +351,13 @@ _NAME: Final = Action(
     "call again with a name from the problem's fix; ask the user which one they mean if it is not clear",
     "choose one of the existing names",
 )
+_PATH: Final = Action(
+    "call again with the path of an experiment under a root, as in the problem's fix; ask the user which one they mean"
+    " if it is not clear",
+    "specify the path of an experiment",
+)
+_OF_ARGUMENTS: Final = {"unknown-name": _NAME, "not-a-directory": _PATH, "outside-roots": _PATH}
+"""The actions after a refusal of an argument, by finding code: the same call would be refused again."""
 _ASK: Final = Action(
     "ask the user the questions of error.ask, and pass their replies as answers of this tool, by field; show them the"
     " other problems; invent no value",
@@ -435,11 +442,17 @@ def _after_refusal(refused: Refused, call: Call) -> _Next:
         return _next("render_yaml", call, _RENDER)
     asking = _ASK._replace(step=_ASK.step.format(questions=counted(len(refused.ask), "question")))
     action = asking if refused.ask else _EDITED if codes == {"edited-output"} else _CORRECT
-    if codes == {"unknown-name"}:
-        return _next("", call, _NAME)
+    if is_of_arguments(refused):
+        return _next("", call, _OF_ARGUMENTS[codes.pop()])
     if call.tool not in ARGUMENTS:
         return _next("", call, action if call.tool else _ARGUMENTS)
     return _next(call.tool, call, action)
+
+
+def is_of_arguments(refused: Refused) -> bool:
+    """Return whether an argument names nothing that exists or may be used, so that the same call is refused again."""
+    codes = {problem.code for problem in refused.problems}
+    return len(codes) == 1 and codes <= _OF_ARGUMENTS.keys()
 
 
 def _next(tool: str, call: Call, action: Action) -> _Next:
