@@ -183,6 +183,32 @@ def test_an_answer_may_not_differ_from_the_summary(tmp_path: Path) -> None:
     assert absent(problem.message, "'many'", "'2'") == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "replace", "taken"),
+    [
+        ({"lora_rank": 4}, {}, None),
+        ({"lora_rank": 8}, {}, None),
+        ({"lora_rank": "16"}, {" | 8 | ": " | 16 | "}, False),
+        ({"lora_rank": 4}, {" | 8 | 1e-5 |": " |  | 1e-5 |"}, True),
+        ({"lora_rank": 4}, {"- **Epochs:** 2": "- **Epochs:** 2\n- **LoRA rank:** 4\n- **LoRA rank:** 6"}, True),
+        ({"batch_size": 2}, {"- **Batch size:** 4\n": ""}, None),
+        ({"batch_size": "4"}, {"- **Batch size:** 4\n": ""}, False),
+        ({"seed": 7}, {}, True),
+    ],
+)
+def test_an_answer_that_no_run_uses_is_refused(
+    tmp_path: Path, answer: dict[str, Any], replace: dict[str, str], taken: bool | None
+) -> None:
+    experiment = make_experiment(tmp_path / "sweep", replace=replace)
+    if taken is None:
+        (problem,) = refusal(steps.parse, experiment, answers=answer).problems
+        assert (problem.code, [problem.field], problem.file) == ("answer-differs", [*answer], "experiment_summary.md")
+        assert "_lr1e-5 |" in (experiment / "experiment_summary.md").read_text().split("\n")[(problem.line or 0) - 1]
+    else:
+        found = steps.parse(Request(experiment, answers=answer)).answers
+        assert [each.field for each in found] == [*answer] * taken
+
+
 def test_an_answer_resolves_two_models_directories(tmp_path: Path) -> None:
     lines = "### Models\n- **Models directory:** `/a`\n- **Models directory:** `/b`\n"
     experiment = make_experiment(tmp_path / "sweep", without=[MODELS], replace={"### Models\n": lines})

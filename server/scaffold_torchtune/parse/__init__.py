@@ -128,6 +128,9 @@ def _answered(reading: Callable[[], Reading], answering: Answering) -> Experimen
     current = reading()
     current.findings += problems
     experiment = _experiment(current, answering.taken)
+    given = markdown_summary.given_by_every_run(experiment.runs)
+    if unused := answering.refuse_unused(experiment.runs, given, experiment.summary_file):
+        raise Refused(f"{counted(len(unused), 'problem')} with the answers", unused)
     return experiment.model_copy(update={"answers": tuple(answering.used(current))})
 
 

@@ -6,7 +6,7 @@ would replace, so that the answer and the line always give the same plan.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +18,12 @@ from scaffold_torchtune.findings import (
     did_you_mean,
     errors_in,
     escape,
+    few,
     finding,
     shortest_number,
     shown,
 )
-from scaffold_torchtune.models import Answer
+from scaffold_torchtune.models import Answer, Run
 from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft
@@ -36,6 +37,7 @@ from scaffold_torchtune.torchtune_facts import model_by_spelling
 SETTLED: Final = frozenset({"missing-field", "ambiguous", "invalid-value"})
 """The codes of problems with one value of one field."""
 
+_LISTED: Final = 4
 _KINDS: Final = {"int": "integer", "float": "number", "bool": "boolean"}
 _GPUS: Final = frozenset({"gpus", "gpu_type"})
 _TYPE_AND_NUMBER: Final = re.compile(r"[A-Za-z][\w.-]{0,60}:[0-9]")
@@ -236,6 +238,24 @@ class Answering:
                     self._take(field, place, reading)
         return problems
 
+    def refuse_unused(self, runs: Iterable[Run], given: Container[str], file: str) -> list[Finding]:
+        """Return a problem for each answer that no run uses, because all rows give other values.
+
+        Forget answers that agree with all rows. An answer to a question is used: it settles what was asked. `given` are
+        the parameters that all rows give.
+        """
+        problems: list[Finding] = []
+        tuned = [run for run in runs if run.type == "fine-tuned"]
+        for field in [field for field in self.given if _key(field) in self.taken]:
+            place, known = self.taken[_key(field)], parameter_named(field)
+            if place.texts or place.problems or known.name not in given:
+                continue
+            answer = values.value_of(known, self._text(field))
+            if others := [run for run in tuned if run.parameters[known.name].value != answer]:
+                problems.append(_of_rows(field, others, self._text(field).text, file))
+            del self.taken[_key(field)]
+        return problems
+
     def used(self, reading: Reading) -> list[Answer]:
         """Return the answers that no document gives, each with the line that a document could have instead."""
         fields = [field for field in self.given if _key(field) in self.taken]
@@ -278,6 +298,15 @@ def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -
     at, fix = Location(file, given.line or None), "omit the answer, or correct the document first"
     expected, actual = escape(given.text), escape(answer.text)
     return [finding("answer-differs", message, field=field, expected=expected, actual=actual, at=at, fix=fix)]
+
+
+def _of_rows(field: str, runs: Sequence[Run], answer: str, file: str) -> Finding:
+    """Return a finding about an answer if every row gives the value itself. `runs` are those with another value."""
+    name = parameter_named(field).name
+    given = few([*dict.fromkeys(shown(run.parameters[name].value) for run in runs)], _LISTED)
+    message = f"the answer for {field} is {shown(answer)}, but every run has its own value: {given}"
+    at, fix = Location(file, runs[0].line), "omit the answer, or correct the rows first"
+    return finding("answer-differs", message, field=field, actual=escape(answer), at=at, fix=fix)
 
 
 def _unknown(field: str, wanted: set[str]) -> Finding:

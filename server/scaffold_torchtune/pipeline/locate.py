@@ -94,7 +94,7 @@ def experiment_directory(request: Request) -> Path:
 
 
 _NO_SUMMARIES: Final = frozenset({layout.LOG, layout.PAGE, *layout.RUN_FILES})
-"""The names of generated files; elsewhere, they may be files of other tools, for which the parser has its own advice."""
+"""The names of generated files. Elsewhere they may be files of other tools, for which the parser has its own advice."""
 
 
 def _named(request: Request) -> str:
