@@ -320,6 +320,18 @@ def test_a_pattern_selects_runs(many: Path) -> None:
     assert data["counts"]["runs"] == 120
 
 
+@pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate", "scaffold"])
+def test_a_pattern_that_matches_no_run_is_reported(step: str, done: Path) -> None:
+    result = getattr(steps, step)(Request(done))
+    call = reply.Call(reply.TOOLS.get(step, ""), {"experiment": str(done)}, only="nope*")
+    data = reply.of_result(result, call)
+    assert not absent(data["summary"], "'nope*'")
+    if step != "scaffold":
+        assert (data["runs"], data["left_out"]) == ([], {"runs": len(result.runs)})
+    for pattern in ("*rank8_*", None):
+        assert "nope" not in reply.of_result(result, reply.Call(call.tool, only=pattern))["summary"]
+
+
 @pytest.mark.parametrize("step", ["parse", "plan", "render", "setup", "validate"])
 def test_a_pattern_may_match_names_in_the_table(step: str, done: Path) -> None:
     data = replied(step, done, only="*_rank16_lr5e-5")

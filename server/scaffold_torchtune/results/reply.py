@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Refused, counted, serious, shortest_number
+from scaffold_torchtune.findings import Refused, counted, serious, shortest_number, shown
 from scaffold_torchtune.models import CommandResult
 from scaffold_torchtune.results import step_results as results
 from scaffold_torchtune.results.step_results import Cut, RefusalError, StepResult
@@ -485,11 +485,14 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
     elif isinstance(result, StepResult):
         body = _body(result, call)
+        if _unmatched(result, call):
+            body |= {"left_out": {"runs": len(getattr(result, "runs", ()))}, "more": "start=1 lists all runs"}
     else:
         summary = {"summary": result.summary} if isinstance(result, CommandResult) else {}
         return {**summary, **result.model_dump(mode="json")}
     following, step = _after(result, call)
-    guides = {"summary": _summary(result.summary, step), "next": following}
+    summary = f"{result.summary}{_unmatched(result, call)}"
+    guides = {"summary": _summary(summary, step), "next": following}
     # Successive entries with the same head are listed once, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
@@ -506,6 +509,14 @@ def _body(result: StepResult, call: Call) -> dict[str, Any]:
     for group in () if call.whole else (data.get("changes") or {}).get("groups", ()):
         group["runs"] = _fitted(group["runs"], _NAMES)  # `count` has their number
     return {"counts": result.counts | _left_to_the_plan(result, call), **data}
+
+
+def _unmatched(result: BaseModel, call: Call) -> str:
+    """Return a sentence for the summary if `only` matches none of the runs."""
+    steps = result.steps.values() if isinstance(result, results.ScaffoldResult) else (result,)
+    runs = [run for step in steps for run in getattr(step, "runs", ())]
+    is_wrong = call.only is not None and runs and not any(map(call.wants, runs))
+    return f" No run matches {shown(call.only)}." if is_wrong else ""
 
 
 def _selected(result: StepResult, call: Call) -> StepResult:
