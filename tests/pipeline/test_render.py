@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 
 from scaffold_torchtune.findings import Finding, Scalar
 from scaffold_torchtune.models import Plan, SourceKind
+from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.request import Request
 from scaffold_torchtune.setup import Rendered, render_run
 from scaffold_torchtune.system import templating
 from scaffold_torchtune.system.layout import TEMPLATES
@@ -214,3 +216,29 @@ def test_a_missing_or_binary_template_is_a_problem(tmp_path: Path) -> None:
 def test_the_shell_filter_quotes(tmp_path: Path) -> None:
     (tmp_path / "z").write_text("run {{ a | sh }}\n", encoding="utf-8")
     assert templating.render("z", {"a": "x; $(id) 'y'"}, [tmp_path]) == "run 'x; $(id) '\"'\"'y'\"'\"''\n"
+
+
+def template_with(folder: Path, lines: str) -> Path:
+    """Write a template that extends the bundled one with some lines."""
+    template = folder / "own.yaml.j2"
+    base = '{% extends "setup_finetune_template.yaml.j2" %}{% block checkpoints %}{{ super() }}'
+    template.write_text(f"{base}{lines}\n{{% endblock %}}")
+    return template
+
+
+@pytest.mark.parametrize(
+    ("lines", "listed", "together"),
+    [
+        ("clip_grad_norm: {{ 1.0 if settings.lora_rank == 8 else 2.0 }}", [1.0, 1.0, 2.0, 2.0], True),
+        ("{% if settings.lora_rank == 8 %}clip_grad_norm: 1.0{% endif %}", [1.0, 1.0, None, None], True),
+        ("clip_grad_norm: {{ 2.0 if run == 'rank16_lr5e-5' else 1.0 }}", [1.0, 1.0, 1.0, 2.0], False),
+        ("clip_grad_norm: 1.0", [None] * 4, False),
+    ],
+)
+def test_a_value_that_a_template_gives_differently_to_runs_is_in_the_plan(
+    experiment: Path, lines: str, listed: list[float | None], *, together: bool
+) -> None:
+    planned = steps.plan(Request(experiment, template=template_with(experiment.parent, lines)))
+    assert [run.derived.get("clip_grad_norm") for run in planned.runs] == listed
+    fields = [each.field for each in planned.warnings if each.code == "confound" and "clip_grad_norm" in each.message]
+    assert fields == ["lora_rank"] * together

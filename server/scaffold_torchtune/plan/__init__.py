@@ -455,12 +455,16 @@ def _has(run: PlannedRun, name: str, value: Scalar) -> bool:
 
 
 def _run_plan(run: PlannedRun, common: Mapping[str, Setting], change: str) -> RunPlan:
-    """Return the values of a run that not all runs share, with their sources; names are not listed as derived."""
+    """Return the values of a run that not all runs share, with their sources; names are not listed as derived.
+
+    Values that a template gives only to some runs, or differently, are among the derived ones.
+    """
     own = {name: setting for name, setting in run.settings.items() if name not in common}
     ratios = OF_RATIOS - run.parameters.keys()
-    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED or n in ratios}
-    derived.pop("my_wandb_run_name", None)
     keys = {name: next((k for k in SETTINGS_OF.get(name, (name,)) if k in own), None) for name in run.parameters}
+    given = {n for n, s in own.items() if s.source.kind is SourceKind.TEMPLATE} - {*keys.values()}
+    derived = {n: s for n, s in own.items() if s.source.kind is SourceKind.DERIVED or n in ratios | given}
+    derived.pop("my_wandb_run_name", None)
     stands = {name: own[key] for name, key in keys.items() if key} | derived
     sources = {name: setting.source for name, setting in stands.items()}
     values = {name: setting.value for name, setting in derived.items()}

@@ -329,7 +329,7 @@ def design_findings(plan: Plan) -> Iterator[Finding]:
     yield from _seeds(plan)
     if "seed" in factors and not any(cell.factor == "seed" for cell in odd):
         yield from _replicates(plan, others)
-    yield from _together(plan, factors)
+    yield from _together(plan, factors | _of_template(plan))
     yield from _alpha(plan)
     yield from _batch(plan)
 
@@ -440,6 +440,13 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
         )
         fix = "no action if intended; otherwise add the missing rows, so that all combinations have equally many runs"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
+
+
+def _of_template(plan: Plan) -> dict[str, list[Scalar]]:
+    """Return the values of settings of the training that a template, and no document, gives differently to the runs."""
+    names = {n: None for run in plan.runs for n, s in run.settings.items() if s.source.kind is SourceKind.TEMPLATE}
+    given = {name: [run.value(name) for run in plan.runs] for name in names if name not in {*plan.varying, *_OF_JOBS}}
+    return {name: values for name, values in given.items() if len(set(values)) > 1}
 
 
 def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]:

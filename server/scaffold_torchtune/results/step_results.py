@@ -141,7 +141,9 @@ class RunPlan(Model):
     change: OmitEmpty[str] = Field(default="", description="its change, if runs were scaffolded before")
     line: int = Field(description="line of the row in the summary")
     parameters: dict[str, Scalar]
-    derived: OmitEmpty[dict[str, Scalar]] = Field(description="derived values that differ between runs")
+    derived: OmitEmpty[dict[str, Scalar]] = Field(
+        description="derived values, and those of a template, that differ between runs"
+    )
     sources: dict[str, Source] = Field(exclude=True, description="source of each value that not all runs share")
 
 
