@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.pipeline import apply, diagnosis, steps
+from scaffold_torchtune.pipeline import apply, diagnosis, state, steps
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import RenderedRun, RenderResult, SetupResult
 from scaffold_torchtune.system.files import Tree
@@ -128,7 +128,7 @@ def test_a_step_that_another_scaffold_overtakes_finds_everything_up_to_date(
     if step is steps.render:
         steps.setup(request)
         change(experiment / "experiment_summary.md", "**Epochs:** 2", "**Epochs:** 3")
-    read = apply.hashes_of
+    read = state.hashes_of
 
     def overtaken(*arguments: Any) -> dict[str, str]:
         monkeypatch.setattr(apply, "hashes_of", read)  # the record of the run has been read

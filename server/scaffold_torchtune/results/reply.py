@@ -486,13 +486,14 @@ def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     elif isinstance(result, StepResult):
         body = _body(result, call)
         if _unmatched(result, call):
-            body |= {"left_out": {"runs": len(getattr(result, "runs", ()))}, "more": "start=1 lists all runs"}
+            body["left_out"] = body.get("left_out", {}) | {"runs": len(getattr(result, "runs", ()))}
+            body["more"] = "start=1 lists all runs"
     else:
         summary = {"summary": result.summary} if isinstance(result, CommandResult) else {}
         return {**summary, **result.model_dump(mode="json")}
     following, step = _after(result, call)
-    summary = f"{result.summary}{_unmatched(result, call)}"
-    guides = {"summary": _summary(summary, step), "next": following}
+    told = f"{result.summary}{_unmatched(result, call)}"
+    guides = {"summary": _summary(told, step), "next": following}
     # Successive entries with the same head are listed once, with their number.
     heads = [(head, len([*entries])) for head, entries in groupby(getattr(result, "logged", ()))]
     logged = [head if count == 1 else f"{head} ({count} entries)" for head, count in heads]
