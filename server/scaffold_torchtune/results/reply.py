@@ -481,7 +481,7 @@ def _summary(summary: str, step: str) -> str:
 def of_result(result: BaseModel, call: Call) -> dict[str, Any]:
     """Return the reply to a call with a result; only the result of a step is shortened."""
     if isinstance(result, results.ScaffoldResult):
-        body = {name: _body(part, call) for name, part in result.steps.items()}
+        body: dict[str, Any] = {name: _body(part, call) for name, part in result.steps.items()}
         body |= result.model_dump(mode="json", include={"ok", "unchanged", "log", "submit"})
     elif isinstance(result, StepResult):
         body = _body(result, call)
