@@ -28,6 +28,7 @@ from scaffold_torchtune.results.step_results import (
 from scaffold_torchtune.setup import Rendered
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree
+from scaffold_torchtune.system.locking import Maker
 from scaffold_torchtune.validate import arrivals, chosen_by_setup
 from scaffold_torchtune.validate.run_files import RunFiles
 
@@ -139,18 +140,21 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
 def _settled(tree: Tree, look: Callable[[], T]) -> T:
     """Return the result of a look at an experiment, which another scaffold may be writing at this moment.
 
-    If it is refused, look again with the lock: a file may be newer than the record that was read before it.
+    If it is refused, look again: a file may be newer than the record that was read before it. Nothing is written.
 
     Raises:
-        Refused: the look is refused with the lock too, or another scaffold is at work.
+        Refused: the second look is refused too, or another scaffold is at work.
     """
     try:
         return look()
     except Refused:
-        if tree.kind(layout.STATE) != "directory":  # no scaffold has written anything
-            raise
-        with apply.writing(tree):
-            return look()
+        found = None
+        with suppress(Refused):  # there is no lock that can be read
+            found = tree.look_at_lock()
+        if isinstance(found, Maker):
+            with apply.writing(tree):  # refused, unless the other scaffold has just ended
+                return look()
+        return look()
 
 
 def _as_it_is_now(tree: Tree, prepared: prepare.Prepared, request: Request) -> prepare.Prepared:
