@@ -131,13 +131,29 @@ def test_jobs_of_replaced_files_do_not_affect_the_present_state(sweep: Path) -> 
     assert {each.state for each in states(sweep).values()} == {"scaffolded"}, "of both generations"
 
 
-def test_a_copied_experiment_has_no_jobs_and_a_moved_one_keeps_them(sweep: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_original_kept", [True, False])
+def test_recorded_jobs_are_the_jobs_of_a_copied_and_of_a_moved_experiment(
+    sweep: Path, tmp_path: Path, is_original_kept: bool
+) -> None:
     record(sweep, ARRAY)
-    says(sweep, "".join(f"echo '4711_{number}|RUNNING|{{root}}'\n" for number in range(4)))
+    says(sweep, "echo '4711_0|RUNNING|{root}'; echo '4711_[1-2]|PENDING|{root}'; echo '4711_3|FAILED|{root}'")
+    shutil.copytree(sweep, tmp_path / "copy") if is_original_kept else sweep.rename(tmp_path / "copy")
+    found = states(tmp_path / "copy")
+    assert [each.state for each in found.values()] == ["running", "submitted", "submitted", "failed"]
+    says(sweep, sacct="echo '4711_0|COMPLETED|{root}'")
+    assert states(tmp_path / "copy")[RUNS[0]].state == "finished"
+
+
+@pytest.mark.parametrize("number", ["815", "815_7"])
+@pytest.mark.parametrize("place", ["{root}", f"{{root}}/{RUNS[1]}", "/", "/elsewhere"])
+def test_the_job_of_a_copied_output_is_found_unless_its_id_was_used_again(
+    sweep: Path, tmp_path: Path, number: str, place: str
+) -> None:
+    (sweep / RUNS[1] / f"slurm-{number}.out").write_text("training\n")
     shutil.copytree(sweep, tmp_path / "copy")
-    assert {each.state for each in states(tmp_path / "copy").values()} == {"scaffolded"}
-    sweep.rename(tmp_path / "moved")
-    assert {each.state for each in states(tmp_path / "moved").values()} == {"running"}
+    says(sweep, f"echo '{number}|RUNNING|{place}'")
+    state = "failed" if place == "/" else "running"
+    assert [each.state for each in states(tmp_path / "copy").values()] == ["scaffolded", state, *["scaffolded"] * 2]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_a_second_call_submits_nothing(sweep: Path, slurm: StandInSlurm, capsys:
     assert (everything(sweep), slurm.jobs()) == (before, jobs)
     result = validated(sweep)
     assert (result.submit, result.started) == ("", RUNS)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_copy_that_replaces_its_original_submits_no_run_again(
+    sweep: Path, slurm: StandInSlurm, tmp_path: Path, alone: bool
+) -> None:
+    submitted(sweep, arrays=not alone)
+    (sweep / RUNS[0] / f"slurm-{slurm.jobs()[0].id}.out").write_text("training\n")
+    shutil.copytree(sweep, tmp_path / "copy", symlinks=True)
+    (sweep / ".scaffold").rename(sweep / ".scaffold.orig")
+    change(tmp_path / "copy" / "experiment_summary.md", str(sweep), str(tmp_path / "copy"))
+    assert scaffold(tmp_path / "copy", started="keep").ok
+    jobs = slurm.jobs()
+    for failed in (False, True):
+        assert submitted(tmp_path / "copy", failed=failed).outcome == "nothing"
+    assert slurm.jobs() == jobs
 
 
 def test_invalid_outdated_or_incomplete_runs_are_not_submitted(sweep: Path, slurm: StandInSlurm) -> None:

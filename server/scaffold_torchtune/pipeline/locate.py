@@ -324,6 +324,7 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Fin
     aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {runs} {layout.STATE} original/"
     fix = (
         f"to use the original, scaffold there; to make the copy a separate experiment, give it a different title, then"
-        f" run: {aside}; to replace the original with the copy, rename {layout.STATE} of the original"
+        f" run: {aside}; to replace the original with the copy, cancel the jobs of the original, or wait for"
+        f" their end, then rename {layout.STATE} of the original"
     )
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

@@ -276,18 +276,22 @@ class _Jobs:
         return found, frozenset(in_doubt)
 
     def of(self, directory: str, outputs: Mapping[str, str]) -> _RunJobs:
-        """Return the jobs of a run, including the ids in the names of its outputs."""
+        """Return the jobs of a run: those submitted in its directory, those recorded, and those of its outputs.
+
+        A recorded job is a job of the run in any directory: the experiment may have been moved or copied since, and the
+        job still writes to the run's output directory.
+        """
         at = str(self._root / directory)
         queued = [*self._queued[""].jobs.get(at, ()), *self._named.get(directory, ())]
         accounted = [*self._ended[""].jobs.get(at, ())]
         lost: list[str] = []
-        known = [*self._recorded.get(directory, ()), *((job_id, "") for job_id in outputs.values() if "_" in job_id)]
+        known = [*self._recorded.get(directory, ()), *((job_id, "") for job_id in outputs.values())]
+        recorded = {job_id for job_id, _ in self._recorded.get(directory, ())}
         for job_id, name in known:
             waiting, ended = (some.get(job_id) for some in self._by_id.get(name, ({}, {})))
-            queued += [waiting] if waiting and self._is_here(waiting, directory) else []
-            accounted += [ended] if ended and self._is_here(ended, directory) else []
+            queued += [waiting] if waiting and (job_id in recorded or self._is_of(waiting, directory)) else []
+            accounted += [ended] if ended and (job_id in recorded or self._is_of(ended, directory)) else []
             lost += [] if waiting or ended else [job_id]
-        recorded = {job_id for job_id, _ in self._recorded.get(directory, ())}
         doubtful = ("",) if directory in self._in_doubt else ()
         return _RunJobs(
             tuple({job.id: job for job in queued}.values()),
@@ -296,10 +300,13 @@ class _Jobs:
             self.unknown,
         )
 
-    def _is_here(self, job: Job, directory: str) -> bool:
-        """Return whether a job was submitted here, or in a directory that no longer exists because of a move."""
+    def _is_of(self, job: Job, directory: str) -> bool:
+        """Return whether a job was submitted for a run: here, in the original of a copy, or before a move.
+
+        SLURM may use the id of an old job again, in a directory without such a run.
+        """
         place = real_path(job.directory)
-        return place in {self._root, self._root / directory} or not is_there(place)
+        return place.name == directory or is_there(place / directory) or not is_there(place)
 
 
 def _output_directory(root: Path, run: PlannedRun) -> str:
