@@ -12,7 +12,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
-from scaffold_torchtune.pipeline.reporting import status
+from scaffold_torchtune.pipeline.reporting import report, status
 from scaffold_torchtune.pipeline.run_states import states_of
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
@@ -247,6 +247,26 @@ def test_a_failed_output_does_not_affect_a_later_job(sweep: Path) -> None:
            "job": "4711", "progress": "released", "logged": True}  # fmt: skip
     (sweep / ".scaffold" / "jobs.json").write_text(json.dumps({"submissions": [one]}))
     assert of(sweep).state == "submitted"
+
+
+def test_a_copy_is_named_and_its_run_that_trains_in_the_original_has_not_failed(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output(sweep, FIRST, START + bar(1, 1, 2.5))
+    save(sweep, FIRST, 1)
+    slurm_says(sweep, f"4711|RUNNING|1:00|59:00|None|{sweep / FIRST}")
+    shutil.copytree(sweep, tmp_path / "copy")
+    assert status(Request(sweep)).findings == ()
+    result = status(Request(tmp_path / "copy"))
+    assert [(each.code, each.severity, each.actual) for each in result.findings] == [
+        ("copied-scaffold", "warning", str(sweep))
+    ]
+    assert result.counts == {"running": 1, "scaffolded": 3}
+    assert main(["status", str(tmp_path / "copy")]) == 0
+    assert "[copied-scaffold]" in capsys.readouterr().out
+    made = report(Request(tmp_path / "copy"), "markdown").text
+    assert "failed" not in made.partition("## Findings")[0].replace("Validation failed", "")
+    assert str(sweep) in made
 
 
 # Hostile output files.

@@ -54,9 +54,9 @@ def show_status(out: Console, of: StatusResult, view: View = View(), *, brief: b
     whole = view.whole
     counts = ", ".join(f"{number} {state}" for state, number in of.counts.items())
     _say(out, f"{of.experiment}: {counted(len(of.runs), 'run')}{f': {counts}' if counts else ''}", style="bold")
-    causes = _causes((*of.runs, *of.former))
+    findings = [*of.findings, *_causes((*of.runs, *of.former))]
     if view.quiet:
-        printing.findings(out, causes)
+        printing.findings(out, findings)
         _say(out, of.verdict)
         return
     _say(out, of.verdict, style="dim")
@@ -69,7 +69,7 @@ def show_status(out: Console, of: StatusResult, view: View = View(), *, brief: b
     rest = len(of.runs) - len(shown) if view.start is None else 0
     more = f"{counted(rest, 'more run')}; --all shows every run" if rest else ""
     _run_rows(out, [("", shown), (more, []), (of.former_told, former)])
-    printing.findings(out, causes)
+    printing.findings(out, findings)
     for reason in of.not_asked:
         _say(out, f"not asked: {reason}", style="yellow")
     unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}

@@ -41,7 +41,7 @@ from scaffold_torchtune.models import CommandResult, JobState, Plan, PlannedRun,
 from scaffold_torchtune.pipeline import journal, state, validation
 from scaffold_torchtune.pipeline.apply import writing
 from scaffold_torchtune.pipeline.changes import edited_files
-from scaffold_torchtune.pipeline.locate import experiment_directory
+from scaffold_torchtune.pipeline.locate import copied, experiment_directory
 from scaffold_torchtune.pipeline.prepare import repeated_options
 from scaffold_torchtune.pipeline.run_states import job_outputs, last_output, read_job_output, states_of
 from scaffold_torchtune.pipeline.validation import read_files
@@ -109,11 +109,13 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         verdict = _verdict(tree, plan, log)
         if not found and not left:
             raise _unknown_run(str(only), [run.directory for run in plan.runs])
+    copies = copied(plan, directory, [run.directory for run in plan.runs])
     reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
     return StatusResult(
         experiment=plan.experiment,
         experiment_dir=str(directory),
         verdict=verdict,
+        findings=tuple(each.model_copy(update={"severity": Severity.WARNING}) for each in copies),
         runs=found,
         former=left,
         changed_documents=validation.changed_documents(plan, directory, request),

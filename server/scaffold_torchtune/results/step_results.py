@@ -556,13 +556,14 @@ class StatusResult(StepResult):
 
     LISTED = ()
     FIRST = (
-        "report the number of runs in each state, then each cause with its fix, former, changed_documents and"
-        " not_asked; do not submit, cancel or change anything without being asked"
+        "report the findings, the number of runs in each state, then each cause with its fix, former, changed_documents"
+        " and not_asked; do not submit, cancel or change anything without being asked"
     )
 
     experiment: str
     experiment_dir: str
     verdict: str = Field(description="the last verdict of validation, in one line")
+    findings: OmitEmpty[Findings] = Field(default=(), description="the directory is a copy of a different experiment")
     runs: Annotated[tuple[RunStatus, ...], Cut.RUNS]
     former: Annotated[OmitEmpty[tuple[RunStatus, ...]], Cut.RUNS] = Field(
         default=(), description="started runs that are no longer in the table"
@@ -594,8 +595,8 @@ class StatusResult(StepResult):
         return f"{' and '.join(self.changed_documents)} changed since the scaffold; `{line}` shows the effect"
 
     def all_findings(self) -> Sequence[Finding]:
-        """Return the causes of failures and problems."""
-        return [run.cause for run in (*self.runs, *self.former) if run.cause]
+        """Return the problem of the whole experiment, and the causes of failures and problems of runs."""
+        return [*self.findings, *(run.cause for run in (*self.runs, *self.former) if run.cause)]
 
     @property
     def summary(self) -> str:
@@ -605,6 +606,7 @@ class StatusResult(StepResult):
         more = f"; {counted(unwell, 'run')} with a problem but not failed" if unwell else ""
         more += f"; {self.former_told}" if self.former else ""
         more += f"; {self.changed_told}" if self.changed_documents else ""
+        more += f"; {self.findings[0].message}" if self.findings else ""
         return f"{counted(len(self.runs), 'run')}: {counts or 'none'}{more}. Nothing was written."
 
 
