@@ -73,6 +73,23 @@ def test_a_copy_that_replaces_its_original_submits_no_run_again(
     assert slurm.jobs() == jobs
 
 
+def test_a_copy_of_a_submitted_experiment_that_was_made_separate_is_submitted(
+    sweep: Path, slurm: StandInSlurm, tmp_path: Path
+) -> None:
+    submitted(sweep)
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep, copy, symlinks=True)
+    change(copy / "experiment_summary.md", str(sweep), str(copy))
+    change(copy / "experiment_summary.md", "# cap_4L_lora_lr_sweep", "# another_title")
+    (problem,) = refusal(steps.scaffold, copy).problems
+    command = problem.fix.partition(", then run: ")[2].partition(";")[0]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert scaffold(copy).ok
+    assert submitted(copy).outcome == "submitted"
+    assert sorted(run for one in records(copy) for run in one["runs"]) == sorted(RUNS)
+    assert len(slurm.jobs()) == 2 * len(RUNS)
+
+
 def test_invalid_outdated_or_incomplete_runs_are_not_submitted(sweep: Path, slurm: StandInSlurm) -> None:
     change(sweep / RUNS[0] / "finetune.yaml", "epochs: 2", "epochs: 3")
     assert "value-mismatch" in codes(refused(sweep))

@@ -14,6 +14,7 @@ from scaffold_torchtune.parse.local import scratch_directory
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import (
+    Tree,
     is_directory,
     is_file,
     is_same,
@@ -320,8 +321,11 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Fin
         " belong to the original, and both would write to the same output directories"
     )
     there = [name for name in names if is_taken(directory / name)]
-    runs = " ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"
-    aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {runs} {layout.STATE} original/"
+    runs = [" ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"]
+    with Tree(directory) as tree:
+        arrays = [name for name in tree.names() if layout.ARRAY_SCRIPT.fullmatch(name)]
+    moved = " ".join([*runs, *arrays, layout.STATE])
+    aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {moved} original/"
     fix = (
         f"to use the original, scaffold there; to make the copy a separate experiment, give it a different title, then"
         f" run: {aside}; to replace the original with the copy, cancel the jobs of the original, or wait for"

@@ -34,7 +34,7 @@ _LISTED: Final = 4
 
 JobId = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,200}$")]
-ScriptName = Annotated[str, Field(pattern=r"^finetune_array(_[0-9]{1,9})?[.]slurm$")]
+ScriptName = Annotated[str, Field(pattern=f"^{layout.ARRAY_SCRIPT.pattern}$")]
 Clusters = Annotated[str, Field(pattern=r"^[A-Za-z0-9._,-]{0,500}$")]
 
 

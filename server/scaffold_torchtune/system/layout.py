@@ -1,6 +1,7 @@
 """The names of all files of a scaffold, relative to the experiment, and the paths of package files."""
 
 import posixpath
+import re
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,9 @@ FINETUNE_SLURM: Final = "finetune.slurm"
 
 SETUP_TEMPLATES: Final = {".json": "setup_finetune_json.yaml.j2", ".parquet": "setup_finetune_parquet.yaml.j2"}
 """The template of setup_finetune.yaml for each data format."""
+
+ARRAY_SCRIPT: Final = re.compile(r"finetune_array(_[0-9]{1,9})?[.]slurm", re.ASCII)
+"""The name of the script of a job array, in the experiment directory."""
 
 OUTPUTS: Final = (FINETUNE_YAML, FINETUNE_SLURM)
 RUN_FILES: Final = (SETUP_YAML, *OUTPUTS)
