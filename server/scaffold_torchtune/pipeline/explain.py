@@ -126,7 +126,8 @@ class ExplainResult(StepResult):
 def arrival_line(place: Arrival) -> str:
     """Return a place in one line: `finetune.yaml:44 optimizer.lr`, with the found value if it differs."""
     at = f"{place.file}:{place.line}" if place.line else place.file
-    where = "" if place.where == place.setting and place.file == layout.SETUP_YAML else f" {place.where}"
+    is_plain = place.where == place.setting and place.file == layout.SETUP_YAML and place.line
+    where = "" if is_plain else f" {place.where}"
     if place.arrived and place.found is None and place.expected is not None:
         return f"{at}{where} is not set; torchtune's default is {kinds.written(place.expected)}"
     if place.arrived:
