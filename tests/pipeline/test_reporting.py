@@ -3,12 +3,13 @@
 import csv
 import io
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scaffold_torchtune.cli import dispatch
+from scaffold_torchtune.cli import dispatch, main
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.pipeline.reporting import ReportForm, ReportResult, renew, report
@@ -252,8 +253,9 @@ def test_scaffolds_keep_an_edited_page_and_report_it(done: Path) -> None:
     assert result.ok
     (told,) = [each for each in result.validation.findings if each.code == "report-outdated"]
     assert told.file == "scaffold.html"
-    assert told.fix
     assert (done / "scaffold.html").read_bytes() == edited
+    assert main(shlex.split(told.fix.partition(" with: ")[2])[1:]) == 0
+    assert "my remark" not in shown(done)
 
 
 def test_a_removed_page_is_not_written_again(done: Path) -> None:

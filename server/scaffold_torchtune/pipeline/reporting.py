@@ -6,6 +6,7 @@ each scaffold and validation updates it unless it was edited.
 
 import fnmatch
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -436,7 +437,10 @@ def renew(request: Request, validated: ValidateResult | None = None) -> Finding 
         except Refused as refused:
             reason = refused.problems[0] if refused.problems else None
             message = f"{layout.PAGE} was not updated: {reason.message if reason else refused.message}"
-            fix = reason.fix if reason else "generate it again with: scaffold-torchtune report"
+            again = shlex.join(["scaffold-torchtune", "report", str(tree.root)])
+            fix = reason.fix if reason else f"generate it again with: {again}"
+            if reason and reason.code == "edited-output":
+                fix = f"move {layout.PAGE} away to keep it, or replace it with: {again} --overwrite"
             return finding("report-outdated", message, severity=Severity.WARNING, file=layout.PAGE, fix=fix)
     return None
 
