@@ -55,6 +55,20 @@ def test_the_same_failure_is_logged_once(experiment: Path) -> None:
     assert everything(experiment) == before
 
 
+def test_a_scaffold_that_replaces_an_edited_file_shows_the_change_as_made(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tampered(experiment)
+    result = scaffold(experiment, overwrite=True)
+    assert result.render.changes is not None
+    assert [(each.what, each.runs) for each in result.render.changes.groups] == [("changed", ("rank16_lr1e-5",))]
+    assert result.render.changes.told != result.plan.changes.told
+    assert scaffold(experiment, overwrite=True).render.changes is None, "nothing was changed"
+    change(experiment / "rank16_lr1e-5" / "finetune.yaml", "lr: 1.0e-05", "lr: 1.0e-04")
+    assert main(["scaffold", str(experiment), "--overwrite"]) == 0
+    assert "would" not in capsys.readouterr().out
+
+
 def test_a_fixed_failure_is_complete_again(experiment: Path) -> None:
     file = tampered(experiment)
     steps.validate(Request(experiment))

@@ -15,7 +15,7 @@ from scaffold_torchtune.pipeline.backend import backend_of
 from scaffold_torchtune.pipeline.changes import decisions, have_moved_on, kept_values
 from scaffold_torchtune.pipeline.locate import experiment_directory, summary_path
 from scaffold_torchtune.pipeline.run_states import states_of
-from scaffold_torchtune.plan import lasting_part, plan_result, states_told
+from scaffold_torchtune.plan import changes_of, lasting_part, plan_result, states_told
 from scaffold_torchtune.request import Interrupted, Request, Stopped, midway
 from scaffold_torchtune.results.step_results import (
     ParseResult,
@@ -325,6 +325,8 @@ def scaffold(request: Request) -> ScaffoldResult:
     prepared, rendered = _prepare_and_render(request)
     set_up = _setup(request, prepared, begun=bool(rendered.logged))
     begun = bool(rendered.logged or set_up.logged)
+    if set_up.logged and rendered.changes is None:  # only files of setup were edited or removed
+        rendered = rendered.model_copy(update={"changes": changes_of(prepared.changes, done=True)})
     states = {each.directory: each.state for each in prepared.changes if each.state and each.kind != "dropped"}
     validated = _validated(request, prepared.plan.id, begun=begun, known=None if begun else states)
     ok = set_up.failed == 0 and validated.passed
