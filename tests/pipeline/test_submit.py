@@ -13,6 +13,7 @@ import pytest
 
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.submit import Wanted, submit
 from scaffold_torchtune.request import Request
 from support.experiments import RUNS, actions, change, everything, make_experiment
@@ -66,11 +67,30 @@ def test_a_copy_that_replaces_its_original_submits_no_run_again(
     shutil.copytree(sweep, tmp_path / "copy", symlinks=True)
     (sweep / ".scaffold").rename(sweep / ".scaffold.orig")
     change(tmp_path / "copy" / "experiment_summary.md", str(sweep), str(tmp_path / "copy"))
+    assert codes(refusal(steps.scaffold, tmp_path / "copy", started="keep")) == ["copied-scaffold"]
+    slurm.hook("squeue", "exit 1")
     assert scaffold(tmp_path / "copy", started="keep").ok
+    slurm.hook("squeue", "")
     jobs = slurm.jobs()
     for failed in (False, True):
         assert submitted(tmp_path / "copy", failed=failed).outcome == "nothing"
     assert slurm.jobs() == jobs
+
+
+def test_a_copy_replaces_its_original_once_its_manually_submitted_jobs_have_ended(
+    sweep: Path, slurm: StandInSlurm, tmp_path: Path
+) -> None:
+    subprocess.run(["/bin/sh", "-c", "sbatch finetune.slurm"], cwd=sweep / RUNS[1], check=True)
+    copy = tmp_path / "copy"
+    shutil.copytree(sweep, copy)
+    (sweep / ".scaffold").rename(sweep / ".scaffold.orig")
+    change(copy / "experiment_summary.md", str(sweep), str(copy))
+    assert codes(refusal(steps.scaffold, copy)) == ["copied-scaffold"]
+    assert codes(refused(copy)) == ["copied-scaffold"]
+    assert [each.code for each in status(Request(copy)).findings] == ["copied-scaffold"]
+    slurm.ends("4711", "CANCELLED")
+    assert scaffold(copy).ok
+    assert submitted(copy).batches[0].runs == RUNS
 
 
 def test_a_copy_of_a_submitted_experiment_that_was_made_separate_is_submitted(

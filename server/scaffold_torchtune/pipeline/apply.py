@@ -144,7 +144,7 @@ def pending_renders(tree: Tree, prepared: Prepared, request: Request) -> list[Re
             `overwrite` is false. Names all such runs and files.
     """
     names = [each.directory for each in prepared.changes]
-    if problems := copied(prepared.previous, prepared.directory, names):
+    if problems := copied(prepared.previous, prepared.directory, names, request):
         raise Refused("this is a copy of another experiment", problems)
     refuse_started(prepared.plan, prepared.changes, decisions(request, names), partial(_question, prepared))
     unchanged = {each.directory for each in prepared.changes if each.kind == "unchanged"}

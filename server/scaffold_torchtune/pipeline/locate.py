@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, escape, finding, refuse, shown
+from scaffold_torchtune.external_checks import slurm_jobs
+from scaffold_torchtune.findings import Finding, Refused, escape, few, finding, refuse, shown
 from scaffold_torchtune.models import Plan
 from scaffold_torchtune.parse.local import scratch_directory
 from scaffold_torchtune.request import Request
@@ -301,21 +302,24 @@ def plain_template(request: Request) -> Document | None:
     return read_document(named, named.name, follow=True)
 
 
-def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Finding]:
+def copied(plan: Plan | None, directory: Path, names: Iterable[str], request: Request) -> list[Finding]:
     """Return a finding if a directory is a copy of the experiment of its plan, and the original still exists.
 
-    A moved experiment is not a copy: its original path no longer exists.
+    A moved experiment is not a copy: its original path no longer exists. A copy may replace an original without a
+    plan, once no job that was submitted in the original is pending or running.
 
     Args:
         plan: the frozen plan in the directory.
         directory: the experiment directory.
         names: the run directories.
+        request: may forbid asking SLURM.
     """
+    names = list(names)
     if plan is None or plan.experiment_dir == str(directory) or is_same(plan.experiment_dir, directory):
         return []
     original = Path(plan.experiment_dir)
     if not is_there(original / layout.PLAN):
-        return []
+        return _jobs_of_original(original, names, request)
     message = (
         f"this directory is a copy of {shown(str(original))}, which still exists: the runs and jobs in {layout.STATE}"
         " belong to the original, and both would write to the same output directories"
@@ -331,4 +335,22 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str]) -> list[Fin
         f" run: {aside}; to replace the original with the copy, cancel the jobs of the original, or wait for"
         f" their end, then rename {layout.STATE} of the original"
     )
+    return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]
+
+
+def _jobs_of_original(original: Path, names: Iterable[str], request: Request) -> list[Finding]:
+    """Return a finding if jobs of an original that a copy replaces are pending or running."""
+    if not is_there(original):
+        return []
+    queue = slurm_jobs.queued(original, request).jobs
+    places = [original, *(original / name for name in names)]  # an array is submitted in the experiment directory
+    there = [job for place in places for job in queue.get(str(real_path(place)), ())]
+    jobs = [job.id for job in there if not job.has_ended]
+    if not jobs:
+        return []
+    message = (
+        f"this directory is a copy of {shown(str(original))}, whose jobs {few(jobs, _FEW)} are pending or running and"
+        " write to the same output directories"
+    )
+    fix = f"wait for the end of these jobs, or cancel them: scancel {' '.join(jobs)}"
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

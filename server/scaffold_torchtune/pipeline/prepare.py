@@ -285,7 +285,8 @@ def prepare(request: Request) -> Prepared:
     says = decisions(request, names)
     outputs = {run.directory: arrivals.output_dir(run) for run in plan.runs}
     stated = stated_names(found.experiment.names, plan, outputs) if found.experiment.names else []
-    told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copied(previous, found.directory, names)]
+    copies = copied(previous, found.directory, names, request)
+    told = [each.model_copy(update={"severity": Severity.WARNING}) for each in copies]
     if not told:  # the state of a copy belongs to the original
         told += started_warnings(plan, changes, says)
         told += [each for each in kept_findings(plan) if each.code != "kept-run"]  # `changes` has them

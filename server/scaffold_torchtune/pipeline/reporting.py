@@ -110,7 +110,7 @@ def status(request: Request, only: str | None = None) -> StatusResult:
         verdict = _verdict(tree, plan, log)
         if not found and not left:
             raise _unknown_run(str(only), [run.directory for run in plan.runs])
-    copies = copied(plan, directory, [run.directory for run in plan.runs])
+    copies = copied(plan, directory, [run.directory for run in plan.runs], request)
     reasons = dict.fromkeys(each.unasked for each in states.values() if each.unasked)
     return StatusResult(
         experiment=plan.experiment,

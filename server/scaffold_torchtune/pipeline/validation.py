@@ -247,7 +247,7 @@ def outdated(plan: Plan, request: Request) -> list[Finding]:
     same = request.with_options(plan.options)
     try:
         directory = experiment_directory(same)
-        if problems := copied(plan, directory, [run.directory for run in plan.runs]):
+        if problems := copied(plan, directory, [run.directory for run in plan.runs], request):
             return problems
         hashes = prepare.input_hashes(read_documents(same, directory), plan.options)
         if (hashes, str(directory), __version__) == (plan.inputs, plan.experiment_dir, plan.version):
