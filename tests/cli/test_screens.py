@@ -25,7 +25,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.reporting import status
 from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
-from scaffold_torchtune.results.step_results import PlanResult, SetupResult, StatusResult
+from scaffold_torchtune.results.step_results import ChangedRuns, Changes, PlanResult, SetupResult, StatusResult
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, Clock, change, make_experiment, many_runs
 from support.golden_files import golden
@@ -34,6 +34,7 @@ from support.sampling import mostly_long
 from support.scaffolding import scaffold
 from support.setup_scripts import GOOD, script
 from support.stand_in_sbatch import StandIn
+from support.wording import absent
 
 SUMMARY = "experiment_summary.md"
 WIDTHS = (80, 120)
@@ -460,6 +461,16 @@ def test_defaults_are_listed_by_subject_and_pairs_are_not_broken(width: int, pla
     assert {pair.rstrip(",") for pair in listed if pair} == pairs
     few = plan.model_copy(update={"defaults": {"seed": 14}})
     assert "defaults that nobody chose: seed 14" in printed(few, width, "").splitlines()
+
+
+def test_no_single_group_of_changed_runs_is_skipped(place: Path) -> None:
+    of = steps.plan(Request(make_experiment(place / "sweep")))
+    for count in (4, 5, 6):
+        groups = tuple(ChangedRuns(what="new", count=1, runs=(f"run{number}",)) for number in range(count))
+        changed = of.model_copy(update={"changes": Changes(told="", groups=groups)})
+        text = printed(changed, 80, "plan")
+        assert absent(text, *(f"run{number}" for number in range(count if count < 6 else 4))) == []
+        assert ("groups" in text) == (count == 6)
 
 
 @pytest.mark.long

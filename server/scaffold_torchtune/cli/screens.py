@@ -300,11 +300,11 @@ def _changes(out: Console, of: results.Changes | None, words: Mapping[str, str],
     say(out, of.told, style="bold", hang=2)
     if words is _WOULD:
         say(out, f"states: {of.states}", hang=2)
-    told = ""
-    changed = [group for group in of.groups if group.what != "dropped"]
-    for group in changed if whole else changed[:_MOST_GROUPS]:
+    told, changed = "", [group for group in of.groups if group.what != "dropped"]
+    most = len(changed) if whole or len(changed) <= _MOST_GROUPS + 1 else _MOST_GROUPS
+    for group in changed[:most]:
         told = _group(out, group, words[group.what], told, whole=whole)
-    if left := [] if whole else changed[_MOST_GROUPS:]:
+    if left := changed[most:]:
         say(out, f"  and {sum(group.count for group in left)} runs in {len(left)} more groups; --all shows them")
     _dropped(out, [group for group in of.groups if group.what == "dropped"], words["dropped"], whole=whole)
 
