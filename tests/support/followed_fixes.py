@@ -246,7 +246,7 @@ CELLS = rf"write (?P<new>\S+) in {ROWS}"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
-    (r"replace (?P<old>.+?) with (?P<new>.+?) in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
+    (r"replace '?(?P<old>.+?)'? with '?(?P<new>.+?)'? in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
     (rf"replace \S+ with (?P<new>\S+) in {ROWS}", replace_in_column),
     (COLUMN, add_column),
     (
