@@ -352,5 +352,6 @@ def _jobs_of_original(original: Path, names: Iterable[str], request: Request) ->
         f"this directory is a copy of {shown(str(original))}, whose jobs {few(jobs, _FEW)} are pending or running and"
         " write to the same output directories"
     )
-    fix = f"wait for the end of these jobs, or cancel them: scancel {' '.join(jobs)}"
+    arrays = dict.fromkeys(job.partition("_")[0] for job in jobs)
+    fix = f"wait for the end of these jobs, or cancel them: scancel {' '.join(arrays)}"
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]
