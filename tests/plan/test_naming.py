@@ -51,6 +51,44 @@ def test_a_blank_cell_has_the_value_of_configuration() -> None:
     assert directories(planned(text)) == ["seed3", "seed4"]
 
 
+@pytest.mark.parametrize("said", ["none", "None", "(none)", "`none`", "off", "no", "disabled"])
+@pytest.mark.parametrize(
+    ("label", "name", "shared"),
+    [
+        ("Clip grad norm", "clip_grad_norm", "1.0"), ("Gradient clipping", "clip_grad_norm", "1.0"),
+        ("Max steps per epoch", "max_steps_per_epoch", "20"), ("Training samples", "training_samples", "100"),
+        ("Validation batch size", "batch_size_val", "8"),
+    ],
+)  # fmt: skip
+def test_none_in_a_cell_overrides_the_value_of_configuration(label: str, name: str, shared: str, said: str) -> None:
+    cells: dict[str, Any] = {label: [said, shared, "-", "default"]}
+    rows = runs(4, LoRA_Rank=["4", "8", "16", "32"], **cells)
+    plan = planned(summary(table=rows, training={label: shared}))
+    assert [run.value(name) for run in plan.runs] == [None, *[PARAMETERS[name].read(shared)] * 3]
+    assert plan.runs[0].directory == f"rank4_{name}-none"
+    (found,) = [each for each in plan.warnings if each.code == "overridden"]
+    assert (found.field, found.expected, found.actual) == (name, PARAMETERS[name].read(shared), None)
+
+
+def test_zero_is_refused_and_none_is_among_the_allowed_values() -> None:
+    (found,) = refusal(planned, summary(table=runs(2, LoRA_Rank=["8", "16"], Clip_grad_norm=["0", "1"])))
+    assert (found.code, found.field, found.line) == ("invalid-value", "clip_grad_norm", 6)
+    assert "none" in str(found.expected)
+
+
+def test_none_for_validation_steps_is_zero() -> None:
+    rows = runs(2, Validation_every_n_steps=["none", "-"])
+    plan = planned(summary(table=rows, training={"Validation every n steps": "50"}))
+    assert [run.value("run_val_every_n_steps") for run in plan.runs] == [0, 50]
+
+
+def test_a_row_without_any_value_is_a_control_although_a_cell_says_none() -> None:
+    header = ["Run Name", "Model", "LoRA Rank", "Clip grad norm"]
+    rows = table(header, [["a", MODEL, "8", "none"], ["b", MODEL, "16", "1"], ["base", MODEL, "-", "none"]])
+    plan = planned(summary(table=rows, training={"Learning rate": "1e-5"}))
+    assert [run.value("clip_grad_norm") for run in plan.runs] == [None, 1.0]
+
+
 @pytest.mark.parametrize(
     ("column", "cells", "expected"),
     [

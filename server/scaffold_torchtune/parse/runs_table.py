@@ -22,7 +22,7 @@ from scaffold_torchtune.findings import (
 )
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, not_typed
@@ -162,11 +162,12 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     for i, cell, column in zip(indexes, row.cells, table.header, strict=True):
         field = SourceText.of_cell(cell, row.line, column.plain)
         _, field = values.with_unit(column.plain, not_struck(field) if mark else field)
-        parameter = by_label(column.plain)
+        parameter = by_label(column.plain) or _with_remark(column.plain)
         # `None` in the column System Prompt means that a run has no text, while others may have one.
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
-        is_said = is_no_text or is_open or compound.says_none(column.plain, cell.plain)
+        has_none = parameter is not None and values.has_none(parameter, field.text)
+        is_said = is_no_text or is_open or has_none or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
     blank = frozenset(i for i, cell in zip(indexes, row.cells, strict=True) if not cell.plain.strip())
@@ -539,7 +540,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
     is_tuned = run_type == "fine-tuned"
     for i, parameter, text in _texts(row, columns, reading, is_tuned=is_tuned):
         try:
-            value, remark = values.typed(parameter, text)
+            value, remark = Typed(None) if values.has_none(parameter, text.text) else values.typed(parameter, text)
         except NotTyped as problem:
             if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
@@ -592,7 +593,7 @@ def _texts(
         yield from ((columns.type, PARAMETERS[name], part) for name, part in found.items())
     for i, parameter in columns.parameters.items():
         text = row.cells.get(i)
-        if text is None or values.is_left_out(parameter, text.text):
+        if text is None or (values.is_left_out(parameter, text.text) and not values.has_none(parameter, text.text)):
             continue
         try:
             found = columns.parts(i, text)
@@ -632,11 +633,11 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     """Return the type of a row without a Type column, by its cells; report an unclear one."""
-    hyperparameters = {i: p.name for i, p in columns.parameters.items() if p.name != "model"}
-    written = [name for i, name in hyperparameters.items() if i in row.cells]
-    if hyperparameters and not written:
+    others = {i: p for i, p in columns.parameters.items() if p.name != "model"}
+    written = [p.name for i, p in others.items() if i in row.cells and not values.has_none(p, row.cells[i].text)]
+    if others and not written:
         return "control"
-    decisive = {"lora_rank", "lr"} & set(hyperparameters.values())
+    decisive = {"lora_rank", "lr"} & {p.name for p in others.values()}
     if not decisive or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
     has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so it may or may not be fine-tuned"

@@ -370,7 +370,16 @@ def is_left_out(parameter: Parameter, text: str) -> bool:
 
 def means_none(parameter: Parameter, text: str) -> bool:
     """Return whether a text means no value for a parameter that has a default."""
-    return bool(parameter.none) and text.strip().strip("()`").rstrip(".").lower() in _NONE
+    return bool(parameter.none) and _is_none(text)
+
+
+def has_none(parameter: Parameter, text: str) -> bool:
+    """Return whether the text of a cell means that the run has no value of an optional parameter: `none`, `off`."""
+    return parameter.optional and _is_none(text) and text.lower() != "zero"
+
+
+def _is_none(text: str) -> bool:
+    return text.strip().strip("()`").rstrip(".").lower() in _NONE
 
 
 def is_off(text: str) -> bool:
@@ -554,7 +563,8 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
     try:
         return parameter.read(text)
     except NotTyped as problem:
-        raise NotTyped(_ALLOWED.get(parameter.name, problem.allowed)) from problem
+        allowed = _ALLOWED.get(parameter.name, problem.allowed)
+        raise NotTyped(f"{allowed}, or none" if parameter.optional else allowed) from problem
 
 
 def _path(parameter: Parameter, text: str) -> str:

@@ -276,8 +276,9 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
         line, section = common.source.line, common_section(yaml=experiment.form == "yaml")
         message = (
-            f"{name} is {shown(value)} in the run {shown(first.name)}, but {shown(common.value)} in"
-            f" {f'{section} (line {line})' if line else f'the {common.source}'}, which the row overrides{more}"
+            f"{name} is {'none' if value is None else shown(value)} in the run {shown(first.name)}, but"
+            f" {shown(common.value)} in {f'{section} (line {line})' if line else f'the {common.source}'},"
+            f" which the row overrides{more}"
         )
         remove, remark = _removal(name, common, experiment)
         if blank := _users(name, experiment, planned):

@@ -362,7 +362,7 @@ def settings_of(run: Run, data: Setting, experiment: Experiment, context: PlanCo
     if is_full(recipe):  # values in rows are refused later, but still distinguish rows
         left_out |= set(OF_LORA) - run.parameters.keys()
     values = ((name, value_or_default(name, run, experiment, context)) for name in KEYS if name not in left_out)
-    found = {name: setting for name, setting in values if setting is not None}
+    found = {name: setting for name, setting in values if setting is not None and setting.value is not None}
     if "conda_env" in experiment.environment and found.get("venv") == experiment.template.get("venv"):
         found.pop("venv", None)
     found = named(found, "")

@@ -60,7 +60,7 @@ class Parameter:
         abbreviation: its name in the names of directories.
         column: may be a column of the table of runs, and a line of Configuration.
         common: Configuration may give it for all runs, although no column may.
-        optional: words such as `off` mean that a run has none.
+        optional: words such as `off` mean that a run has none; in a cell, they override the value that all runs share.
         none: the value for `none`, if the default is another one.
         key: is a key of setup_finetune.yaml; the plan converts other parameters to keys, or compares them with keys.
         scope: affects the training itself, where and how it is computed, or identifies the run and the experiment;
@@ -194,7 +194,7 @@ _ALL: Final = (
             "train set size", "training set size", "n samples", "num samples", "number of samples", "training examples",
             "train examples", "num train samples", "num training samples", "number of training samples",
         ),
-        bounds=_COUNT,
+        bounds=_COUNT, optional=True,
     ),
     Parameter(
         "system_prompt", "text", ("system message",), default="", abbreviation="prompt", warn_unread=True,
@@ -327,7 +327,7 @@ _ALL: Final = (
     ),
     Parameter(
         "batch_size_val", "int", ("validation batch size", "eval batch size", "per device eval batch size"),
-        bounds=_COUNT,
+        bounds=_COUNT, optional=True,
     ),
     Parameter(
         "epochs", "int",
@@ -356,7 +356,9 @@ _ALL: Final = (
         usual=Bounds(minimum=0.01, maximum=100),
         optional=True, warn_unread=True,
     ),
-    Parameter("max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, warn_unread=True),
+    Parameter(
+        "max_steps_per_epoch", "int", ("maximum steps per epoch",), bounds=_COUNT, optional=True, warn_unread=True
+    ),
     Parameter(
         "seed", "int", ("random seed", "random state"), bounds=_FROM_ZERO, default=14, abbreviation="seed",
         warn_unread=True,
@@ -369,7 +371,7 @@ _ALL: Final = (
     Parameter(
         "log_every_n_steps", "int", ("log every", "logging steps"), bounds=_COUNT, default=1, scope="surroundings"
     ),
-    Parameter("run_val_every_n_steps", "int", ("validation every n steps",), bounds=_FROM_ZERO, default=0),
+    Parameter("run_val_every_n_steps", "int", ("validation every n steps",), none="0", bounds=_FROM_ZERO, default=0),
     # checkpoints
     Parameter("save_adapter_weights_only", "bool", ("adapter weights only",), default=False),
     Parameter("save_last_epoch_only", "bool", adopted=True),
