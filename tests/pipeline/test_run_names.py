@@ -84,6 +84,20 @@ def test_a_lower_learning_rate_replaces_the_started_run_of_the_run_name(named: W
 
 
 @pytest.mark.long
+def test_exchanged_values_change_both_runs_and_are_a_question_if_one_is_started(named: Week) -> None:
+    named.rows = {"alpha": {"lr": "1e-5"}, "beta": {"lr": "5e-5"}}
+    named.scaffold()
+    named.rows = {"alpha": {"lr": "5e-5"}, "beta": {"lr": "1e-5"}}
+    assert named.kinds() == {"alpha": "changed", "beta": "changed"}
+    named.scaffold()
+    named.train("alpha")
+    named.rows = {"alpha": {"lr": "1e-5"}, "beta": {"lr": "5e-5"}}
+    assert {each.actual for each in named.refused().problems if each.code == "started-run"} == {"alpha"}
+    assert submitted(named.scaffold(started="keep")) == ["beta"]
+    assert named.kinds() == {"alpha": "kept", "beta": "unchanged"}
+
+
+@pytest.mark.long
 def test_a_new_run_in_the_row_of_a_trained_one_is_trained_too(named: Week) -> None:
     named.scaffold()
     named.train("r8_lr5e-5")

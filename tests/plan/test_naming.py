@@ -364,6 +364,31 @@ def test_a_number_after_a_run_name_is_the_choice_of_its_author_too() -> None:
     assert [run.by_author for run in plan.runs] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        # exchanged and shifted values of names without values
+        ({"a": "8 1e-5", "b": "8 5e-5"}, {"a": "8 5e-5", "b": "8 1e-5"}, ["a", "b"]),
+        ({"a": "8 1e-5", "b": "8 5e-5"}, {"b": "8 1e-5", "a": "8 5e-5"}, ["b", "a"]),
+        ({"a": "8 1e-5", "b": "8 5e-5"}, {"a": "8 5e-5", "b": "8 1e-4"}, ["a", "b"]),
+        ({"a": "8 1e-5", "b": "8 5e-5", "c": "8 1e-4"}, {"a": "8 5e-5", "b": "8 1e-4", "c": "8 1e-5"}, ["a", "b", "c"]),
+        ({"rank8": "8 1e-5", "rank8_b": "8 5e-5"}, {"rank8": "8 5e-5", "rank8_b": "8 1e-5"}, ["rank8", "rank8_b"]),
+        # names that contain the exchanged values, and a corrected name
+        ({"lr1e-5": "8 1e-5", "lr5e-5": "8 5e-5"}, {"lr1e-5": "8 5e-5", "lr5e-5": "8 1e-5"}, ["lr5e-5", "lr1e-5"]),
+        # a run that has a new Run Name, while its own is that of a row with the values of a different run
+        ({"a": "8 1e-5", "b": "8 5e-5"}, {"c": "8 1e-5", "a": "8 5e-5"}, ["a", "b"]),
+    ],
+)  # fmt: skip
+def test_the_run_name_decides_before_equal_values_unless_it_contains_them(
+    before: dict[str, str], now: dict[str, str], expected: list[str]
+) -> None:
+    plan = of_table(now, of_table(before))
+    assert directories(plan) == expected
+    assert [f"{run.value('lora_rank')} {run.value('lr')}" for run in plan.runs] == [
+        f"{rank} {float(rate)}" for rank, rate in (values.split() for values in now.values())
+    ]
+
+
 def test_of_runs_that_are_trained_equally_the_one_with_equal_surroundings_is_the_same() -> None:
     before = planned(summary(table=runs(3, GPUs=["1", "2", "4"])))
     assert directories(before) == ["gpus1", "gpus2", "gpus4"]

@@ -21,8 +21,8 @@ from pydantic import AwareDatetime, Field, ValidationError
 from scaffold_torchtune.findings import Refused, Scalar, few, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.pipeline.locate import experiment_directory
-from scaffold_torchtune.plan import id_of, plan_result, with_id
-from scaffold_torchtune.plan.naming import check_names, is_safe
+from scaffold_torchtune.plan import check_names, id_of, plan_result, with_id
+from scaffold_torchtune.plan.naming import is_safe
 from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import PlanResult

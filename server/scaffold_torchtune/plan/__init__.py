@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, escape, few
+from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import (
     ChangeKind,
     Excluded,
@@ -61,6 +61,7 @@ _LONGEST_VALUE: Final = 80
 _TEXT: Final = "the text of setup_finetune.yaml"
 _LISTED_LEVELS: Final = 12
 _LONGEST_LEVEL: Final = 40
+_ALLOWED: Final = "at most 200 letters, digits, '.', '_', '+' and '-', and not a reserved name"
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluation only: nothing is fine-tuned",
@@ -104,7 +105,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         *ties,
     ]
     if not problems:
-        problems = naming.check_names(directories, [run.line for run in tuned], experiment.summary_file)
+        problems = check_names(directories, [run.line for run in tuned], experiment.summary_file)
     if problems:
         # Warnings about the documents often give the cause: a column that was not recognized as a parameter.
         raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
@@ -132,7 +133,7 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         varying=varying,
         pattern=names.pattern,
         template=options.template or ", ".join(templates),
-        legend=naming.legend_of(names.legend, context, directories),
+        legend=_legend(names.legend, context, directories),
         runs=runs,
         excluded=tuple(Excluded(name=run.name, reason=_EXCLUDED[run.type]) for run in left_out),
         splits={path: counts for path, counts in splits.items() if counts},
@@ -140,6 +141,31 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         warnings=tuple(warnings),
     )
     return with_id(plan)
+
+
+def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
+    """Return the problems of names: unsafe ones, and names that differ only in case, which some file systems ignore."""
+    found = Collector(file)
+    seen: dict[str, int] = {}
+    for name, line in zip(names, lines, strict=True):
+        field, actual = "run name", escape(name)
+        if not naming.is_safe(name):
+            message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
+            fix = "rename the run, model or data set from which the name is derived"
+            found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
+        if name.lower() in seen:
+            message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
+            fix = "use --names table with distinct Run Names, or give the data sets more distinct names"
+            found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
+        seen.setdefault(name.lower(), line)
+    return found.findings
+
+
+def _legend(now: Mapping[str, str], context: PlanContext, names: Iterable[str]) -> dict[str, str]:
+    """Return the legend of all names, including earlier names, which runs may get again."""
+    every = [f"_{name}_" for name in (*context.known, *names)]
+    before = {part: text for part, text in context.legend.items() if any(f"_{part}_" in name for name in every)}
+    return dict(sorted({**before, **now}.items()))
 
 
 def _planned_run(

@@ -1,9 +1,9 @@
 """Names of run directories: built from the values that varied when a run was first scaffolded, and kept afterwards.
 
 A row of the table is an earlier run if everything that is trained is the same. Otherwise, if directories have the Run
-Names, it is the run with its Run Name. If not, it can only be a run if the name of its directory still describes the
-row; the run with the same Run Name is preferred, then the run with the most equal settings. If two are equally near,
-the user is asked.
+Names, it is the run with its Run Name, also before a run with equal values, unless that name contains a value that
+differs. If not, it can only be a run if the name of its directory still describes the row; the run with the same Run
+Name is preferred, then the run with the most equal settings. If two are equally near, the user is asked.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from scaffold_torchtune import findings
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Collector, Finding, Location, Question, Scalar, escape, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, Question, Scalar, escape, few, finding, shown
 from scaffold_torchtune.models import Plan, PlannedRun, Run, Setting, Source, SourceKind
 from scaffold_torchtune.plan.run_settings import PlanContext, parameters_of
 from scaffold_torchtune.settings.parameters import NAMING_ORDER, PARAMETERS, SURROUNDINGS, by_label, normalize
@@ -25,7 +25,6 @@ from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}", re.ASCII)
-_ALLOWED = "at most 200 letters, digits, '.', '_', '+' and '-', and not a reserved name"
 # Names that a system reserves: device names of Windows, from which users may browse shared folders.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SPLIT_NAMES = frozenset({"train", "training"})
@@ -120,24 +119,6 @@ def is_safe(name: str) -> bool:
     return bool(_SAFE.fullmatch(name)) and not reserved and ".." not in name and not name.endswith(".")
 
 
-def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
-    """Return the problems of names: unsafe ones, and names that differ only in case, which some file systems ignore."""
-    found = Collector(file)
-    seen: dict[str, int] = {}
-    for name, line in zip(names, lines, strict=True):
-        field, actual = "run name", escape(name)
-        if not is_safe(name):
-            message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = "rename the run, model or data set from which the name is derived"
-            found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
-        if name.lower() in seen:
-            message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
-            fix = "use --names table with distinct Run Names, or give the data sets more distinct names"
-            found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
-        seen.setdefault(name.lower(), line)
-    return found.findings
-
-
 class PlannedRow(NamedTuple):
     """A row, its settings, its values by parameter, and whether a new directory gets its Run Name (`is_named`)."""
 
@@ -179,6 +160,7 @@ def kept_directories(
     equal = {i: exact.pop(_identity(row.settings, columns), []) for i, row in enumerate(rows)}
     # Of equally near runs, the last one is kept: runs that are no longer in the table come first.
     kept = {i: max(runs[::-1], key=lambda run: _equal(rows[i], run)).directory for i, runs in equal.items() if runs}
+    kept |= _by_run_name(kept, equal, rows, context)
     named = {row.run.name: i for i, row in enumerate(rows) if row.is_named and i not in kept and row.run.name in known}
     kept |= {i: name for name, i in named.items() if name not in {*kept.values()}}
     said = {part for each in context.ties.split(",") if (part := each.strip())}
@@ -199,11 +181,25 @@ def kept_directories(
     return Directories(_named(fresh, kept, known), [], [])
 
 
-def legend_of(now: Mapping[str, str], context: PlanContext, names: Iterable[str]) -> dict[str, str]:
-    """Return the legend of all names, including earlier names, which runs may get again."""
-    every = [f"_{name}_" for name in (*context.known, *names)]
-    before = {part: text for part, text in context.legend.items() if any(f"_{part}_" in name for name in every)}
-    return dict(sorted({**before, **now}.items()))
+def _by_run_name(
+    kept: Mapping[int, str], equal: Mapping[int, Sequence[PlannedRun]], rows: Sequence[PlannedRow], context: PlanContext
+) -> dict[int, str]:
+    """Return the rows that are the run with their Run Name, although only other runs have equal values.
+
+    Equal values decide if the name contains a value that differs, or if that run is a row with a new Run Name.
+    """
+    found: dict[int, str] = {}
+    for i in kept:
+        row, own = rows[i], context.known.get(rows[i].run.name)
+        if not row.is_named or own is None or own in equal[i] or own.name != row.run.name:
+            continue
+        old = _values_of_run(own)
+        held = held_by(own.directory, old, context.legend) | held_by(own.directory, row.values, context.legend)
+        if all(old.get(name) == row.values.get(name) for name in held):
+            found[i] = own.directory
+    while taken := {kept[i] for i in kept.keys() - found.keys()} & {*found.values()}:
+        found = {i: name for i, name in found.items() if name not in taken}
+    return found
 
 
 def _named(fresh: Sequence[str], kept: Mapping[int, str], known: Iterable[str]) -> list[str]:
@@ -256,7 +252,7 @@ def _scores(
     found: dict[_Tie, _Score] = {}
     by_held: dict[tuple[str, ...], dict[tuple[Scalar, ...], list[PlannedRun]]] = {}
     for name, run in left.items() if rows else ():
-        values = _values(run.settings, Setting(value=run.data_path, source=_UNKNOWN)) | run.parameters
+        values = _values_of_run(run)
         held = tuple(sorted(held_by(name, values, legend)))
         by_held.setdefault(held, {}).setdefault(tuple(values.get(one) for one in held), []).append(run)
     for index, row in rows.items():
@@ -279,6 +275,10 @@ def _values(settings: Mapping[str, Setting], data: Setting) -> dict[str, Scalar]
     """Return the value of each parameter that a directory's name may contain."""
     values = {name: setting.value for name, setting in settings.items() if name in PARAMETERS}
     return values | parameters_of(("dataset", "recipe"), settings, data)
+
+
+def _values_of_run(run: PlannedRun) -> dict[str, Scalar]:
+    return _values(run.settings, Setting(value=run.data_path, source=_UNKNOWN)) | run.parameters
 
 
 def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) -> frozenset[str]:
