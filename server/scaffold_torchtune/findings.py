@@ -383,7 +383,7 @@ def did_you_mean(word: str, known: Iterable[str], message: str = "", meant: str 
     `meant` is the certain meaning of the word, if known; it is used if it is one of the known words.
     """
     known = list(known)
-    matches = [meant] if meant in known else close_matches(word, known)
+    matches = [each for each in ([meant] if meant in known else close_matches(word, known)) if each != word]
     if not matches:
         return message.removesuffix(".")
     return f"{message} Did you mean {few([*map(repr, matches)], len(matches), last='or')}?".lstrip()

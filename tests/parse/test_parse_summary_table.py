@@ -1,7 +1,11 @@
 """The table of runs of an experiment_summary.md: its rows, types and columns."""
 
+from typing import Any
+
 import pytest
 
+from scaffold_torchtune.findings import Finding, Refused, did_you_mean
+from scaffold_torchtune.settings.parameters import PARAMETERS, normalize
 from support.documents import MODEL, SUMMARY, parsed, refusal, runs, summary, table, told
 from support.example import EXAMPLE_LOCAL, EXAMPLE_SUMMARY
 from support.wording import absent
@@ -109,3 +113,25 @@ def test_a_misspelt_column_is_refused_with_a_suggestion(column: str, meant: str)
     (problem,) = refusal(parsed, summary(table=runs(1).replace("| LoRA Rank |", f"| {column} |")))
     assert told([problem]) == [("misspelt-field", column, SUMMARY, 4)]
     assert repr(meant) in problem.message
+
+
+@pytest.mark.parametrize(
+    "label", sorted(label for p in PARAMETERS.values() if not p.column for label in (p.name, *p.aliases))
+)
+def test_a_column_of_what_no_row_gives_is_not_suggested_again(label: str) -> None:
+    cells: dict[str, Any] = {label: ["x"]}
+    found = [each for each in _findings(runs(1, **cells)) if each.line == 4]
+    assert "unused-column" not in {each.code for each in found}
+    assert not any(repr(normalize(label)) in f"{each.message} {each.fix}" for each in found)
+
+
+def _findings(rows: str) -> list[Finding]:
+    try:
+        return [*parsed(summary(table=rows)).warnings]
+    except Refused as refused:
+        return [*refused.problems]
+
+
+def test_no_suggestion_is_the_word_itself() -> None:
+    assert did_you_mean("seed", ["seed", "seeds"], "It is unknown.") == "It is unknown. Did you mean 'seeds'?"
+    assert did_you_mean("seed", ["seed"], "It is unknown.") == "It is unknown"

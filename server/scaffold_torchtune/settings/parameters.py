@@ -590,7 +590,9 @@ def by_plural(label: str) -> Parameter | None:
 
 
 def nearest_label(label: str) -> str | None:
-    """Return the known label that is most similar to another, or None."""
+    """Return the known label that is most similar to another; None without one, and for a label that is known."""
+    if by_label(label) is not None:
+        return None
     return next(iter(close_matches(normalize(label), _LABELS, limit=1, cutoff=_LIKELY_MISSPELT)), None)
 
 
