@@ -17,6 +17,7 @@ from support.sampling import spread
 from support.second_week import EPOCHS, FOUR, Week, codes, grid, name_of, submitted, two_by_two
 from support.setup_scripts import MAKE, script
 from support.stand_in_sbatch import StandIn
+from support.wording import absent
 
 
 @pytest.fixture
@@ -155,6 +156,30 @@ def test_changed_shared_values_apply_to_all_runs_until_a_start(week: Week) -> No
     week.shared = {"epochs": 5, "batch_size": 4}  # the values that they started with: no run is kept any longer
     week.scaffold()
     assert set(week.kinds().values()) == {"unchanged"}
+    assert not codes(week) & {"mixed-runs", "kept-run"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "old", "new", "has_column"), [("seed", "14", "2", True), ("clip_grad_norm", "none", "1", False)]
+)
+def test_the_values_that_mixed_runs_proposes_end_it(
+    week: Week, name: str, old: str, new: str, *, has_column: bool
+) -> None:
+    week.scaffold()
+    week.train(FOUR[0])
+    if has_column:
+        for row in week.rows.values():
+            row[name] = new
+    else:
+        week.shared[name] = new
+    (mixed,) = [each for each in week.scaffold(started="keep").validation.findings if each.code == "mixed-runs"]
+    assert (mixed.field, absent(mixed.fix, old)) == (name, [])
+    assert ("add a column" in mixed.fix) is not has_column
+    for number, row in enumerate(week.rows.values()):
+        row[name] = old if number == 0 else new
+    assert week.kinds()[FOUR[0]] == "unchanged"
+    week.scaffold()
     assert not codes(week) & {"mixed-runs", "kept-run"}
 
 

@@ -29,6 +29,7 @@ MODEL = "Llama-3.2-1B-Instruct"
 LABELS = {
     "lora_rank": "LoRA Rank", "lr": "Learning Rate", "batch_size": "Batch Size", "epochs": "Epochs", "seed": "Seed",
     "system_prompt": "System Prompt", "resume_from_checkpoint": "Resume", "log_every_n_steps": "Log every",
+    "clip_grad_norm": "Clip grad norm",
 }  # fmt: skip
 
 

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Question, Refused, counted, did_you_mean, few, finding, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Question,
+    Refused,
+    counted,
+    did_you_mean,
+    few,
+    finding,
+    lines_text,
+    shown,
+)
 from scaffold_torchtune.models import (
     ChangeKind,
     FieldChange,
@@ -34,7 +44,7 @@ from scaffold_torchtune.plan.run_settings import parameters_of
 from scaffold_torchtune.preflight.disk import inspect_results, unseen
 from scaffold_torchtune.request import DECISION, Request
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, SURROUNDINGS
+from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, SURROUNDINGS, by_label
 from scaffold_torchtune.setup import Rendered, run_bundled
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.system.files import Tree, is_taken, sha256
@@ -468,15 +478,31 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         theirs = [run.value(name) for run in plan.runs if run.directory not in kept]
         others = [run.value(name) for run in plan.runs if run.directory in kept and run.value(name) != theirs[0]]
         if name in KEYS and name not in SURROUNDINGS and others and len({*theirs}) == 1:
-            values = " or ".join(dict.fromkeys(kinds.written(value) for value in others))
+            none = "none" if PARAMETERS[name].optional else kinds.written(None)
+            values = " or ".join(dict.fromkeys(none if value is None else kinds.written(value) for value in others))
             ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
-            other = f"{kinds.written(theirs[0])} in {counted(len(theirs), 'other run')}"
+            shared = none if theirs[0] is None else kinds.written(theirs[0])
+            other = f"{shared} in {counted(len(theirs), 'other run')}"
             message = f"{ours} and {other}: the runs no longer form a single design"
-            own = f"add a column `{name}` to the table"
-            if kinds.is_yaml(plan.runs[0]):
-                own = f"write {name} in the parameters of each run"
-            fix = f"consider this when you compare runs, replace the kept runs, or {own}"
+            ways = ["consider this when you compare runs", "replace the kept runs", *_own_values(name, values, plan)]
+            fix = f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
+
+
+def _own_values(name: str, values: str, plan: Plan) -> Iterator[str]:
+    """Yield the fix that gives kept runs their values in the table, if the parameter can have a column."""
+    parameter, kept = PARAMETERS[name], {one.directory for one in plan.kept}
+    runs = [run for run in plan.runs if run.directory in kept]
+    if not parameter.column or (not parameter.optional and any(run.value(name) is None for run in runs)):
+        return
+    given = (run.settings[name].source for run in plan.runs if run.directory not in kept and name in run.settings)
+    column = next((source.note for source in given if source.kind is SourceKind.ROW), "")
+    if kinds.is_yaml(plan.runs[0]):
+        yield f"write {name} in the parameters of each run"
+    elif not column:
+        yield f"add a column `{name}` to the table, with {values} for the kept runs"
+    elif by_label(column) is parameter:
+        yield f"write {values} in the column {column} of the kept runs ({lines_text([run.line for run in runs])})"
 
 
 def _kept_as(change: FieldChange) -> str:
