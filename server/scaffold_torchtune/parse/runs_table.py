@@ -476,13 +476,10 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     near = None if words & _ANOTHER else values.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
-    known = by_label(column.text)
-    if known is not None:
-        message, is_given = (
-            f"rows do not give {known.name}, so a column for it is not read",
-            known.local or known.common,
-        )
-        fix = "remove the column" + (", and set it once, in Configuration or in claude.local.md" if is_given else "")
+    if (known := by_label(column.text)) is not None:
+        message = f"rows do not give {known.name}, so a column for it is not read"
+        fix = "remove the column, and set it once, in Configuration or in claude.local.md"
+        fix = fix if known.local or known.common else "remove the column"
     elif by_plural(column.text) is not None:
         message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
