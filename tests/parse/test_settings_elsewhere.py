@@ -481,3 +481,55 @@ def test_a_similar_label_is_only_suggested_if_configuration_reads_it(label: str)
 def test_a_cell_without_a_prompt_is_refused_with_its_own_text(cell: str) -> None:
     (found,) = refusal(parsed, summary(table=runs(2, Prompt=["{input}", cell])))
     assert (found.code, found.field, found.actual, found.line) == ("invalid-value", "prompt", cell, 7)
+
+
+TWO_MODELS = {"Llama-3.2-1B-Instruct": "`/models/one`", "Llama-3.2-3B-Instruct": "`/models/three`"}
+A_AND_B = runs(2, Run_Name=["A", "B"], Model=list(TWO_MODELS), LoRA_Rank=["8", "16"])
+GROUPS = ["3B", "3B models", "Run B", "B", "B (only)", "Rank 16", "LoRA rank 16", "Long runs", "Llama-3.2-3B-Instruct"]
+
+
+@pytest.mark.parametrize("group", spread(GROUPS, every=2))
+@pytest.mark.parametrize(
+    "form", ["### {}\n\n- **Weight decay:** 0.1\n- **Seed:** 3\n", "- {}:\n  - Weight decay: 0.1\n  - Seed: 3\n"]
+)
+def test_settings_of_some_runs_in_configuration_are_refused_once(group: str, form: str) -> None:
+    text = summary(table=A_AND_B, models=TWO_MODELS, extra=form.format(group))
+    (found,) = refusal(parsed, text)
+    assert (found.code, found.field) == ("ambiguous", "configuration")
+    assert "column" in found.fix
+    assert "Configuration" not in found.fix
+
+
+LIMITED = [
+    "Weight decay (B): 0.1", "Weight decay (for B): 0.1", "Weight decay for 3B: 0.1", "3B weight decay: 0.1",
+    "Weight decay [run B]: 0.1", "Weight decay (B only): 0.1", "3B: weight decay 0.1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", spread(LIMITED, every=2))
+def test_a_label_with_a_setting_of_some_runs_is_refused_with_a_column(line: str) -> None:
+    (found,) = refusal(parsed, summary(table=A_AND_B, models=TWO_MODELS, extra=f"- {line}\n"))
+    assert (found.code, found.actual is not None) == ("ambiguous", True)
+    assert "column" in found.fix
+
+
+def test_settings_above_a_part_of_the_table_are_refused_with_a_column() -> None:
+    first, second = (runs(1, Run_Name=[name], Model=[model]) for name, model in zip("AB", TWO_MODELS, strict=True))
+    parts = f"### 1B\n\n- **Weight decay:** 0.1\n\n{first}\n### 3B\n\n{second}"
+    (found,) = refusal(parsed, summary(table=parts, models=TWO_MODELS))
+    assert (found.code, found.field) == ("ambiguous", "weight_decay")
+    assert "column" in found.fix
+    assert "Configuration" not in found.fix
+
+
+@pytest.mark.parametrize(
+    "title", ["All runs", "Fine-tuning runs", "LoRA", "1B and 3B", "Runs A and B", "Optimizer", "A and B", "Every run"]
+)
+def test_settings_below_a_title_of_all_runs_are_read(title: str) -> None:
+    text = summary(table=A_AND_B, models=TWO_MODELS, extra=f"### {title}\n\n- **Weight decay:** 0.1\n")
+    assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+
+
+def test_a_size_that_all_trained_runs_have_limits_nothing() -> None:
+    text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### 1B\n\n- **Weight decay:** 0.1\n")
+    assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]

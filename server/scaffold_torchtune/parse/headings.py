@@ -341,7 +341,7 @@ def _names(text: str, line: int, note: str) -> Iterator[SourceText]:
 def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     """Add every line that names a hyperparameter, but was not read, to `draft.unread_lines`."""
     lines = with_line_feeds(text).split("\n")
-    taken = {row.line for row in draft.rows}
+    taken = {row.line for row in draft.rows} | draft.skipped
     for _, field in draft.configuration:  # a text of several lines may begin below its label, and below a mark
         taken |= set(range(field.line, field.line + (field.text.count("\n") + 4 if "\n" in field.text else 1)))
     begins = [*(section.line for section in root.walk()), len(lines) + 1]  # in document order

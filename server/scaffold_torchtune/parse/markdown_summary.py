@@ -11,6 +11,7 @@ from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, runs_table, values, yaml_source
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.parse.marked_rows import names_some_runs, of_some_runs, sets_some_runs
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds, parameters
@@ -25,7 +26,7 @@ from scaffold_torchtune.settings.parameters import (
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
-from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, find_model, is_published, recipes_agree
+from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, is_published, recipes_agree
 
 # Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
@@ -173,6 +174,11 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         what = f"requests {shown(asked)}, which is not supported"
         reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
         return
+    if _is_of_some(label, text, reading.summary):
+        message = f"{text.note}: {shown(label)} applies only to some runs, but Configuration applies to all runs"
+        fix = "write it in a column of the table of runs"
+        reading.add("ambiguous", message, field=name, actual=text.text, line=text.line, fix=fix)
+        return
     near = None if by_label(label) else values.nearest_label(label)
     near = near if near is not None and _is_setting_here(near) else None
     if near:
@@ -185,6 +191,13 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         fix = "no action, unless the line should change the runs; workflows/labels.md lists the settings"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)
+
+
+def _is_of_some(label: str, text: SourceText, draft: SummaryDraft) -> bool:
+    """Return whether a line sets something for some of the runs: `Weight decay (B): 0.1`, `3B: weight decay 0.1`."""
+    stated = free_text.settings_in_note(text.full or text.text) if names_some_runs(label, draft) else ()
+    columns = {known.name for column in draft.columns if (known := by_label(column.text)) is not None}
+    return sets_some_runs(label, draft) or any(name not in columns for name, _ in stated)
 
 
 def _is_setting_here(label: str) -> bool:
@@ -235,8 +248,6 @@ _REMARK_COLUMNS = frozenset(
     | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
 )
 _VALUE_COLUMNS = frozenset({"value", "values", "setting", "level", "default"})
-# Words that limit a group of settings to some runs.
-_CONDITION = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
 _WANDB = frozenset({"wandb project", "w b project", "weights biases project", "project"})
 
 
@@ -491,8 +502,8 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     for below in section.sections:
         if headings.is_output(below.title):
             _output(below, draft)
-        elif _is_condition(below.title) and any(_names_a_setting(text) for text in _all_texts(below)):
-            _conditional(below.title, below.line, draft)
+        elif of_some_runs(below.title, draft) and any(map(_names_a_setting, _all_texts(below))):
+            _conditional(below.title, below.line, _all_texts(below), draft)
         elif compound.names_wandb(below.title):  # which `_tracking` reads
             continue
         elif not headings.is_elsewhere(below.title) and not headings.is_prompt(below.title):
@@ -532,16 +543,13 @@ def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterato
     for bullet in bullets:
         pair = bullet.text.labelled()
         label = pair.label if pair else bullet.text.plain
-        if bullet.children and _is_condition(label) and any(_names_a_setting(b.text) for b in bullet.children):
-            _conditional(label, bullet.text.line, draft)
+        below = [child.text for child in bullet.children]
+        if of_some_runs(label, draft) and any(map(_names_a_setting, below)):
+            _conditional(label, bullet.text.line, below, draft)
             continue
         yield bullet.text
         if bullet.text.below is None or not (pair and by_label(pair.label)):
             yield from _texts(bullet.children, note, draft)
-
-
-def _is_condition(text: str) -> bool:
-    return bool(_CONDITION.search(text)) or any(find_model(word) is not None for word in re.split(r"[\s,]+", text))
 
 
 def _names_a_setting(text: Text) -> bool:
@@ -556,7 +564,8 @@ def _all_texts(section: Section) -> Iterator[Text]:
         yield from (bullet.text for bullet in part.all_bullets())
 
 
-def _conditional(group: str, line: int, draft: SummaryDraft) -> None:
+def _conditional(group: str, line: int, below: Iterable[Text], draft: SummaryDraft) -> None:
+    draft.skipped |= {text.line for text in below}
     message = f"the settings below {shown(group)} apply only to some runs, but Configuration applies to all runs"
     fix = "move each of these settings to a column of the table of runs"
     draft.add("ambiguous", message, field="configuration", line=line, fix=fix)

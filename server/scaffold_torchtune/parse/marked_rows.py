@@ -20,7 +20,7 @@ from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.markdown import Row
-from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of
+from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
 """The parameter that decides whether runs that are marked as cancelled are planned."""
@@ -147,6 +147,68 @@ def not_struck(text: SourceText) -> SourceText:
         return text
     inner = (match["a"] if match["a"] is not None else match["b"]).strip()
     return replace(text, text=inner, full=inner, source=None)
+
+
+def of_some_runs(title: str, draft: SummaryDraft) -> bool:
+    """Return whether the title of a group of settings limits it to some runs: `For 3B`, `Run B`, `Short runs`."""
+    title = title[:_LONGEST].strip()
+    is_condition = _CONDITION.search(title) or any(find_model(word) for word in re.split(r"[\s,]+", title))
+    return bool(is_condition) or names_some_runs(title, draft)
+
+
+def names_some_runs(text: str, draft: SummaryDraft) -> bool:
+    """Return whether a text names only some of the runs: `3B`, `runs A and B`, `Rank 16`, `Short runs`."""
+    words = normalize(text[:_LONGEST]).split()
+    if words[-1:] == ["runs"] and set(words) - _OF_ALL_RUNS and len(words) <= _LONGEST_GROUP:
+        return True
+    rows = [row for row in draft.rows if _CONTROLS.isdisjoint(normalize(cell.text) for cell in row.cells.values())]
+    named = [_named_rows(part.strip(" .:()"), rows, draft) for part in _BETWEEN.split(text[:_LONGEST].strip())]
+    return all(named) and set().union(*named) < {row.line for row in rows}
+
+
+def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
+    """Return whether a label names a setting and some of the runs: `Weight decay (B)`, `3B weight decay`."""
+    match, words = _LIMITED.fullmatch(label[:_LONGEST]), label[:_LONGEST].split()
+    parts = [(" ".join(words[i:]), " ".join(words[:i])) for i in range(1, min(len(words), _LONGEST_GROUP))]
+    parts += [(match["label"], match["aside"] or match["rest"])] if match else []
+    return any(by_label(setting) is not None and names_some_runs(runs, draft) for setting, runs in parts)
+
+
+def _named_rows(text: str, rows: Iterable[RowDraft], draft: SummaryDraft) -> set[int]:
+    """Return the lines of those rows that a text names: by run, model, its size, or the value in a column."""
+    text = _ABOUT_RUNS.sub("", _ONLY.sub("", text)).strip() or text
+    plain = normalize(text)
+    found: set[int] = set()
+    for row in rows if plain not in _METHOD_WORDS else ():
+        cells = [(draft.columns[i].text, cell.text) for i, cell in row.cells.items()]
+        models = [cell for label, cell in cells if _is(label, "model")]
+        sizes = {size[0].lower() for cell in models for size in _SIZE.finditer(cell)}
+        names = {row.name, *models, *(f"{label} {cell}" for label, cell in cells if by_label(label))}
+        if text.lower() in sizes or (plain and plain in map(normalize, names)):
+            found.add(row.line)
+    return found
+
+
+_CONDITION: Final = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
+_ONLY: Final = re.compile(r"^only (?:for |in )?| only$", re.IGNORECASE)
+_LIMITED: Final = re.compile(
+    r"(?P<label>[^()\[\]]{1,60}?) ?(?:[(\[](?:for |of |in )?(?P<aside>[^()\[\]]{1,80})[)\]]"
+    r"| (?:for|of|in|on) (?P<rest>.{1,80}))",
+    re.IGNORECASE,
+)
+_BETWEEN: Final = re.compile(r"\s?[,&/+]\s?|\s(?:and|or)\s", re.IGNORECASE)
+_ABOUT_RUNS: Final = re.compile(
+    r"^(?:(?:the|all|runs?|models?|settings of|condition|group) ){1,3}"
+    r"|(?: (?:runs?|models?|settings|condition|group)){1,3}$",
+    re.IGNORECASE,
+)
+_LONGEST_GROUP: Final = 5  # words
+_SIZE: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,2})?B(?!\w)", re.IGNORECASE)
+_METHOD_WORDS: Final = frozenset({"lora", "full", "method", "training", "data", "optimizer"})
+_OF_ALL_RUNS: Final = frozenset(
+    {"all", "every", "each", "the", "our", "these", "runs", "fine", "tuning", "tuned", "finetuning", "finetuned", "of"}
+    | {"training", "planned", "lora", "full", "for", "in", "and", "common", "shared", "both", "across"}
+)
 
 
 def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:

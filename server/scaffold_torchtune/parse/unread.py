@@ -15,7 +15,7 @@ from scaffold_torchtune.models import Run, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
-from scaffold_torchtune.parse.marked_rows import full_in_name
+from scaffold_torchtune.parse.marked_rows import full_in_name, of_some_runs
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
@@ -27,6 +27,7 @@ _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
 _TO_CONFIGURATION: Final = (
     "if it applies to the runs, write it as a line `- **Name:** value` under '## Configuration'; otherwise remove it"
 )
+_TO_A_COLUMN: Final = "if it applies to these runs, write it in a column of the table of runs; otherwise remove it"
 _CORRECT: Final = "correct the text or the runs, whichever is wrong"
 _FEW: Final = 6
 _IN_ALL: Final = re.compile(
@@ -164,7 +165,8 @@ def _other_value(
 ) -> None:
     has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=_TO_CONFIGURATION)
+    fix = _TO_A_COLUMN if of_some_runs(text.note, reading.summary) else _TO_CONFIGURATION
+    reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
 
 
 def _listed(levels: Mapping[Scalar, int], last: str = "and") -> str:
