@@ -272,3 +272,73 @@ def test_an_unused_checkpoint_directory_is_reported(directory: str, is_told: boo
     experiment = parsed(summary(output=directory))
     assert experiment.environment["output_dir_base"].value == "/scratch/out"
     assert told(experiment.warnings) == [("overridden", "output_dir_base", SUMMARY, 27)] * is_told
+
+
+APART = [
+    "Debugging", "For debugging only", "Evaluation jobs", "CPU jobs", "Preprocessing", "Old cluster (retired)",
+    "Adroit (only for tests)", "Interactive sessions", "Jupyter",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("title", spread(APART, every=2))
+@pytest.mark.parametrize(
+    "form", ["## {}\n\n- QOS: debug\n", "- {}:\n  - QOS: debug\n", "## {}\n\n```\n#SBATCH --qos=debug\n```\n"]
+)
+def test_settings_of_other_jobs_are_not_used_and_reported(title: str, form: str) -> None:
+    experiment = parsed(local=local_md() + f"\n## SLURM Defaults\n\n- Account: lab\n\n{form.format(title)}")
+    assert {name: setting.value for name, setting in experiment.environment.items()} == REQUIRED | {"account": "lab"}
+    assert [w.code for w in experiment.warnings if w.file == LOCAL] == ["unused-field"]
+
+
+def test_settings_of_other_jobs_that_are_those_of_the_runs_have_no_warning() -> None:
+    local = local_md() + "\n## SLURM Defaults\n\n- Account: lab\n\n## Evaluation\n\n- Account: lab\n- Tasks: all\n"
+    assert [w.code for w in parsed(local=local).warnings if w.file == LOCAL] == []
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["GPU and CPU jobs", "Training and evaluation jobs", "Jobs (not for evaluation)", "CPU and memory"],
+)
+def test_a_section_that_is_also_about_the_jobs_of_the_runs_is_read(title: str) -> None:
+    assert environment(local_md() + f"\n## {title}\n\n- QOS: short\n") == REQUIRED | {"qos": "short"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "## Della\n\n- Account: lab\n- Constraint: gpu80\n\n## Adroit\n\n- Partition: class\n",
+        "## Clusters\n\n- Della\n  - Account: lab\n  - Constraint: gpu80\n- Adroit\n  - Partition: class\n",
+    ],
+)
+def test_different_settings_of_two_clusters_are_refused(lines: str) -> None:
+    problems = refusal(parsed, local=local_md() + f"\n{lines}")
+    assert [(p.code, p.field, p.file) for p in problems] == [("ambiguous", "slurm", LOCAL)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "## Della\n\n- Account: lab\n- Constraint: gpu80\n\n## SLURM Defaults\n\n- Partition: class\n",
+        "## Required\n\n- Account: lab\n- Constraint: gpu80\n\n## Optional\n\n- Partition: class\n",
+        "## GPU constraint\n\n- Account: lab\n- Constraint: gpu80\n\n## Partition\n\n- Partition: class\n",
+    ],
+)
+def test_settings_below_headings_that_are_not_clusters_are_read_together(lines: str) -> None:
+    found = environment(local_md() + f"\n{lines}")
+    assert found == REQUIRED | {"account": "lab", "constraint": "gpu80", "partition": "class"}
+
+
+@pytest.mark.parametrize(
+    ("loads", "is_refused"),
+    [
+        ("# Della\nmodule load anaconda3/2025.6\n# Adroit\nmodule load anaconda3/2024.2", True),
+        ("module load apps/python/3.11\nmodule load apps/cuda/12.4 apps/gcc", False),
+        ("module load gcc/11 openmpi/gcc/4.1\nmodule load gcc/11", False),
+    ],
+)
+def test_two_versions_of_one_module_are_refused(loads: str, is_refused: bool) -> None:
+    local = local_md() + f"\n## Module System\n\n```\n{loads}\n```\n"
+    if is_refused:
+        assert [(p.code, p.field, p.line) for p in refusal(parsed, local=local)] == [("ambiguous", "modules", 13)]
+    else:
+        assert "modules" in environment(local)

@@ -20,6 +20,7 @@ from scaffold_torchtune.torchtune_facts import LORA
 _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
 # Parameters with values that may mean the site's own choice, or a name.
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
+_OF_ONE_SITE = _OF_THE_SITE | {"qos", "reservation"}
 _NO_NAMES = frozenset({"default", "any", "auto"})
 _LOAD = frozenset({"load", "add", "try-load"})
 # These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
@@ -55,8 +56,9 @@ def read_local(text: str, file: str) -> LocalDraft:
     if root is None:
         return draft
     found = parts(root)
-    draft.sections = {p.title: p.line for p in reversed(found) if p.title and "nothing" not in p.topic}
+    draft.sections = {p.title: p.line for p in reversed(found) if p.title and not p.topic & {"nothing", "apart"}}
     _take([*_block(front, 1, local_lines.TOP, draft), *(entry for part in found for entry in part.entries)], draft)
+    _note_sites(found, draft)
     for field in _loaded_modules(found, draft):
         _set(draft, "modules", field)
     read_blocks = set() if draft.settings.keys() & _CORE else _blocks(found, draft)
@@ -138,9 +140,12 @@ def _of_key(
 def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
     """Add the settings among a document's entries. Entries that may describe a node are last."""
     doubtful: list[LocalEntry] = []
+    apart: list[LocalEntry] = []
     for entry in [entry for entry in entries if not values.is_open(entry.value)]:
         name = local_lines.setting(entry.label, entry.topic)
-        if local_lines.may_describe_the_machine(entry.label, entry.value, entry.topic):
+        if local_lines.is_apart(entry.topic):
+            apart.append(entry)
+        elif local_lines.may_describe_the_machine(entry.label, entry.value, entry.topic):
             doubtful.append(entry)
         elif name is None:
             _note_line(entry, draft)
@@ -148,6 +153,8 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
             _take_one(name, entry, draft)
     for entry in doubtful:
         _note_machine(entry, draft)
+    for entry in apart:
+        _note_apart(entry, draft)
 
 
 def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
@@ -298,6 +305,37 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
     label = entry.label
     fix = f"for jobs, write 'Default {label}' below '## SLURM Defaults'; for a node, write '{label} per node' here"
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
+
+
+def _note_apart(entry: LocalEntry, draft: LocalDraft) -> None:
+    """Report a setting of other jobs, such as evaluation or debugging, that differs from that of the runs."""
+    name = local_lines.setting(entry.label, frozenset({"slurm"}))
+    had = draft.settings.get(name) if name else None
+    if name is None or not _fits(name, entry) or (had is not None and _same(name, had, entry.as_field())):
+        return
+    message = (
+        f"{entry.note}: {name} {shown(entry.value)} is not used, because the section is not about the jobs of the runs"
+    )
+    fix = "no action if that is intended; otherwise move it below '## SLURM Defaults'"
+    _unused(draft, name, entry.line, message, fix)
+
+
+def _note_sites(found: Sequence[Part], draft: LocalDraft) -> None:
+    """Report settings of jobs below several headings that may be names of clusters, unless they contradict anyway."""
+    sites: dict[str, list[LocalEntry]] = {}
+    for part in found:
+        own = part.title if local_lines.is_of_a_site(part.title) else ""
+        for entry in part.entries:
+            name = local_lines.setting(entry.label, entry.topic)
+            site = part.groups.get(entry.line, own if part.topic != local_lines.TOP else "")
+            if site and name in _OF_ONE_SITE and not values.is_open(entry.value):
+                sites.setdefault(site, []).append(entry)
+    if len(sites) > 1 and "ambiguous" not in {problem.code for problem in draft.findings}:
+        first, second = list(sites.values())[:2]
+        given = [f"{entry.note} on line {entry.line}" for entry in (first[0], second[0])]
+        message = f"{' and '.join(given)} may be settings of different clusters, but jobs run on one cluster"
+        fix = "keep the settings of one cluster, and write them below '## SLURM Defaults'"
+        draft.add("ambiguous", message, field="slurm", line=second[0].line, fix=escape(fix))
 
 
 def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]) -> None:
@@ -454,6 +492,14 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
                 fix = "load each module by name and version; a job starts without any modules"
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
+        versions: dict[str, tuple[str, int]] = {}
+        for name, line in names:
+            base, _, version = name.rpartition("/")
+            other, first = versions.setdefault(base, (name, line)) if version[:1].isdigit() else (name, line)
+            if other != name:
+                message = f"{shown(name)} is a different version of {shown(other)} on line {first}"
+                fix = "keep the version that the jobs should load"
+                draft.add("ambiguous", message, field="modules", line=line, fix=fix)
         if names:
             loaded_names = ",".join(dict.fromkeys(name for name, _ in names))
             fields.append(SourceText(loaded_names, names[0][1], part.title, last=names[-1][1], alone=True))

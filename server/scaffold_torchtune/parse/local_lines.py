@@ -22,6 +22,9 @@ TOP: Final[Topic] = frozenset({"top"})
 
 _TOPICS: Final = {
     "nothing": "github git gitlab bitbucket example examples command commands",  # sections without settings
+    # sections with settings of jobs that this tool does not submit, or of another cluster
+    "apart": "debug debugging evaluation evaluations eval evals evaluating inference preprocessing tests testing"
+    " interactive notebook notebooks jupyter retired deprecated decommissioned obsolete old former previous",
     "slurm": "slurm sbatch scheduler job jobs queue partition",
     "modules": "module modules lmod",
     "wandb": "wandb biases tracking",
@@ -36,6 +39,12 @@ _TOPICS: Final = {
     "general": "environment environments env local setup general personal user my resources resource allocation",
 }
 _TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
+_OF_TRAINING: Final = frozenset({"training", "train", "tuning", "finetuning", "runs", "all", "both", "not", "default"})
+_OF_CPUS: Final = frozenset({"job", "jobs", "only", "partition", "queue", "node", "nodes", "tasks", "work"})
+_NO_SITES: Final = frozenset(
+    {"required", "optional", "basic", "basics", "advanced", "other", "misc", "miscellaneous", "billing", "limit"}
+    | {"limits", "access", "identity", "group", "lab", "project", "budget", "priority", "gpu", "gpus", "extra"}
+)
 _NOT_SLURMS: Final = frozenset({"service", "wandb", "other", "mail"})
 _GENERAL: Final = frozenset({"machine", "defaults", "general"})
 _LONGEST_HEADING: Final = 6
@@ -77,6 +86,10 @@ def topic_of(title: str, above: Topic) -> Topic:
     if len(words) > _LONGEST_HEADING:
         words = []
     own = {_TOPIC_OF_WORD[word] for word in words if word in _TOPIC_OF_WORD}
+    if "cpu" in words and _OF_CPUS & set(words) and not {"gpu", "gpus"} & set(words):
+        own.add("apart")
+    if _OF_TRAINING & set(words):
+        own.discard("apart")
     if " w b " in f" {' '.join(words)} ":
         own.add("wandb")
     if {"modules", "conda"} <= own and "python" in words:
@@ -85,6 +98,8 @@ def topic_of(title: str, above: Topic) -> Topic:
         return above
     if "nothing" in own | above:
         return frozenset({"nothing"})
+    if is_apart(own | above):
+        return frozenset({"apart"})
     if not own:
         return above
     return frozenset(own if own & _NOT_SLURMS else own | (above - TOP))
@@ -92,7 +107,18 @@ def topic_of(title: str, above: Topic) -> Topic:
 
 def of_the_title(topic: Topic) -> Topic:
     """Return the topic of the lines below the document's title, outside all sections."""
-    return (topic - _GENERAL) | TOP
+    return (topic - _GENERAL - {"apart"}) | TOP
+
+
+def is_apart(topic: Topic | set[str]) -> bool:
+    """Return whether a section is about evaluation, debugging, a retired cluster, and not about the jobs."""
+    return "apart" in topic
+
+
+def is_of_a_site(title: str) -> bool:
+    """Return whether a heading may be the name of a cluster, because it has no known word."""
+    words = set(normalize(title).split())
+    return bool(words) and not topic_of(title, frozenset()) and not is_label(title) and not words & _NO_SITES
 
 
 def is_of_slurm(topic: Topic) -> bool:
@@ -136,7 +162,7 @@ def is_label(label: str) -> bool:
 
 def setting(label: str, topic: Topic) -> str | None:
     """Return the setting that a label names in a part of the document about `topic`."""
-    if "nothing" in topic:
+    if "nothing" in topic or is_apart(topic):
         return None
     for spelling in spellings(label):
         if spelling in _ANYWHERE:
@@ -256,7 +282,8 @@ def _of_label(label: str) -> Parameter | None:
 class Part:
     """A section: its entries, lines that may be entries (`unclear`), tables, blocks of code, and other lines.
 
-    `examples` are options of sbatch in a section of examples or commands.
+    `examples` are options of sbatch in a section of examples or commands, or of other jobs. `groups` has the heading of
+    each line below one that may be the name of a cluster, also a bullet.
     """
 
     title: str
@@ -265,6 +292,7 @@ class Part:
     entries: list[LocalEntry] = field(default_factory=list)
     unclear: list[LocalEntry] = field(default_factory=list)
     examples: list[LocalEntry] = field(default_factory=list)
+    groups: dict[int, str] = field(default_factory=dict)
     tables: list[tuple[Table, Topic]] = field(default_factory=list)
     fences: list[tuple[Fence, Topic]] = field(default_factory=list)
     lines: list[tuple[Text, Topic]] = field(default_factory=list)
@@ -306,6 +334,8 @@ def _part(section: Section, topic: Topic) -> Part:
                 current = _below_heading(item, topic, current)
                 _read_line(item, current, part)
             case Bullet():
+                if pair_of(item.text) is None and is_of_a_site(item.text.plain):
+                    part.groups |= {text.line: item.text.plain for text, _ in _texts(item, current)}
                 for text, about in _texts(item, current):
                     for line in _lines(text):
                         _read_line(line, about, part)
@@ -380,7 +410,7 @@ def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
     for number, line in enumerate(text.split("\n"), start=first):
         for label, value in notations.sbatch_options(line):
             entry = part.entry(label, value, value, number, _OF_JOBS, literal=True)
-            is_example = "nothing" in topic or notations.is_command(line)
+            is_example = "nothing" in topic or is_apart(topic) or notations.is_command(line)
             (part.examples if is_example else part.entries).append(entry)
 
 
