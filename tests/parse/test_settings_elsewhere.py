@@ -533,3 +533,44 @@ def test_settings_below_a_title_of_all_runs_are_read(title: str) -> None:
 def test_a_size_that_all_trained_runs_have_limits_nothing() -> None:
     text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### 1B\n\n- **Weight decay:** 0.1\n")
     assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+
+
+OF_OTHERS = [
+    "## Pilot experiment (done in May)\n\n### Settings\n\n- **Seed:** 3\n- **Weight decay:** 0.1\n",
+    "## Preliminary runs\n\n### Configuration\n\n- **Seed:** 3\n",
+    "### Not used\n\n- **Weight decay:** 0.1\n",
+    "- Considered but rejected:\n  - Weight decay: 0.1\n  - Train on input: yes\n",
+    "- Previous paper:\n  - Weight decay: 0.1\n  - Epochs: 5\n",
+    "- Evaluation:\n  - Seed: 3\n  - Max sequence length: 512\n  - Batch size: 64\n",
+]
+
+
+@pytest.mark.parametrize("lines", spread(OF_OTHERS, every=2))
+def test_settings_of_other_work_are_not_read(lines: str) -> None:
+    names = ("seed", "weight_decay", "max_seq_len", "train_on_input", "epochs", "batch_size")
+    assert values_of(summary(extra=lines), *names) == values_of(summary(), *names)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "- Logging and metrics:\n  - Seed: 3\n",
+        "- Reproducibility:\n  - Seed: 3\n",
+        "### Chosen in the pilot\n\n- Seed: 3\n",
+        "- Same as in our previous paper:\n  - Seed: 3\n",
+    ],
+)
+def test_settings_below_a_label_of_the_training_are_read(lines: str) -> None:
+    assert planned(summary(extra=lines)).runs[0].value("seed") == 3
+
+
+def test_validation_below_a_label_about_evaluation_is_read() -> None:
+    lines = "- Evaluation:\n  - Validation every n steps: 25\n  - Seed: 3\n"
+    assert planned(summary(extra=lines)).runs[0].value("run_val_every_n_steps") == 25
+
+
+def test_a_pilot_study_with_its_own_table_of_runs_is_read_completely() -> None:
+    table, rest = summary().split("## Resources", 1)
+    title, runs_of = table.split("## All Runs", 1)
+    text = f"{title}## Pilot study\n\n### All Runs{runs_of}## Resources{rest}"
+    assert planned(text).runs[0].value("epochs") == 2

@@ -12,7 +12,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import Section, Table
+from scaffold_torchtune.system.markdown import Bullet, Section, Table
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -152,11 +152,46 @@ _is_of_methods: Final = _called(
     "finetuning method",
     "methodology",
 )
-_is_of_others: Final = _with_a_word_of(
+_OF_ANOTHER_PLAN: Final = frozenset(
+    ["pilot", "pilots", "rejected", "unused", "discarded", "abandoned", "previous", "earlier", "preliminary"]
+)
+_TAKEN_FROM: Final = frozenset(
+    ["from", "chosen", "based", "following", "selected", "as", "by", "after", "like", "same", "in", "with"]
+)
+_NOT_USED: Final = re.compile(r"(?<!\w)not (?:used|chosen|adopted|applied|in use)(?!\w)", re.IGNORECASE)
+_OF_EVALUATION: Final = frozenset(["evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring"])
+_VALIDATION: Final = frozenset({"run_val_every_n_steps", "batch_size_val"})
+_is_of_other_matters: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
     " alternatives considered questions history changelog scope risks later glossary faq acknowledgements contact"
     " contacts people team authors"
 )
+
+
+def is_of_another_plan(title: str) -> bool:
+    """Return whether a title is of settings that the runs do not have: `Pilot experiment`, `Not used`.
+
+    Those `from the pilot` are settings of the runs.
+    """
+    words = set(plain(title).split())
+    is_of_it = bool(words & _OF_ANOTHER_PLAN) and not words & _TAKEN_FROM
+    return is_of_it or _NOT_USED.search(title[:_LONGEST]) is not None
+
+
+def _is_of_others(title: str) -> bool:
+    return is_of_another_plan(title) or _is_of_other_matters(title)
+
+
+def of_other_work(label: str, bullet: Bullet) -> list[Bullet]:
+    """Return the bullets below a label that are not settings of the training, such as those of an evaluation."""
+    if is_of_another_plan(label):
+        return list(bullet.children)
+    is_evaluation = not _OF_EVALUATION.isdisjoint(plain(label).split())
+    pairs = [(child, child.text.labelled()) for child in bullet.children if is_evaluation]
+    known = [(child, by_label(pair.label)) for child, pair in pairs if pair is not None]
+    return [child for child, one in known if one is not None and one.column and one.name not in _VALIDATION]
+
+
 _is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
 _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs budget naming status progress")
 
@@ -220,7 +255,12 @@ def topmost(root: Section, is_wanted: Callable[[str], bool]) -> Iterator[Section
             yield from topmost(section, is_wanted)
         elif is_wanted(section.title):
             yield section
-        elif not (is_elsewhere(section.title) or is_runs(section.title) or _is_report(section.title)):
+        elif not (
+            is_elsewhere(section.title)
+            or is_runs(section.title)
+            or _is_report(section.title)
+            or (is_of_another_plan(section.title) and not any(is_runs(below.title) for below in section.walk()))
+        ):
             yield from topmost(section, is_wanted)
 
 

@@ -506,7 +506,11 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             _conditional(below.title, below.line, _all_texts(below), draft)
         elif compound.names_wandb(below.title):  # which `_tracking` reads
             continue
-        elif not headings.is_elsewhere(below.title) and not headings.is_prompt(below.title):
+        elif not (
+            headings.is_elsewhere(below.title)
+            or headings.is_prompt(below.title)
+            or headings.is_of_another_plan(below.title)
+        ):
             _training(below, f"{note} > {below.title}", draft)
 
 
@@ -548,8 +552,10 @@ def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterato
             _conditional(label, bullet.text.line, below, draft)
             continue
         yield bullet.text
+        others = headings.of_other_work(label, bullet)
+        draft.skipped |= {child.text.line for child in others}
         if bullet.text.below is None or not (pair and by_label(pair.label)):
-            yield from _texts(bullet.children, note, draft)
+            yield from _texts([child for child in bullet.children if child not in others], note, draft)
 
 
 def _names_a_setting(text: Text) -> bool:
