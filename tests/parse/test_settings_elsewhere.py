@@ -574,3 +574,53 @@ def test_a_pilot_study_with_its_own_table_of_runs_is_read_completely() -> None:
     title, runs_of = table.split("## All Runs", 1)
     text = f"{title}## Pilot study\n\n### All Runs{runs_of}## Resources{rest}"
     assert planned(text).runs[0].value("epochs") == 2
+
+
+def divided(first: str, second: str) -> str:
+    return f"### {first}\n\n{runs(1)}\n### {second}\n\n{runs(1, Run_Name=['run_2'], LoRA_Rank=['16'])}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "field", "stated"),
+    [
+        ("1B (batch size 8)", "3B (batch size 2)", "batch_size", [8, 2]),
+        ("Seed 1", "Seed 2", "seed", [1, 2]),
+        ("Short", "Long - 5 epochs", "epochs", [5]),
+    ],
+)
+def test_a_heading_of_rows_with_a_different_setting_is_refused(
+    first: str, second: str, field: str, stated: list[int]
+) -> None:
+    problems = refusal(parsed, summary(table=divided(first, second)))
+    assert [(p.code, p.field, p.actual) for p in problems] == [("ambiguous", field, one) for one in stated]
+
+
+def test_a_heading_of_several_rows_is_reported_once() -> None:
+    text = summary(table="### Long (5 epochs)\n\n" + runs(3, LoRA_Rank=["8", "16", "32"]))
+    assert [(p.code, p.field) for p in refusal(parsed, text)] == [("ambiguous", "epochs")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Batch 1", "Batch 2"), ("Ranks 8 and 16", "Rank 16"), ("Short (2 epochs)", "Batch size 4"), ("Seeds", "Epoch 1")],
+)
+def test_a_heading_of_rows_without_a_different_setting_is_accepted(first: str, second: str) -> None:
+    assert len(parsed(summary(table=divided(first, second))).runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("mark", "note", "field"),
+    [
+        ("¹", "¹ 3 epochs instead of 2", "epochs"), ("²", "² run_2 with warmup 50.", "num_warmup_steps"),
+        (" †", "† batch size 8", "batch_size"), ("[^a]", "[^a]: 3 epochs", "epochs"),
+        ("¹", "¹ Started again, 2 epochs instead of 3.", None), ("", "¹ 3 epochs", None), ("¹", "¹ See page 3.", None),
+    ],
+)  # fmt: skip
+def test_a_footnote_with_a_different_setting_is_refused_for_its_runs(mark: str, note: str, field: str | None) -> None:
+    rows = runs(2, Run_Name=["run_1", f"run_2{mark}"], LoRA_Rank=["8", "16"])
+    text = summary(table=f"{rows}\n{note}\n")
+    if field is None:
+        assert len(parsed(text).runs) == 2
+    else:
+        (found,) = refusal(parsed, text)
+        assert (found.code, found.field, "run_2" in found.message) == ("ambiguous", field, True)

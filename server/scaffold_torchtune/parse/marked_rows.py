@@ -13,13 +13,13 @@ from typing import Final
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
 from scaffold_torchtune.models import Run, Setting
-from scaffold_torchtune.parse import values
+from scaffold_torchtune.parse import free_text, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.system.markdown import Row
+from scaffold_torchtune.system.markdown import Row, Section
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
@@ -189,6 +189,44 @@ def _named_rows(text: str, rows: Iterable[RowDraft], draft: SummaryDraft) -> set
     return found
 
 
+def add_group_notes(sections: Iterable[Section], draft: SummaryDraft) -> None:
+    """Add the settings in headings and footnotes of the table of runs to the notes of the rows that they are about."""
+    notes: dict[int, list[SourceText]] = {}
+    names = sorted({row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}, key=len, reverse=True)
+    for top, part in ((section, part) for section in sections for part in section.walk() if part.tables):
+        headings = [*_of_heading(top), *(_of_heading(part) if part is not top else ())]
+        footnotes = list(_footnotes(part, names))
+        for table in part.tables:
+            header = "".join(cell.plain for cell in table.header)
+            for row in table.rows:
+                written = header + "".join(cell.plain for cell in row.cells)
+                notes[row.line] = [*headings, *(note for mark, note in footnotes if mark in written)]
+    draft.rows[:] = [replace(row, notes=(*row.notes, *notes.get(row.line, ()))) for row in draft.rows]
+
+
+def _of_heading(section: Section) -> Iterator[SourceText]:
+    """Yield the parts of a heading that are only settings: `3B (batch size 2)`, but not `Batch 2`, `Rank 8 and 16`."""
+    for part in _PARTS_OF_A_HEADING.split(section.title[:_LONGEST]):
+        if free_text.settings_alone(part) and not _NUMBERED.fullmatch(part.strip()):
+            yield SourceText(part.strip(), section.line, f"the heading {shown(section.title)}")
+
+
+def _footnotes(section: Section, names: Sequence[str]) -> Iterator[tuple[str, SourceText]]:
+    """Yield the footnotes of a section by their marks, without the name of the run at their beginning."""
+    for text in (*section.paragraphs, *(bullet.text for bullet in section.bullets)):
+        for i, line in enumerate(text.plain[:_LONGEST].split("\n")):
+            if match := _FOOTNOTE.match(line):
+                rest = _INSTEAD.sub("", line[match.end() :])
+                own = next((name for name in names if rest.startswith((f"{name} ", f"{name}: "))), "")
+                rest = rest.removeprefix(own).lstrip(" :")
+                yield match["mark"], SourceText(rest, text.line + i, f"the footnote {match['mark']}")
+
+
+_FOOTNOTES: Final = "¹²³⁴⁵⁶⁷⁸⁹†‡§*"
+_PARTS_OF_A_HEADING: Final = re.compile(r"[()\[\];:]| [–—-] ")
+_NUMBERED: Final = re.compile(r"(?:batch|epoch) [0-9]{1,4}", re.IGNORECASE)
+_FOOTNOTE: Final = re.compile(r"(?P<mark>[¹²³⁴⁵⁶⁷⁸⁹†‡§]|\*{1,3}|\[\^[\w]{1,9}\]):?\s{0,9}(?=\w)")
+_INSTEAD: Final = re.compile(r" (?:instead of|rather than|not) .{0,99}$", re.IGNORECASE)
 _CONDITION: Final = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
 _ONLY: Final = re.compile(r"^only (?:for |in )?| only$", re.IGNORECASE)
 _LIMITED: Final = re.compile(

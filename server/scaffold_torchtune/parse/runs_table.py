@@ -79,6 +79,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         draft.add("ambiguous", message, field="runs", line=lines[1], fix=fix)
     for table in parts:
         _rows(table, _column_indexes(table, draft), draft)
+    marked_rows.add_group_notes(sections, draft)
 
 
 def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:

@@ -57,9 +57,10 @@ def note_unread(reading: Reading, config: Mapping[str, Setting], runs: Sequence[
         _line(reading, line, tuned)
     reported = {found.line for found in reading.findings[before:]}
     by_line = {run.line: run for run in tuned.runs}
+    of_groups = set[tuple[int, str]]()
     for row in reading.summary.rows:
         if row.line in by_line:
-            _notes(reading, row, by_line[row.line], tuned)
+            _notes(reading, row, by_line[row.line], tuned, of_groups)
     _names(reading, tuned)
     _estimates(reading, [(row, by_line[row.line]) for row in reading.summary.rows if row.line in by_line], tuned)
     for note in reading.summary.notes:
@@ -250,8 +251,8 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None
 # --- notes of runs
 
 
-def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns) -> None:
-    """Report notes of a run that contradict it."""
+def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported: set[tuple[int, str]]) -> None:
+    """Report notes of a run that contradict it. The note of a group of runs is `reported` once for each setting."""
     for note in row.notes:
         named, planned = free_text.in_note(note.full or note.text), tuned.method(run)
         if named.other is not None and not (
@@ -266,7 +267,10 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns) -> None:
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
             )
         for name, text in free_text.settings_in_note(note.full or note.text):
-            _setting_beside(reading, name, text, note, run, tuned)
+            before = len(reading.findings)
+            if (note.line, name) not in reported:
+                _setting_beside(reading, name, text, note, run, tuned)
+            reported |= {(note.line, name)} if len(reading.findings) > before else set()
         _named_beside(reading, note, run, tuned)
 
 
