@@ -624,3 +624,47 @@ def test_a_footnote_with_a_different_setting_is_refused_for_its_runs(mark: str, 
     else:
         (found,) = refusal(parsed, text)
         assert (found.code, found.field, "run_2" in found.message) == ("ambiguous", field, True)
+
+
+CHANGES = [
+    ("changed Monday: lr 2e-4", "lr"), ("failed, rerun with lr 5e-5", "lr"), ("lr 2,0e-4", "lr"),
+    ("= run_1 + dropout 0.1", "lora_dropout"), ("OOM -> bs 2", "batch_size"), ("3 ep", "epochs"),
+    ("longer: 3 ep", "epochs"), ("packed", "packed"), ("train on inputs", "train_on_input"),
+    ("alpha = rank", "lora_alpha"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("note", "field"), spread(CHANGES, every=2))
+def test_a_note_that_states_a_change_is_refused(note: str, field: str) -> None:
+    (found,) = refusal(parsed, summary(table=runs(2, LoRA_Rank=["8", "16"], Notes=["", note])))
+    assert (found.code, found.field) == ("ambiguous", field)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "paper: lr 2e-4", "best of run_1: rank 32", "OOM at bs 8", "failed at epoch 3", "longer: 2 ep", "rerun",
+        "evaluate on test only", "no training data overlap", "control for rank", "baseline: lr 1e-4", "packed bed",
+        "alpha = 2 x rank",
+    ],
+)  # fmt: skip
+def test_a_note_about_other_runs_or_with_the_values_of_the_run_is_accepted(note: str) -> None:
+    assert len(parsed(summary(table=runs(2, LoRA_Rank=["8", "16"], Notes=["", note]))).runs) == 2
+
+
+@pytest.mark.parametrize("column", ["Notes", "Role", "Purpose", "Status"])
+@pytest.mark.parametrize("note", spread(["eval only", "evaluation only", "just evaluate", "no training"], every=2))
+def test_a_run_that_is_marked_as_not_trained_is_asked_about(column: str, note: str) -> None:
+    (found,) = refusal(parsed, summary(table=runs(2, LoRA_Rank=["8", "16"], **{column: ["", note]})))
+    assert (found.code, found.field) == ("ambiguous", "plan_cancelled_runs")
+
+
+def test_a_run_whose_name_says_that_it_is_not_trained_is_asked_about() -> None:
+    (found,) = refusal(parsed, summary(table=runs(2, Run_Name=["a", "b (eval only)"], LoRA_Rank=["8", "16"])))
+    assert (found.code, found.field) == ("ambiguous", "plan_cancelled_runs")
+
+
+def test_a_control_that_is_only_evaluated_is_not_asked_about() -> None:
+    rows = runs(2, controls=1, LoRA_Rank=["8", "16"], Notes=["", ""]).replace("| - | Control", "| eval only | Control")
+    assert "eval only" in rows
+    assert len(parsed(summary(table=rows)).runs) == 3

@@ -113,7 +113,7 @@ _NODES: Final = re.compile(
 _PARTS: Final = re.compile(r"[;,] |(?<=[.!?]) | [–—-] | (?:and|but|because|due|so|since) |[;,.!]$", re.IGNORECASE)
 _LEADING: Final = re.compile(
     r"(?:(?:please|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at"
-    r"|for|to|on|a|an|the|its|own|now|but|and|also|plus) )+",
+    r"|for|to|on|a|an|the|its|own|now|but|and|also|plus|rerun|reruns|retry|repeat|repeated) )+",
     re.IGNORECASE,
 )
 _SAME_AS: Final = re.compile(

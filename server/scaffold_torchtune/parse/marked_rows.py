@@ -43,6 +43,11 @@ _NOT_TO_BE_RUN: Final = (
     r"|no longer (?:needed|planned|required|run)|(?:do not|don['’]?t|never|won['’]?t|will not) (?:run|train|launch"
     r"|submit|start|use|scaffold|plan)|not (?:to be )?(?:run|trained|planned|launched)(?! yet))"
 )
+_NOT_TRAINED: Final = (
+    r"(?:eval(?:uat(?:e|ed|ion))?[ -]only|(?:only|just) (?:for )?eval(?:uat(?:e|ed|ion))?"
+    r"|no (?:fine-?)?(?:training|tuning)|not fine-?tuned|untrained)"
+)
+_IS_NOT_TRAINED: Final = re.compile(rf"(?:^|[.;,(\[–—]\s*){_NOT_TRAINED}(?=\W*$|\s*[.;,)\]])", re.IGNORECASE)
 # At the start of a cell, or of a part of it, with its end or the reason after it: `Dropped: OOM`, but not `lr dropped`.
 _MARK: Final = re.compile(
     rf"(?:^|[.;:,(\[–—-]\s*)\W{{0,4}}{_NOT_TO_BE_RUN}"
@@ -55,6 +60,7 @@ _FORBIDDEN: Final = re.compile(
     re.IGNORECASE,
 )
 _IN_A_NAME: Final = re.compile(rf"[(\[]\s*{_NOT_TO_BE_RUN}[^()\[\]]*[)\]]", re.IGNORECASE)
+_NAMED_UNTRAINED: Final = re.compile(rf"[(\[]\s*{_NOT_TRAINED}\s*[)\]]", re.IGNORECASE)
 _ASKED: Final = frozenset({"run", "launch", "train", "include", "use", "go", "do", "submit", "plan", "scaffold"})
 _DASHES: Final = frozenset({"-", "–", "—"})
 _SYMBOLS: Final = frozenset("🚫⛔")
@@ -119,8 +125,13 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
     struck = [bool(_STRUCK.fullmatch(text)) for _, text in pairs if not values.is_empty(text)]
     if _STRUCK.fullmatch(name) or _STRUCK.fullmatch(model) or (struck and all(struck)):
         return "struck out"
-    if _IN_A_NAME.search(name[:_LONGEST]):
+    types = [normalize(text) for label, text in pairs if label in {"type", "run type"}]
+    is_tuned = all("tune" in text for text in types)
+    if _IN_A_NAME.search(name[:_LONGEST]) or (is_tuned and _NAMED_UNTRAINED.search(name[:_LONGEST])):
         return f"called {shown(name)}"
+    for label, text in pairs if is_tuned else ():
+        if label in _REMARKS | {"role", "purpose"} and _IS_NOT_TRAINED.search(text):
+            return f"{label.capitalize()} {shown(text)}"
     return next((f"{label.capitalize()} {shown(text)}" for label, text in pairs if _says_no(label, text)), "")
 
 

@@ -30,6 +30,7 @@ _TO_CONFIGURATION: Final = (
 _TO_A_COLUMN: Final = "if it applies to these runs, write it in a column of the table of runs; otherwise remove it"
 _CORRECT: Final = "correct the text or the runs, whichever is wrong"
 _FEW: Final = 6
+_LONGEST_NOTE: Final = 2_000
 _IN_ALL: Final = re.compile(
     r" (?:(?:for|in) (?:all|each|every)(?: of the)?(?: runs?| models?| conditions?)?|throughout|everywhere)\.?$"
 )
@@ -251,6 +252,27 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None
 # --- notes of runs
 
 
+_CHANGED: Final = re.compile(
+    r"(?P<before>^|[;,.] )(?:(?:[\w-]{1,20} ){0,2}"
+    r"(?:changed?|updated?|fixed|new|now|longer|shorter|larger|smaller|higher|lower)(?: [\w-]{1,20}){0,2}: "
+    r"|(?:(?:=|as|like) )?[\w.-]{1,60} \+ |(?:oom|failed|crashed|diverged)[\w. -]{0,40} ?(?:->|→|=>) )",
+    re.IGNORECASE,
+)
+_SHORT: Final = re.compile(
+    r"(?P<before>^|[;,.] )(?:(?P<epochs>[0-9]{1,4}) ?eps?|(?P<packed>packed)|(?P<all>trains? on inputs?))"
+    r"(?=$|[;,.])",
+    re.IGNORECASE,
+)
+_LONG: Final = {"epochs": "{} epochs", "packed": "samples are packed", "all": "train on inputs too"}
+_DECIMAL_COMMA: Final = re.compile(r"(?<![0-9,.])([0-9]),(?=[0-9]{1,4}e-[0-9])", re.IGNORECASE)
+
+
+def _in_full(note: str) -> str:
+    """Return a note with its settings in full: `longer: 3 ep` as `3 epochs`, `= A + packed` as `samples are packed`."""
+    note = _CHANGED.sub(r"\g<before>", _DECIMAL_COMMA.sub(r"\1.", note[:_LONGEST_NOTE]))
+    return _SHORT.sub(lambda found: found["before"] + _LONG[found.lastgroup or ""].format(found["epochs"]), note)
+
+
 def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported: set[tuple[int, str]]) -> None:
     """Report notes of a run that contradict it. The note of a group of runs is `reported` once for each setting."""
     for note in row.notes:
@@ -266,11 +288,14 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
             )
-        for name, text in free_text.settings_in_note(note.full or note.text):
+        for name, text in free_text.settings_in_note(_in_full(note.full or note.text)):
             before = len(reading.findings)
             if (note.line, name) not in reported:
                 _setting_beside(reading, name, text, note, run, tuned)
             reported |= {(note.line, name)} if len(reading.findings) > before else set()
+        rank = tuned.of("lora_rank", run)
+        for factor in free_text.alphas_in_sentences(note.full or note.text) if isinstance(rank, int) else ():
+            _setting_beside(reading, "lora_alpha", f"{factor * rank:g}", note, run, tuned)
         _named_beside(reading, note, run, tuned)
 
 
