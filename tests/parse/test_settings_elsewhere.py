@@ -655,7 +655,8 @@ def test_a_note_about_other_runs_or_with_the_values_of_the_run_is_accepted(note:
 @pytest.mark.parametrize("column", ["Notes", "Role", "Purpose", "Status"])
 @pytest.mark.parametrize("note", spread(["eval only", "evaluation only", "just evaluate", "no training"], every=2))
 def test_a_run_that_is_marked_as_not_trained_is_asked_about(column: str, note: str) -> None:
-    (found,) = refusal(parsed, summary(table=runs(2, LoRA_Rank=["8", "16"], **{column: ["", note]})))
+    rows = runs(2, LoRA_Rank=["8", "16"], Notes=["", note]).replace("Notes", column)
+    (found,) = refusal(parsed, summary(table=rows))
     assert (found.code, found.field) == ("ambiguous", "plan_cancelled_runs")
 
 
@@ -668,3 +669,35 @@ def test_a_control_that_is_only_evaluated_is_not_asked_about() -> None:
     rows = runs(2, controls=1, LoRA_Rank=["8", "16"], Notes=["", ""]).replace("| - | Control", "| eval only | Control")
     assert "eval only" in rows
     assert len(parsed(summary(table=rows)).runs) == 3
+
+
+@pytest.mark.parametrize(
+    "line", ["Seed, weight decay: 42, 0.1", "Seed / weight decay: 42 / 0.1", "Seed and weight decay: 42 and 0.1"]
+)
+def test_a_line_with_several_settings_is_refused_without_a_label_to_write(line: str) -> None:
+    (found,) = refusal(parsed, summary(extra=f"- {line}\n"))
+    assert (found.code, found.line is not None, "'weight decay'" in found.fix) == ("misspelt-field", True, False)
+
+
+@pytest.mark.parametrize("label", ["LoRA r / α", "Rank/alpha", "Seed, epochs"])
+def test_a_column_with_several_settings_is_refused_without_a_label_to_write(label: str) -> None:
+    text = summary(table=runs(2).replace("LoRA Rank", label))
+    found = [(p.code, p.field, "column for each" in p.fix) for p in refusal(parsed, text) if p.code == "misspelt-field"]
+    assert found == [("misspelt-field", label, True)]
+
+
+@pytest.mark.parametrize(
+    "label", ["Learning rate, rank: see the table", "Samples / epoch: 100", "Ranks and notes: see below"]
+)
+def test_a_line_that_only_mentions_several_settings_is_accepted(label: str) -> None:
+    assert len(parsed(summary(extra=f"- {label}\n")).runs) == 2
+
+
+@pytest.mark.parametrize("unit", ["(1e-4)", "[10⁻⁴]"])
+def test_the_fix_of_a_label_with_a_power_gives_the_same_values_as_the_document(unit: str) -> None:
+    rows = [["a", "Llama-3.2-1B-Instruct", "8", "1"], ["b", "Llama-3.2-1B-Instruct", "8", "2"]]
+    header, label = ["Run Name", "Model", "Rank"], f"Learning Rate × {unit[1:-1]}"
+    problems = refusal(parsed, summary(table=table([*header, f"LR {unit}"], rows)))
+    assert [(p.code, p.field, label in p.fix) for p in problems] == [("invalid-value", "lr", True)] * 2
+    fixed = parsed(summary(table=table([*header, label], rows)))
+    assert [run.parameters["lr"].value for run in fixed.runs] == [1e-4, 2e-4]

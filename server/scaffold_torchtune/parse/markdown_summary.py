@@ -151,8 +151,9 @@ def _validation_steps(text: SourceText) -> SourceText:
     return replace(text, text=steps, full=None, source=None)
 
 
-def _is_about_runs(label: str) -> bool:
-    return bool(_WORDS_OF_RUNS & set(normalize(label).split())) or compound.names_wandb(label)
+def _is_about_runs(label: str, text: str) -> bool:
+    several = values.names_several(label) and any(map(str.isdigit, text))
+    return several or bool(_WORDS_OF_RUNS & set(normalize(label).split())) or compound.names_wandb(label)
 
 
 def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
@@ -179,13 +180,13 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         fix = "write it in a column of the table of runs"
         reading.add("ambiguous", message, field=name, actual=text.text, line=text.line, fix=fix)
         return
-    near = None if by_label(label) else values.nearest_label(label)
+    near = None if by_label(label) or values.names_several(label) else values.nearest_label(label)
     near = near if near is not None and _is_setting_here(near) else None
     if near:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
-    elif by_label(label) is None and _is_about_runs(label) and not asks_for_nothing(text.text):
-        fix = "use one of the settings that workflows/labels.md lists, or remove the line"
+    elif by_label(label) is None and _is_about_runs(label, text.text) and not asks_for_nothing(text.text):
+        fix = "write each setting on its own line, with a label of workflows/labels.md, or remove the line"
         reading.add("misspelt-field", f"{message}, but is about the runs", field=name, line=text.line, fix=fix)
     else:
         fix = "no action, unless the line should change the runs; workflows/labels.md lists the settings"

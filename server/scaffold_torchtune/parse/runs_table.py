@@ -473,8 +473,8 @@ def _with_remark(label: str) -> Parameter | None:
 
 
 def _unknown_column(column: SourceText, reading: Reading) -> None:
-    words = set(normalize(column.text).split())
-    near = None if words & _ANOTHER else values.nearest_label(column.text)
+    words, several = set(normalize(column.text).split()), values.names_several(column.text)
+    near = None if several or words & _ANOTHER else values.nearest_label(column.text)
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     if (known := by_label(column.text)) is not None:
@@ -485,7 +485,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
         message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
-    elif words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
+    elif several or words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
         message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
         fix = "use one column for each parameter, with its name in workflows/labels.md, or remove the column"
     else:

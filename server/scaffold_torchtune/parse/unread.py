@@ -294,8 +294,9 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported
                 _setting_beside(reading, name, text, note, run, tuned)
             reported |= {(note.line, name)} if len(reading.findings) > before else set()
         rank = tuned.of("lora_rank", run)
-        for factor in free_text.alphas_in_sentences(note.full or note.text) if isinstance(rank, int) else ():
-            _setting_beside(reading, "lora_alpha", f"{factor * rank:g}", note, run, tuned)
+        for factor in free_text.alphas_in_sentences(note.full or note.text):
+            if isinstance(rank, int):
+                _setting_beside(reading, "lora_alpha", f"{factor * rank:g}", note, run, tuned)
         _named_beside(reading, note, run, tuned)
 
 

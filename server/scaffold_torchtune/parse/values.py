@@ -191,6 +191,13 @@ def _wrong_unit(parameter: Parameter, field: SourceText) -> NotTyped:
             "ambiguous: its label has a percent sign, but a value below 1 is usually a fraction",
             f"write {number}% for a percentage, or {(Decimal(number) * 100).normalize():f}% for a fraction",
         )
+    if notations.is_power(field.unit) and parameter.kind == "float":
+        label, unit = parameters.column_label(parameter), field.unit
+        return NotTyped(
+            "a number without a unit", f"below a label with {shown(unit)}, which may be a factor or a value",
+            f"write the label {label} × {unit} if the value is a multiple of {unit}; otherwise remove {unit} from the"
+            " label, and write each value in full",
+        )  # fmt: skip
     measure = _MEASURES.get(parameter.name, f"a {'whole ' if parameter.kind == 'int' else ''}number without a unit")
     return NotTyped(
         measure, f"in {shown(field.unit)}, but {parameter.name} is {measure}",
@@ -206,6 +213,18 @@ def nearest_label(label: str) -> str | None:
     if match is None or parameter is None or not notations.is_unit(match["unit"], parameter.kind):
         return parameters.nearest_label(label)
     return f"{near} ({match['unit'].strip()})"
+
+
+def names_several(label: str) -> bool:
+    """Return whether a label names several hyperparameters with numbers: `Seed, weight decay`, not `Time / epoch`."""
+    known = [by_label(part) for part in _BETWEEN_LABELS.split(label[:_LONGEST_LABEL].strip())]
+    is_each = all(one is not None and one.kind in {"int", "float"} and one.name not in _OF_RATES for one in known)
+    return is_each and len({one.name for one in known if one is not None}) > 1
+
+
+_BETWEEN_LABELS = re.compile(r"\s?[,/&+]\s?|\sand\s", re.IGNORECASE)
+_OF_RATES = frozenset({"gpus", "training_samples", "max_steps_per_epoch", "cpus_per_task"})
+"""Parameters that are part of a rate: `Batch size / GPU`, `Samples / epoch`."""
 
 
 def says_validation(label: str) -> bool:
