@@ -1,5 +1,6 @@
 import pytest
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar
 from scaffold_torchtune.parse.local import scratch_directory
 from support.documents import LOCAL, SUMMARY, local_md, parsed, refusal, summary, told
@@ -342,3 +343,22 @@ def test_two_versions_of_one_module_are_refused(loads: str, is_refused: bool) ->
         assert [(p.code, p.field, p.line) for p in refusal(parsed, local=local)] == [("ambiguous", "modules", 13)]
     else:
         assert "modules" in environment(local)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("- ~~**Account:** old~~", {}),
+        ("- ~~Account: old~~\n- Account: lab", {"account": "lab"}),
+        ("- **QOS:** ~~long~~ short", {"qos": "short"}),
+        ("- ~~time: 0:10:00~~", {}),
+        ("- ~~#SBATCH --qos=long~~", {}),
+        ("- GPUs: ~~2~~ 4", {"gpus": 4}),
+        ("| Setting | Value |\n|---|---|\n| ~~QOS~~ | ~~long~~ |\n| Account | ~~old~~ lab |", {"account": "lab"}),
+    ],
+)
+def test_a_struck_out_setting_is_not_read(lines: str, found: dict[str, Scalar]) -> None:
+    local = local_md() + f"\n## SLURM Defaults\n\n{lines}\n"
+    assert environment(local) == REQUIRED | found
+    codes = [(w.code, w.field, w.severity) for w in parsed(local=local).warnings]
+    assert codes == [("unused-field", "struck", Severity.INFO)]

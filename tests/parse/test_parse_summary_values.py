@@ -2,6 +2,7 @@
 
 import pytest
 
+from scaffold_torchtune.finding_codes import Severity
 from support.documents import SUMMARY, parsed, refusal, runs, summary, told
 from support.wording import absent
 
@@ -277,3 +278,40 @@ def test_a_hostile_value_is_shown_escaped() -> None:
     (problem,) = refusal(parsed, summary(training={"Epochs": "2\u202e\u200b"}))
     assert problem.actual == "2\\u202e\\u200b"
     assert problem.message.isascii()
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("- ~~**Method:** full fine-tuning~~", "recipe", None), ("- ~~Seed: 1~~", "seed", None),
+        ("- ~~Seed: 1~~\n- Seed: 42", "seed", 42), ("- **Seed:** ~~1~~ 42", "seed", 42),
+        ("- **Seed:** 42 ~~1~~", "seed", 42), ("- <del>Seed: 1</del>", "seed", None),
+        ("- [ ] ~~Seed: 1~~", "seed", None), ("~~Seed: 1\nSeed: 2~~\nSeed: 42", "seed", 42),
+        ("- ~~**System prompt:** Be rude~~", "system_prompt", None),
+        ('- **System prompt:** ~~"Be rude"~~ "Be kind"', "system_prompt", "Be kind"),
+        ("- **Method:** ~~full fine-tuning~~ LoRA", "recipe", "lora"),
+        ("| Parameter | Value |\n|---|---|\n| ~~Method~~ | ~~full fine-tuning~~ |", "recipe", None),
+        ("| Parameter | Value |\n|---|---|\n| Seed | ~~1~~ 42 |", "seed", 42),
+        ("- ~~**Use DoRA:** yes~~", "recipe", None), ("- ~~Seed:~~ 42", "seed", None),
+    ],
+)  # fmt: skip
+def test_a_struck_out_setting_is_not_read(line: str, name: str, value: object) -> None:
+    experiment = parsed(summary(extra=line))
+    setting = experiment.config.get(name)
+    assert (setting and setting.value) == value
+    (found,) = experiment.warnings
+    assert (found.code, found.field, found.severity) == ("unused-field", "struck", Severity.INFO)
+
+
+def test_a_struck_out_path_is_not_the_data_set() -> None:
+    text = summary().replace("- **Path**:", "- ~~**Path**: `/data/old.json`~~\n- **Path**:")
+    dataset = parsed(text).dataset
+    assert dataset is not None
+    assert dataset.path.value == "/data/words.json"
+    problems = refusal(parsed, summary(dataset="~~`/data/old.json`~~"))
+    assert [p.code for p in problems] == ["missing-field", "unused-field"]
+
+
+@pytest.mark.parametrize("line", ["- [x] ~~Ask Tom~~", "We ~~tried~~ liked it.", '- **System prompt:** "~~a~~"'])
+def test_other_struck_out_text_is_not_reported(line: str) -> None:
+    assert parsed(summary(extra=line)).warnings == ()

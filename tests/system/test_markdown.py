@@ -231,3 +231,28 @@ def test_too_many_unclosed_brackets_are_refused(text: str) -> None:
         read(f"# a\n\n{text}\n")
     assert caught.value.line == 3
     assert absent(caught.value.message, markdown.MAX_BRACKETS) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "active"),
+    [
+        ("~~Seed: 1~~", ""), ("~~**Seed:** 1~~", ""), ("**Seed:** ~~1~~ 42", "Seed: 42"),
+        ("**Seed:** 42 ~~1~~", "Seed: 42"), ("**~~Seed: 1~~** Epochs: 3", "Epochs: 3"),
+        ("<del>Seed: 1</del>", ""), ("<s>`a`: 1</s> `b`: 2", "b: 2"), ("**<del>a** b</del>: 3", ": 3"),
+        ("Say ~~it~~ now", "Say now"), ("~~a~~ ~~b~~ c", "c"), ("<del>a <s>b</s></del> c", "c"),
+        ('Prompt: "Say ~~it~~"', 'Prompt: "Say ~~it~~"'), ('Prompt: ~~"Say"~~ "Go"', 'Prompt: "Go"'),
+        ("`~~a~~`: 1", "~~a~~: 1"), ("~~a", "~~a"), ("~/a and ~/b", "~/a and ~/b"),
+    ],
+)  # fmt: skip
+def test_struck_out_text_is_dropped_unless_it_is_quoted(text: str, active: str) -> None:
+    assert read(f"- {text}\n").bullets[0].text.plain == active
+    assert [line.plain for line in read(text).paragraphs] == [active]
+
+
+def test_a_section_has_its_struck_out_lines_in_full() -> None:
+    section = read("- ~~**Seed:** 1~~\n\n~~Rank: 2\nEpochs:~~ 3\nLR: 4\n\n| a | b |\n|---|---|\n| c | ~~d~~ e |\n")
+    expected = [("Seed: 1", 1), ("Rank: 2", 3), ("Epochs: 3", 4), ("c: d e", 9)]
+    assert [(text.plain, text.line) for text in section.struck] == expected
+    assert [(text.plain, text.line) for text in section.paragraphs] == [("", 3), ("3", 4), ("LR: 4", 5)]
+    (row,) = section.tables[0].rows
+    assert ([cell.plain for cell in row.cells], [cell.plain for cell in row.active]) == (["c", "~~d~~ e"], ["c", "e"])

@@ -2,11 +2,12 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from scaffold_torchtune.findings import Collector, Finding, Scalar
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system import markdown
@@ -123,6 +124,16 @@ class Draft(Collector):
             self.add("invalid-value", f"the document cannot be read: {error.message}", line=error.line, fix=error.fix)
             self.readable = False
             return None
+
+    def note_struck(self, root: Section, is_setting: Callable[[str], bool]) -> set[int]:
+        """Report settings that are struck out, completely or in part, and return their lines."""
+        texts = [(text.line, text.labelled()) for section in root.walk() for text in section.struck]
+        lines = [line for line, pair in texts if pair is not None and is_setting(pair.label)]
+        if lines:
+            message = f"text that is struck out is not read ({lines_text(lines)})"
+            fix = "no action if intended; otherwise remove the ~~ around the text"
+            self.add("unused-field", message, field="struck", line=lines[0], fix=fix, severity=Severity.INFO)
+        return set(lines)
 
 
 @dataclass

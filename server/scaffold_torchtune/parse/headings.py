@@ -12,7 +12,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import Bullet, Section, Table
+from scaffold_torchtune.system.markdown import Bullet, Section, Table, Text
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -40,7 +40,7 @@ _LONGEST: Final = 300
 _MARKS: Final = " \t>|*+-_`~"
 _MARKS_BEHIND: Final = " \t|*_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
-_STRUCK: Final = re.compile(r"[ \t>]{0,99}(?:[-*+] )?(?:\[[ xX]\] )?~~[^~]*~~[ \t]{0,99}")
+_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~|<(s|del|strike)>[^<>]{1,500}</\1>", re.IGNORECASE)
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 _COLUMNS: Final = frozenset(
     {"path", "file", "location", "value", "values", "level", "levels", "setting", "size", "samples", "count", "number"}
@@ -390,7 +390,7 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     taken |= {problem.line for problem in draft.findings if problem.line}
     examples, texts = _fenced(root), _free_texts(root)
     taken |= {table.line for section in root.walk() for table in section.tables if _is_header(table)}
-    taken |= set(_commented(lines))
+    taken |= {*_commented(lines), *(text.line for text in _lines_of(root) if not text.plain)}
     sections = list(_walk(root))
     starts = [section.line for section, _ in sections]
     for number, line in enumerate(lines, start=1):
@@ -418,13 +418,19 @@ def _is_header(table: Table) -> bool:
     return len(table.header) in _ROW_OF_A_SETTING and normalize(table.header[1].plain) in _COLUMNS
 
 
+def _lines_of(root: Section) -> Iterator[Text]:
+    for section in root.walk():
+        yield from section.paragraphs
+        yield from (bullet.text for bullet in section.all_bullets())
+
+
 def _free_texts(root: Section) -> dict[int, SourceText]:
     """Return the texts of labels such as `Prompt` by line, with the marks that belong to them: `{input} ->`."""
     found: dict[int, SourceText] = {}
+    for text in _lines_of(root):
+        if (pair := text.labelled()) is not None and pair.value and is_prompt(pair.label):
+            found[text.line] = SourceText.of(pair, text.line, "")
     for section in root.walk():
-        for text in (*section.paragraphs, *(bullet.text for bullet in section.all_bullets())):
-            if (pair := text.labelled()) is not None and pair.value and is_prompt(pair.label):
-                found[text.line] = SourceText.of(pair, text.line, "")
         for row in (row for table in section.tables for row in table.rows):
             if len(row.cells) in _ROW_OF_A_SETTING and is_prompt(row.cells[0].plain) and row.cells[1].plain:
                 found[row.line] = SourceText.of_cell(row.cells[1], row.line, "")
@@ -474,9 +480,7 @@ def _named_by(label: str) -> UnreadLine | None:
 
 def _parted(line: str) -> tuple[str, str]:
     """Return label and value of `label: value` or `label = value` without marks; empty strings for others."""
-    line = line[:_LONGEST]
-    if _STRUCK.fullmatch(line):
-        return "", ""
+    line = _STRUCK.sub("", line[:_LONGEST])
     cells = [cell.strip(_MARKS) for cell in line.strip().strip("|").split("|")]
     if len(cells) in _ROW_OF_A_SETTING and cells[0]:
         return cells[0].rstrip(":").rstrip(_MARKS), cells[1]

@@ -64,7 +64,8 @@ def read_local(text: str, file: str) -> LocalDraft:
     read_blocks = set() if draft.settings.keys() & _CORE else _blocks(found, draft)
     draft.block = min(read_blocks, default=0)
     draft.prose += _prose(found)
-    _note_lost_options(text, found, draft)
+    struck = draft.note_struck(root, local_lines.is_label)
+    _note_lost_options(text, found, struck, draft)
     _note_unread(found, draft, read_blocks)
     _note_other_loads(found, draft)
     _note_other_commands(found, draft)
@@ -375,9 +376,9 @@ def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
                     yield SourceText(f"W&B mode: {pair.value}", number, part.title)
 
 
-def _note_lost_options(text: str, found: Sequence[Part], draft: LocalDraft) -> None:
-    """Report unread #SBATCH lines: in HTML, or in a block inside a list."""
-    read = {entry.line for part in found for entry in (*part.entries, *part.examples)}
+def _note_lost_options(text: str, found: Sequence[Part], struck: set[int], draft: LocalDraft) -> None:
+    """Report unread #SBATCH lines: in HTML, or in a block inside a list; but not those that are struck out."""
+    read = struck | {entry.line for part in found for entry in (*part.entries, *part.examples)}
     for number, line in enumerate(text.splitlines(), start=1):
         if number not in read and any(value for _, value in notations.sbatch_options(line) if "#SBATCH" in line):
             message = f"{shown(line.strip())} is not read here"

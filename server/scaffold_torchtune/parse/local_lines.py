@@ -439,6 +439,6 @@ def _read_table(table: Table, topic: Topic, part: Part) -> None:
         part.tables.append((table, topic))
         return
     for row in table.rows:
-        label, cell = [*row.cells, Text("", 0), Text("", 0)][:2]
+        label, cell = [*row.active, Text("", 0), Text("", 0)][:2]
         text, literal = cell.code or cell.plain, cell.code is not None
         part.entries.append(part.entry(label.plain, text, cell.plain, row.line, topic, literal=literal))

@@ -279,11 +279,18 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     for section in headings.topmost(root, headings.is_prompt):
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
+    draft.note_struck(root, _is_label)
     draft.prose += headings.prose(root)
     draft.names += headings.stated_names(root)
     if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
     return draft
+
+
+def _is_label(label: str) -> bool:
+    """Return whether a label names a setting, supported or not, or the path of a data set."""
+    known = by_label(label) or by_plural(label) or compound.parameter_of(label)
+    return known is not None or normalize(label) in NOT_PLANNED.keys() | DATA_PATH
 
 
 def _note_foreign(text: str, root: Section, draft: SummaryDraft) -> None:
@@ -611,10 +618,11 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     elif len(header) > 1 and (header[0] in _LABEL_COLUMNS or is_first) and len(columns) <= 1:
         column = columns[0] if columns else 1
         for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
-            if len(row.cells) > column and not values.is_empty(row.cells[column].plain):
-                field = SourceText.of_cell(row.cells[column], row.line, note)
-                unit = next((row.cells[i].plain for i in units if i < len(row.cells)), "")
-                draft.configuration.append(values.with_unit(row.cells[0].plain, field, unit))
+            cells = row.active or row.cells
+            if len(cells) > column and cells[0].plain and not values.is_empty(cells[column].plain):
+                field = SourceText.of_cell(cells[column], row.line, note)
+                unit = next((cells[i].plain for i in units if i < len(cells)), "")
+                draft.configuration.append(values.with_unit(cells[0].plain, field, unit))
     else:
         _several(table, note, draft)
 

@@ -1,7 +1,8 @@
 """Markdown as a tree of sections, bullets, tables and fences, each with its line; parsed by markdown-it-py.
 
 The content of fenced blocks is not parsed, comments and other HTML are dropped, and all texts are plain: emphasis, code
-spans and escapes are resolved as Markdown defines them.
+spans and escapes are resolved as Markdown defines them. Struck-out text is dropped from lines; in tables and headings,
+it is kept with its marks.
 """
 
 import functools
@@ -26,6 +27,7 @@ _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ESCAPED = "\ufdd0"  # a noncharacter that replaces a backslash to be kept for `source`
 _KEPT_ESCAPES = frozenset("\"'“”‘’„\\")
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
+_STRIKE = re.compile(r"<(?P<close>/?)(?P<name>s|del|strike)>", re.IGNORECASE)
 
 
 class Labelled(NamedTuple):
@@ -85,6 +87,8 @@ class Text:
             label, value = match[1], self.plain[match.end() :]
             source = self.source[match.end() :] if self.source.startswith(match[0]) else value
         label = _CHECKBOX.sub("", label.rstrip(":").strip())
+        if not label:
+            return None
         value, source = value.strip(), source.strip()
         if not value and self.below is not None:
             return Labelled(label, self.below, self.below, self.below, self.fenced, self.below_last)
@@ -126,7 +130,8 @@ def _source(node: SyntaxTreeNode) -> str:
     inner = "".join(map(_source, node.children)) if node.children else _plain(node)
     if node.type == "link" and node.markup != "autolink":
         return f"[{inner}]({node.attrs.get('href', '')})"
-    return f"{node.markup}{inner}{node.markup}" if node.type in {"em", "strong", "code_inline"} else inner
+    is_marked = bool(inner) and node.type in {"em", "strong", "code_inline"}
+    return f"{node.markup}{inner}{node.markup}" if is_marked else inner
 
 
 def _sources(parts: list[SyntaxTreeNode]) -> str:
@@ -138,8 +143,8 @@ def _sources(parts: list[SyntaxTreeNode]) -> str:
 
 
 def _filled(parts: list[SyntaxTreeNode]) -> list[SyntaxTreeNode]:
-    """Return the nodes without those of white space."""
-    return [part for part in parts if part.type != "text" or part.content.strip()]
+    """Return the nodes without those of white space, and without emphasis of text that is struck out."""
+    return [part for part in parts if part.type not in {"text", "em", "strong"} or _plain(part).strip()]
 
 
 def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
@@ -204,10 +209,11 @@ class Bullet:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table. `cells` has as many entries as written."""
+    """A row of a table. `cells` has as many entries as written; `active` are its cells without struck-out text."""
 
     cells: tuple[Text, ...]
     line: int
+    active: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,10 @@ class Fence:
 
 @dataclass
 class Section:
-    """A heading and its content in order; level 0 is the document itself."""
+    """A heading and its content in order; level 0 is the document itself.
+
+    `struck` are the lines with struck-out text, each complete and without marks.
+    """
 
     title: str
     level: int
@@ -240,6 +249,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     fences: list[Fence] = field(default_factory=list)
     sections: list["Section"] = field(default_factory=list)
+    struck: list[Text] = field(default_factory=list)
     last_is_text: bool = False
 
     def walk(self) -> Iterator["Section"]:
@@ -287,8 +297,9 @@ def read(text: str) -> Section:
 
 @functools.cache
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable("table")
+    parser = MarkdownIt("commonmark", {"maxNesting": 2 * MAX_DEPTH}).enable(["table", "strikethrough"])
     parser.core.ruler.before("text_join", "keep_escapes", _keep_escapes)
+    parser.core.ruler.before("text_join", "drop_struck", _drop_struck)
     return parser
 
 
@@ -297,6 +308,72 @@ def _keep_escapes(state: StateCore) -> None:
     for token in (child for block in state.tokens for child in block.children or ()):
         if token.type == "text_special" and token.info == "escape" and token.content in _KEPT_ESCAPES:
             token.content = _ESCAPED + token.content
+
+
+def _drop_struck(state: StateCore) -> None:
+    """Drop struck-out text from lines; elsewhere, keep it with its marks. Its lines are in the token's `meta`."""
+    above = ""
+    for token in state.tokens:
+        children = token.children or []
+        if token.type == "inline" and any(map(_strike, children)):
+            if state.inlineMode or above == "paragraph_open":
+                token.meta["struck"] = _struck_lines(children)
+            for child in children:
+                if child.type in {"s_open", "s_close"} and not token.meta:
+                    _become_text(child, child.markup)
+        above = token.type
+
+
+def _strike(token: Token) -> tuple[str, bool] | None:
+    """Return the name of the mark that begins or ends struck-out text, and whether it ends it."""
+    if token.type in {"s_open", "s_close"}:
+        return token.markup, token.type == "s_close"
+    found = _STRIKE.fullmatch(token.content) if token.type == "html_inline" else None
+    return (found["name"].lower(), bool(found["close"])) if found else None
+
+
+def _become_text(token: Token, content: str) -> None:
+    token.type, token.content, token.nesting, token.children = "text", content, 0, None
+
+
+def _struck_lines(children: list[Token]) -> dict[int, str]:
+    """Empty the tokens that are struck out; return their lines with that text, by number from 0.
+
+    Marks inside quotes belong to a quoted text.
+    """
+    opened: dict[str, list[tuple[int, bool]]] = {}
+    depths, quotes, curved = [0] * (len(children) + 1), 0, 0
+    for i, token in enumerate(children):
+        quotes += token.content.count('"')
+        curved += token.content.count("“") - token.content.count("”")
+        if (mark := _strike(token)) is None:
+            continue
+        name, ends = mark
+        if not ends:
+            opened.setdefault(name, []).append((i, quotes % 2 == 1 or curved > 0))
+        elif opened.get(name):
+            start, is_quoted = opened[name].pop()
+            if not is_quoted:
+                depths[start] += 1
+                depths[i + 1] -= 1
+            for one in (children[start], token) if token.type == "s_close" else ():
+                _become_text(one, one.markup if is_quoted else "")
+    lines, touched, depth, before = [""], set[int](), 0, " "
+    for change, token in zip(depths, children, strict=False):
+        depth += change
+        if token.type in {"softbreak", "hardbreak"}:
+            lines.append("")
+            before = " "
+            continue
+        lines[-1] += "" if _strike(token) else token.content
+        if depth:
+            touched.add(len(lines) - 1)
+            if not token.nesting:
+                _become_text(token, "")
+        elif token.content:
+            token.content = token.content.lstrip(" ") if before.endswith(" ") and touched else token.content
+            before = token.content or before
+    return {number: lines[number].replace(_ESCAPED, "").strip() for number in touched}
 
 
 def _check_size(text: str) -> None:
@@ -322,12 +399,18 @@ def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
     if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
         section.paragraphs[-1] = _with_below(section.paragraphs[-1], found, node)
     section.last_is_text = node.type == "paragraph"
+    for inline in (each for each in node.walk() if each.type == "inline") if node.type != "blockquote" else ():
+        struck = inline.meta.get("struck", {}).items()
+        section.struck += [Text(text, _line(inline) + number) for number, text in struck]
     if node.type in {"bullet_list", "ordered_list"}:
         section.bullets.extend(_bullet(item) for item in node.children)
     elif node.type == "paragraph":
         section.paragraphs.extend(_texts(node))
     elif node.type == "table":
         section.tables.append(_table(node, lines))
+        for row in section.tables[-1].rows:
+            if row.active != row.cells:
+                section.struck.append(Text(": ".join(cell.plain.replace("~~", "") for cell in row.cells), row.line))
     elif node.type in {"fence", "code_block"}:
         is_fenced = node.type == "fence"
         line = _line(node) if is_fenced else _line(node) - 1
@@ -395,9 +478,22 @@ def _bullet(item: SyntaxTreeNode) -> Bullet:
 
 
 def _table(node: SyntaxTreeNode, lines: list[str]) -> Table:
-    rows = [row for part in node.children for row in part.children]
-    header, *body = [Row(tuple(_text(_inline(cell), _line(row)) for cell in row.children), _line(row)) for row in rows]
+    header, *body = [_row(row, _line(row)) for part in node.children for row in part.children]
     return Table(header.cells, tuple(_as_written(row, lines) for row in body), _line(node))
+
+
+def _row(node: SyntaxTreeNode, line: int) -> Row:
+    cells = tuple(_text(_inline(cell), line) for cell in node.children)
+    active = (
+        _text(_active(cell), line) if "~~" in text.plain else text
+        for cell, text in zip(node.children, cells, strict=True)
+    )
+    return Row(cells, line, tuple(active))
+
+
+def _active(cell: SyntaxTreeNode) -> list[SyntaxTreeNode]:
+    """Return the nodes of a cell without struck-out text."""
+    return _inline(SyntaxTreeNode(_parser().parseInline("".join(child.content for child in cell.children))))
 
 
 def _as_written(row: Row, lines: list[str]) -> Row:
@@ -408,7 +504,7 @@ def _as_written(row: Row, lines: list[str]) -> Row:
     if cells and not cells[-1]:
         cells = cells[:-1]
     missing = tuple(Text(cell.strip(), row.line) for cell in cells[len(row.cells) :])
-    return Row(row.cells[: len(cells)] + missing, row.line)
+    return Row(row.cells[: len(cells)] + missing, row.line, row.active[: len(cells)] + missing)
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
