@@ -362,3 +362,9 @@ def test_a_struck_out_setting_is_not_read(lines: str, found: dict[str, Scalar]) 
     assert environment(local) == REQUIRED | found
     codes = [(w.code, w.field, w.severity) for w in parsed(local=local).warnings]
     assert codes == [("unused-field", "struck", Severity.INFO)]
+
+
+def test_a_full_width_colon_ends_a_label() -> None:
+    assert environment(local_md() + "\n## SLURM Defaults\n\n- Account：lab\n- **Partition：** gpu\n") == REQUIRED | {
+        "account": "lab", "partition": "gpu",
+    }  # fmt: skip

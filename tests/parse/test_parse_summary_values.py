@@ -315,3 +315,31 @@ def test_a_struck_out_path_is_not_the_data_set() -> None:
 @pytest.mark.parametrize("line", ["- [x] ~~Ask Tom~~", "We ~~tried~~ liked it.", '- **System prompt:** "~~a~~"'])
 def test_other_struck_out_text_is_not_reported(line: str) -> None:
     assert parsed(summary(extra=line)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("- Seed：42", "seed", 42),
+        ("- **Weight decay：**0.1", "weight_decay", 0.1),
+        ("- Prompt: 答：{input}", "prompt", "答：{input}"),
+    ],
+)
+def test_a_full_width_colon_ends_a_label(line: str, name: str, value: object) -> None:
+    assert parsed(summary(extra=line)).config[name].value == value
+
+
+def test_a_full_width_colon_is_also_noticed_in_other_sections() -> None:
+    (found,) = refusal(parsed, summary(extra="## Overview\n\n- **Learning rate：** 3e-4\n"))
+    assert (found.code, found.field) == ("ambiguous", "lr")
+
+
+@pytest.mark.parametrize("line", ["- Seed → 42", "- Seed -> 42", "- **Seed** 42", "Seed → 42"])
+def test_a_setting_without_a_colon_is_refused(line: str) -> None:
+    (found,) = refusal(parsed, summary(extra=line))
+    assert (found.code, found.field) == ("misspelt-field", "Seed")
+
+
+@pytest.mark.parametrize("line", ["- Epochs → as in the paper", "- Words → numbers", "- Rank →"])
+def test_other_arrows_are_prose(line: str) -> None:
+    assert parsed(summary(extra=line)).warnings == ()

@@ -256,3 +256,11 @@ def test_a_section_has_its_struck_out_lines_in_full() -> None:
     assert [(text.plain, text.line) for text in section.paragraphs] == [("", 3), ("3", 4), ("LR: 4", 5)]
     (row,) = section.tables[0].rows
     assert ([cell.plain for cell in row.cells], [cell.plain for cell in row.active]) == (["c", "~~d~~ e"], ["c", "e"])
+
+
+@pytest.mark.parametrize("colon", markdown.COLONS)
+def test_a_colon_of_other_keyboards_ends_a_label(colon: str) -> None:
+    for line in (f"Seed{colon}42", f"**Seed{colon}** 42", f"**Seed**{colon} `42`", f"`Seed`{colon} 42"):
+        pair = read(f"- {line}").bullets[0].text.labelled()
+        assert pair is not None
+        assert (pair.label, pair.value) == ("Seed", "42")

@@ -16,12 +16,15 @@ import yaml
 
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.settings.kinds import ValueKind
+from scaffold_torchtune.system.markdown import COLONS
 from scaffold_torchtune.system.serialization import KeyPath, compose_yaml, yaml_scalar
 
 _BARE: Final[frozenset[ValueKind]] = frozenset({"int", "float", "bool", "time", "memory"})
 _SIMPLE: Final = re.compile(r"(?:[A-Za-z0-9{(](?:[A-Za-z0-9 ,.;:!?()'/{}-]*[A-Za-z0-9,.;:!?)}])?)?", re.ASCII)
 _SEPARATOR: Final = re.compile(
-    r".*?(?::\*\*|:__|:\*|\*\*\s*[:=]|__\s*[:=]|`\s*[:=]|[:=]|(?:\*\*|`)?\s[–—→-]+>?(?=\s))", re.DOTALL
+    rf".*?(?:[{COLONS}](?:\*\*|__|\*)|\*\*\s*[{COLONS}=]|__\s*[{COLONS}=]|`\s*[{COLONS}=]|[{COLONS}=]"
+    r"|(?:\*\*|`)?\s[–—→-]+>?(?=\s))",
+    re.DOTALL,
 )
 _LIST: Final = re.compile(r" {0,3}(?:[-*+]|[0-9]{1,9}[.)])\s")
 _FENCE: Final = re.compile(r"\s{0,99}(?:>\s{0,9}){0,99}(?:[-*+]\s{1,9})?(`{3,}|~{3,})(.*)")

@@ -12,7 +12,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import Bullet, Section, Table, Text
+from scaffold_torchtune.system.markdown import COLONS, Bullet, Section, Table, Text
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -47,7 +47,7 @@ _COLUMNS: Final = frozenset(
     | {"description", "notes", "default"}
 )
 OF_JOBS: Final = frozenset({"account", "partition", "constraint", "qos", "reservation", "time", "gpus", "mem"})
-_SEPARATOR: Final = re.compile(r"[:=]")
+_SEPARATOR: Final = re.compile(rf"[{COLONS}=]")
 NOT_ALL_RUNS: Final = re.compile(
     r"\b(?:controls?|baselines?|exclud\w+|exclusions?|except\w*|omit\w*|skip\w*|fraction(?:al)? factorial|unless"
     r"|one[- ](?:factor|variable)[- ]at[- ]a[- ]time|(?:not|random|subset|some|latin)[- ](?:all|search|combinations)"

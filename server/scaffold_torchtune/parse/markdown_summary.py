@@ -30,23 +30,8 @@ from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, is_published, recip
 
 # Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
-    {
-        "lora",
-        "dora",
-        "qlora",
-        "adapter",
-        "adapters",
-        "recipe",
-        "method",
-        "batch",
-        "node",
-        "nodes",
-        "wandb",
-        "quantization",
-        "lr",
-        "dropout",
-        "optimizer",
-    }
+    {"lora", "dora", "qlora", "adapter", "adapters", "recipe", "method", "batch", "node", "nodes", "wandb"}
+    | {"quantization", "lr", "dropout", "optimizer"}
 )
 # Parameters that Configuration does not set: the table of runs and Resources name models and data sets.
 _ELSEWHERE = frozenset({"model", "dataset"})
@@ -501,10 +486,11 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
             draft.configuration.append(values.with_unit(pair.label, SourceText.of(pair, text.line, note)))
-        elif pair is None and text.lead and by_label(text.lead) is not None:
+        elif pair is None and (unclear := _unclear(text)):
+            label, value = unclear
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
-            fix = f"write `- **{text.lead}:** {text.rest}`"
-            draft.add("misspelt-field", message, field=text.lead, line=text.line, fix=fix)
+            fix = f"write `- **{label}:** {value}`"
+            draft.add("misspelt-field", message, field=escape(label), line=text.line, fix=escape(fix))
     for table in section.tables:
         _table(table, note, draft)
     for below in section.sections:
@@ -520,6 +506,16 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             or headings.is_of_another_plan(below.title)
         ):
             _training(below, f"{note} > {below.title}", draft)
+
+
+def _unclear(text: Text) -> tuple[str, str] | None:
+    """Return the label and value of a setting without a colon: `**Seed** 42`, `Seed → 42`; None for other text."""
+    if text.lead and by_label(text.lead) is not None:
+        return text.lead, text.rest
+    label, _, value = (part.strip() for part in text.plain.replace("->", "→").partition("→"))
+    parameter = by_label(label)
+    is_value = parameter is not None and values.value_of(parameter, SourceText(value, text.line, label)) is not None
+    return (label, value) if is_value else None
 
 
 def _jobs(section: Section, draft: SummaryDraft) -> None:

@@ -20,9 +20,11 @@ from markdown_it.tree import SyntaxTreeNode
 from scaffold_torchtune.findings import LineError, with_line_feeds
 
 _OF_PATHS = frozenset("/.-")
-_AFTER_LABEL = (":", "=", "–", "—", "→", "- ")
-_ASIDE = re.compile(r"\([^()]*\)\s*(?=[:=–—→])")
-_LABEL = re.compile(r"([^:=]*)(?::|=)")
+COLONS = ":：﹕∶꞉"
+"""The colon, and characters that keyboards for Chinese and Japanese, and some editors, insert instead of it."""
+_AFTER_LABEL = (*COLONS, "=", "–", "—", "→", "- ")
+_ASIDE = re.compile(rf"\([^()]*\)\s*(?=[{COLONS}=–—→])")
+_LABEL = re.compile(rf"([^{COLONS}=]*)[{COLONS}=]")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ESCAPED = "\ufdd0"  # a noncharacter that replaces a backslash to be kept for `source`
 _KEPT_ESCAPES = frozenset("\"'“”‘’„\\")
@@ -74,7 +76,7 @@ class Text:
         """
         if self.lead:
             label, value, source = self.lead, self.rest, self.source
-            if not label.endswith(":"):
+            if not label.endswith(tuple(COLONS)):
                 if aside := _ASIDE.match(value):  # **NAME** (remark): value
                     value, source = value[aside.end() :], source[aside.end() :]
                 if not value.startswith(_AFTER_LABEL):
@@ -86,7 +88,9 @@ class Text:
                 return None
             label, value = match[1], self.plain[match.end() :]
             source = self.source[match.end() :] if self.source.startswith(match[0]) else value
-        label = _CHECKBOX.sub("", label.rstrip(":").strip())
+            if label.startswith("**") and value.startswith("**"):  # **Label:**value, which Markdown does not make bold
+                label, value, source = label[2:], value[2:], source.removeprefix("**")
+        label = _CHECKBOX.sub("", label.rstrip(COLONS).strip())
         if not label:
             return None
         value, source = value.strip(), source.strip()
@@ -152,7 +156,7 @@ def _is_label(part: SyntaxTreeNode, after: list[SyntaxTreeNode]) -> bool:
     if part.type == "strong":
         return True
     follows = after[0].content.lstrip() if after and after[0].type == "text" else ""
-    has_colon = _plain(part).rstrip().endswith(":") or follows.startswith((":", "="))
+    has_colon = _plain(part).rstrip().endswith(tuple(COLONS)) or follows.startswith((*COLONS, "="))
     return part.type in {"em", "code_inline"} and has_colon
 
 
@@ -169,7 +173,7 @@ def _text(parts: list[SyntaxTreeNode], line: int) -> Text:
     rest = _joined(parts).strip()
     before_code = parts[0].content.strip() if parts and parts[0].type == "text" else ""
     spans = [i for i, part in enumerate(parts) if part.type == "code_inline"]
-    starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(":")))
+    starts = len(spans) == 1 and (spans[0] == 0 or (spans[0] == 1 and before_code.endswith(tuple(COLONS))))
     code = parts[spans[0]].content.strip() if starts else None
     return Text(plain, line, lead, rest, code, source, whole)
 
@@ -182,7 +186,7 @@ MAX_CHARACTERS = 400_000
 
 MAX_BRACKETS = 10_000
 
-_LABELLED = re.compile(r"[^\"'“`:=]{1,60}[:=]")
+_LABELLED = re.compile(rf"[^\"'“`{COLONS}=]{{1,60}}[{COLONS}=]")
 # Places where Markdown accepts only spaces and tabs: before and after the mark of a bullet, quote or heading, and in
 # the line below a table's header. Editors on some keyboards insert other, invisible spaces there.
 _OTHER_SPACES = "\u00a0\u2007\u202f"
