@@ -37,6 +37,9 @@ def test_a_cell_that_refers_to_a_different_prompt_is_refused(cell: str) -> None:
         "\n  > Say *it*.\n  > Now.",
         "\n  - Say *it*.\n    Now.",
         "\n\n  Say *it*.\n  Now.",
+        "\n```\nSay *it*.\nNow.\n```",
+        "\n\n```text\nSay *it*.\nNow.\n```",
+        "\n\n> Say *it*.\n> Now.",
     ],
 )
 def test_a_prompt_below_its_label_is_read(below: str) -> None:
@@ -139,3 +142,11 @@ def test_other_details_of_a_data_set_are_not_its_path(line: str) -> None:
     found = parsed(summary(dataset=f"`/data/words.json`\n{line}")).dataset
     assert found is not None
     assert found.path.value == "/data/words.json"
+
+
+def test_a_block_after_a_list_belongs_only_to_a_last_label_without_a_value() -> None:
+    block = "\n\n```\nSay it\n```\n"
+    text = summary(extra="- **System prompt** (all runs):" + block)
+    assert parsed(text).config["system_prompt"].value == "Say it"
+    for lines in ({"System prompt": "Other", "Note": "x" + block}, {"System prompt": "Other" + block}):
+        assert parsed(summary(training=lines)).config["system_prompt"].value == "Other"

@@ -242,7 +242,7 @@ class Fence:
 class Section:
     """A heading and its content in order; level 0 is the document itself.
 
-    `struck` are the lines with struck-out text, each complete and without marks.
+    `struck` are the lines with struck-out text, each complete and without marks; `last` is the kind of its last node.
     """
 
     title: str
@@ -254,7 +254,7 @@ class Section:
     fences: list[Fence] = field(default_factory=list)
     sections: list["Section"] = field(default_factory=list)
     struck: list[Text] = field(default_factory=list)
-    last_is_text: bool = False
+    last: str = ""
 
     def walk(self) -> Iterator["Section"]:
         """Yield this section and all sections below it, in document order."""
@@ -400,9 +400,11 @@ def _check_depth(tokens: Iterable[Token]) -> None:
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:
     found = None if node.type == "paragraph" else _below(node)
-    if found is not None and section.paragraphs and _lacks_value(section.paragraphs[-1]) and section.last_is_text:
+    if found is not None and section.last == "paragraph" and _lacks_value(section.paragraphs[-1]):
         section.paragraphs[-1] = _with_below(section.paragraphs[-1], found, node)
-    section.last_is_text = node.type == "paragraph"
+    if found is not None and section.last == "bullet_list" and node.type in {"fence", "blockquote"}:
+        section.bullets[-1] = _completed(section.bullets[-1], found, node)
+    section.last = node.type
     for inline in (each for each in node.walk() if each.type == "inline") if node.type != "blockquote" else ():
         struck = inline.meta.get("struck", {}).items()
         section.struck += [Text(text, _line(inline) + number) for number, text in struck]
@@ -440,6 +442,13 @@ def _with_below(text: Text, found: str, node: SyntaxTreeNode) -> Text:
     while last.type in {"blockquote", "bullet_list", "list_item"}:  # a list ends after the blank lines below it
         last = last.children[0]
     return replace(text, below=found, fenced=node.type == "fence", below_last=last.map[1] if last.map else 0)
+
+
+def _completed(bullet: Bullet, found: str, node: SyntaxTreeNode) -> Bullet:
+    """Return a bullet with a block that follows its list: the value of its last label, if that has none."""
+    if bullet.children:
+        return replace(bullet, children=(*bullet.children[:-1], _completed(bullet.children[-1], found, node)))
+    return Bullet(_with_below(bullet.text, found, node)) if _lacks_value(bullet.text) else bullet
 
 
 def _lacks_value(text: Text) -> bool:
