@@ -135,3 +135,15 @@ def _findings(rows: str) -> list[Finding]:
 def test_no_suggestion_is_the_word_itself() -> None:
     assert did_you_mean("seed", ["seed", "seeds"], "It is unknown.") == "It is unknown. Did you mean 'seeds'?"
     assert did_you_mean("seed", ["seed"], "It is unknown.") == "It is unknown"
+
+
+@pytest.mark.parametrize(
+    ("heading", "cells", "codes"),
+    [
+        ("", ["", "cancelled"], ["unused-column"]), ("–", ["3 epochs", ""], ["unused-column"]), ("", ["1", "2"], []),
+        ("", ["✓", ""], []), ("", ["-", "-"], []), ("#", ["a1", "a2"], []),
+    ],
+)  # fmt: skip
+def test_a_column_of_words_without_a_heading_is_a_warning(heading: str, cells: list[str], codes: list[str]) -> None:
+    table = runs(2, LoRA_Rank=["8", "16"], X=cells).replace("| X |", f"| {heading} |")
+    assert [warning.code for warning in parsed(summary(table=table)).warnings] == codes

@@ -444,16 +444,17 @@ class _Columns:
         elif parameter is not None and parameter.column:
             self.parameters.setdefault(i, parameter)
             return parameter.name
-        elif label not in _FOR_PEOPLE and label and not label.startswith(headings.ESTIMATES):
+        elif label not in _FOR_PEOPLE and not label.startswith(headings.ESTIMATES):
             texts = [cells[i].full or cells[i].text for cells in self.cells if i in cells]
+            if not label and (column.text.strip("-–— ") or not any(map(str.isalpha, "".join(texts)))):
+                return None  # numbers of rows, ticks
             if any(notations.speaks_of_method(text) for text in texts):
                 self.parameters.setdefault(i, PARAMETERS["recipe"])
                 self.labels[i] = "method"
                 return "recipe"
             self.unknown[i] = column
-            is_one = by_plural(column.text) is not None and set(texts) <= {"1"}  # one seed in each run
-            if not is_one:
-                _unknown_column(column, reading)
+            if by_plural(column.text) is None or not set(texts) <= {"1"}:  # one seed in each run
+                _unknown_column(column if label else replace(column, text="(no heading)"), reading)
         return None
 
     def parts(self, i: int, text: SourceText) -> dict[str, SourceText]:
