@@ -150,3 +150,33 @@ def test_a_block_after_a_list_belongs_only_to_a_last_label_without_a_value() -> 
     assert parsed(text).config["system_prompt"].value == "Say it"
     for lines in ({"System prompt": "Other", "Note": "x" + block}, {"System prompt": "Other" + block}):
         assert parsed(summary(training=lines)).config["system_prompt"].value == "Other"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "TBD (ask Tom)",
+        "to be decided",
+        "not used",
+        "keiner",
+        "aucun",
+        "无",
+        "unchanged",
+        "the default one",
+    ],
+)
+def test_words_instead_of_a_prompt_are_refused_unless_they_are_quoted(written: str) -> None:
+    (problem,) = refusal(parsed, summary(training={"System prompt": written}))
+    assert (problem.code, problem.field) == ("invalid-value", "system_prompt")
+    quoted = parsed(summary(training={"System prompt": f'"{written}"'}))
+    assert quoted.config["system_prompt"].value == written
+
+
+@pytest.mark.parametrize("written", ["Todo lists", "Say TBD", "Not used to you"])
+def test_a_prompt_that_begins_with_such_a_word_is_read(written: str) -> None:
+    assert parsed(summary(training={"System prompt": written})).config["system_prompt"].value == written
+
+
+@pytest.mark.parametrize(("written", "value"), [("« Sois gentil »", "Sois gentil"), ("「親切に」", "親切に")])
+def test_quotes_of_other_languages_are_not_part_of_a_prompt(written: str, value: str) -> None:
+    assert parsed(summary(training={"System prompt": written})).config["system_prompt"].value == value

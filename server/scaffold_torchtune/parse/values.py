@@ -23,14 +23,16 @@ _VALIDATION = frozenset({"validation during training", "validation"})
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
     r"\(?(?:same(?: as .*)?|as above|ditto|see .*|todo|tbd|tba|default|varies|various|n/?a)\)?\.?"
-    r"|[\"'〃″”]+|.*(?:\.\.\.|…)",
+    r"|(?:todo|tbd|tba)\s?[(:,;–—-].*|to be (?:decided|determined|defined|confirmed|announced|written)\b.*"
+    r"|\(?(?:not (?:used|set|needed|applicable|yet)|un(?:used|set|changed)|the default(?: one| prompt)?)\)?\.?"
+    r"|keine?r?|aucune?|nessuno|ninguno|无|無|没有|なし|[\"'〃″”]+|.*(?:\.\.\.|…)",
     re.IGNORECASE,
 )
 _ONE_PAIR = (
     "text in one pair of quotes, with inner quotes in pairs or escaped by a backslash, and nothing but a (remark) after"
     " it"
 )
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“"}
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
 _REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
 _OPENS_BEFORE = frozenset("([{<-/–—:")  # characters before an opening quote, in addition to spaces
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
@@ -282,7 +284,7 @@ def _quoted(text: str, *, markdown: bool = False) -> tuple[str, str] | None:
         remark = _REMARK_BEHIND.fullmatch(text, end + 1) if end is not None else None
         if remark is None:
             continue
-        inner = text[1:end]
+        inner = text[1:end].strip() if text[0] == "«" else text[1:end]
         if markdown:
             inner = _ESCAPED.sub(r"\1", inner)
         elif escapes:
