@@ -14,7 +14,7 @@ from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import names_some_runs, of_some_runs, sets_some_runs
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
 from scaffold_torchtune.parse.reading import Reading
-from scaffold_torchtune.settings import kinds, parameters
+from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.parameters import (
     OF_CONFIGURATION,
     SURROUNDINGS,
@@ -426,7 +426,7 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
     if label in DATA_PATH and (label != "dataset" or _is_path(field.text)):
         draft.datasets.append(field)
     elif label in {"splits", "split"}:
-        draft.splits = _splits(field.text)
+        draft.splits = values.splits_of(field.text)
         draft.samples += [replace(field, text=str(count)) for name, count in draft.splits.items() if name == "train"]
     elif label in {"size", "data size", "dataset size"} and (match := _SAMPLES.search(field.full or field.text)):
         draft.samples.append(replace(field, text=match["count"].replace(",", "")))
@@ -456,17 +456,6 @@ def _is_path(text: str) -> bool:
 
 def _extension(path: str) -> str:
     return data_label(values.without_remark(path))[1].removeprefix(".").lower()
-
-
-def _splits(text: str) -> dict[str, int]:
-    """Return `train (240 samples), validation (30 samples)` as numbers by split; skip parts without a number."""
-    splits: dict[str, int] = {}
-    for part in text.split(","):
-        words = re.sub(r"[():]", " ", part).split()
-        counts = [count for word in words if (count := kinds.read_int(word)) is not None]
-        if words and len(counts) == 1:
-            splits[words[0].lower()] = counts[0]
-    return splits
 
 
 def _paths(section: Section, draft: SummaryDraft) -> None:

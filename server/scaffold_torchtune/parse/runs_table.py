@@ -14,10 +14,8 @@ from scaffold_torchtune.findings import (
     Scalar,
     counted,
     escape,
-    few,
     finding,
     lines_text,
-    shortest_number,
     shown,
 )
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
@@ -39,7 +37,6 @@ _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
-_SHOWN = 8
 _WORDS_OF_A_VALUE = 2
 _A_ROW_EACH = "write a separate row for each run, with a column for the single value, such as Seed"
 # Columns for people.
@@ -354,9 +351,10 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         settings = [setting for run in tuned if (setting := given_value(name, run, config))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
-            has = f"the runs use {_listed(planned)}" if planned else "no run has a value for it"
-            message = f"{field.note} lists {name} {_listed(levels)}, but {has}"
-            as_runs = f"replace {_listed(levels)} with {_listed(planned)} in {draft.file}:{field.line}"
+            listed, used = values.numbers_text(levels), values.numbers_text(planned)
+            has = f"the runs use {used}" if planned else "no run has a value for it"
+            message = f"{field.note} lists {name} {listed}, but {has}"
+            as_runs = f"replace {listed} with {used} in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
@@ -389,10 +387,6 @@ def _numbers(parameter: Parameter, field: SourceText) -> list[float]:
     texts = [text for text in _BETWEEN.split(whole) if text]
     found = [values.value_of(parameter, SourceText(text, field.line, field.note)) for text in texts]
     return [] if None in found else list(dict.fromkeys(float(str(value)) for value in found))
-
-
-def _listed(levels: Sequence[float]) -> str:
-    return few(list(map(shortest_number, levels)), _SHOWN, more=f"... ({len(levels)} values)", last="")
 
 
 class _Columns:

@@ -6,11 +6,11 @@ A number whose label has a unit (`Memory (GB)`, `mem_gb`, `Warmup (%)`) gets tha
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from scaffold_torchtune.findings import Scalar, shown
+from scaffold_torchtune.findings import Scalar, few, shortest_number, shown
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
 from scaffold_torchtune.settings import kinds, parameters
@@ -19,6 +19,7 @@ from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_lab
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.torchtune_facts import method_in_words, model_by_spelling
 
+_SHOWN = 8
 _VALIDATION = frozenset({"validation during training", "validation"})
 _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:system )?message)\)?\.?", re.IGNORECASE)
 _STANDS_FOR_TEXT = re.compile(
@@ -595,3 +596,19 @@ def _path(parameter: Parameter, text: str) -> str:
     if _TWO_PATHS.search(text):
         raise NotTyped("a single path")
     return str(parameter.read(text)).rstrip("/") or "/"
+
+
+def splits_of(text: str) -> dict[str, int]:
+    """Return `train (240 samples), validation (30 samples)` as numbers by split; skip parts without a number."""
+    splits: dict[str, int] = {}
+    for part in text.split(","):
+        words = re.sub(r"[():]", " ", part).split()
+        counts = [count for word in words if (count := kinds.read_int(word)) is not None]
+        if words and len(counts) == 1:
+            splits[words[0].lower()] = counts[0]
+    return splits
+
+
+def numbers_text(levels: Sequence[float]) -> str:
+    """Return some levels as text that can be pasted; of many, the first eight and their count."""
+    return few(list(map(shortest_number, levels)), _SHOWN, more=f"... ({len(levels)} values)", last="")
