@@ -544,7 +544,7 @@ def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Fi
         )
         enough = f"{max(default for _, _, default in short) // _GIB}G"
         wanted = some if some[0].settings["mem"].source.kind is SourceKind.ROW else plan.runs
-        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)} ; {enough} is the default"
+        fix = f"{to_give('mem', for_each(wanted, enough), wanted, plan.runs)}; {enough} is the default"
         expected, place = f"at least {least:.1f} GiB", at(some[0], "mem")
         yield finding(
             "node-memory", message, field="mem", expected=expected, actual=some[0].text("mem"), fix=fix, at=place
