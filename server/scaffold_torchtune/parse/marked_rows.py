@@ -188,14 +188,15 @@ def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
 def _named_rows(text: str, rows: Iterable[RowDraft], draft: SummaryDraft) -> set[int]:
     """Return the lines of those rows that a text names: by run, model, its size, or the value in a column."""
     text = _ABOUT_RUNS.sub("", _ONLY.sub("", text)).strip() or text
-    plain = normalize(text)
+    plain, (label, _, value) = normalize(text), text.rpartition(" ")
+    parameter = by_label(label)
     found: set[int] = set()
     for row in rows if plain not in _METHOD_WORDS else ():
         cells = [(draft.columns[i].text, cell.text) for i, cell in row.cells.items()]
         models = [cell for label, cell in cells if _is(label, "model")]
         sizes = {size[0].lower() for cell in models for size in _SIZE.finditer(cell)}
-        names = {row.name, *models, *(f"{label} {cell}" for label, cell in cells if by_label(label))}
-        if text.lower() in sizes or (plain and plain in map(normalize, names)):
+        has_value = any(parameter and by_label(column) is parameter and cell == value for column, cell in cells)
+        if has_value or text.lower() in sizes or (plain and plain in map(normalize, {row.name, *models})):
             found.add(row.line)
     return found
 
