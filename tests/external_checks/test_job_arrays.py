@@ -174,3 +174,11 @@ def test_a_release_that_hangs_has_failed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setattr(sbatch, "DEADLINE", 1.0)
     assert "1 s" in slurm_jobs.release("7", "", tmp_path, Request(tmp_path))
+
+
+def test_sbatch_gets_the_options_of_a_call(slurm: StandInSlurm, tmp_path: Path) -> None:
+    slurm.hook("sbatch", "echo 17; exit")
+    call = SbatchCall(("--qos=day",), "it.slurm", tmp_path)
+    slurm_jobs.submit(call, Request(tmp_path))
+    slurm_jobs.test(call, Request(tmp_path))
+    assert ["--qos=day" in each.split() for each in slurm.calls("sbatch")] == [True, True]

@@ -70,6 +70,7 @@ def test_the_accounting_is_queried_in_batches(
     queue = ended(tmp_path, ["19", "17", "18"], asked(tmp_path), "far")
     assert [call.split()[-1] for call in slurm.calls("sacct")] == ["--jobs=17,18", "--jobs=19"]
     assert all("--clusters=far" in call.split() for call in slurm.calls("sacct"))
+    assert all("--noheader" in call.split() for call in slurm.calls("sacct"))
     assert queue.unknown == ""
     assert [job.state for job in queue.jobs[str(tmp_path)]] == ["CANCELLED", "CANCELLED"], "one of each answer"
 

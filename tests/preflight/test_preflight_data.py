@@ -166,6 +166,10 @@ def test_existing_columns_are_listed() -> None:
     assert [each.actual for each in findings] == ["no columns", "no columns"]
 
 
+def test_each_of_two_missing_columns_gets_a_column_of_its_own_as_the_fix() -> None:
+    assert ["uno" in each.fix for each in found(columns(uno="text", zwei="text"))] == [True, False]
+
+
 def test_too_many_training_samples_are_reported() -> None:
     (finding,) = found(GOOD, {"training_samples": 1001})
     assert (finding.code, finding.expected, finding.actual) == ("split-differs", 1001, 1000)

@@ -54,6 +54,11 @@ def test_an_odd_value_of_a_constant_factor_is_found_in_any_run(ranks: int, rates
         assert found == [(run, "batch_size", 8, 4)], run
 
 
+def test_a_level_of_zero_has_no_ratio() -> None:
+    rows: Rows = [[8, 0.1], [8, 0.2], [8, 0], [0, 0.1], [0, 0.2], [0, 0], [16, 0.1], [16, 0.3]]
+    assert [each[:3] for each in odd(rows, ["lora_rank", "weight_decay"])] == [(7, "weight_decay", 0.3)]
+
+
 WHOLE = grid(RANKS, RATES, MODELS)
 OTHER: dict[str, Scalar] = {"lora_rank": 32, "lr": 3e-4, "model": "70B"}
 
