@@ -303,10 +303,13 @@ class _Jobs:
     def _is_of(self, job: Job, directory: str) -> bool:
         """Return whether a job was submitted for a run: here, in the original of a copy, or before a move.
 
-        SLURM may use the id of an old job again, in a directory without such a run.
+        SLURM may use the id of an old job again, in a directory without such a run. If the directory no longer exists,
+        a task of an array may be the run's, and so may a job that has not ended, lest the run is submitted twice.
         """
         place = real_path(job.directory)
-        return place.name == directory or is_there(place / directory) or not is_there(place)
+        if place.name == directory or is_there(place / directory):
+            return True
+        return not is_there(place) and ("_" in job.id or not job.has_ended)
 
 
 def _output_directory(root: Path, run: PlannedRun) -> str:
