@@ -143,12 +143,11 @@ def test_a_missing_configuration_is_reported_without_a_call(
 def test_a_missing_program_is_named(
     name: str, slurm: StandInSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert slurm_jobs.missing(Request(tmp_path)) == []
-    assert slurm_jobs.missing(Request(tmp_path, sbatch=False)) == ["sbatch", "squeue", "scontrol"]
+    assert slurm_jobs.missing() == []
     shutil.copytree(slurm.folder, tmp_path / "less")
     (tmp_path / "less" / name).unlink()
     monkeypatch.setenv("PATH", str(tmp_path / "less"))
-    assert name in slurm_jobs.missing(Request(tmp_path))
+    assert slurm_jobs.missing() == [name]
 
 
 def program(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,6 +159,15 @@ def test_a_missing_slurm_command_is_refused(
     assert codes(refused(sweep)) == ["submit-unavailable"]
 
 
+def test_submit_names_the_variable_that_switches_slurm_off(
+    sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sbatch.SWITCH, "off")
+    (problem,) = refused(sweep).problems
+    assert (problem.code, problem.actual) == ("submit-unavailable", sbatch.SWITCH)
+    assert slurm.submitted() == []
+
+
 # Events between the question and the answer.
 
 

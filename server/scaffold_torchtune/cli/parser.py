@@ -14,7 +14,7 @@ _PROGRAM: Final = "scaffold-torchtune"
 SHELLS: Final = ("bash", "zsh", "fish")
 """The shells for which there is a completion."""
 
-_ROOT = "a directory that may contain experiments; may be repeated"
+_ROOT = "allow only experiments below DIR; may be repeated"
 
 
 def _answer(text: str) -> tuple[str, str]:
@@ -163,11 +163,11 @@ def parser() -> argparse.ArgumentParser:
     _add_new(_described(commands, "new", _NEW))
     _add_add(_described(commands, "add", _ADD))
     history = _described(commands, "history", _HISTORY)
-    _add_experiment(history)
+    _add_experiment(history, _EXPERIMENT_OR_RUN)
     history.add_argument("run", nargs="?", metavar="RUN", help="directory or Run Name of a run; default: all runs")
     _add(history, ("root", "json", "start", "whole", "compare"))
     explain = _described(commands, "explain", _EXPLAIN)
-    _add_experiment(explain)
+    _add_experiment(explain, _EXPERIMENT_OR_RUN)
     explain.add_argument("run", metavar="RUN", help="directory or Run Name of a run, or a pattern")
     explain.add_argument("field", nargs="?", metavar="FIELD", help=_FIELD)
     _add(explain, ("local", "root", "json", "start", "whole", "template", "answers", "names", *_SCRIPT))
@@ -253,6 +253,7 @@ def _roots() -> argparse.ArgumentParser:
 
 _SUBMIT = "submit to SLURM, as job arrays, the runs that are ready and not started; asks first"
 _EXPERIMENT = "experiment directory or summary file; default: the current directory"
+_EXPERIMENT_OR_RUN = f"{_EXPERIMENT}, if the first argument is not an experiment"
 _HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they are written, and what they were before; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
@@ -319,7 +320,7 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--failed", action="store_true", help="also submit failed runs again, unchanged")
     command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
     command.add_argument("--yes", action="store_true", help="do not ask")
-    _add(command, ("local", "root", "json", "quiet", *_SCRIPT, *_CHECKS))
+    _add(command, ("local", "root", "json", "quiet", *_SCRIPT, "with_torchtune"))
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:

@@ -101,7 +101,7 @@ def ask_sbatch(root: Path, plan: Plan, files: FilesByRun, request: Request) -> C
     """
     sbatch = sbatch_program(request)
     if sbatch is None:
-        return _check("switched off", "off") if _is_off(request) else _check("not on PATH"), []
+        return _check("switched off", "off") if is_off(request) else _check("not on PATH"), []
     found: list[RunFinding] = []
     groups = _groups(plan, files)
     for done, (asked, runs) in enumerate(groups.items()):
@@ -123,13 +123,14 @@ def _check(told: str, state: Literal["ran", "off", "not run"] = "not run") -> Ex
     return ExternalCheck(program="sbatch", state=state, told=told)
 
 
-def _is_off(request: Request) -> bool:
+def is_off(request: Request) -> bool:
+    """Return whether the operator switched SLURM off."""
     return not request.sbatch or os.environ.get(SWITCH) == "off"
 
 
 def sbatch_program(request: Request) -> str | None:
     """Return the sbatch of PATH, unless the operator switched it off."""
-    found = None if _is_off(request) else shutil.which("sbatch")
+    found = None if is_off(request) else shutil.which("sbatch")
     return os.path.abspath(found) if found else None  # noqa: PTH100 - a link is called by its own name
 
 

@@ -209,10 +209,9 @@ def largest_array(clusters: str, root: Path, request: Request) -> int:
     return int(found[1]) if found else DEFAULT_ARRAY
 
 
-def missing(request: Request) -> list[str]:
-    """Return the missing programs of SLURM; all of them if SLURM must not be called."""
-    is_off = sbatch.sbatch_program(request) is None
-    return [name for name in ("sbatch", "squeue", "scontrol") if is_off or shutil.which(name) is None]
+def missing() -> list[str]:
+    """Return the programs of SLURM that a submission needs and that are not on PATH."""
+    return [name for name in ("sbatch", "squeue", "scontrol") if shutil.which(name) is None]
 
 
 def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Request) -> processes.Completed | str:

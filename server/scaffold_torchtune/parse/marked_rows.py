@@ -279,8 +279,9 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     are = "is" if len(rows) == 1 else "are"
     message = f"{counted(len(rows), 'run')} {are} marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
-    line = line.replace("VALUE", "no")
-    fix = f"remove the rows, or add this line {where}, with yes instead of no to plan the runs: {line}"
+    these, them = ("this row", "this run") if len(rows) == 1 else ("these rows", "these runs")
+    fix = f"remove {these}, or add this line {where}, with yes in place of no if {them} should be planned: "
+    fix += line.replace("VALUE", "no")
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 

@@ -479,7 +479,8 @@ class Reading(Collector):
             return
         taken = shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
-        file, fix = file or self.summary.file, "no action, unless the remark should change the runs"
+        file = file or self.summary.file
+        fix = "no action if the remark is only a comment; otherwise write its content as a value (workflows/labels.md)"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
 
 

@@ -521,7 +521,7 @@ def _names_of_other_runs(runs: Sequence[Run], reading: Reading) -> None:
     for text, line, what in [*([(title.text, title.line, "the experiment")] if title else []), *named]:
         if other := other_training(_BETWEEN_WORDS.sub(" ", text)):
             message = f"the name of {what}, {shown(text)}, mentions {shown(other)}, which is not supported"
-            fix = f"if the runs do not use {shown(other)}, change the name; otherwise train them without it"
+            fix = f"if no run uses {shown(other)}, change the name; otherwise scaffold such runs without this tool"
             field = {"the run": "run name", "the model": "model"}.get(what, "experiment name")
             reading.add("name-mismatch", message, field=field, line=line, fix=fix, severity=Severity.WARNING)
 

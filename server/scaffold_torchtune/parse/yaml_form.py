@@ -303,8 +303,9 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         return
     if (asked := _asked(source, path, parameter)) is not None:
         is_more = normalize(asked) not in {"", normalize(str(path[-1]))}
-        message = f"{name} requests {shown(asked)}, but is not read here" if is_more else f"{name} is not read here"
-        fix = f"if it applies to the runs, {_move_to(parameter)}; otherwise remove it"
+        requests = f"the key {name} requests {shown(asked)}, but" if is_more else name
+        message = f"{requests} is not read here"
+        fix = f"if this applies to the runs, {_move_to(parameter)}; otherwise remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
     message = f"{name} is not used" + (f", although it contains {', '.join(held)}" if held else "")

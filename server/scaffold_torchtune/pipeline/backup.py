@@ -40,8 +40,8 @@ class Backup:
         copy = self._free(path)
         self._note(path, copy, when)
         self._tree.move(path, copy)
-        then = "removed" if removed else "regenerated"
-        message = f"{path} was edited {when}; it has been {then}, and the edited file is kept in {copy}"
+        then = "moved to" if removed else "regenerated, and the edited file is kept in"
+        message = f"{path} was edited {when}; it has been {then} {copy}"
         fix = "compare both files, and copy each value that you want to keep into the summary"
         if removed:
             fix = (

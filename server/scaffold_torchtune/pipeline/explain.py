@@ -264,10 +264,10 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     if is_same:
         return _Known(frozen, frozen, experiment, what)
     message = (
-        "the documents have changed and cannot be planned as they are now, so the values of the scaffolded plan are"
-        f" shown: {reason}"
+        "the values of the scaffolded plan are shown, because the documents have changed and cannot be planned as they"
+        f" are now: {reason}"
     )
-    fix = "correct this problem; the values in the present documents are shown then"
+    fix = "correct this problem in the documents to see their values"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)
     return _Known(frozen, frozen, experiment, what, (problem,))
 

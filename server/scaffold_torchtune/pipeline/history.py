@@ -150,7 +150,9 @@ def find_versions(tree: Tree, only: str | None = None) -> Found:
 def _times(tree: Tree, folder: str, problems: list[Finding], beside: str = "") -> list[str]:
     """Return the directories named by their time. `beside` is the suffix of a file that belongs to each of them."""
     names = _directories(tree, folder, problems, beside)
-    problems += [_damaged(f"{folder}/{name}", "its name is not a time") for name in names if order_of(name) is None]
+    problems += [
+        _damaged(f"{folder}/{name}", "its name is not a date and time") for name in names if order_of(name) is None
+    ]
     return [name for name in names if order_of(name)]
 
 

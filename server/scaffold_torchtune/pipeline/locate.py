@@ -242,8 +242,9 @@ def _twin(summary: Path) -> list[Path]:
 def _no_local(directory: Path) -> Refused:
     message = f"{layout.LOCAL} is missing: not found in {directory}, in a parent of it, or in the working directory"
     fix = (
-        "specify one with --local (local of a tool), or create one in the experiment directory or in a parent of it,"
-        " with a line `- **Name**: value` for each missing value, and account and partition below '## SLURM Defaults'"
+        "specify one with --local (in a tool: the argument local), or create one in the experiment directory or in a"
+        " parent of it, with a line `- **Name**: value` for each missing value, and account and partition below"
+        " '## SLURM Defaults'"
     )
     return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 

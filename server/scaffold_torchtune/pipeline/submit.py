@@ -139,11 +139,7 @@ def submit(request: Request, wanted: Wanted, confirm: Callable[[SubmitResult], b
     """
     with Tree(experiment_directory(request)) as tree:
         plan = steps.rendered_plan(tree)
-        if missing := slurm_jobs.missing(request):
-            *others, last = missing
-            names = f"{', '.join(others)} and {last} were" if others else f"{last} was"
-            message = f"{names} not found on this machine"
-            raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
+        _refuse_unavailable(request)
         held = () if wanted.dry_run else _settle(tree, request)
         found = _propose(tree, request, wanted)
         found = found._replace(result=found.result.model_copy(update={"problems": held}))
@@ -207,6 +203,15 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
     _test(tree, plan, groups, request)
     told = {"batches": batches, "warnings": (*result.warnings, *_ignored(scripts))}
     return _Proposal(plan, tuple(groups), tuple(waiting), result.model_copy(update=told), verdict, before)
+
+
+def _refuse_unavailable(request: Request) -> None:
+    if sbatch.is_off(request):
+        message, fix = "SLURM is switched off", f"unset {sbatch.SWITCH}, then repeat the command"
+        raise refuse("submit-unavailable", message, actual=sbatch.SWITCH, fix=fix)
+    if missing := slurm_jobs.missing():
+        message = f"{few(missing, len(missing))} {'was' if len(missing) == 1 else 'were'} not found on this machine"
+        raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
 
 
 def _refuse_unknown(unknown: str) -> None:

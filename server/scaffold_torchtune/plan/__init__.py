@@ -155,7 +155,9 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
-            fix = "use --names table with distinct Run Names, or give the data sets more distinct names"
+            fix = (
+                "use --names table with distinct Run Names, or rename the models or data sets that they are named after"
+            )
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)
     return found.findings
@@ -471,9 +473,15 @@ def _levels(values: Sequence[Scalar]) -> str:
     numbers = [level for level in counts if isinstance(level, int | float)]
     levels = sorted(numbers) if len(numbers) == len(counts) else list(counts)
     kept = set(sorted(levels, key=counts.__getitem__)[:_LISTED_LEVELS])
-    texts = [f"{kinds.written(level)[:_LONGEST_LEVEL]} x {counts[level]}" for level in levels if level in kept]
+    is_even = len({*counts.values()}) == 1
+    texts = [
+        kinds.written(level)[:_LONGEST_LEVEL] + ("" if is_even else f" in {counted(counts[level], 'run')}")
+        for level in levels
+        if level in kept
+    ]
     others = f" and {len(levels) - len(kept)} more" if len(kept) < len(levels) else ""
-    return f"{', '.join(texts)}{others}"
+    each = f"; {counted(counts[levels[0]], 'run')} each" if is_even else ""
+    return f"{', '.join(texts)}{others}{each}"
 
 
 def _has(run: PlannedRun, name: str, value: Scalar) -> bool:

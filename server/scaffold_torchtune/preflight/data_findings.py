@@ -309,7 +309,8 @@ def _other_count(message: str, field: str, expected: Scalar, rows: int, fix: str
     return finding("split-differs", message, field=field, expected=expected, actual=rows, fix=fix, at=place)
 
 
-_RARE = 0.01
+_RARE: Final = 0.01
+_NEARLY: Final = 0.99
 
 
 class _Steps(NamedTuple):
@@ -458,18 +459,22 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
         )
     taken, packs = _taken(counts), ""
     if counts.form.packed and taken.bare:
-        about = "" if _is_counted(counts) else "about "
-        packs = f"{about}{taken.bare} of {about}{taken.all} packs {verb(taken.bare, 'have')} no label, and "
+        about = "" if _is_counted(counts) else "an estimated "
+        packs = f"{about}{taken.bare} of {taken.all} packs {verb(taken.bare, 'have')} no label, and "
     chance = _chance(taken, how, how.step)
     if chance >= _RARE:
         return (
-            f"{packs}the chance that {who_do(runs, plan, 'have')} an optimizer step without any label is {chance:.0%};"
-            f" such a step {ruined}, although torchtune exits without an error"
+            f"{packs}the chance that {who_do(runs, plan, 'have')} an optimizer step without any label is"
+            f" {_percent(chance)}; such a step {ruined}, although torchtune exits without an error"
         )
     shows = "; the log shows the loss NaN for a batch without any label"
     return f"{packs}{who_do(runs, plan, 'learn')} nothing from {them}" + (
         shows if _chance(taken, how, how.batch) >= _RARE else ""
     )
+
+
+def _percent(chance: float) -> str:
+    return "more than 99%" if chance > _NEARLY else f"{chance:.0%}"
 
 
 def _certain(counts: SampleCounts, how: _Steps) -> bool:

@@ -405,8 +405,8 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
     for runs in same:
         seeds = few([str(run.value("seed")) for run in runs], _LISTED)
         message = (
-            f"{concerning(runs, plan)} differ only in seed ({seeds}), but in full fine-tuning torchtune 0.6.1 does not"
-            " use the seed: they end with the same weights"
+            f"{concerning(runs, plan)} have equal settings except for seed ({seeds}), but torchtune 0.6.1 does not use"
+            " the seed in full fine-tuning: they end with the same weights"
         )
         fix = "keep one of these rows, and use the column Seed only for LoRA runs"
         yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))

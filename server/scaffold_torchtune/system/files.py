@@ -545,9 +545,10 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
     reason, at = error.strerror or named, escape(path)
     if error.errno in _NOT_EXPECTED:
         code = "unsafe-path"
-        fix = f"find that part of the path with `namei -l {at}`, move it elsewhere, and repeat the step"
+        fix = f"see what it is with `ls -ld {at}`, move it elsewhere, and repeat the step"
         if reason == named:
             reason = "a part of this path is a link or not of the expected type"
+            fix = f"find that part of the path with `namei -l {at}`, move it elsewhere, and repeat the step"
     else:
         code = "unreadable-file" if action in _READING else "write-failed"
         fix = f"{_next_step(at, error.errno, action)}, then repeat the step"

@@ -189,7 +189,7 @@ def _direct(run: PlannedRun) -> list[Expectation]:
     if "lora_alpha" in run.settings:
         found.append(Expectation("lora_alpha", path, run.value("lora_alpha"), Comparison.NUMBER))
     elif type(rank) is int:
-        note = "lora_alpha must be 2 x lora_rank"
+        note = "the plan has 2 x lora_rank"
         found.append(Expectation("lora_alpha", path, 2 * rank, Comparison.NUMBER, note=note, source_of="lora_rank"))
     return found
 

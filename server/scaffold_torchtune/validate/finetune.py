@@ -315,12 +315,13 @@ def _models(report: Report) -> None:
     if name is not None and load().model(str(name)) is None:
         report.add(
             "unknown-model",
-            f"the values that the model {quoted(name)} requires in finetune.yaml are unknown and were not verified",
+            f"the sections model, tokenizer and checkpointer were not verified, because the model {quoted(name)} is"
+            " unknown",
             field="torchtune_model_name",
             actual=name,
             path=("model",),
             severity=severity,
-            fix="use a supported model, or check the sections model, tokenizer and checkpointer yourself",
+            fix=f"use a supported model{'' if report.bundled else ', or check these sections yourself'}",
         )
     if arrivals.shape_of(report.run) is None:
         report.add(
