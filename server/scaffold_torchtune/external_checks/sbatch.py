@@ -128,6 +128,12 @@ def is_off(request: Request) -> bool:
     return not request.sbatch or os.environ.get(SWITCH) == "off"
 
 
+def configuration_problem(env: Mapping[str, str]) -> str:
+    """Return why a program of SLURM would wait a minute for its configuration; an empty text if it would not."""
+    path = env.get("SLURM_CONF")
+    return f"SLURM_CONF is {shown(path)}, which does not exist" if path and not is_there(path) else ""
+
+
 def sbatch_program(request: Request) -> str | None:
     """Return the sbatch of PATH, unless the operator switched it off."""
     found = None if is_off(request) else shutil.which("sbatch")
@@ -154,9 +160,8 @@ def asked_options(script: SlurmScript) -> AskedOptions | None:
 
 def _answer(sbatch: str, root: Path, script: str, asked: AskedOptions, options: AskedOptions) -> SbatchAnswer:
     env = dict(_environment((*asked, *options)))
-    configuration = env.get("SLURM_CONF")
-    if configuration and not is_there(configuration):  # sbatch would wait a minute for it
-        return SbatchAnswer("unavailable", f"SLURM_CONF is {shown(configuration)}, which does not exist")
+    if problem := configuration_problem(env):
+        return SbatchAnswer("unavailable", problem)
     try:
         command = [sbatch, "--test-only", *words(options)]
         done = processes.run(command, root, DEADLINE, given=script.encode(), env=env)

@@ -22,7 +22,7 @@ from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.settings import kinds, parameters
 from scaffold_torchtune.system import processes, templating
-from scaffold_torchtune.system.files import is_there, others_write, real_path
+from scaffold_torchtune.system.files import others_write, real_path
 from scaffold_torchtune.validate.run_files import parse_script
 
 _TEMPLATE: Final = "finetune_array.slurm.j2"
@@ -220,9 +220,8 @@ def _run(program: str, arguments: Sequence[str], call: SbatchCall, request: Requ
     It runs in the user's own environment, as a job inherits that; without the mark of this tool's processes.
     """
     env: Mapping[str, str] = environment(call.variables)
-    configuration = env.get("SLURM_CONF")
-    if configuration and not is_there(configuration):  # the program would wait for it
-        return f"SLURM_CONF is {shown(configuration)}, which does not exist"
+    if problem := sbatch.configuration_problem(env):
+        return problem
     own = os.path.abspath(shutil.which(program) or program)  # noqa: PTH100 - a link is called by its own name
     command = ["/usr/bin/env", "-u", processes.VARIABLE, own, *arguments]
     given = call.text.encode()
@@ -369,6 +368,8 @@ def _asked(program: str, arguments: Sequence[str], root: Path, request: Request)
     path = shutil.which(program) if request.sbatch and os.environ.get(sbatch.SWITCH) != "off" else None
     if path is None:
         return "", f"{program} was not found on this machine" if request.sbatch else "queries to SLURM are switched off"
+    if problem := sbatch.configuration_problem(os.environ):
+        return "", problem
     try:
         done = processes.run([os.path.abspath(path), *arguments], root, sbatch.DEADLINE, request.stop, tail=_MOST)  # noqa: PTH100 - a link is called by its own name
     except OSError as error:

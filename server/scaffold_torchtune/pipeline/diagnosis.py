@@ -17,7 +17,7 @@ from typing import Final
 
 from scaffold_torchtune import __version__
 from scaffold_torchtune.external_checks.ask_torchtune import python_to_ask
-from scaffold_torchtune.external_checks.sbatch import SWITCH, sbatch_program
+from scaffold_torchtune.external_checks.sbatch import SWITCH, configuration_problem, is_off, sbatch_program
 from scaffold_torchtune.findings import Finding, Refused, counted, errors_in, escape, finding, shown
 from scaffold_torchtune.models import Check, Readiness, Setting, State
 from scaffold_torchtune.parse import local_settings
@@ -37,7 +37,7 @@ from scaffold_torchtune.preflight import log_path_problem
 from scaffold_torchtune.preflight.disk import free_bytes
 from scaffold_torchtune.request import Interrupted, Request, Stopped
 from scaffold_torchtune.system import layout, locking, processes
-from scaffold_torchtune.system.files import Tree, is_directory, is_file, is_there, real_path, temporary_directory
+from scaffold_torchtune.system.files import Tree, is_directory, is_file, real_path, temporary_directory
 from scaffold_torchtune.system.processes import Environment
 from scaffold_torchtune.torchtune_facts.facts import load
 
@@ -360,14 +360,13 @@ def _sbatch(request: Request) -> Check:
     """Check whether SLURM is installed, and whether its controller answers."""
     name, program = "sbatch", sbatch_program(request)
     if program is None:
-        off = not request.sbatch or os.environ.get(SWITCH) == "off"
+        off = is_off(request)
         found = f"disabled ({SWITCH})" if off else "not found on PATH: job scripts are not tested"
         fix = "" if off else "no action if you submit from a different machine; otherwise scaffold on a login node"
         return Check(name=name, state="ok" if off else "warning", found=found, fix=fix)
     variables = processes.environment()
-    configuration = variables.get("SLURM_CONF", "")
-    if configuration and not is_there(configuration):  # Slurm's programs would wait for it for a minute
-        found = f"{escape(program)}; SLURM_CONF names {shown(configuration)}, which does not exist"
+    if problem := configuration_problem(variables):
+        found = f"{escape(program)}; {problem}"
         return Check(name=name, state="warning", found=found, fix="correct SLURM_CONF, or unset it")
     output = (_output_of([program, "--version"], variables) or "").split()
     version = escape(" ".join(output)) if output[:1] == ["slurm"] else "of an unknown version"
