@@ -186,14 +186,15 @@ def test_a_missing_slurm_configuration_is_reported_without_a_call(
     done: Path, sbatch: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+    squeue, called = sbatch.folder / "squeue", sbatch.folder / "called"
+    squeue.write_text(f"#!/bin/sh\ntouch {called}\n")  # a real one would wait for a controller
+    squeue.chmod(0o755)
     (found,) = answers(validated(done))
     assert absent(found.message, "SLURM_CONF", "'/nowhere/slurm.conf'") == []
-    assert sbatch.calls == []
-    (sbatch.folder / "squeue").write_text("#!/bin/sh\n")  # a real one would wait for a controller
-    (sbatch.folder / "squeue").chmod(0o755)
+    assert (sbatch.calls, called.exists()) == ([], False)
     monkeypatch.setenv("SLURM_CONF", str(sbatch.folder))
     assert answers(validated(done)) == []
-    assert len(sbatch.calls) == 1
+    assert (len(sbatch.calls), called.exists()) == (1, True)
 
 
 def test_a_script_that_the_cluster_accepts_later_is_a_warning(done: Path, sbatch: StandIn) -> None:
