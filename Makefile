@@ -20,11 +20,12 @@ demo: $(RUNTIME)  ## scaffold the bundled example into demo/
 test: $(STAMP)  ## test every behaviour except faults; COVERAGE=1 also requires 95 % branch coverage
 	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
 
-test-long: $(STAMP)  ## run the long tests: a sample of mutants, fuzzing, a kill at every point, all examples, 50 runs
+test-long: $(STAMP)  ## run the long tests: a sample of mutants and of kill points, fuzzing, all examples, 50 runs
 	scripts/install_packages strace
 	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -n 2 -m 'long or examples'
 
-test-all: test test-long  ## run all tests that need only Python
+test-all: export EVERY := 1
+test-all: test test-long  ## run all tests that need only Python, and every case instead of a fixed sample
 
 check: $(STAMP)  ## check lint rules, format, types, import layers and words
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from scaffold_torchtune.pipeline import prepare, steps
 from scaffold_torchtune.pipeline.journal import refused_entry
 from scaffold_torchtune.request import Request, Stopped
 from scaffold_torchtune.system.files import Tree
+from support import sampling
 from support.disturbed import SCENARIOS, Ground, versions
 from support.experiments import ACTIONS, actions, change, everything, log, make_experiment, outputs
 from support.forked import was_killed
@@ -136,8 +137,8 @@ def points(
     pytest.fail("it never came to its end")
 
 
-# Some of the points, at an odd distance; and every point.
-anywhere = pytest.mark.parametrize(("first", "distance"), [(3, 9), pytest.param(1, 1, marks=pytest.mark.long)])
+# A sample of the points, or every point.
+anywhere = pytest.mark.parametrize(("first", "distance"), [(1, sampling.distance(4))])
 
 
 @anywhere
@@ -280,10 +281,7 @@ def test_a_run_submitted_after_a_kill_is_kept_unchanged(tmp_path: Path, first: i
     assert old
 
 
-@pytest.mark.parametrize(
-    ("name", "distance"),
-    [("all at once", 21)] + [pytest.param(name, 1, marks=pytest.mark.long) for name in CHANGES],
-)
+@pytest.mark.parametrize(("name", "distance"), [(name, sampling.distance(4)) for name in CHANGES])
 def test_a_change_killed_anywhere_ends_like_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, distance: int
 ) -> None:

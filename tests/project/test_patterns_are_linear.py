@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 import scaffold_torchtune
+from support.sampling import sampled
 
 pytestmark = pytest.mark.long
 
@@ -215,5 +216,5 @@ def test_no_pattern_is_worse_than_linear() -> None:
 
 @pytest.mark.long
 def test_no_pattern_is_worse_than_linear_after_other_prefixes() -> None:
-    found = {one: worst(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER) for one in used()}
+    found = {one: worst(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER) for one in sampled([*used()], every=4)}
     assert {one: how for one, how in found.items() if how[0] > WORSE} == {}

@@ -1,9 +1,25 @@
 """Choose the parameters that `make test` tries; `make test-long` tries the others."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import pytest
+
+_Case = TypeVar("_Case")
+
+EVERY: Final = "EVERY" in os.environ
+"""Whether long campaigns try every case, as `make test-all` does; else a fixed sample."""
+
+
+def distance(sampled: int) -> int:
+    """Return the distance of the cases that a long campaign tries: 1 if it tries every case."""
+    return 1 if EVERY else sampled
+
+
+def sampled(cases: Sequence[_Case], every: int) -> Sequence[_Case]:
+    """Return the cases that a long campaign tries: the first one and each one at that distance, or all."""
+    return cases[:: distance(every)]
 
 
 def mostly_long(values: Iterable[Any], *kept: Any) -> list[Any]:
