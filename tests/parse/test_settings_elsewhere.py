@@ -530,9 +530,59 @@ def test_settings_below_a_title_of_all_runs_are_read(title: str) -> None:
     assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
 
 
+OF_ALL_RUNS = [
+    "Settings for all runs", "For all runs", "Hyperparameters of all runs", "Parameters common to all runs",
+    "All 2 runs", "Constant across all runs", "Held fixed (all runs)", "Fixed for both runs",
+    "Training settings for LoRA runs", "In all runs", "For every run", "For all models",
+    "Same as in the earlier runs", "Not varied across runs",
+    "Same for all two runs", "Total runs",
+]  # fmt: skip
+OF_SOME_RUNS = [
+    "Settings for all 3B runs", "For the short runs", "Same for both 3B runs", "Settings of the long runs",
+    "All 4 runs",
+    "All other runs", "All runs except B", "Not for all runs", "Varied across runs", "Only some runs",
+]  # fmt: skip
+MIXED = runs(2, Run_Name=["A", "B"], LoRA_Rank=["8", "-"], Method=["LoRA", "full"])
+
+
+@pytest.mark.parametrize(
+    ("title", "is_read"), spread([*((t, True) for t in OF_ALL_RUNS), *((t, False) for t in OF_SOME_RUNS)], every=2)
+)
+@pytest.mark.parametrize("form", ["### {}\n\n- **Weight decay:** 0.1\n", "- {}:\n  - Weight decay: 0.1\n"])
+def test_the_words_before_runs_decide_whether_a_title_limits_its_settings(title: str, is_read: bool, form: str) -> None:
+    text = summary(table=A_AND_B, models=TWO_MODELS, extra=form.format(title))
+    if is_read:
+        assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+    else:
+        assert [(p.code, p.field) for p in refusal(parsed, text)] == [("ambiguous", "configuration")]
+
+
+@pytest.mark.parametrize("title", ["LoRA runs", "Settings for LoRA runs", "Full fine-tuning runs"])
+def test_a_method_of_only_some_runs_limits_settings_other_than_those_of_lora(title: str) -> None:
+    extra = f"### {title}\n\n- **Weight decay:** 0.1\n"
+    assert [(p.code, p.field) for p in refusal(parsed, summary(table=MIXED, extra=extra))] == [
+        ("ambiguous", "configuration")
+    ]
+    one = runs(2, Run_Name=["A", "B"], LoRA_Rank=["8", "16"], Method=["LoRA", "LoRA"])
+    if "LoRA" in title:
+        assert planned(summary(table=one, extra=extra)).runs[0].value("weight_decay") == 0.1
+        alpha = f"### {title}\n\n- **LoRA alpha:** 32\n"
+        assert planned(summary(table=MIXED, extra=alpha)).runs[0].value("lora_alpha") == 32
+
+
+@pytest.mark.parametrize("label", ["Number of runs", "Total runs", "Runs"])
+def test_a_number_of_runs_with_other_settings_is_not_of_some_runs(label: str) -> None:
+    lines = {label: "2, 2 epochs each, weight decay 0.1"}
+    found = parsed(summary(training=lines | {"Weight decay": "0.1"})).warnings
+    assert [(w.code, w.field) for w in found] == [("unused-field", label)]
+    assert ("ambiguous", "weight_decay") in {(p.code, p.field) for p in refusal(parsed, summary(training=lines))}
+
+
 def test_a_size_that_all_trained_runs_have_limits_nothing() -> None:
-    text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### 1B\n\n- **Weight decay:** 0.1\n")
-    assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+    text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### {}\n\n- **Weight decay:** 0.1\n")
+    for title in ("1B", "For 1B", "All 1B runs"):
+        found = planned(text.replace("{}", title)).runs
+        assert [run.settings["weight_decay"].value for run in found] == [0.1, 0.1]
 
 
 OF_OTHERS = [

@@ -140,6 +140,8 @@ class Draft(Collector):
 class SummaryDraft(Draft):
     """An experiment summary, with untyped values.
 
+    `tuned` are the lines of the rows of fine-tuned runs, `named` those of each name of a group of them, with the kind
+    of the name: a parameter for its value, `method`, or nothing for any other name.
     `stated_runs` are the numbers of runs that its overview gives, with the line.
     `levels` are the values of parameters in its section Variables.
     `unread_lines` look like settings but were not read; `note` has the title of their section.
@@ -157,6 +159,8 @@ class SummaryDraft(Draft):
     directories: list[SourceText] = field(default_factory=list)
     columns: list[SourceText] = field(default_factory=list)
     rows: list[RowDraft] = field(default_factory=list)
+    tuned: set[int] = field(default_factory=set)
+    named: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     models: list[tuple[str, SourceText]] = field(default_factory=list)
     models_dirs: list[SourceText] = field(default_factory=list)
     model_paths: list[tuple[str, SourceText]] = field(default_factory=list)

@@ -122,11 +122,11 @@ _SAME_AS: Final = re.compile(
 _TRAILING: Final = re.compile(
     r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
 )
-_COUNTS: Final = {
+COUNTS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
 }  # fmt: skip
-_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(COUNTS)})"
 _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
@@ -333,7 +333,7 @@ def _in_words(part: str) -> tuple[str, str] | None:
 
 def _number_of(match: re.Match[str]) -> str:
     found = next(each for each in match.groups() if each)
-    return str(_COUNTS.get(found.lower(), found)).replace(",", "").rstrip(".")
+    return str(COUNTS.get(found.lower(), found)).replace(",", "").rstrip(".")
 
 
 class Stated(NamedTuple):
@@ -381,7 +381,7 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
                 label = "effective batch size"
             value = match["value"] or match["number"] or match["count"]
-            value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
+            value = str(COUNTS.get(value.lower(), value)).rstrip(".")
             label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", _without_aside(label))
             yield Stated(label, (value,), of_all=_OF_ALL.search(clause) is not None)
 
@@ -515,7 +515,7 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
             is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:].removesuffix(", "))
             if is_vague or _is_compared(before) or _OF_EVALUATION.search(clause):
                 continue
-            count = SEVERAL if word in {"multiple", "several"} else int(_COUNTS.get(word, word))
+            count = SEVERAL if word in {"multiple", "several"} else int(COUNTS.get(word, word))
             is_of_seeds = what[:4] in {"seed", "repl", "repe"}
             if is_of_seeds or count != 1:
                 yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
@@ -550,13 +550,13 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
     if match is None or _OF_EVALUATION.search(plain):
         return None
     is_of_replicates = _OF_REPLICATES.search(label) is not None
-    return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
+    return Stated(name, number=int(COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
 
 
 def count_of_levels(text: str) -> int | None:
     """Return the number of levels that a text gives instead of the levels: `3 seeds`, `two values`."""
     match = _NUMBER_OF_LEVELS.fullmatch(_plain(text).strip("`() ."))
-    return int(_COUNTS.get(match["count"].lower(), match["count"])) if match else None
+    return int(COUNTS.get(match["count"].lower(), match["count"])) if match else None
 
 
 _NUMBER_OF_LEVELS: Final = re.compile(

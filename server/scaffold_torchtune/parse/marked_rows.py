@@ -160,21 +160,69 @@ def not_struck(text: SourceText) -> SourceText:
     return replace(text, text=inner, full=inner, source=None)
 
 
+def name_rows(draft: SummaryDraft) -> None:
+    """Collect the rows of fine-tuned runs by each name of a group of them: run, model, its size, a value, a method."""
+    columns = [by_label(column.text) for column in draft.columns]
+    for row in draft.rows:
+        if not _CONTROLS.isdisjoint(normalize(cell.text) for cell in row.cells.values()):
+            continue
+        draft.tuned.add(row.line)
+        names = {("", normalize(row.name))}
+        for i, cell in row.cells.items():
+            parameter = columns[i]
+            if parameter is not None:
+                names.add((parameter.name, cell.text))
+            if parameter is not None and parameter.name == "model":
+                names |= {("", normalize(cell.text)), *(("", size[0].lower()) for size in _SIZE.finditer(cell.text))}
+            elif parameter is not None and parameter.name == "recipe":
+                names |= {("method", word) for word in _METHODS if word in cell.text.lower()}
+        for name in names - {("", "")}:
+            draft.named.setdefault(name, set()).add(row.line)
+
+
 def of_some_runs(title: str, draft: SummaryDraft) -> bool:
     """Return whether the title of a group of settings limits it to some runs: `For 3B`, `Run B`, `Short runs`."""
     title = title[:_LONGEST].strip()
+    if names_some_runs(title, draft):
+        return True
     is_condition = _CONDITION.search(title) or any(find_model(word) for word in re.split(r"[\s,]+", title))
-    return bool(is_condition) or names_some_runs(title, draft)
+    return bool(is_condition) and _are_some(title, draft) is not False
 
 
 def names_some_runs(text: str, draft: SummaryDraft) -> bool:
     """Return whether a text names only some of the runs: `3B`, `runs A and B`, `Rank 16`, `Short runs`."""
-    words = normalize(text[:_LONGEST]).split()
-    if words[-1:] == ["runs"] and set(words) - _OF_ALL_RUNS and len(words) <= _LONGEST_GROUP:
-        return True
-    rows = [row for row in draft.rows if _CONTROLS.isdisjoint(normalize(cell.text) for cell in row.cells.values())]
-    named = [_named_rows(part.strip(" .:()"), rows, draft) for part in _BETWEEN.split(text[:_LONGEST].strip())]
-    return all(named) and set().union(*named) < {row.line for row in rows}
+    named = [_named_rows(part.strip(" .:()"), draft) for part in _BETWEEN.split(text[:_LONGEST].strip())]
+    return set().union(*named) < draft.tuned if all(named) else _are_some(text, draft) is True
+
+
+def _are_some(text: str, draft: SummaryDraft) -> bool | None:
+    """Return whether a text is about some runs, `Settings of short runs`, or all, `Same for all 4 runs`; else None.
+
+    The words between the last preposition or quantifier and `runs` decide.
+    """
+    plain = normalize(text[:_LONGEST])
+    words = plain.split()
+    is_of_runs, end = words[-1:] == ["runs"], len(words) - (not _GROUPED.isdisjoint(words[-1:]))
+    first = max((i + 1 for i, word in enumerate(words[:end]) if word in _BEFORE_RUNS), default=0)
+    said, numbers = words[first:end], {str(len(rows)) for rows in (draft.rows, draft.tuned)}
+    others = [word for word in said if word not in _OF_ALL_RUNS]
+    limits = [word for word in others if str(free_text.COUNTS.get(word, word)) not in numbers]
+    methods = [("method", word) for word in _METHODS if word in said]
+    is_one_of_several = len(methods) == 1 and _has_methods(draft) and draft.named.get(methods[0]) != draft.tuned
+    if _EXCEPT.search(plain) or is_one_of_several:
+        return True if is_of_runs else None
+    if not _REFERS.isdisjoint(words[max(0, first - 2) : first]):
+        return None
+    if not limits:
+        return False if first or end < len(words) else None
+    rows = draft.named.get(("", " ".join(limits)), set())
+    if rows and rows == draft.tuned:
+        return False
+    return True if is_of_runs and len(said) < _LONGEST_GROUP else None
+
+
+def _has_methods(draft: SummaryDraft) -> bool:
+    return any(("method", word) in draft.named for word in _METHODS)
 
 
 def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
@@ -185,20 +233,15 @@ def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
     return any(by_label(setting) is not None and names_some_runs(runs, draft) for setting, runs in parts)
 
 
-def _named_rows(text: str, rows: Iterable[RowDraft], draft: SummaryDraft) -> set[int]:
+def _named_rows(text: str, draft: SummaryDraft) -> set[int]:
     """Return the lines of those rows that a text names: by run, model, its size, or the value in a column."""
     text = _ABOUT_RUNS.sub("", _ONLY.sub("", text)).strip() or text
     plain, (label, _, value) = normalize(text), text.rpartition(" ")
-    parameter = by_label(label)
-    found: set[int] = set()
-    for row in rows if plain not in _METHOD_WORDS else ():
-        cells = [(draft.columns[i].text, cell.text) for i, cell in row.cells.items()]
-        models = [cell for label, cell in cells if _is(label, "model")]
-        sizes = {size[0].lower() for cell in models for size in _SIZE.finditer(cell)}
-        has_value = any(parameter and by_label(column) is parameter and cell == value for column, cell in cells)
-        if has_value or text.lower() in sizes or (plain and plain in map(normalize, {row.name, *models})):
-            found.add(row.line)
-    return found
+    if plain in _METHOD_WORDS:
+        return set()
+    parameter, found = by_label(label), draft.named
+    has_value = found.get((parameter.name, value), set()) if parameter is not None else set[int]()
+    return has_value | found.get(("", text.lower()), set()) | found.get(("", plain), set())
 
 
 def add_group_notes(sections: Iterable[Section], draft: SummaryDraft) -> None:
@@ -255,9 +298,20 @@ _ABOUT_RUNS: Final = re.compile(
 _LONGEST_GROUP: Final = 5  # words
 _SIZE: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,2})?B(?!\w)", re.IGNORECASE)
 _METHOD_WORDS: Final = frozenset({"lora", "full", "method", "training", "data", "optimizer"})
-_OF_ALL_RUNS: Final = frozenset(
-    {"all", "every", "each", "the", "our", "these", "runs", "fine", "tuning", "tuned", "finetuning", "finetuned", "of"}
-    | {"training", "planned", "lora", "full", "for", "in", "and", "common", "shared", "both", "across"}
+_METHODS: Final = frozenset({"lora", "full"})
+_OF_ALL_RUNS: Final = _METHODS | frozenset(
+    {"the", "our", "these", "my", "fine", "tuning", "tuned", "finetuning", "finetuned", "training", "trained"}
+    | {"planned", "and", "common", "shared", "total", "number", "num", "no", "n"}
+)
+_REFERS: Final = frozenset({"as", "from", "like", "than", "after", "following"})
+_BEFORE_RUNS: Final = frozenset(
+    {"all", "both", "every", "each", "any", "of", "for", "in", "to", "across", "over", "on", "between", "among", "with"}
+    | _REFERS
+)
+_GROUPED: Final = frozenset({"runs", "run", "models", "model", "conditions", "condition", "experiments", "experiment"})
+_EXCEPT: Final = re.compile(
+    r"\b(?:only|except|excluding|unless|but|some|most|few|not (?:for|in|of|all|every)"
+    r"|(?<!not )(?<! t )(?:vary|varies|varied|varying|differ|differs|different|differing))\b"
 )
 
 
