@@ -676,6 +676,26 @@ def test_a_footnote_with_a_different_setting_is_refused_for_its_runs(mark: str, 
         assert (found.code, found.field, "run_2" in found.message) == ("ambiguous", field, True)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "stated"),
+    [
+        ("8*", "16**", [("lora_dropout", "run_2")]),
+        ("8", "16 *", [("lr", "run_2")]),
+        ("8", "16**", [("lora_dropout", "run_2")]),
+        ("8", "16 * 1", []),
+        ("8¹", "16²", [("batch_size", "run_1"), ("epochs", "run_2")]),
+    ],
+)
+def test_a_footnote_is_of_the_rows_with_its_whole_mark(first: str, second: str, stated: list[tuple[str, str]]) -> None:
+    notes = "\\* LR 5e-5\n\n** dropout 0.3\n\n¹ Batch size 8\n\n² run_2: 3 epochs\n"
+    text = summary(table=runs(2, Learning_Rate=["5e-5", "1e-5"], Notes=[first, second]) + f"\n{notes}")
+    if stated:
+        found = refusal(parsed, text)
+        assert [(p.field, *(run for run in ("run_1", "run_2") if run in p.message)) for p in found] == stated
+    else:
+        assert len(parsed(text).runs) == 2
+
+
 CHANGES = [
     ("changed Monday: lr 2e-4", "lr"), ("failed, rerun with lr 5e-5", "lr"), ("lr 2,0e-4", "lr"),
     ("= run_1 + dropout 0.1", "lora_dropout"), ("OOM -> bs 2", "batch_size"), ("3 ep", "epochs"),

@@ -5,7 +5,7 @@ whether to train it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -247,15 +247,15 @@ def _named_rows(text: str, draft: SummaryDraft) -> set[int]:
 def add_group_notes(sections: Iterable[Section], draft: SummaryDraft) -> None:
     """Add the settings in headings and footnotes of the table of runs to the notes of the rows that they are about."""
     notes: dict[int, list[SourceText]] = {}
-    names = sorted({row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}, key=len, reverse=True)
+    names = {row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}
     for top, part in ((section, part) for section in sections for part in section.walk() if part.tables):
         headings = [*_of_heading(top), *(_of_heading(part) if part is not top else ())]
-        footnotes = list(_footnotes(part, names))
+        footnotes = _footnotes(part, names)
         for table in part.tables:
-            header = "".join(cell.plain for cell in table.header)
             for row in table.rows:
-                written = header + "".join(cell.plain for cell in row.cells)
-                notes[row.line] = [*headings, *(note for mark, note in footnotes if mark in written)]
+                marks = [mark for cell in (*table.header, *row.cells) for mark in _MARKS.findall(cell.plain)]
+                own = (footnotes[mark] for mark in dict.fromkeys(marks) if mark in footnotes)
+                notes[row.line] = [*headings, *own]
     draft.rows[:] = [replace(row, notes=(*row.notes, *notes.get(row.line, ()))) for row in draft.rows]
 
 
@@ -266,21 +266,27 @@ def _of_heading(section: Section) -> Iterator[SourceText]:
             yield SourceText(part.strip(), section.line, f"the heading {shown(section.title)}")
 
 
-def _footnotes(section: Section, names: Sequence[str]) -> Iterator[tuple[str, SourceText]]:
-    """Yield the footnotes of a section by their marks, without the name of the run at their beginning."""
+def _footnotes(section: Section, names: Container[str]) -> dict[str, SourceText]:
+    """Return the first footnote of each mark in a section, without the name of the run at its beginning."""
+    found: dict[str, SourceText] = {}
     for text in (*section.paragraphs, *(bullet.text for bullet in section.bullets)):
         for i, line in enumerate(text.plain[:_LONGEST].split("\n")):
             if match := _FOOTNOTE.match(line):
                 rest = _INSTEAD.sub("", line[match.end() :])
-                own = next((name for name in names if rest.startswith((f"{name} ", f"{name}: "))), "")
+                ends = [end.start() for end in _END_OF_NAME.finditer(rest)]
+                own = next((rest[:end] for end in reversed(ends) if rest[:end] in names), "")
                 rest = rest.removeprefix(own).lstrip(" :")
-                yield match["mark"], SourceText(rest, text.line + i, f"the footnote {match['mark']}")
+                found.setdefault(match["mark"], SourceText(rest, text.line + i, f"the footnote {match['mark']}"))
+    return found
 
 
 _FOOTNOTES: Final = "¹²³⁴⁵⁶⁷⁸⁹†‡§*"
 _PARTS_OF_A_HEADING: Final = re.compile(r"[()\[\];:]| [–—-] ")
 _NUMBERED: Final = re.compile(r"(?:batch|epoch) [0-9]{1,4}", re.IGNORECASE)
 _FOOTNOTE: Final = re.compile(r"(?P<mark>[¹²³⁴⁵⁶⁷⁸⁹†‡§]|\*{1,3}|\[\^[\w]{1,9}\]):?\s{0,9}(?=\w)")
+# In a cell; not the asterisk of `2*8` or `2 * 8`.
+_MARKS: Final = re.compile(r"[¹²³⁴⁵⁶⁷⁸⁹†‡§]|(?<![ *])\*++(?!\w)|(?<!\*)\*++(?! ?\w)|\[\^\w{1,9}\]")
+_END_OF_NAME: Final = re.compile(r":? ")
 _INSTEAD: Final = re.compile(r" (?:instead of|rather than|not) .{0,99}$", re.IGNORECASE)
 _CONDITION: Final = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
 _ONLY: Final = re.compile(r"^only (?:for |in )?| only$", re.IGNORECASE)
