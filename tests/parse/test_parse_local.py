@@ -277,7 +277,13 @@ def test_an_unused_checkpoint_directory_is_reported(directory: str, is_told: boo
 
 APART = [
     "Debugging", "For debugging only", "Evaluation jobs", "CPU jobs", "Preprocessing", "Old cluster (retired)",
-    "Adroit (only for tests)", "Interactive sessions", "Jupyter",
+    "Adroit (only for tests)", "Interactive sessions", "Jupyter", "CPU-only jobs", "CPU partition", "Batch evaluation",
+    "Jobs on CPU nodes", "CPU batch jobs",
+]  # fmt: skip
+OF_THE_JOBS = [
+    "GPU and CPU jobs", "CPU limits for jobs", "Interactive and batch jobs", "Debug output", "CPU and memory per node",
+    "Job CPU and memory", "CPU / memory of jobs", "Training and evaluation jobs", "Jobs (not for evaluation)",
+    "CPU and memory",
 ]  # fmt: skip
 
 
@@ -296,12 +302,9 @@ def test_settings_of_other_jobs_that_are_those_of_the_runs_have_no_warning() -> 
     assert [w.code for w in parsed(local=local).warnings if w.file == LOCAL] == []
 
 
-@pytest.mark.parametrize(
-    "title",
-    ["GPU and CPU jobs", "Training and evaluation jobs", "Jobs (not for evaluation)", "CPU and memory"],
-)
+@pytest.mark.parametrize("title", spread(OF_THE_JOBS, every=3))
 def test_a_section_that_is_also_about_the_jobs_of_the_runs_is_read(title: str) -> None:
-    assert environment(local_md() + f"\n## {title}\n\n- QOS: short\n") == REQUIRED | {"qos": "short"}
+    assert environment(local_md() + f"\n## SLURM\n\n### {title}\n\n- QOS: short\n") == REQUIRED | {"qos": "short"}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,14 @@ _TOPICS: Final = {
 }
 _TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
 _OF_TRAINING: Final = frozenset({"training", "train", "tuning", "finetuning", "runs", "all", "both", "not", "default"})
-_OF_CPUS: Final = frozenset({"job", "jobs", "only", "partition", "queue", "node", "nodes", "tasks", "work"})
+# Not `CPU and memory of jobs`, which are resources.
+_OF_CPUS: Final = re.compile(
+    r"\bcpus? (?:only|(?:only |batch )?(?:jobs?|partitions?|queues?|nodes?|tasks|work))\b|\bonly cpus?\b"
+    r"|\b(?:jobs|tasks|work) on (?:the )?cpus?\b"
+)
+_OF_MESSAGES: Final = frozenset({"output", "outputs", "log", "logs", "logging", "level", "messages", "info"})
+# Words of `apart`, each with the words beside which it describes the jobs of the runs: `Interactive and batch jobs`.
+_NOT_APART: Final = {"interactive": frozenset({"batch"}), "debug": _OF_MESSAGES, "debugging": _OF_MESSAGES}
 _NO_SITES: Final = frozenset(
     {"required", "optional", "basic", "basics", "advanced", "other", "misc", "miscellaneous", "billing", "limit"}
     | {"limits", "access", "identity", "group", "lab", "project", "budget", "priority", "gpu", "gpus", "extra"}
@@ -85,8 +92,9 @@ def topic_of(title: str, above: Topic) -> Topic:
     words = normalize(title).split()
     if len(words) > _LONGEST_HEADING:
         words = []
-    own = {_TOPIC_OF_WORD[word] for word in words if word in _TOPIC_OF_WORD}
-    if "cpu" in words and _OF_CPUS & set(words) and not {"gpu", "gpus"} & set(words):
+    known = [word for word in words if word in _TOPIC_OF_WORD and not set(words) & _NOT_APART.get(word, set())]
+    own = {_TOPIC_OF_WORD[word] for word in known}
+    if _OF_CPUS.search(" ".join(words)) and not {"gpu", "gpus"} & set(words):
         own.add("apart")
     if _OF_TRAINING & set(words):
         own.discard("apart")
