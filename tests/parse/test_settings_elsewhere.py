@@ -602,8 +602,52 @@ def test_settings_of_other_work_are_not_read(lines: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "severity"),
+    [
+        ("### Preliminary settings\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.WARNING),
+        ("## Pilot Configuration\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.WARNING),
+        ("- Pilot:\n\n  - Weight decay: 0.2\n  - Seed: 77\n", Severity.INFO),
+        ("### Not used\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.INFO),
+    ],
+)
+def test_settings_of_another_plan_are_reported_with_their_line(lines: str, severity: Severity) -> None:
+    plan = planned(summary(extra=lines))
+    found = [(w.code, w.field, w.line, w.severity) for w in plan.warnings]
+    assert found == [("unused-field", "configuration", 28, severity)]
+    assert [plan.runs[0].value(name) for name in ("weight_decay", "seed")] == [0.01, 14]
+
+
+def test_settings_below_a_group_of_another_plan_are_not_read() -> None:
+    lines = "- Pilot\n  - Group\n    - Weight decay: 0.2\n"
+    assert values_of(summary(extra=lines), "weight_decay") == [0.01]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"# sweep": "# Pilot study", "## Conf": "## Pilot Conf", "### Training": "### Pilot training"},
+        {"## All Runs": "## Pilot runs", "## Configuration": "## Pilot Configuration"},
+        {"# sweep": "# Preliminary sweep", "### Training": "### Preliminary settings"},
+    ],
+)
+def test_a_word_of_the_title_or_of_the_runs_is_of_this_plan(changes: dict[str, str]) -> None:
+    text = summary()
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    assert values_of(text, "epochs") == [2]
+    (found,) = [w for w in planned(f"{text}\n## Rejected\n\n- Seed: 77\n").warnings if w.field == "configuration"]
+    assert found.code == "unused-field"
+
+
+def test_a_pilot_with_both_configurations_is_read_from_the_plain_one() -> None:
+    text = summary(title="# Pilot study", extra="## Pilot Configuration\n\n- Seed: 77\n")
+    assert planned(text).runs[0].value("seed") == 14
+
+
+@pytest.mark.parametrize(
     "lines",
     [
+        "### Earlier stopping\n\n- Seed: 3\n",
         "- Logging and metrics:\n  - Seed: 3\n",
         "- Reproducibility:\n  - Seed: 3\n",
         "### Chosen in the pilot\n\n- Seed: 3\n",

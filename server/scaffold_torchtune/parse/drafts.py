@@ -150,6 +150,7 @@ class SummaryDraft(Draft):
     `model_paths` are the paths in its section Models, and those of labels such as `Model path` elsewhere, by label.
     `other_data` are listed files of data with an unsupported format, which a row may name.
     `skipped` are the lines of settings below a label that says that they are not of all runs.
+    `aside` has the title above each line of a setting that is not read because of that title.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
     `samples` are numbers of training samples that the section about the data set gives.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
@@ -174,6 +175,7 @@ class SummaryDraft(Draft):
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[UnreadLine] = field(default_factory=list)
     skipped: set[int] = field(default_factory=set)
+    aside: dict[int, str] = field(default_factory=dict)
     prose: list[SourceText] = field(default_factory=list)
     notes: list[SourceText] = field(default_factory=list)
     names: list[SourceText] = field(default_factory=list)

@@ -243,8 +243,9 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     root = draft.read_markdown(text)
     if root is None:
         return draft
-    draft.sections = headings.lines_of(root)
     _name(root, draft)
+    root = headings.of_this_plan(root)
+    draft.sections = headings.lines_of(root)
     runs_table.read_runs_table(root, draft)
     runs_table.read_levels(root, draft)
     for section in headings.topmost(root, headings.is_models):
@@ -545,10 +546,10 @@ def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterato
             _conditional(label, bullet.text.line, below, draft)
             continue
         yield bullet.text
-        others = headings.of_other_work(label, bullet)
-        draft.skipped |= {child.text.line for child in others}
+        others = headings.of_other_work(label, bullet, draft)
+        draft.skipped |= others
         if bullet.text.below is None or not (pair and by_label(pair.label)):
-            yield from _texts([child for child in bullet.children if child not in others], note, draft)
+            yield from _texts([child for child in bullet.children if child.text.line not in others], note, draft)
 
 
 def _is_limited(title: str, texts: Iterable[Text], draft: SummaryDraft) -> bool:

@@ -210,6 +210,14 @@ class Bullet:
     text: Text
     children: tuple["Bullet", ...] = ()
 
+    def all_children(self) -> Iterator["Bullet"]:
+        """Yield every bullet below this one, nested ones after their parents."""
+        stack = list(reversed(self.children))
+        while stack:
+            bullet = stack.pop()
+            yield bullet
+            stack.extend(reversed(bullet.children))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -264,11 +272,9 @@ class Section:
 
     def all_bullets(self) -> Iterator[Bullet]:
         """Yield every bullet of this section itself, nested ones after their parents."""
-        stack = list(reversed(self.bullets))
-        while stack:
-            bullet = stack.pop()
+        for bullet in self.bullets:
             yield bullet
-            stack.extend(reversed(bullet.children))
+            yield from bullet.all_children()
 
 
 @functools.lru_cache(maxsize=4)  # the documents of an experiment, which each step reads
