@@ -6,7 +6,8 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar
-from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.parse import marked_rows, parse_experiment
+from scaffold_torchtune.settings.parameters import normalize
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
 from support.sampling import spread
 
@@ -576,6 +577,18 @@ def test_a_number_of_runs_with_other_settings_is_not_of_some_runs(label: str) ->
     found = parsed(summary(training=lines | {"Weight decay": "0.1"})).warnings
     assert [(w.code, w.field) for w in found] == [("unused-field", label)]
     assert ("ambiguous", "weight_decay") in {(p.code, p.field) for p in refusal(parsed, summary(training=lines))}
+
+
+def test_titles_are_compared_with_names_that_are_collected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(text: str) -> str:
+        made.append(text)
+        return normalize(text)
+
+    monkeypatch.setattr(marked_rows, "normalize", counted)
+    parsed(summary(table=runs(100, LoRA_Rank=["8"] * 100), extra="- group\n  - text\n" * 100))
+    assert len(made) < 100 * 25
 
 
 def test_a_size_that_all_trained_runs_have_limits_nothing() -> None:

@@ -1,5 +1,6 @@
 """Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state."""
 
+import functools
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -276,6 +277,11 @@ class TunedRuns:
             if isinstance(limit, int) and isinstance(epochs, int):
                 found[limit * epochs] += 1
         return found
+
+    @functools.cached_property
+    def methods(self) -> frozenset[str | None]:
+        """The methods of the runs; None for an unknown one."""
+        return frozenset(map(self.method, self.runs))
 
     def method(self, run: Run) -> str | None:
         """Return the method of a run; None if it is unknown."""
