@@ -105,7 +105,7 @@ def of_many(count: int) -> dict[str, str]:
     return {
         "groups": summary(table=runs(count, LoRA_Rank=ranks), extra="- group\n" * count),
         "footnotes": summary(table=runs(few, LoRA_Rank=ranks[:few], Notes=["¹"] * few) + f"\n{footnotes}"),
-        "pilot": summary(extra="- Pilot\n" + "  - Seed: 3\n" * 5 * count),
+        "pilot": summary(extra="- Pilot\n" + "  - Seed: 3\n" * 8 * count),
     }
 
 

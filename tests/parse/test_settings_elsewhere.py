@@ -605,6 +605,7 @@ OF_OTHERS = [
     "- Considered but rejected:\n  - Weight decay: 0.1\n  - Train on input: yes\n",
     "- Previous paper:\n  - Weight decay: 0.1\n  - Epochs: 5\n",
     "- Evaluation:\n  - Seed: 3\n  - Max sequence length: 512\n  - Batch size: 64\n",
+    "- Evaluating:\n  - Seed: 3\n  - Batch size: 64\n",
 ]
 
 
@@ -799,7 +800,13 @@ def test_a_control_that_is_only_evaluated_is_not_asked_about() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["Seed, weight decay: 42, 0.1", "Seed / weight decay: 42 / 0.1", "Seed and weight decay: 42 and 0.1"]
+    "line",
+    [
+        "Seed, weight decay: 42, 0.1",
+        "Seed / weight decay: 42 / 0.1",
+        "Seed and weight decay: 42 and 0.1",
+        "Seed or weight decay: 42",
+    ],
 )
 def test_a_line_with_several_settings_is_refused_without_a_label_to_write(line: str) -> None:
     (found,) = refusal(parsed, summary(extra=f"- {line}\n"))

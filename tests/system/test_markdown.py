@@ -269,6 +269,16 @@ def test_struck_out_marks_in_quotes_of_any_kind_are_kept(text: str, active: str)
 
 
 @pytest.mark.parametrize(
+    ("text", "inner"),
+    [("~~ a b ~~", "a b"), (" ~a~ ", "a"),
+     ("<DEL>a</del>", "a"), ("<s>a</del>", None), ("~~a~~ b", None), ("~/a", None)],
+)  # fmt: skip
+def test_a_text_that_is_struck_out_as_a_whole_has_an_inner_text(text: str, inner: str | None) -> None:
+    assert markdown.struck_text(text) == inner
+    assert (markdown.STRUCK.fullmatch(text.strip()) is not None) == (inner is not None and "~a~" not in text.split())
+
+
+@pytest.mark.parametrize(
     ("lines", "active"),
     [
         ('Screen: 13"\n~~Seed: 1~~ 2 "', ['Screen: 13"', '2 "']),

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import asked_otherwise
+from scaffold_torchtune.system.markdown import STRUCK
 from scaffold_torchtune.torchtune_facts import FULL, LORA, known_models
 
 
@@ -23,7 +24,6 @@ def _words(text: str) -> frozenset[str]:
 _CITATION: Final = re.compile(
     r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
 )
-_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
 _LONGEST: Final = 2_000  # characters of a text that are searched
 _OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
 """The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
@@ -591,7 +591,7 @@ def _without_aside(label: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
+    return " ".join(STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
 
 
 def _clauses(text: str) -> list[str]:

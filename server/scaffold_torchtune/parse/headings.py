@@ -13,7 +13,7 @@ from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import COLONS, Bullet, Section, Table, Text
+from scaffold_torchtune.system.markdown import COLONS, STRUCK, Bullet, Section, Table, Text
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -42,7 +42,6 @@ _FEW: Final = 6
 _MARKS: Final = " \t>|*+-_`~"
 _MARKS_BEHIND: Final = " \t|*_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
-_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~|<(s|del|strike)>[^<>]{1,500}</\1>", re.IGNORECASE)
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 _COLUMNS: Final = frozenset(
     {"path", "file", "location", "value", "values", "level", "levels", "setting", "size", "samples", "count", "number"}
@@ -129,9 +128,13 @@ is_output: Final = _called("output", "outputs", "output paths")
 is_factors: Final = _with_a_word_of("variables factors independent")
 """Return whether a section lists the varying parameters; the values are those of the runs."""
 
+EVALUATION: Final = "evaluation evaluations eval evals evaluating inference"
+"""Words of titles about evaluation, in both documents."""
+_AFTER_TRAINING: Final = f"{EVALUATION} generation scoring"
+_is_of_evaluation: Final = _with_a_word_of(_AFTER_TRAINING)
 is_elsewhere: Final = _with_a_word_of(
-    "evaluation evaluations eval evals inference generation scoring scorer grading judge analysis inspect benchmark"
-    " results previous metric metrics statistics statistical bootstrap"
+    f"{_AFTER_TRAINING} scorer grading judge analysis inspect benchmark results previous metric metrics statistics"
+    " statistical bootstrap"
 )
 """Return whether a section is not about training, but about evaluation or generation of data."""
 
@@ -164,7 +167,6 @@ _NO_PLANS: Final = frozenset(
     ["stopping", "stop", "sample", "samples", "example", "examples", "token", "tokens", "responses", "layers"]
 )
 _NOT_USED: Final = re.compile(r"(?<!\w)not (?:used|chosen|adopted|applied|in use)(?!\w)", re.IGNORECASE)
-_OF_EVALUATION: Final = frozenset(["evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring"])
 _VALIDATION: Final = frozenset({"run_val_every_n_steps", "batch_size_val"})
 _is_of_other_matters: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
@@ -222,7 +224,7 @@ def of_other_work(label: str, bullet: Bullet, draft: SummaryDraft) -> set[int]:
         settings = [line for line, pair in below.items() if pair and pair.value and _is_setting(pair.label)]
         _put_aside(settings, label, draft)
         return {*below}
-    is_evaluation = not _OF_EVALUATION.isdisjoint(plain(label).split())
+    is_evaluation = _is_of_evaluation(label)
     pairs = [(child, child.text.labelled()) for child in bullet.children if is_evaluation]
     known = [(child, by_label(pair.label)) for child, pair in pairs if pair is not None]
     return {child.text.line for child, one in known if one and one.column and one.name not in _VALIDATION}
@@ -542,7 +544,7 @@ def _named_by(label: str) -> UnreadLine | None:
 
 def _parted(line: str) -> tuple[str, str]:
     """Return label and value of `label: value` or `label = value` without marks; empty strings for others."""
-    line = _STRUCK.sub("", line[:_LONGEST])
+    line = STRUCK.sub("", line[:_LONGEST])
     cells = [cell.strip(_MARKS) for cell in line.strip().strip("|").split("|")]
     if len(cells) in _ROW_OF_A_SETTING and cells[0]:
         return cells[0].rstrip(":").rstrip(_MARKS), cells[1]

@@ -11,6 +11,7 @@ from typing import Final, Self
 from scaffold_torchtune.findings import close_matches
 from scaffold_torchtune.parse import notations, values
 from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.headings import EVALUATION
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
 
@@ -23,7 +24,7 @@ TOP: Final[Topic] = frozenset({"top"})
 _TOPICS: Final = {
     "nothing": "github git gitlab bitbucket example examples command commands",  # sections without settings
     # sections with settings of jobs that this tool does not submit, or of another cluster
-    "apart": "debug debugging evaluation evaluations eval evals evaluating inference preprocessing tests testing"
+    "apart": f"debug debugging {EVALUATION} preprocessing tests testing"
     " interactive notebook notebooks jupyter retired deprecated decommissioned obsolete old former previous",
     "slurm": "slurm sbatch scheduler job jobs queue partition",
     "modules": "module modules lmod",

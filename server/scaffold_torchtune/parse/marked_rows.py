@@ -19,7 +19,7 @@ from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.system.markdown import Row, Section
+from scaffold_torchtune.system.markdown import Row, Section, struck_text
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
@@ -35,7 +35,6 @@ _SUMMARY: Final = re.compile(
 _RULE: Final = re.compile(r"[-:=_*~–—.… ]+")
 _CONTROLS: Final = frozenset({"base", "baseline", "control", "controls", "eval", "evaluation", "zero", "untuned"})
 
-_STRUCK: Final = re.compile(r"\s*(?:~{1,2}(?P<a>[^~]+)~{1,2}|<(?P<tag>s|del|strike)>(?P<b>[^<>]*)</(?P=tag)>)\s*")
 _NOT_TO_BE_RUN: Final = (
     r"(?:cancell?ed|cancel|dropped|drop|skip(?:ped)?|abandoned|aborted|discarded|obsolete|deprecated|excluded?|removed"
     r"|retired|withdrawn|rejected|superseded|postponed|deferred|on hold|disabled|unneeded|parked|shelved|scrapped|dnr"
@@ -122,8 +121,8 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
         model: the text of its model.
     """
     pairs = [(_label(label), text.strip()[:_LONGEST]) for label, text in cells if text.strip()]
-    struck = [bool(_STRUCK.fullmatch(text)) for _, text in pairs if not values.is_empty(text)]
-    if _STRUCK.fullmatch(name) or _STRUCK.fullmatch(model) or (struck and all(struck)):
+    struck = [struck_text(text) is not None for _, text in pairs if not values.is_empty(text)]
+    if struck_text(name) is not None or struck_text(model) is not None or (struck and all(struck)):
         return "struck out"
     types = [normalize(text) for label, text in pairs if label in {"type", "run type"}]
     is_tuned = all("tune" in text for text in types)
@@ -153,11 +152,8 @@ def _says_no(label: str, text: str) -> bool:
 
 def not_struck(text: SourceText) -> SourceText:
     """Return a cell without the marks that strike out its whole text."""
-    match = _STRUCK.fullmatch(text.text)
-    if match is None:
-        return text
-    inner = (match["a"] if match["a"] is not None else match["b"]).strip()
-    return replace(text, text=inner, full=inner, source=None)
+    inner = struck_text(text.text)
+    return text if inner is None else replace(text, text=inner, full=inner, source=None)
 
 
 def name_rows(draft: SummaryDraft) -> None:
@@ -191,7 +187,7 @@ def of_some_runs(title: str, draft: SummaryDraft) -> bool:
 
 def names_some_runs(text: str, draft: SummaryDraft) -> bool:
     """Return whether a text names only some of the runs: `3B`, `runs A and B`, `Rank 16`, `Short runs`."""
-    named = [_named_rows(part.strip(" .:()"), draft) for part in _BETWEEN.split(text[:_LONGEST].strip())]
+    named = [_named_rows(part.strip(" .:()"), draft) for part in values.BETWEEN_NAMES.split(text[:_LONGEST].strip())]
     return set().union(*named) < draft.tuned if all(named) else _are_some(text, draft) is True
 
 
@@ -295,7 +291,6 @@ _LIMITED: Final = re.compile(
     r"| (?:for|of|in|on) (?P<rest>.{1,80}))",
     re.IGNORECASE,
 )
-_BETWEEN: Final = re.compile(r"\s?[,&/+]\s?|\s(?:and|or)\s", re.IGNORECASE)
 _ABOUT_RUNS: Final = re.compile(
     r"^(?:(?:the|all|runs?|models?|settings of|condition|group) ){1,3}"
     r"|(?: (?:runs?|models?|settings|condition|group)){1,3}$",

@@ -219,12 +219,12 @@ def nearest_label(label: str) -> str | None:
 
 def names_several(label: str) -> bool:
     """Return whether a label names several hyperparameters with numbers: `Seed, weight decay`, not `Time / epoch`."""
-    known = [by_label(part) for part in _BETWEEN_LABELS.split(label[:_LONGEST_LABEL].strip())]
+    known = [by_label(part) for part in BETWEEN_NAMES.split(label[:_LONGEST_LABEL].strip())]
     is_each = all(one is not None and one.kind in {"int", "float"} and one.name not in _OF_RATES for one in known)
     return is_each and len({one.name for one in known if one is not None}) > 1
 
 
-_BETWEEN_LABELS = re.compile(r"\s?[,/&+]\s?|\sand\s", re.IGNORECASE)
+BETWEEN_NAMES = re.compile(r"\s?[,/&+]\s?|\s(?:and|or)\s", re.IGNORECASE)
 _OF_RATES = frozenset({"gpus", "training_samples", "max_steps_per_epoch", "cpus_per_task"})
 """Parameters that are part of a rate: `Batch size / GPU`, `Samples / epoch`."""
 

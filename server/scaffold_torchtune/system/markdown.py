@@ -38,7 +38,12 @@ OPENS_BEFORE = frozenset("([{<-/–—:")
 _SAME = frozenset("\"'")  # quotes that open and close
 _MARKED = ("\0", "\1")  # stand for the marks before and behind struck-out text
 _PART = {"softbreak": "\n", "hardbreak": "\n", "code_inline": "x", "html_inline": "x", "image": "x"}
-_STRIKE = re.compile(r"<(?P<close>/?)(?P<name>s|del|strike)>", re.IGNORECASE)
+_TAGS = "s|del|strike"
+_STRIKE = re.compile(rf"<(?P<close>/?)(?P<name>{_TAGS})>", re.IGNORECASE)
+_IN_TAGS = rf"<(?P<tag>{_TAGS})>(?P<inner>[^<>]{{0,500}})</(?P=tag)>"
+STRUCK = re.compile(rf"~~[^~]{{1,500}}~~|{_IN_TAGS}", re.IGNORECASE)
+"""Struck-out text with its marks."""
+_ALL_STRUCK = re.compile(rf"~{{1,2}}(?P<text>[^~]+)~{{1,2}}|{_IN_TAGS}", re.IGNORECASE)
 
 
 class Labelled(NamedTuple):
@@ -349,6 +354,12 @@ def _strike(token: Token) -> tuple[str, bool] | None:
         return token.markup, token.type == "s_close"
     found = _STRIKE.fullmatch(token.content) if token.type == "html_inline" else None
     return (found["name"].lower(), bool(found["close"])) if found else None
+
+
+def struck_text(text: str) -> str | None:
+    """Return a text without its marks if it is struck out as a whole, also by single tildes; else None."""
+    match = _ALL_STRUCK.fullmatch(text.strip())
+    return None if match is None else (match["text"] or match["inner"]).strip()
 
 
 def _become_text(token: Token, content: str) -> None:
