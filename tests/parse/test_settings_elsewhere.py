@@ -536,6 +536,7 @@ OF_ALL_RUNS = [
     "All 2 runs", "Constant across all runs", "Held fixed (all runs)", "Fixed for both runs",
     "Training settings for LoRA runs", "In all runs", "For every run", "For all models",
     "Same as in the earlier runs", "Not varied across runs",
+    "Same for all 1B and 3B runs",
     "Same for all two runs", "Total runs",
 ]  # fmt: skip
 OF_SOME_RUNS = [
@@ -569,6 +570,13 @@ def test_a_method_of_only_some_runs_limits_settings_other_than_those_of_lora(tit
         assert planned(summary(table=one, extra=extra)).runs[0].value("weight_decay") == 0.1
         alpha = f"### {title}\n\n- **LoRA alpha:** 32\n"
         assert planned(summary(table=MIXED, extra=alpha)).runs[0].value("lora_alpha") == 32
+
+
+@pytest.mark.parametrize("title", ["LoRA runs", "Settings for the full runs"])
+def test_a_method_that_is_the_name_of_a_run_limits_settings_to_it(title: str) -> None:
+    table = runs(2, Run_Name=["lora", "full"], LoRA_Rank=["8", "16"])
+    (found,) = refusal(parsed, summary(table=table, extra=f"### {title}\n\n- **Weight decay:** 0.1\n"))
+    assert (found.code, found.field) == ("ambiguous", "configuration")
 
 
 @pytest.mark.parametrize("label", ["Number of runs", "Total runs", "Runs"])

@@ -342,7 +342,7 @@ def _note_sites(found: Sequence[Part], draft: LocalDraft) -> None:
     contradicted = {problem.field for problem in draft.findings if problem.code == "ambiguous"}
     if len(sites) == 1 or several.keys() & contradicted or not given:
         return
-    first, second = [*several.values(), [next(iter(of_site.values())) for of_site in sites.values()]][0][:2]
+    first, second = next(iter(several.values()), [next(iter(of_site.values())) for of_site in sites.values()])[:2]
     places = [f"{entry.note} on line {entry.line}" for entry in (first, second)]
     message = f"{' and '.join(places)} may be settings of different clusters, but jobs run on one cluster"
     fix = "keep the settings of one cluster, and write them below '## SLURM Defaults'"

@@ -200,21 +200,20 @@ def _are_some(text: str, draft: SummaryDraft) -> bool | None:
     words = plain.split()
     is_of_runs, end = words[-1:] == ["runs"], len(words) - (not _GROUPED.isdisjoint(words[-1:]))
     first = max((i + 1 for i, word in enumerate(words[:end]) if word in _BEFORE_RUNS), default=0)
-    said, numbers = words[first:end], {str(len(rows)) for rows in (draft.rows, draft.tuned)}
-    others = [word for word in said if word not in _OF_ALL_RUNS]
-    limits = [word for word in others if str(free_text.COUNTS.get(word, word)) not in numbers]
+    unsaid = {"the", "our", "these", "my", *(str(len(rows)) for rows in (draft.rows, draft.tuned))}
+    said = [word for word in words[first:end] if str(free_text.COUNTS.get(word, word)) not in unsaid]
+    limits = [word for word in said if word not in _OF_ALL_RUNS]
     methods = [("method", word) for word in _METHODS if word in said]
     is_one_of_several = len(methods) == 1 and _has_methods(draft) and draft.named.get(methods[0]) != draft.tuned
     if _EXCEPT.search(plain) or is_one_of_several:
         return True if is_of_runs else None
     if not _REFERS.isdisjoint(words[max(0, first - 2) : first]):
         return None
-    if not limits:
-        return False if first or end < len(words) else None
-    rows = draft.named.get(("", " ".join(limits)), set())
-    if rows and rows == draft.tuned:
-        return False
-    return True if is_of_runs and len(said) < _LONGEST_GROUP else None
+    found = [draft.named.get(("", name), set()) for name in (" ".join(said), " ".join(limits), *limits)]
+    rows = found[0] or found[1] or (set().union(*found[2:]) if all(found[2:]) else set())
+    if (rows or limits) and rows != draft.tuned:
+        return True if is_of_runs and len(said) < _LONGEST_GROUP else None
+    return False if first or end < len(words) else None
 
 
 def _has_methods(draft: SummaryDraft) -> bool:
@@ -301,7 +300,7 @@ _SIZE: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,2})?B(?!\w)", re.IG
 _METHOD_WORDS: Final = frozenset({"lora", "full", "method", "training", "data", "optimizer"})
 _METHODS: Final = frozenset({"lora", "full"})
 _OF_ALL_RUNS: Final = _METHODS | frozenset(
-    {"the", "our", "these", "my", "fine", "tuning", "tuned", "finetuning", "finetuned", "training", "trained"}
+    {"fine", "tuning", "tuned", "finetuning", "finetuned", "training", "trained"}
     | {"planned", "and", "common", "shared", "total", "number", "num", "no", "n"}
 )
 _REFERS: Final = frozenset({"as", "from", "like", "than", "after", "following"})
