@@ -11,7 +11,7 @@ import pytest
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.system import markdown
-from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, summary
+from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, runs, summary
 from support.sampling import sampled, spread
 
 pytestmark = pytest.mark.long
@@ -95,3 +95,20 @@ def test_a_prompt_of_only_backticks_is_read_quickly() -> None:
     began = time.thread_time()
     assert parse_experiment((SUMMARY, document), (LOCAL, local), lambda path: path == DIRECTORY).runs
     assert time.thread_time() - began < 20  # cubic: more than a minute
+
+
+def of_many(count: int) -> dict[str, str]:
+    """Return summaries with many rows next to many other lines."""
+    ranks = ["8"] * count
+    few = count // 2
+    footnotes = "".join(f"¹ note {i}\n\n" for i in range(few))
+    return {
+        "groups": summary(table=runs(count, LoRA_Rank=ranks), extra="- group\n" * count),
+        "footnotes": summary(table=runs(few, LoRA_Rank=ranks[:few], Notes=["¹"] * few) + f"\n{footnotes}"),
+        "pilot": summary(extra="- Pilot\n" + "  - Seed: 3\n" * 8 * count),
+    }
+
+
+@pytest.mark.parametrize("name", ["groups", "footnotes", "pilot"])
+def test_rows_and_lines_are_compared_in_linear_time(name: str) -> None:
+    assert seconds(in_summary(of_many(1_500)[name])) < 20  # quadratic: more than a minute

@@ -277,7 +277,13 @@ def test_an_unused_checkpoint_directory_is_reported(directory: str, is_told: boo
 
 APART = [
     "Debugging", "For debugging only", "Evaluation jobs", "CPU jobs", "Preprocessing", "Old cluster (retired)",
-    "Adroit (only for tests)", "Interactive sessions", "Jupyter",
+    "Adroit (only for tests)", "Interactive sessions", "Jupyter", "CPU-only jobs", "CPU partition", "Batch evaluation",
+    "Jobs on CPU nodes", "CPU batch jobs",
+]  # fmt: skip
+OF_THE_JOBS = [
+    "GPU and CPU jobs", "CPU limits for jobs", "Interactive and batch jobs", "Debug output", "CPU and memory per node",
+    "Job CPU and memory", "CPU / memory of jobs", "Training and evaluation jobs", "Jobs (not for evaluation)",
+    "CPU and memory",
 ]  # fmt: skip
 
 
@@ -296,24 +302,41 @@ def test_settings_of_other_jobs_that_are_those_of_the_runs_have_no_warning() -> 
     assert [w.code for w in parsed(local=local).warnings if w.file == LOCAL] == []
 
 
-@pytest.mark.parametrize(
-    "title",
-    ["GPU and CPU jobs", "Training and evaluation jobs", "Jobs (not for evaluation)", "CPU and memory"],
-)
+@pytest.mark.parametrize("title", spread(OF_THE_JOBS, every=3))
 def test_a_section_that_is_also_about_the_jobs_of_the_runs_is_read(title: str) -> None:
-    assert environment(local_md() + f"\n## {title}\n\n- QOS: short\n") == REQUIRED | {"qos": "short"}
+    assert environment(local_md() + f"\n## SLURM\n\n### {title}\n\n- QOS: short\n") == REQUIRED | {"qos": "short"}
 
 
 @pytest.mark.parametrize(
     "lines",
     [
-        "## Della\n\n- Account: lab\n- Constraint: gpu80\n\n## Adroit\n\n- Partition: class\n",
-        "## Clusters\n\n- Della\n  - Account: lab\n  - Constraint: gpu80\n- Adroit\n  - Partition: class\n",
+        "## Della\n\n- Account: lab\n- Constraint: gpu80\n\n## Adroit\n\n- Account: lab\n- Partition: class\n",
+        "## Clusters\n\n- Della\n  - Account: lab\n  - QOS: a\n- Adroit\n  - Account: lab\n  - Partition: class\n",
     ],
 )
 def test_different_settings_of_two_clusters_are_refused(lines: str) -> None:
     problems = refusal(parsed, local=local_md() + f"\n{lines}")
     assert [(p.code, p.field, p.file) for p in problems] == [("ambiguous", "slurm", LOCAL)]
+
+
+@pytest.mark.parametrize("contradiction", ["- Constraint: gpu40\n", "- Partition: a\n- Partition: b\n"])
+def test_two_clusters_are_reported_with_a_contradiction_about_another_setting(contradiction: str) -> None:
+    lines = "## Della\n\n- Account: lab\n- Constraint: gpu80\n\n## Adroit\n\n- Account: lab\n"
+    fields = {p.field for p in refusal(parsed, local=local_md() + f"\n{lines}{contradiction}")}
+    assert fields == ({"constraint"} if "Constraint" in contradiction else {"partition", "slurm"})
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Fairshare", "Requests"), ("Mandatory", "Performance"), ("Usual", "Special"), ("Who pays", "Where")],
+)
+@pytest.mark.parametrize("form", ["### {}\n\n- {}\n\n", "- {}\n  - {}\n"])
+def test_settings_that_no_two_headings_share_are_read_with_a_warning(first: str, second: str, form: str) -> None:
+    lines = form.format(first, "Account: lab") + form.format(second, "Constraint: gpu80")
+    local = f"{local_md()}\n## SLURM\n\n{lines}"
+    assert environment(local) == REQUIRED | {"account": "lab", "constraint": "gpu80"}
+    found = [(w.code, w.field, w.severity) for w in parsed(local=local).warnings]
+    assert found == [("ambiguous", "slurm", Severity.WARNING)]
 
 
 @pytest.mark.parametrize(

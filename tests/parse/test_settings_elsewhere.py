@@ -6,7 +6,8 @@ import pytest
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused, Scalar
-from scaffold_torchtune.parse import parse_experiment
+from scaffold_torchtune.parse import marked_rows, parse_experiment
+from scaffold_torchtune.settings.parameters import normalize
 from support.documents import LOCAL, SUMMARY, local_md, parsed, planned, refusal, runs, summary, table, told
 from support.sampling import spread
 
@@ -530,9 +531,79 @@ def test_settings_below_a_title_of_all_runs_are_read(title: str) -> None:
     assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
 
 
+OF_ALL_RUNS = [
+    "Settings for all runs", "For all runs", "Hyperparameters of all runs", "Parameters common to all runs",
+    "All 2 runs", "Constant across all runs", "Held fixed (all runs)", "Fixed for both runs",
+    "Training settings for LoRA runs", "In all runs", "For every run", "For all models",
+    "Same as in the earlier runs", "Not varied across runs",
+    "Same for all 1B and 3B runs",
+    "Same for all two runs", "Total runs",
+]  # fmt: skip
+OF_SOME_RUNS = [
+    "Settings for all 3B runs", "For the short runs", "Same for both 3B runs", "Settings of the long runs",
+    "All 4 runs",
+    "All other runs", "All runs except B", "Not for all runs", "Varied across runs", "Only some runs",
+]  # fmt: skip
+MIXED = runs(2, Run_Name=["A", "B"], LoRA_Rank=["8", "-"], Method=["LoRA", "full"])
+
+
+@pytest.mark.parametrize(
+    ("title", "is_read"), spread([*((t, True) for t in OF_ALL_RUNS), *((t, False) for t in OF_SOME_RUNS)], every=2)
+)
+@pytest.mark.parametrize("form", ["### {}\n\n- **Weight decay:** 0.1\n", "- {}:\n  - Weight decay: 0.1\n"])
+def test_the_words_before_runs_decide_whether_a_title_limits_its_settings(title: str, is_read: bool, form: str) -> None:
+    text = summary(table=A_AND_B, models=TWO_MODELS, extra=form.format(title))
+    if is_read:
+        assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+    else:
+        assert [(p.code, p.field) for p in refusal(parsed, text)] == [("ambiguous", "configuration")]
+
+
+@pytest.mark.parametrize("title", ["LoRA runs", "Settings for LoRA runs", "Full fine-tuning runs"])
+def test_a_method_of_only_some_runs_limits_settings_other_than_those_of_lora(title: str) -> None:
+    extra = f"### {title}\n\n- **Weight decay:** 0.1\n"
+    assert [(p.code, p.field) for p in refusal(parsed, summary(table=MIXED, extra=extra))] == [
+        ("ambiguous", "configuration")
+    ]
+    one = runs(2, Run_Name=["A", "B"], LoRA_Rank=["8", "16"], Method=["LoRA", "LoRA"])
+    if "LoRA" in title:
+        assert planned(summary(table=one, extra=extra)).runs[0].value("weight_decay") == 0.1
+        alpha = f"### {title}\n\n- **LoRA alpha:** 32\n"
+        assert planned(summary(table=MIXED, extra=alpha)).runs[0].value("lora_alpha") == 32
+
+
+@pytest.mark.parametrize("title", ["LoRA runs", "Settings for the full runs"])
+def test_a_method_that_is_the_name_of_a_run_limits_settings_to_it(title: str) -> None:
+    table = runs(2, Run_Name=["lora", "full"], LoRA_Rank=["8", "16"])
+    (found,) = refusal(parsed, summary(table=table, extra=f"### {title}\n\n- **Weight decay:** 0.1\n"))
+    assert (found.code, found.field) == ("ambiguous", "configuration")
+
+
+@pytest.mark.parametrize("label", ["Number of runs", "Total runs", "Runs"])
+def test_a_number_of_runs_with_other_settings_is_not_of_some_runs(label: str) -> None:
+    lines = {label: "2, 2 epochs each, weight decay 0.1"}
+    found = parsed(summary(training=lines | {"Weight decay": "0.1"})).warnings
+    assert [(w.code, w.field) for w in found] == [("unused-field", label)]
+    assert ("ambiguous", "weight_decay") in {(p.code, p.field) for p in refusal(parsed, summary(training=lines))}
+
+
+def test_titles_are_compared_with_names_that_are_collected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(text: str) -> str:
+        made.append(text)
+        return normalize(text)
+
+    monkeypatch.setattr(marked_rows, "normalize", counted)
+    parsed(summary(table=runs(100, LoRA_Rank=["8"] * 100), extra="- group\n  - text\n" * 100))
+    assert len(made) < 100 * 25
+
+
 def test_a_size_that_all_trained_runs_have_limits_nothing() -> None:
-    text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### 1B\n\n- **Weight decay:** 0.1\n")
-    assert [run.settings["weight_decay"].value for run in planned(text).runs] == [0.1, 0.1]
+    text = summary(table=runs(2, controls=1, LoRA_Rank=["8", "16"]), extra="### {}\n\n- **Weight decay:** 0.1\n")
+    for title in ("1B", "For 1B", "All 1B runs"):
+        found = planned(text.replace("{}", title)).runs
+        assert [run.settings["weight_decay"].value for run in found] == [0.1, 0.1]
 
 
 OF_OTHERS = [
@@ -542,6 +613,7 @@ OF_OTHERS = [
     "- Considered but rejected:\n  - Weight decay: 0.1\n  - Train on input: yes\n",
     "- Previous paper:\n  - Weight decay: 0.1\n  - Epochs: 5\n",
     "- Evaluation:\n  - Seed: 3\n  - Max sequence length: 512\n  - Batch size: 64\n",
+    "- Evaluating:\n  - Seed: 3\n  - Batch size: 64\n",
 ]
 
 
@@ -552,8 +624,52 @@ def test_settings_of_other_work_are_not_read(lines: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "severity"),
+    [
+        ("### Preliminary settings\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.WARNING),
+        ("## Pilot Configuration\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.WARNING),
+        ("- Pilot:\n\n  - Weight decay: 0.2\n  - Seed: 77\n", Severity.INFO),
+        ("### Not used\n\n- Weight decay: 0.2\n- Seed: 77\n", Severity.INFO),
+    ],
+)
+def test_settings_of_another_plan_are_reported_with_their_line(lines: str, severity: Severity) -> None:
+    plan = planned(summary(extra=lines))
+    found = [(w.code, w.field, w.line, w.severity) for w in plan.warnings]
+    assert found == [("unused-field", "configuration", 28, severity)]
+    assert [plan.runs[0].value(name) for name in ("weight_decay", "seed")] == [0.01, 14]
+
+
+def test_settings_below_a_group_of_another_plan_are_not_read() -> None:
+    lines = "- Pilot\n  - Group\n    - Weight decay: 0.2\n"
+    assert values_of(summary(extra=lines), "weight_decay") == [0.01]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"# sweep": "# Pilot study", "## Conf": "## Pilot Conf", "### Training": "### Pilot training"},
+        {"## All Runs": "## Pilot runs", "## Configuration": "## Pilot Configuration"},
+        {"# sweep": "# Preliminary sweep", "### Training": "### Preliminary settings"},
+    ],
+)
+def test_a_word_of_the_title_or_of_the_runs_is_of_this_plan(changes: dict[str, str]) -> None:
+    text = summary()
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    assert values_of(text, "epochs") == [2]
+    (found,) = [w for w in planned(f"{text}\n## Rejected\n\n- Seed: 77\n").warnings if w.field == "configuration"]
+    assert found.code == "unused-field"
+
+
+def test_a_pilot_with_both_configurations_is_read_from_the_plain_one() -> None:
+    text = summary(title="# Pilot study", extra="## Pilot Configuration\n\n- Seed: 77\n")
+    assert planned(text).runs[0].value("seed") == 14
+
+
+@pytest.mark.parametrize(
     "lines",
     [
+        "### Earlier stopping\n\n- Seed: 3\n",
         "- Logging and metrics:\n  - Seed: 3\n",
         "- Reproducibility:\n  - Seed: 3\n",
         "### Chosen in the pilot\n\n- Seed: 3\n",
@@ -626,6 +742,26 @@ def test_a_footnote_with_a_different_setting_is_refused_for_its_runs(mark: str, 
         assert (found.code, found.field, "run_2" in found.message) == ("ambiguous", field, True)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "stated"),
+    [
+        ("8*", "16**", [("lora_dropout", "run_2")]),
+        ("8", "16 *", [("lr", "run_2")]),
+        ("8", "16**", [("lora_dropout", "run_2")]),
+        ("8", "16 * 1", []),
+        ("8¹", "16²", [("batch_size", "run_1"), ("epochs", "run_2")]),
+    ],
+)
+def test_a_footnote_is_of_the_rows_with_its_whole_mark(first: str, second: str, stated: list[tuple[str, str]]) -> None:
+    notes = "\\* LR 5e-5\n\n** dropout 0.3\n\n¹ Batch size 8\n\n² run_2: 3 epochs\n"
+    text = summary(table=runs(2, Learning_Rate=["5e-5", "1e-5"], Notes=[first, second]) + f"\n{notes}")
+    if stated:
+        found = refusal(parsed, text)
+        assert [(p.field, *(run for run in ("run_1", "run_2") if run in p.message)) for p in found] == stated
+    else:
+        assert len(parsed(text).runs) == 2
+
+
 CHANGES = [
     ("changed Monday: lr 2e-4", "lr"), ("failed, rerun with lr 5e-5", "lr"), ("lr 2,0e-4", "lr"),
     ("= run_1 + dropout 0.1", "lora_dropout"), ("OOM -> bs 2", "batch_size"), ("3 ep", "epochs"),
@@ -672,7 +808,13 @@ def test_a_control_that_is_only_evaluated_is_not_asked_about() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["Seed, weight decay: 42, 0.1", "Seed / weight decay: 42 / 0.1", "Seed and weight decay: 42 and 0.1"]
+    "line",
+    [
+        "Seed, weight decay: 42, 0.1",
+        "Seed / weight decay: 42 / 0.1",
+        "Seed and weight decay: 42 and 0.1",
+        "Seed or weight decay: 42",
+    ],
 )
 def test_a_line_with_several_settings_is_refused_without_a_label_to_write(line: str) -> None:
     (found,) = refusal(parsed, summary(extra=f"- {line}\n"))

@@ -377,6 +377,17 @@ def test_a_number_after_a_run_name_is_the_choice_of_its_author_too() -> None:
         ({"lr1e-5": "8 1e-5", "lr5e-5": "8 5e-5"}, {"lr1e-5": "8 5e-5", "lr5e-5": "8 1e-5"}, ["lr5e-5", "lr1e-5"]),
         # a run that has a new Run Name, while its own is that of a row with the values of a different run
         ({"a": "8 1e-5", "b": "8 5e-5"}, {"c": "8 1e-5", "a": "8 5e-5"}, ["a", "b"]),
+        # names that move by one row: each run takes its directory back from the next one
+        (
+            {"a": "8 1e-5", "b": "8 2e-5", "c": "8 3e-5", "d": "8 4e-5"},
+            {"b": "8 1e-5", "c": "8 2e-5", "d": "8 3e-5", "e": "8 4e-5"},
+            ["a", "b", "c", "d"],
+        ),
+        (
+            {"a": "8 1e-5", "b": "8 2e-5", "c": "8 3e-5"},
+            {"b": "8 1e-5", "c": "8 2e-5", "a": "8 3e-5"},
+            ["b", "c", "a"],
+        ),
     ],
 )  # fmt: skip
 def test_the_run_name_decides_before_equal_values_unless_it_contains_them(

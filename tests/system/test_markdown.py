@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from scaffold_torchtune.system import markdown
@@ -247,6 +249,57 @@ def test_too_many_unclosed_brackets_are_refused(text: str) -> None:
 def test_struck_out_text_is_dropped_unless_it_is_quoted(text: str, active: str) -> None:
     assert read(f"- {text}\n").bullets[0].text.plain == active
     assert [line.plain for line in read(text).paragraphs] == [active]
+
+
+@pytest.mark.parametrize(
+    ("text", "active"),
+    [
+        ("Prompt: 'Use ~~x~~ marks'", "Prompt: 'Use ~~x~~ marks'"), ("«~~x~~ marks»", "«~~x~~ marks»"),
+        ("A: « Use ~~x~~ »", "A: « Use ~~x~~ »"), ("「~~x~~」", "「~~x~~」"), ("„Use ~~x~~“", "„Use ~~x~~“"),
+        ("„a“ and „~~x~~“", "„a“ and „~~x~~“"), ("‘Don’t ~~x~~’", "‘Don’t ~~x~~’"), ("“a ~~x~~”", "“a ~~x~~”"),
+        ("'a' ~~x~~ 'b'", "'a' 'b'"), ("“a” ~~x~~ “b”", "“a” “b”"), ("Don't ~~x~~ that's", "Don't that's"),
+        ('Screen: 13" ~~x~~ 14"', 'Screen: 13" 14"'), ('("~~x~~")', '("~~x~~")'), ('"Say "~~x~~""', '"Say "~~x~~""'),
+        ('"a ~~x~~ b" (remark)', '"a ~~x~~ b" (remark)'), ('`"` ~~x~~ `"`', '" "'), ('\\"a ~~x~~ b\\"', '"a b"'),
+        ("the runs' ~~x~~ and 'y'", "the runs' and 'y'"), ('“13" ~~x~~”', '“13" ~~x~~”'),
+    ],
+)  # fmt: skip
+def test_struck_out_marks_in_quotes_of_any_kind_are_kept(text: str, active: str) -> None:
+    assert read(f"- {text}\n").bullets[0].text.plain == active
+    assert [line.plain for line in read(text).paragraphs] == [active]
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [("~~ a b ~~", "a b"), (" ~a~ ", "a"),
+     ("<DEL>a</del>", "a"), ("<s>a</del>", None), ("~~a~~ b", None), ("~/a", None)],
+)  # fmt: skip
+def test_a_text_that_is_struck_out_as_a_whole_has_an_inner_text(text: str, inner: str | None) -> None:
+    assert markdown.struck_text(text) == inner
+    assert (markdown.STRUCK.fullmatch(text.strip()) is not None) == (inner is not None and "~a~" not in text.split())
+
+
+@pytest.mark.parametrize(
+    ("lines", "active"),
+    [
+        ('Screen: 13"\n~~Seed: 1~~ 2 "', ['Screen: 13"', '2 "']),
+        ('Screen: "13\n~~Seed: 1~~ "a"', ['Screen: "13', '"a"']),
+        ('Prompt: "Use\n~~x~~ and 13" and\n~~y~~ marks" (remark)', None),
+        ("'Use\n~~x~~ marks'", None),
+        ('a "Use\n~~x~~ marks"', ['a "Use', 'marks"']),
+    ],
+)
+def test_quotes_end_with_their_line_unless_the_whole_value_is_in_quotes(lines: str, active: list[str] | None) -> None:
+    expected = lines.split("\n") if active is None else active
+    assert [line.plain for line in read(lines).paragraphs] == expected
+    assert read(f"- {lines}\n").bullets[0].text.plain == "\n".join(expected)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("piece", ["“~~a~~", '"a ~~b~~ ', "'", "~~x~~ (", '"\n~~a~~', "”“", " ", "„"])
+def test_quotes_around_marks_are_found_in_linear_time(piece: str) -> None:
+    began = time.thread_time()
+    read(piece * (300_000 // len(piece)) + "~~x~~")
+    assert time.thread_time() - began < 60  # quadratic: many minutes
 
 
 def test_a_section_has_its_struck_out_lines_in_full() -> None:

@@ -1,5 +1,6 @@
 """Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state."""
 
+import functools
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -140,6 +141,8 @@ class Draft(Collector):
 class SummaryDraft(Draft):
     """An experiment summary, with untyped values.
 
+    `tuned` are the lines of the rows of fine-tuned runs, `named` those of each name of a group of them, with the kind
+    of the name: a parameter for its value, `method`, or nothing for any other name.
     `stated_runs` are the numbers of runs that its overview gives, with the line.
     `levels` are the values of parameters in its section Variables.
     `unread_lines` look like settings but were not read; `note` has the title of their section.
@@ -148,6 +151,7 @@ class SummaryDraft(Draft):
     `model_paths` are the paths in its section Models, and those of labels such as `Model path` elsewhere, by label.
     `other_data` are listed files of data with an unsupported format, which a row may name.
     `skipped` are the lines of settings below a label that says that they are not of all runs.
+    `aside` has the title above each line of a setting that is not read because of that title.
     `data_claims` are statements about the data set's file other than its path: its `format`, its `label`.
     `samples` are numbers of training samples that the section about the data set gives.
     `unasked` are findings that no answer for all runs settles, because each is about one run.
@@ -157,6 +161,8 @@ class SummaryDraft(Draft):
     directories: list[SourceText] = field(default_factory=list)
     columns: list[SourceText] = field(default_factory=list)
     rows: list[RowDraft] = field(default_factory=list)
+    tuned: set[int] = field(default_factory=set)
+    named: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     models: list[tuple[str, SourceText]] = field(default_factory=list)
     models_dirs: list[SourceText] = field(default_factory=list)
     model_paths: list[tuple[str, SourceText]] = field(default_factory=list)
@@ -170,6 +176,7 @@ class SummaryDraft(Draft):
     levels: list[tuple[str, SourceText]] = field(default_factory=list)
     unread_lines: list[UnreadLine] = field(default_factory=list)
     skipped: set[int] = field(default_factory=set)
+    aside: dict[int, str] = field(default_factory=dict)
     prose: list[SourceText] = field(default_factory=list)
     notes: list[SourceText] = field(default_factory=list)
     names: list[SourceText] = field(default_factory=list)
@@ -270,6 +277,11 @@ class TunedRuns:
             if isinstance(limit, int) and isinstance(epochs, int):
                 found[limit * epochs] += 1
         return found
+
+    @functools.cached_property
+    def methods(self) -> frozenset[str | None]:
+        """The methods of the runs; None for an unknown one."""
+        return frozenset(map(self.method, self.runs))
 
     def method(self, run: Run) -> str | None:
         """Return the method of a run; None if it is unknown."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import asked_otherwise
+from scaffold_torchtune.system.markdown import STRUCK
 from scaffold_torchtune.torchtune_facts import FULL, LORA, known_models
 
 
@@ -23,7 +24,6 @@ def _words(text: str) -> frozenset[str]:
 _CITATION: Final = re.compile(
     r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
 )
-_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~")
 _LONGEST: Final = 2_000  # characters of a text that are searched
 _OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
 """The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
@@ -122,11 +122,11 @@ _SAME_AS: Final = re.compile(
 _TRAILING: Final = re.compile(
     r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
 )
-_COUNTS: Final = {
+COUNTS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
     "eleven": 11, "twelve": 12, "twenty": 20, "a single": 1, "single": 1,
 }  # fmt: skip
-_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(_COUNTS)})"
+_COUNT: Final = rf"(?:[0-9]{{1,9}}|{'|'.join(COUNTS)})"
 _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-–/] ?$")
 _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
@@ -333,7 +333,7 @@ def _in_words(part: str) -> tuple[str, str] | None:
 
 def _number_of(match: re.Match[str]) -> str:
     found = next(each for each in match.groups() if each)
-    return str(_COUNTS.get(found.lower(), found)).replace(",", "").rstrip(".")
+    return str(COUNTS.get(found.lower(), found)).replace(",", "").rstrip(".")
 
 
 class Stated(NamedTuple):
@@ -381,7 +381,7 @@ def settings_in_sentences(text: str) -> Iterator[Stated]:
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
                 label = "effective batch size"
             value = match["value"] or match["number"] or match["count"]
-            value = str(_COUNTS.get(value.lower(), value)).rstrip(".")
+            value = str(COUNTS.get(value.lower(), value)).rstrip(".")
             label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", _without_aside(label))
             yield Stated(label, (value,), of_all=_OF_ALL.search(clause) is not None)
 
@@ -515,7 +515,7 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
             is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:].removesuffix(", "))
             if is_vague or _is_compared(before) or _OF_EVALUATION.search(clause):
                 continue
-            count = SEVERAL if word in {"multiple", "several"} else int(_COUNTS.get(word, word))
+            count = SEVERAL if word in {"multiple", "several"} else int(COUNTS.get(word, word))
             is_of_seeds = what[:4] in {"seed", "repl", "repe"}
             if is_of_seeds or count != 1:
                 yield Stated("seed" if is_of_seeds else _singular(what), number=count, replicates=what[:3] == "rep")
@@ -550,13 +550,13 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
     if match is None or _OF_EVALUATION.search(plain):
         return None
     is_of_replicates = _OF_REPLICATES.search(label) is not None
-    return Stated(name, number=int(_COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
+    return Stated(name, number=int(COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
 
 
 def count_of_levels(text: str) -> int | None:
     """Return the number of levels that a text gives instead of the levels: `3 seeds`, `two values`."""
     match = _NUMBER_OF_LEVELS.fullmatch(_plain(text).strip("`() ."))
-    return int(_COUNTS.get(match["count"].lower(), match["count"])) if match else None
+    return int(COUNTS.get(match["count"].lower(), match["count"])) if match else None
 
 
 _NUMBER_OF_LEVELS: Final = re.compile(
@@ -591,7 +591,7 @@ def _without_aside(label: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
+    return " ".join(STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
 
 
 def _clauses(text: str) -> list[str]:

@@ -3,16 +3,17 @@
 import bisect
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from scaffold_torchtune.findings import with_line_feeds
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import few, lines_text, shown, with_line_feeds
 from scaffold_torchtune.parse import compound, notations
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
-from scaffold_torchtune.system.markdown import COLONS, Bullet, Section, Table, Text
+from scaffold_torchtune.system.markdown import COLONS, STRUCK, Bullet, Section, Table, Text
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -37,10 +38,10 @@ _NOT_PLANNED: Final = frozenset(
 )  # fmt: skip
 _NUMBER: Final = re.compile(r"^(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,4}|[IVX]{1,6})[.):]?\s+")
 _LONGEST: Final = 300
+_FEW: Final = 6
 _MARKS: Final = " \t>|*+-_`~"
 _MARKS_BEHIND: Final = " \t|*_`~"
 _BEFORE_LABEL: Final = re.compile(r"\[[ xX]\]|[0-9]{1,9}[.)]|<[a-z]{1,20}>")
-_STRUCK: Final = re.compile(r"~~[^~]{1,500}~~|<(s|del|strike)>[^<>]{1,500}</\1>", re.IGNORECASE)
 _ROW_OF_A_SETTING: Final = (2, 3)  # number of cells: name, value, and perhaps a remark
 _COLUMNS: Final = frozenset(
     {"path", "file", "location", "value", "values", "level", "levels", "setting", "size", "samples", "count", "number"}
@@ -127,9 +128,13 @@ is_output: Final = _called("output", "outputs", "output paths")
 is_factors: Final = _with_a_word_of("variables factors independent")
 """Return whether a section lists the varying parameters; the values are those of the runs."""
 
+EVALUATION: Final = "evaluation evaluations eval evals evaluating inference"
+"""Words of titles about evaluation, in both documents."""
+_AFTER_TRAINING: Final = f"{EVALUATION} generation scoring"
+_is_of_evaluation: Final = _with_a_word_of(_AFTER_TRAINING)
 is_elsewhere: Final = _with_a_word_of(
-    "evaluation evaluations eval evals inference generation scoring scorer grading judge analysis inspect benchmark"
-    " results previous metric metrics statistics statistical bootstrap"
+    f"{_AFTER_TRAINING} scorer grading judge analysis inspect benchmark results previous metric metrics statistics"
+    " statistical bootstrap"
 )
 """Return whether a section is not about training, but about evaluation or generation of data."""
 
@@ -152,14 +157,16 @@ _is_of_methods: Final = _called(
     "finetuning method",
     "methodology",
 )
-_OF_ANOTHER_PLAN: Final = frozenset(
-    ["pilot", "pilots", "rejected", "unused", "discarded", "abandoned", "previous", "earlier", "preliminary"]
-)
+_BEFORE_THE_RUNS: Final = frozenset(["pilot", "pilots", "earlier", "preliminary"])
+_OF_ANOTHER_PLAN: Final = _BEFORE_THE_RUNS | {"rejected", "unused", "discarded", "abandoned", "previous"}
 _TAKEN_FROM: Final = frozenset(
     ["from", "chosen", "based", "following", "selected", "as", "by", "after", "like", "same", "in", "with"]
 )
+# `Earlier stopping` and `Discarded samples` are about the training.
+_NO_PLANS: Final = frozenset(
+    ["stopping", "stop", "sample", "samples", "example", "examples", "token", "tokens", "responses", "layers"]
+)
 _NOT_USED: Final = re.compile(r"(?<!\w)not (?:used|chosen|adopted|applied|in use)(?!\w)", re.IGNORECASE)
-_OF_EVALUATION: Final = frozenset(["evaluation", "evaluations", "eval", "evals", "inference", "generation", "scoring"])
 _VALIDATION: Final = frozenset({"run_val_every_n_steps", "batch_size_val"})
 _is_of_other_matters: Final = _with_a_word_of(
     "related background literature references bibliography prior future limitations ideas todo next appendix discussion"
@@ -174,22 +181,75 @@ def is_of_another_plan(title: str) -> bool:
     Those `from the pilot` are settings of the runs.
     """
     words = set(plain(title).split())
-    is_of_it = bool(words & _OF_ANOTHER_PLAN) and not words & _TAKEN_FROM
+    is_of_it = bool(words & _OF_ANOTHER_PLAN) and words.isdisjoint(_TAKEN_FROM | _NO_PLANS)
     return is_of_it or _NOT_USED.search(title[:_LONGEST]) is not None
+
+
+def of_this_plan(root: Section) -> Section:
+    """Return a document in which other titles lack such a word of its own title or of its runs: `# Pilot study`.
+
+    `Pilot configuration` is then Configuration, unless the document has that section too.
+    """
+    sections = [(section, above) for section, above in _walk(root) if is_runs(section.title)]
+    sections = [pair for pair in sections if is_exactly_runs(pair[0].title)] or sections
+    titles = [root.sections[0].title] if root.sections and root.sections[0].level == 1 else []
+    titles += [title for section, above in sections for title in (*above, section.title)]
+    own = {word for title in titles if is_of_another_plan(title) for word in plain(title).split()} & _OF_ANOTHER_PLAN
+    return _without(root, own, {plain(section.title) for section in root.walk()}) if own else root
+
+
+def _without(section: Section, own: set[str], titles: set[str]) -> Section:
+    """Return a section without some words in titles, unless that makes a title empty, or equal to one of `titles`."""
+    title = _reduced(section.title, own)
+    is_kept = is_runs(section.title) or plain(title) in titles | {""}
+    below = [_without(one, own, titles) for one in section.sections]
+    return replace(section, title=section.title if is_kept else title, sections=below)
+
+
+def _reduced(title: str, words: Container[str]) -> str:
+    return " ".join(word for word in title.split() if normalize(word) not in words)
 
 
 def _is_of_others(title: str) -> bool:
     return is_of_another_plan(title) or _is_of_other_matters(title)
 
 
-def of_other_work(label: str, bullet: Bullet) -> list[Bullet]:
-    """Return the bullets below a label that are not settings of the training, such as those of an evaluation."""
+def of_other_work(label: str, bullet: Bullet, draft: SummaryDraft) -> set[int]:
+    """Return the lines of bullets below a label that are not settings of the training, such as those of an evaluation.
+
+    Those of another plan are noted.
+    """
     if is_of_another_plan(label):
-        return list(bullet.children)
-    is_evaluation = not _OF_EVALUATION.isdisjoint(plain(label).split())
+        below = {child.text.line: child.text.labelled() for child in bullet.all_children()}
+        settings = [line for line, pair in below.items() if pair and pair.value and _is_setting(pair.label)]
+        _put_aside(settings, label, draft)
+        return {*below}
+    is_evaluation = _is_of_evaluation(label)
     pairs = [(child, child.text.labelled()) for child in bullet.children if is_evaluation]
     known = [(child, by_label(pair.label)) for child, pair in pairs if pair is not None]
-    return [child for child, one in known if one is not None and one.column and one.name not in _VALIDATION]
+    return {child.text.line for child, one in known if one and one.column and one.name not in _VALIDATION}
+
+
+def _put_aside(lines: Iterable[int], title: str, draft: SummaryDraft) -> None:
+    """Note lines of settings that are not read because of their title, unless that is about evaluation."""
+    draft.aside |= dict.fromkeys(lines, title) if not is_elsewhere(title) else {}
+
+
+def _is_setting(label: str) -> bool:
+    parameter = by_label(label)
+    return parameter is not None and parameter.column and normalize(label) not in parameter.words
+
+
+def _note_aside(draft: SummaryDraft) -> None:
+    """Report settings below titles of another plan, as a warning if one may be of the runs: `Preliminary settings`."""
+    if draft.aside:
+        lines, titles = sorted(draft.aside), [*dict.fromkeys(draft.aside.values())]
+        where = f"{few([shown(title) for title in titles], _FEW)} ({lines_text(lines)})"
+        message = f"the settings below {where} are not read, because the runs do not seem to have them"
+        fix = "no action if that is intended; otherwise move them to Configuration"
+        is_doubtful = any(is_configuration(_reduced(title, _BEFORE_THE_RUNS)) for title in titles)
+        severity = None if is_doubtful else Severity.INFO
+        draft.add("unused-field", message, field="configuration", line=lines[0], fix=fix, severity=severity)
 
 
 _is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
@@ -404,12 +464,16 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         titles = (*above, title)
         is_of_others = any(is_elsewhere(one) or _is_of_others(one) for one in titles)
         is_code = number in examples
+        other = next(filter(is_of_another_plan, titles), "")
+        if other and value and not is_code and _is_setting(label) and not any(map(is_elsewhere, titles)):
+            _put_aside([number], other, draft)
         if is_factors(title) or is_of_others or (is_code and any(_is_example(one) for one in titles)):
             continue
         vague = found.vague or is_code or any(is_data(one) or is_models(one) or _is_report(one) for one in titles)
         where = title or "the top of the file"
         field = replace(texts[number], note=where) if number in texts else SourceText(value, number, where, value)
         draft.unread_lines.append(found._replace(text=field, vague=vague))
+    _note_aside(draft)
     _note_unread_options(sections, draft)
 
 
@@ -480,7 +544,7 @@ def _named_by(label: str) -> UnreadLine | None:
 
 def _parted(line: str) -> tuple[str, str]:
     """Return label and value of `label: value` or `label = value` without marks; empty strings for others."""
-    line = _STRUCK.sub("", line[:_LONGEST])
+    line = STRUCK.sub("", line[:_LONGEST])
     cells = [cell.strip(_MARKS) for cell in line.strip().strip("|").split("|")]
     if len(cells) in _ROW_OF_A_SETTING and cells[0]:
         return cells[0].rstrip(":").rstrip(_MARKS), cells[1]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import counted, escape, few, shown
 from scaffold_torchtune.parse import compound, free_text, local_lines, notations, values
 from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
@@ -322,21 +323,32 @@ def _note_apart(entry: LocalEntry, draft: LocalDraft) -> None:
 
 
 def _note_sites(found: Sequence[Part], draft: LocalDraft) -> None:
-    """Report settings of jobs below several headings that may be names of clusters, unless they contradict anyway."""
-    sites: dict[str, list[LocalEntry]] = {}
+    """Report settings of jobs below several headings that may be names of clusters: an error if two have the same one.
+
+    A setting with two values is a contradiction anyway.
+    """
+    sites: dict[str, dict[str, LocalEntry]] = {}
     for part in found:
         own = part.title if local_lines.is_of_a_site(part.title) else ""
         for entry in part.entries:
             name = local_lines.setting(entry.label, entry.topic)
             site = part.groups.get(entry.line, own if part.topic != local_lines.TOP else "")
             if site and name in _OF_ONE_SITE and not values.is_open(entry.value):
-                sites.setdefault(site, []).append(entry)
-    if len(sites) > 1 and "ambiguous" not in {problem.code for problem in draft.findings}:
-        first, second = list(sites.values())[:2]
-        given = [f"{entry.note} on line {entry.line}" for entry in (first[0], second[0])]
-        message = f"{' and '.join(given)} may be settings of different clusters, but jobs run on one cluster"
-        fix = "keep the settings of one cluster, and write them below '## SLURM Defaults'"
-        draft.add("ambiguous", message, field="slurm", line=second[0].line, fix=escape(fix))
+                sites.setdefault(site, {}).setdefault(name, entry)
+    given: dict[str, list[LocalEntry]] = {}
+    for name, entry in (pair for of_site in sites.values() for pair in of_site.items()):
+        given.setdefault(name, []).append(entry)
+    several = {name: entries for name, entries in given.items() if len(entries) > 1}
+    contradicted = {problem.field for problem in draft.findings if problem.code == "ambiguous"}
+    if len(sites) == 1 or several.keys() & contradicted or not given:
+        return
+    first, second = next(iter(several.values()), [next(iter(of_site.values())) for of_site in sites.values()])[:2]
+    places = [f"{entry.note} on line {entry.line}" for entry in (first, second)]
+    message = f"{' and '.join(places)} may be settings of different clusters, but jobs run on one cluster"
+    fix = "keep the settings of one cluster, and write them below '## SLURM Defaults'"
+    fix = fix if several else f"no action if they are of one cluster; otherwise {fix}"
+    severity = None if several else Severity.WARNING
+    draft.add("ambiguous", message, field="slurm", line=second.line, fix=escape(fix), severity=severity)
 
 
 def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Self
 from scaffold_torchtune.findings import close_matches
 from scaffold_torchtune.parse import notations, values
 from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.headings import EVALUATION
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.system.markdown import Bullet, Fence, Labelled, Section, Table, Text
 
@@ -23,7 +24,7 @@ TOP: Final[Topic] = frozenset({"top"})
 _TOPICS: Final = {
     "nothing": "github git gitlab bitbucket example examples command commands",  # sections without settings
     # sections with settings of jobs that this tool does not submit, or of another cluster
-    "apart": "debug debugging evaluation evaluations eval evals evaluating inference preprocessing tests testing"
+    "apart": f"debug debugging {EVALUATION} preprocessing tests testing"
     " interactive notebook notebooks jupyter retired deprecated decommissioned obsolete old former previous",
     "slurm": "slurm sbatch scheduler job jobs queue partition",
     "modules": "module modules lmod",
@@ -40,7 +41,14 @@ _TOPICS: Final = {
 }
 _TOPIC_OF_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
 _OF_TRAINING: Final = frozenset({"training", "train", "tuning", "finetuning", "runs", "all", "both", "not", "default"})
-_OF_CPUS: Final = frozenset({"job", "jobs", "only", "partition", "queue", "node", "nodes", "tasks", "work"})
+# Not `CPU and memory of jobs`, which are resources.
+_OF_CPUS: Final = re.compile(
+    r"\bcpus? (?:only|(?:only |batch )?(?:jobs?|partitions?|queues?|nodes?|tasks|work))\b|\bonly cpus?\b"
+    r"|\b(?:jobs|tasks|work) on (?:the )?cpus?\b"
+)
+_OF_MESSAGES: Final = frozenset({"output", "outputs", "log", "logs", "logging", "level", "messages", "info"})
+# Words of `apart`, each with the words beside which it describes the jobs of the runs: `Interactive and batch jobs`.
+_NOT_APART: Final = {"interactive": frozenset({"batch"}), "debug": _OF_MESSAGES, "debugging": _OF_MESSAGES}
 _NO_SITES: Final = frozenset(
     {"required", "optional", "basic", "basics", "advanced", "other", "misc", "miscellaneous", "billing", "limit"}
     | {"limits", "access", "identity", "group", "lab", "project", "budget", "priority", "gpu", "gpus", "extra"}
@@ -85,8 +93,9 @@ def topic_of(title: str, above: Topic) -> Topic:
     words = normalize(title).split()
     if len(words) > _LONGEST_HEADING:
         words = []
-    own = {_TOPIC_OF_WORD[word] for word in words if word in _TOPIC_OF_WORD}
-    if "cpu" in words and _OF_CPUS & set(words) and not {"gpu", "gpus"} & set(words):
+    known = [word for word in words if word in _TOPIC_OF_WORD and not set(words) & _NOT_APART.get(word, set())]
+    own = {_TOPIC_OF_WORD[word] for word in known}
+    if _OF_CPUS.search(" ".join(words)) and not {"gpu", "gpus"} & set(words):
         own.add("apart")
     if _OF_TRAINING & set(words):
         own.discard("apart")

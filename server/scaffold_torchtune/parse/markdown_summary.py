@@ -26,7 +26,7 @@ from scaffold_torchtune.settings.parameters import (
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asks_for_nothing
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Bullet, Labelled, Row, Section, Table, Text
-from scaffold_torchtune.torchtune_facts import RECIPE_NAMES, is_published, recipes_agree
+from scaffold_torchtune.torchtune_facts import OF_LORA, RECIPE_NAMES, is_published, recipes_agree
 
 # Labels with one of these words ask for another training, other jobs or other reports, and are never ignored.
 _WORDS_OF_RUNS = frozenset(
@@ -165,7 +165,7 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         fix = "write it in a column of the table of runs"
         reading.add("ambiguous", message, field=name, actual=text.text, line=text.line, fix=fix)
         return
-    near = None if by_label(label) or values.names_several(label) else values.nearest_label(label)
+    near = None if words[-1:] == ["runs"] or values.names_several(label) else values.nearest_label(label)
     near = near if near is not None and _is_setting_here(near) else None
     if near:
         message += f"; did you mean {near!r}?"
@@ -243,8 +243,9 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
     root = draft.read_markdown(text)
     if root is None:
         return draft
-    draft.sections = headings.lines_of(root)
     _name(root, draft)
+    root = headings.of_this_plan(root)
+    draft.sections = headings.lines_of(root)
     runs_table.read_runs_table(root, draft)
     runs_table.read_levels(root, draft)
     for section in headings.topmost(root, headings.is_models):
@@ -485,7 +486,7 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
     for below in section.sections:
         if headings.is_output(below.title):
             _output(below, draft)
-        elif of_some_runs(below.title, draft) and any(map(_names_a_setting, _all_texts(below))):
+        elif _is_limited(below.title, _all_texts(below), draft):
             _conditional(below.title, below.line, _all_texts(below), draft)
         elif compound.names_wandb(below.title):  # which `_tracking` reads
             continue
@@ -541,20 +542,22 @@ def _texts(bullets: Iterable[Bullet], note: str, draft: SummaryDraft) -> Iterato
         pair = bullet.text.labelled()
         label = pair.label if pair else bullet.text.plain
         below = [child.text for child in bullet.children]
-        if of_some_runs(label, draft) and any(map(_names_a_setting, below)):
+        if _is_limited(label, below, draft):
             _conditional(label, bullet.text.line, below, draft)
             continue
         yield bullet.text
-        others = headings.of_other_work(label, bullet)
-        draft.skipped |= {child.text.line for child in others}
+        others = headings.of_other_work(label, bullet, draft)
+        draft.skipped |= others
         if bullet.text.below is None or not (pair and by_label(pair.label)):
-            yield from _texts([child for child in bullet.children if child not in others], note, draft)
+            yield from _texts([child for child in bullet.children if child.text.line not in others], note, draft)
 
 
-def _names_a_setting(text: Text) -> bool:
-    pair = text.labelled()
-    parameter = by_label(pair.label) if pair and pair.value else None
-    return parameter is not None and parameter.column
+def _is_limited(title: str, texts: Iterable[Text], draft: SummaryDraft) -> bool:
+    """Return whether a title limits the settings below it to some runs. Those of LoRA never apply to other runs."""
+    pairs = [pair for text in texts if (pair := text.labelled()) is not None and pair.value]
+    named = {one.name for pair in pairs if (one := by_label(pair.label)) is not None and one.column}
+    is_of_lora = "lora" in normalize(title).split() and named <= {*OF_LORA}
+    return bool(named) and not is_of_lora and of_some_runs(title, draft)
 
 
 def _all_texts(section: Section) -> Iterator[Text]:

@@ -5,7 +5,7 @@ whether to train it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -19,7 +19,7 @@ from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.system.markdown import Row, Section
+from scaffold_torchtune.system.markdown import Row, Section, struck_text
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
@@ -35,7 +35,6 @@ _SUMMARY: Final = re.compile(
 _RULE: Final = re.compile(r"[-:=_*~–—.… ]+")
 _CONTROLS: Final = frozenset({"base", "baseline", "control", "controls", "eval", "evaluation", "zero", "untuned"})
 
-_STRUCK: Final = re.compile(r"\s*(?:~{1,2}(?P<a>[^~]+)~{1,2}|<(?P<tag>s|del|strike)>(?P<b>[^<>]*)</(?P=tag)>)\s*")
 _NOT_TO_BE_RUN: Final = (
     r"(?:cancell?ed|cancel|dropped|drop|skip(?:ped)?|abandoned|aborted|discarded|obsolete|deprecated|excluded?|removed"
     r"|retired|withdrawn|rejected|superseded|postponed|deferred|on hold|disabled|unneeded|parked|shelved|scrapped|dnr"
@@ -122,8 +121,8 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
         model: the text of its model.
     """
     pairs = [(_label(label), text.strip()[:_LONGEST]) for label, text in cells if text.strip()]
-    struck = [bool(_STRUCK.fullmatch(text)) for _, text in pairs if not values.is_empty(text)]
-    if _STRUCK.fullmatch(name) or _STRUCK.fullmatch(model) or (struck and all(struck)):
+    struck = [struck_text(text) is not None for _, text in pairs if not values.is_empty(text)]
+    if struck_text(name) is not None or struck_text(model) is not None or (struck and all(struck)):
         return "struck out"
     types = [normalize(text) for label, text in pairs if label in {"type", "run type"}]
     is_tuned = all("tune" in text for text in types)
@@ -153,28 +152,72 @@ def _says_no(label: str, text: str) -> bool:
 
 def not_struck(text: SourceText) -> SourceText:
     """Return a cell without the marks that strike out its whole text."""
-    match = _STRUCK.fullmatch(text.text)
-    if match is None:
-        return text
-    inner = (match["a"] if match["a"] is not None else match["b"]).strip()
-    return replace(text, text=inner, full=inner, source=None)
+    inner = struck_text(text.text)
+    return text if inner is None else replace(text, text=inner, full=inner, source=None)
+
+
+def name_rows(draft: SummaryDraft) -> None:
+    """Collect the rows of fine-tuned runs by each name of a group of them: run, model, its size, a value, a method."""
+    columns = [by_label(column.text) for column in draft.columns]
+    for row in draft.rows:
+        if not _CONTROLS.isdisjoint(normalize(cell.text) for cell in row.cells.values()):
+            continue
+        draft.tuned.add(row.line)
+        names = {("", normalize(row.name))}
+        for i, cell in row.cells.items():
+            parameter = columns[i]
+            if parameter is not None:
+                names.add((parameter.name, cell.text))
+            if parameter is not None and parameter.name == "model":
+                names |= {("", normalize(cell.text)), *(("", size[0].lower()) for size in _SIZE.finditer(cell.text))}
+            elif parameter is not None and parameter.name == "recipe":
+                names |= {("method", word) for word in _METHODS if word in cell.text.lower()}
+        for name in names - {("", "")}:
+            draft.named.setdefault(name, set()).add(row.line)
 
 
 def of_some_runs(title: str, draft: SummaryDraft) -> bool:
     """Return whether the title of a group of settings limits it to some runs: `For 3B`, `Run B`, `Short runs`."""
     title = title[:_LONGEST].strip()
+    if names_some_runs(title, draft):
+        return True
     is_condition = _CONDITION.search(title) or any(find_model(word) for word in re.split(r"[\s,]+", title))
-    return bool(is_condition) or names_some_runs(title, draft)
+    return bool(is_condition) and _are_some(title, draft) is not False
 
 
 def names_some_runs(text: str, draft: SummaryDraft) -> bool:
     """Return whether a text names only some of the runs: `3B`, `runs A and B`, `Rank 16`, `Short runs`."""
-    words = normalize(text[:_LONGEST]).split()
-    if words[-1:] == ["runs"] and set(words) - _OF_ALL_RUNS and len(words) <= _LONGEST_GROUP:
-        return True
-    rows = [row for row in draft.rows if _CONTROLS.isdisjoint(normalize(cell.text) for cell in row.cells.values())]
-    named = [_named_rows(part.strip(" .:()"), rows, draft) for part in _BETWEEN.split(text[:_LONGEST].strip())]
-    return all(named) and set().union(*named) < {row.line for row in rows}
+    named = [_named_rows(part.strip(" .:()"), draft) for part in values.BETWEEN_NAMES.split(text[:_LONGEST].strip())]
+    return set().union(*named) < draft.tuned if all(named) else _are_some(text, draft) is True
+
+
+def _are_some(text: str, draft: SummaryDraft) -> bool | None:
+    """Return whether a text is about some runs, `Settings of short runs`, or all, `Same for all 4 runs`; else None.
+
+    The words between the last preposition or quantifier and `runs` decide.
+    """
+    plain = normalize(text[:_LONGEST])
+    words = plain.split()
+    is_of_runs, end = words[-1:] == ["runs"], len(words) - (not _GROUPED.isdisjoint(words[-1:]))
+    first = max((i + 1 for i, word in enumerate(words[:end]) if word in _BEFORE_RUNS), default=0)
+    unsaid = {"the", "our", "these", "my", *(str(len(rows)) for rows in (draft.rows, draft.tuned))}
+    said = [word for word in words[first:end] if str(free_text.COUNTS.get(word, word)) not in unsaid]
+    limits = [word for word in said if word not in _OF_ALL_RUNS]
+    methods = [("method", word) for word in _METHODS if word in said]
+    is_one_of_several = len(methods) == 1 and _has_methods(draft) and draft.named.get(methods[0]) != draft.tuned
+    if _EXCEPT.search(plain) or is_one_of_several:
+        return True if is_of_runs else None
+    if not _REFERS.isdisjoint(words[max(0, first - 2) : first]):
+        return None
+    found = [draft.named.get(("", name), set()) for name in (" ".join(said), " ".join(limits), *limits)]
+    rows = found[0] or found[1] or (set().union(*found[2:]) if all(found[2:]) else set())
+    if (rows or limits) and rows != draft.tuned:
+        return True if is_of_runs and len(said) < _LONGEST_GROUP else None
+    return False if first or end < len(words) else None
+
+
+def _has_methods(draft: SummaryDraft) -> bool:
+    return any(("method", word) in draft.named for word in _METHODS)
 
 
 def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
@@ -185,34 +228,29 @@ def sets_some_runs(label: str, draft: SummaryDraft) -> bool:
     return any(by_label(setting) is not None and names_some_runs(runs, draft) for setting, runs in parts)
 
 
-def _named_rows(text: str, rows: Iterable[RowDraft], draft: SummaryDraft) -> set[int]:
+def _named_rows(text: str, draft: SummaryDraft) -> set[int]:
     """Return the lines of those rows that a text names: by run, model, its size, or the value in a column."""
     text = _ABOUT_RUNS.sub("", _ONLY.sub("", text)).strip() or text
     plain, (label, _, value) = normalize(text), text.rpartition(" ")
-    parameter = by_label(label)
-    found: set[int] = set()
-    for row in rows if plain not in _METHOD_WORDS else ():
-        cells = [(draft.columns[i].text, cell.text) for i, cell in row.cells.items()]
-        models = [cell for label, cell in cells if _is(label, "model")]
-        sizes = {size[0].lower() for cell in models for size in _SIZE.finditer(cell)}
-        has_value = any(parameter and by_label(column) is parameter and cell == value for column, cell in cells)
-        if has_value or text.lower() in sizes or (plain and plain in map(normalize, {row.name, *models})):
-            found.add(row.line)
-    return found
+    if plain in _METHOD_WORDS:
+        return set()
+    parameter, found = by_label(label), draft.named
+    has_value = found.get((parameter.name, value), set()) if parameter is not None else set[int]()
+    return has_value | found.get(("", text.lower()), set()) | found.get(("", plain), set())
 
 
 def add_group_notes(sections: Iterable[Section], draft: SummaryDraft) -> None:
     """Add the settings in headings and footnotes of the table of runs to the notes of the rows that they are about."""
     notes: dict[int, list[SourceText]] = {}
-    names = sorted({row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}, key=len, reverse=True)
+    names = {row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}
     for top, part in ((section, part) for section in sections for part in section.walk() if part.tables):
         headings = [*_of_heading(top), *(_of_heading(part) if part is not top else ())]
-        footnotes = list(_footnotes(part, names))
+        footnotes = _footnotes(part, names)
         for table in part.tables:
-            header = "".join(cell.plain for cell in table.header)
             for row in table.rows:
-                written = header + "".join(cell.plain for cell in row.cells)
-                notes[row.line] = [*headings, *(note for mark, note in footnotes if mark in written)]
+                marks = [mark for cell in (*table.header, *row.cells) for mark in _MARKS.findall(cell.plain)]
+                own = (footnotes[mark] for mark in dict.fromkeys(marks) if mark in footnotes)
+                notes[row.line] = [*headings, *own]
     draft.rows[:] = [replace(row, notes=(*row.notes, *notes.get(row.line, ()))) for row in draft.rows]
 
 
@@ -223,21 +261,27 @@ def _of_heading(section: Section) -> Iterator[SourceText]:
             yield SourceText(part.strip(), section.line, f"the heading {shown(section.title)}")
 
 
-def _footnotes(section: Section, names: Sequence[str]) -> Iterator[tuple[str, SourceText]]:
-    """Yield the footnotes of a section by their marks, without the name of the run at their beginning."""
+def _footnotes(section: Section, names: Container[str]) -> dict[str, SourceText]:
+    """Return the first footnote of each mark in a section, without the name of the run at its beginning."""
+    found: dict[str, SourceText] = {}
     for text in (*section.paragraphs, *(bullet.text for bullet in section.bullets)):
         for i, line in enumerate(text.plain[:_LONGEST].split("\n")):
             if match := _FOOTNOTE.match(line):
                 rest = _INSTEAD.sub("", line[match.end() :])
-                own = next((name for name in names if rest.startswith((f"{name} ", f"{name}: "))), "")
+                ends = [end.start() for end in _END_OF_NAME.finditer(rest)]
+                own = next((rest[:end] for end in reversed(ends) if rest[:end] in names), "")
                 rest = rest.removeprefix(own).lstrip(" :")
-                yield match["mark"], SourceText(rest, text.line + i, f"the footnote {match['mark']}")
+                found.setdefault(match["mark"], SourceText(rest, text.line + i, f"the footnote {match['mark']}"))
+    return found
 
 
 _FOOTNOTES: Final = "¹²³⁴⁵⁶⁷⁸⁹†‡§*"
 _PARTS_OF_A_HEADING: Final = re.compile(r"[()\[\];:]| [–—-] ")
 _NUMBERED: Final = re.compile(r"(?:batch|epoch) [0-9]{1,4}", re.IGNORECASE)
 _FOOTNOTE: Final = re.compile(r"(?P<mark>[¹²³⁴⁵⁶⁷⁸⁹†‡§]|\*{1,3}|\[\^[\w]{1,9}\]):?\s{0,9}(?=\w)")
+# In a cell; not the asterisk of `2*8` or `2 * 8`.
+_MARKS: Final = re.compile(r"[¹²³⁴⁵⁶⁷⁸⁹†‡§]|(?<![ *])\*++(?!\w)|(?<!\*)\*++(?! ?\w)|\[\^\w{1,9}\]")
+_END_OF_NAME: Final = re.compile(r":? ")
 _INSTEAD: Final = re.compile(r" (?:instead of|rather than|not) .{0,99}$", re.IGNORECASE)
 _CONDITION: Final = re.compile(r"\b(?:only|except|unless)\b|^(?:for|if|when|in) ", re.IGNORECASE)
 _ONLY: Final = re.compile(r"^only (?:for |in )?| only$", re.IGNORECASE)
@@ -246,7 +290,6 @@ _LIMITED: Final = re.compile(
     r"| (?:for|of|in|on) (?P<rest>.{1,80}))",
     re.IGNORECASE,
 )
-_BETWEEN: Final = re.compile(r"\s?[,&/+]\s?|\s(?:and|or)\s", re.IGNORECASE)
 _ABOUT_RUNS: Final = re.compile(
     r"^(?:(?:the|all|runs?|models?|settings of|condition|group) ){1,3}"
     r"|(?: (?:runs?|models?|settings|condition|group)){1,3}$",
@@ -255,9 +298,20 @@ _ABOUT_RUNS: Final = re.compile(
 _LONGEST_GROUP: Final = 5  # words
 _SIZE: Final = re.compile(r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,2})?B(?!\w)", re.IGNORECASE)
 _METHOD_WORDS: Final = frozenset({"lora", "full", "method", "training", "data", "optimizer"})
-_OF_ALL_RUNS: Final = frozenset(
-    {"all", "every", "each", "the", "our", "these", "runs", "fine", "tuning", "tuned", "finetuning", "finetuned", "of"}
-    | {"training", "planned", "lora", "full", "for", "in", "and", "common", "shared", "both", "across"}
+_METHODS: Final = frozenset({"lora", "full"})
+_OF_ALL_RUNS: Final = _METHODS | frozenset(
+    {"fine", "tuning", "tuned", "finetuning", "finetuned", "training", "trained"}
+    | {"planned", "and", "common", "shared", "total", "number", "num", "no", "n"}
+)
+_REFERS: Final = frozenset({"as", "from", "like", "than", "after", "following"})
+_BEFORE_RUNS: Final = frozenset(
+    {"all", "both", "every", "each", "any", "of", "for", "in", "to", "across", "over", "on", "between", "among", "with"}
+    | _REFERS
+)
+_GROUPED: Final = frozenset({"runs", "run", "models", "model", "conditions", "condition", "experiments", "experiment"})
+_EXCEPT: Final = re.compile(
+    r"\b(?:only|except|excluding|unless|but|some|most|few|not (?:for|in|of|all|every)"
+    r"|(?<!not )(?<! t )(?:vary|varies|varied|varying|differ|differs|different|differing))\b"
 )
 
 

@@ -76,6 +76,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         draft.add("ambiguous", message, field="runs", line=lines[1], fix=fix)
     for table in parts:
         _rows(table, _column_indexes(table, draft), draft)
+    marked_rows.name_rows(draft)
     marked_rows.add_group_notes(sections, draft)
 
 

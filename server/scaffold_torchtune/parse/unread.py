@@ -340,7 +340,7 @@ def _names(reading: Reading, tuned: TunedRuns) -> None:
                 severity=Severity.WARNING,
             )  # fmt: skip
     title = reading.summary.name
-    is_of_lora = {tuned.method(run) for run in tuned.runs} == {LORA}
+    is_of_lora = tuned.methods == {LORA}
     if title and is_of_lora and not found and full_in_name(title.text.replace(" ", "_")) == FULL:
         message = f"the title {shown(title.text)} says full fine-tuning, but all runs use LoRA"
         fix = "add `- **Method:** full fine-tuning` to Configuration if intended; otherwise change the title"
@@ -540,7 +540,7 @@ def _mode(reading: Reading, text: SourceText, tuned: TunedRuns, *, is_labelled: 
 
 def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: TunedRuns) -> None:
     """Report a method or technique in a text that no run uses."""
-    methods = {tuned.method(run) for run in tuned.runs}
+    methods = tuned.methods
     if named.other is not None:
         message = f"according to {text.note}, the runs are trained with {shown(named.other)}, which is not supported"
         reading.add(

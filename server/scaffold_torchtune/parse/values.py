@@ -17,6 +17,7 @@ from scaffold_torchtune.settings import kinds, parameters
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
+from scaffold_torchtune.system.markdown import OPENS_BEFORE, QUOTES
 from scaffold_torchtune.torchtune_facts import method_in_words, model_by_spelling
 
 _SHOWN = 8
@@ -33,9 +34,7 @@ _ONE_PAIR = (
     "text in one pair of quotes, with inner quotes in pairs or escaped by a backslash, and nothing but a (remark) after"
     " it"
 )
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
 _REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
-_OPENS_BEFORE = frozenset("([{<-/–—:")  # characters before an opening quote, in addition to spaces
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
 _BACKTICKS = re.compile(r"`+")
 _EMPTY = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "(none)", "tbd"})
@@ -220,12 +219,12 @@ def nearest_label(label: str) -> str | None:
 
 def names_several(label: str) -> bool:
     """Return whether a label names several hyperparameters with numbers: `Seed, weight decay`, not `Time / epoch`."""
-    known = [by_label(part) for part in _BETWEEN_LABELS.split(label[:_LONGEST_LABEL].strip())]
+    known = [by_label(part) for part in BETWEEN_NAMES.split(label[:_LONGEST_LABEL].strip())]
     is_each = all(one is not None and one.kind in {"int", "float"} and one.name not in _OF_RATES for one in known)
     return is_each and len({one.name for one in known if one is not None}) > 1
 
 
-_BETWEEN_LABELS = re.compile(r"\s?[,/&+]\s?|\sand\s", re.IGNORECASE)
+BETWEEN_NAMES = re.compile(r"\s?[,/&+]\s?|\s(?:and|or)\s", re.IGNORECASE)
 _OF_RATES = frozenset({"gpus", "training_samples", "max_steps_per_epoch", "cpus_per_task"})
 """Parameters that are part of a rate: `Batch size / GPU`, `Samples / epoch`."""
 
@@ -256,7 +255,7 @@ def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
     Inner quotes may be in pairs, as `"Say "yes" or "no""`, or after a backslash if `escapes`. An opening quote follows
     a space or a bracket; an apostrophe is inside a word.
     """
-    first, last = text[0], _QUOTES[text[0]]
+    first, last = text[0], QUOTES[text[0]]
     depth, i, opened = 1, 1, True
     while i < len(text):
         before, here, after = text[i - 1], text[i], text[i + 1 : i + 2]
@@ -266,7 +265,7 @@ def _end_of_quoted(text: str, *, escapes: bool) -> int | None:
             continue
         is_quote = here in {first, last} and not is_apostrophe
         if is_quote:
-            follows_space = opened or before.isspace() or before in _OPENS_BEFORE
+            follows_space = opened or before.isspace() or before in OPENS_BEFORE
             opened = follows_space and bool(after.strip()) if first == last else here == first
             depth += 1 if opened else -1
             if depth == 0:
@@ -280,7 +279,7 @@ def _quoted(text: str, *, markdown: bool = False) -> tuple[str, str] | None:
 
     In Markdown, a backslash must be escaped by another one; elsewhere, it need not be.
     """
-    for escapes in ((True,) if markdown else (True, False)) if text[:1] in _QUOTES else ():
+    for escapes in ((True,) if markdown else (True, False)) if text[:1] in QUOTES else ():
         end = _end_of_quoted(text, escapes=escapes)
         remark = _REMARK_BEHIND.fullmatch(text, end + 1) if end is not None else None
         if remark is None:
@@ -318,7 +317,7 @@ def _free_text(field: SourceText, *, is_prompt: bool = False) -> Typed:
     is_markdown = field.source is not None
     if quoted := _quoted(written, markdown=is_markdown):
         return Typed(_written(quoted[0]), quoted[1])
-    if written[:1] in _QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
+    if written[:1] in QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
         raise NotTyped(_ONE_PAIR)
     if says_none(written) and not is_prompt:
         return Typed("")

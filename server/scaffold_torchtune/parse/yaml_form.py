@@ -237,7 +237,7 @@ def _misspelt(source: YamlSource, path: KeyPath, meant: str, to: KeyPath, where:
 
 def nearest_parameter(key: str) -> Parameter | None:
     """Return the parameter of runs with a similar name to a key; None for a key that is a parameter itself."""
-    near = None if by_label(key) else nearest_label(key)
+    near = nearest_label(key)
     similar = by_label(near) if near else None
     return similar if similar is not None and similar.column else None
 

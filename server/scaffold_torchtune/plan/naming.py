@@ -197,8 +197,11 @@ def _by_run_name(
         held = held_by(own.directory, old, context.legend) | held_by(own.directory, row.values, context.legend)
         if all(old.get(name) == row.values.get(name) for name in held):
             found[i] = own.directory
-    while taken := {kept[i] for i in kept.keys() - found.keys()} & {*found.values()}:
-        found = {i: name for i, name in found.items() if name not in taken}
+    owners = {name: i for i, name in found.items()}
+    taken = [name for i, name in kept.items() if i not in found]
+    while taken:  # a row that keeps its run takes it from the row with its name, which then keeps its own
+        if found.pop(i := owners.get(taken.pop(), -1), ""):
+            taken.append(kept[i])
     return found
 
 
@@ -207,8 +210,7 @@ def _named(fresh: Sequence[str], kept: Mapping[int, str], known: Iterable[str]) 
     taken = {name.lower() for name in known}
     names: list[str] = []
     for index, name in enumerate(fresh):
-        numbered = (f"{name}_{number}" for number in itertools.count(2))
-        free = itertools.chain([name], numbered)
+        free = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         names.append(kept.get(index) or next(one for one in free if one.lower() not in taken))
     return names
 
@@ -290,12 +292,11 @@ def held_by(name: str, values: Mapping[str, Scalar], legend: Mapping[str, str]) 
         legend: the texts that `prompt1`, `prompt2`, ... abbreviate.
     """
     parts = {text: part for part, text in legend.items()}
-    whole = f"_{name}_"
     return frozenset(
         parameter
         for parameter, value in values.items()
         for part in _parts(parameter, value, name, parts)
-        if part and f"_{part}_" in whole
+        if part and f"_{part}_" in f"_{name}_"
     )
 
 
@@ -358,8 +359,7 @@ def _tied(
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, near in runs_of.items():
         alike.setdefault(tuple(near), []).append(index)
-    for named, indexes in alike.items():
-        names = [*named]
+    for names, indexes in alike.items():
         tied = few([f"{shown(rows[i].run.name)} (line {rows[i].run.line})" for i in indexes], _LISTED)
         runs = few([f"{name} (Run Name {shown(known[name].name)})" for name in names], _LISTED)
         are, which = ("is" if len(indexes) == 1 else "are"), ("the run" if len(names) == 1 else "the runs")

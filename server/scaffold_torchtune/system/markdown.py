@@ -6,7 +6,9 @@ it is kept with its marks.
 """
 
 import functools
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -29,7 +31,19 @@ _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ESCAPED = "\ufdd0"  # a noncharacter that replaces a backslash to be kept for `source`
 _KEPT_ESCAPES = frozenset("\"'“”‘’„\\")
 _CHECKBOX = re.compile(r"^\[[ xX]\]\s+")
-_STRIKE = re.compile(r"<(?P<close>/?)(?P<name>s|del|strike)>", re.IGNORECASE)
+QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "«": "»", "「": "」", "『": "』"}
+"""The quotes that open a text, with those that close it."""
+OPENS_BEFORE = frozenset("([{<-/–—:")
+"""Characters before an opening quote, in addition to spaces."""
+_SAME = frozenset("\"'")  # quotes that open and close
+_MARKED = ("\0", "\1")  # stand for the marks before and behind struck-out text
+_PART = {"softbreak": "\n", "hardbreak": "\n", "code_inline": "x", "html_inline": "x", "image": "x"}
+_TAGS = "s|del|strike"
+_STRIKE = re.compile(rf"<(?P<close>/?)(?P<name>{_TAGS})>", re.IGNORECASE)
+_IN_TAGS = rf"<(?P<tag>{_TAGS})>(?P<inner>[^<>]{{0,500}})</(?P=tag)>"
+STRUCK = re.compile(rf"~~[^~]{{1,500}}~~|{_IN_TAGS}", re.IGNORECASE)
+"""Struck-out text with its marks."""
+_ALL_STRUCK = re.compile(rf"~{{1,2}}(?P<text>[^~]+)~{{1,2}}|{_IN_TAGS}", re.IGNORECASE)
 
 
 class Labelled(NamedTuple):
@@ -210,6 +224,14 @@ class Bullet:
     text: Text
     children: tuple["Bullet", ...] = ()
 
+    def all_children(self) -> Iterator["Bullet"]:
+        """Yield every bullet below this one, nested ones after their parents."""
+        stack = list(reversed(self.children))
+        while stack:
+            bullet = stack.pop()
+            yield bullet
+            stack.extend(reversed(bullet.children))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -264,11 +286,9 @@ class Section:
 
     def all_bullets(self) -> Iterator[Bullet]:
         """Yield every bullet of this section itself, nested ones after their parents."""
-        stack = list(reversed(self.bullets))
-        while stack:
-            bullet = stack.pop()
+        for bullet in self.bullets:
             yield bullet
-            stack.extend(reversed(bullet.children))
+            yield from bullet.all_children()
 
 
 @functools.lru_cache(maxsize=4)  # the documents of an experiment, which each step reads
@@ -336,6 +356,12 @@ def _strike(token: Token) -> tuple[str, bool] | None:
     return (found["name"].lower(), bool(found["close"])) if found else None
 
 
+def struck_text(text: str) -> str | None:
+    """Return a text without its marks if it is struck out as a whole, also by single tildes; else None."""
+    match = _ALL_STRUCK.fullmatch(text.strip())
+    return None if match is None else (match["text"] or match["inner"]).strip()
+
+
 def _become_text(token: Token, content: str) -> None:
     token.type, token.content, token.nesting, token.children = "text", content, 0, None
 
@@ -345,26 +371,79 @@ def _struck_lines(children: list[Token]) -> dict[int, str]:
 
     Marks inside quotes belong to a quoted text.
     """
-    opened: dict[str, list[tuple[int, bool]]] = {}
-    depths, quotes, curved = [0] * (len(children) + 1), 0, 0
+    is_quoted, spans = _in_quotes(children), list[tuple[int, int]]()
+    for start, end in _pairs(children):
+        for token in (children[start], children[end]):
+            if token.type in {"s_open", "s_close"}:
+                _become_text(token, token.markup if is_quoted[start] else "")
+        if not is_quoted[start]:
+            spans.append((start, end))
+    return _erase(children, spans)
+
+
+def _pairs(children: list[Token]) -> list[tuple[int, int]]:
+    """Return the positions of the marks that begin and end each struck-out text."""
+    found: list[tuple[int, int]] = []
+    opened: dict[str, list[int]] = {}
     for i, token in enumerate(children):
-        quotes += token.content.count('"')
-        curved += token.content.count("“") - token.content.count("”")
-        if (mark := _strike(token)) is None:
-            continue
-        name, ends = mark
-        if not ends:
-            opened.setdefault(name, []).append((i, quotes % 2 == 1 or curved > 0))
+        name, ends = _strike(token) or ("", False)
+        if name and not ends:
+            opened.setdefault(name, []).append(i)
         elif opened.get(name):
-            start, is_quoted = opened[name].pop()
-            if not is_quoted:
-                depths[start] += 1
-                depths[i + 1] -= 1
-            for one in (children[start], token) if token.type == "s_close" else ():
-                _become_text(one, one.markup if is_quoted else "")
+            found.append((opened[name].pop(), i))
+    return found
+
+
+def _in_quotes(children: list[Token]) -> list[bool]:
+    """Return, for each token, whether it begins inside quotes: on one line, or of the whole value after a label."""
+    marks = [_strike(token) for token in children]
+    parts = [_MARKED[mark[1]] if mark else _PART.get(token.type) for token, mark in zip(children, marks, strict=True)]
+    texts = [token.content if part is None else part for token, part in zip(children, parts, strict=True)]
+    text = "".join(texts)
+    changes = Counter[int]()
+    for start, end in _quotations(text):
+        changes[start] += 1
+        changes[end] -= 1
+    depths = list(itertools.accumulate(changes[i] for i in range(len(text) + 1)))
+    return [depths[end - len(one)] > 0 for one, end in zip(texts, itertools.accumulate(map(len, texts)), strict=True)]
+
+
+def _quotations(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the positions of quotes and of the quotes that close them."""
+    label = _LABEL.match(text)
+    starts = {len(text) - len(text[at:].lstrip()) for at in (0, label.end() if label else 0)}
+    whole = text.rstrip()
+    end = len(whole[: whole.rfind("(")].rstrip() if whole.endswith(")") else whole)
+    opened: dict[str, list[int]] = {}
+    line, last = 0, -2  # the beginning of the line, and the last quote that opened
+    for i, here in enumerate(text):
+        before, after = text[i - 1 : i], text[i + 1 : i + 2]
+        if here == "\n":
+            opened = {close: [at for at in found if at in starts] for close, found in opened.items()}
+            line = i + 1
+        elif before == _ESCAPED or (here in "'’" and before.isalnum() and after.isalnum()):
+            continue
+        if i in starts or here not in _SAME:
+            may_open = not opened.get(here)  # “ also closes „
+        else:
+            follows = last == i - 1 or not before.strip() or before in OPENS_BEFORE or before == _MARKED[0]
+            may_open = follows and bool(after.strip())
+        if may_open and here in QUOTES:
+            opened.setdefault(QUOTES[here], []).append(i)
+            last = i
+        elif opened.get(here) and (opened[here][-1] >= line or i + 1 == end):
+            yield opened[here].pop(), i
+
+
+def _erase(children: list[Token], spans: Iterable[tuple[int, int]]) -> dict[int, str]:
+    """Empty the tokens of some spans; return the lines that they touch as they were, by number from 0."""
+    changes = Counter[int]()
+    for start, end in spans:
+        changes[start] += 1
+        changes[end + 1] -= 1
     lines, touched, depth, before = [""], set[int](), 0, " "
-    for change, token in zip(depths, children, strict=False):
-        depth += change
+    for i, token in enumerate(children):
+        depth += changes[i]
         if token.type in {"softbreak", "hardbreak"}:
             lines.append("")
             before = " "
