@@ -3,7 +3,8 @@
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from itertools import pairwise
 from typing import Final
 
@@ -44,12 +45,12 @@ _RESUME: Final = "resume_from_checkpoint"
 _OVERRIDE: Final = f"{_RESUME}=$resume"
 _BEGINS: Final = (("resume=true",), ("resume=false",))
 _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
-_OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select"})
+_OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
-_STEPS: Final = frozenset({"!", "do", "else", "then", "time"})
-_NEVER: Final = frozenset({("true", "||"), (":", "||"), ("false", "&&")})
-_FALSE: Final = frozenset({("if", "false"), ("while", "false"), ("until", "true")})
+_DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
+"""Parts of blocks that never run, with the status of the condition."""
+
 _IN_PLACE: Final = frozenset({"awk", "gawk", "perl", "ruby", "sed", "yq"})
 _IN_PLACE_OPTION: Final = re.compile("-[A-Za-z]*i|--in-?place")
 _OUTPUT_OPTIONS: Final = frozenset({"-O", "-o", "--out", "--output", "--output-file"})
@@ -271,7 +272,7 @@ def _working_directory(report: Report, commands: Sequence[Command], training: Co
     if here == start or here.endswith(f"/{report.run.directory}") or is_submitted:
         return
     command = commands[last]
-    is_certain = not ("$" in here or "`" in here or is_copied or _conditions_of(commands)[last] is not False)
+    is_certain = not ("$" in here or "`" in here or is_copied or _reached(commands)[last] is not _Runs.ALWAYS)
     folder, reads = " ".join(bare(command.words)[1:]), "reads" if is_certain else "may read"
     message = (
         f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
@@ -476,27 +477,29 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     start = next((n for n, command in enumerate(commands) if trains(command.words)), None)
     if start is None:
         return
-    conditions, branches = _conditions_of(commands), _conditions_of(commands, frozenset({"||"}))
+    reached = _reached(commands)
+    # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
+    expected = _reached(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command.words)[:1] == ("exit",) and conditions[number] is False and not command.nested:
+        if bare(command.words)[:1] == ("exit",) and reached[number] is _Runs.ALWAYS and not command.nested:
             message = "the job ends here, before `tune run`, so nothing is trained"
             _unplanned(report, "exit", message, command, Severity.ERROR)
         elif not report.bundled and _rewrites(report, bare(command.words), command.words):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
-            is_certain = branches[number] is False and not is_tested
+            is_certain = expected[number] is _Runs.ALWAYS and not is_tested
             changes = "changes" if is_certain else "may change"
             message = f"the job {changes} finetune.yaml before `tune run`, so it may not train with the planned values"
             severity = Severity.ERROR if is_certain else Severity.WARNING
             _unplanned(report, FINETUNE_YAML, message, command, severity)
-    if conditions[start] is None and not report.bundled:
+    if reached[start] is _Runs.NEVER and not report.bundled:
         message = "`tune run` is behind a condition that is never true, so nothing is trained"
         _unplanned(report, "tune run", message, commands[start], Severity.ERROR)
     if commands[start].joined == "&":
         message = "`tune run` is started in the background, so the job may end before the training does"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
-        _conditions(report, commands[start], is_conditional=conditions[start] is not False)
+        _conditions(report, commands[start], is_conditional=reached[start] is not _Runs.ALWAYS)
         _others(report, commands)
 
 
@@ -506,29 +509,73 @@ def _unplanned(
     report.unplanned(message, otherwise, field=field, actual=" ".join(command.words), line=command.line)
 
 
-def _conditions_of(commands: Sequence[Command], joined: frozenset[str] = _CONDITIONS) -> list[bool | None]:
-    """Return for each command whether it runs only under a condition, or in a function; None if it never runs.
+class _Runs(Enum):
+    """The knowledge of whether a command runs."""
 
-    `joined` are the separators before such a command.
-    """
-    found: list[bool | None] = []
-    opened: list[bool] = []  # whether the branch never runs
-    never, previous = 0, Command((), 0)
-    for command in commands:
-        words = tuple(word for word in command.words if word not in _STEPS)
-        first = words[0] if words else ""
-        if opened and (command.words[0] == "else" or first in {"elif", *_CLOSING}):
-            never -= opened[-1]
-            opened[-1] = False
-        is_dead = never > 0 or (*bare(previous.words), previous.joined) in _NEVER
-        found.append(None if is_dead else bool(opened) or previous.joined in joined)
-        if opened and first in _CLOSING:
-            opened.pop()
-        if first in _OPENING or first == "{" or command.words[-1] == "{":
-            opened.append(words in _FALSE and command.joined in {"", ";"})
-            never += opened[-1]
-        previous = command
+    ALWAYS = auto()
+    MAYBE = auto()
+    NEVER = auto()
+
+
+@dataclass
+class _Block:
+    """An open `if`, loop, `case` or `{`; `is_dead` if its current part never runs, which also holds in a dead block."""
+
+    keyword: str
+    in_dead: bool
+    is_dead: bool = False
+
+
+def _reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[_Runs]:
+    """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
+    found: list[_Runs] = []
+    blocks: list[_Block] = []
+    before, status = "", None
+    for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
+        opened = []
+        for word in command.words[2 if command.words[0] == "function" else 0 :]:
+            block = blocks[-1] if blocks else _Block("", in_dead=False)
+            if word in _OPENING:
+                opened.append(word)
+            elif word in {"then", "do", "else", "elif"}:
+                block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
+            elif word in _CLOSING and blocks:
+                blocks.pop()
+            elif word not in {"!", "time"}:
+                break
+        is_dead = is_skipped or (blocks and blocks[-1].is_dead)
+        is_conditional = blocks or "{" in opened or before in conditional
+        found.append(_Runs.NEVER if is_dead else _Runs.MAYBE if is_conditional else _Runs.ALWAYS)
+        blocks += [_Block(word, bool(is_dead), bool(is_dead)) for word in opened]
+        before, status = command.joined, following
     return found
+
+
+def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
+    """Return for each command whether `true ||` or `false &&` skips it, and whether the list then succeeds.
+
+    None if that is unknown: all statuses but those of constants are.
+    """
+    found: list[tuple[bool, bool | None]] = []
+    before, status = "", None
+    for command in commands:
+        is_skipped = (before, status) in {("&&", False), ("||", True)}
+        if not is_skipped:
+            own = None if before == "|" else _constant(command)
+            # after a command with an unknown status, `&& false` still fails, and `|| true` succeeds
+            is_known = status is not None or own is {"&&": False, "||": True}.get(before, own)
+            status = own if is_known else None
+        found.append((is_skipped, status))
+        before = command.joined
+    return found
+
+
+def _constant(command: Command) -> bool | None:
+    """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
+    status = {("true",): True, (":",): True, ("false",): False}.get(bare(command.words))
+    if status is None or command.nested or "{" in command.words:  # `!` may precede the whole group
+        return None
+    return status is (command.words.count("!") % 2 == 0)
 
 
 def _rewrites(report: Report, words: Sequence[str], all_words: Sequence[str]) -> bool:

@@ -314,7 +314,9 @@ class _Commands:
 
 # The words of a command, up to the training.
 
-_PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
+_PREFIXES: Final = frozenset(
+    {"!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while", "{"}
+)
 CONDA: Final = ("conda", "mamba", "micromamba")
 CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
 _LAUNCHERS: Final = {
