@@ -2,9 +2,8 @@
 
 import posixpath
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -18,9 +17,11 @@ from scaffold_torchtune.validate.run_files import (
     CONDA,
     CONTAINERS,
     Command,
+    Runs,
     SlurmScript,
     bare,
     program_of,
+    reached,
     split,
     trains,
     unwrapped,
@@ -45,15 +46,11 @@ _RESUME: Final = "resume_from_checkpoint"
 _OVERRIDE: Final = f"{_RESUME}=$resume"
 _BEGINS: Final = (("resume=true",), ("resume=false",))
 _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
-_OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{"})
-_CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
-_CONDITIONS: Final = frozenset({"&&", "||", "|"})
-_DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
-"""Parts of blocks that never run, with the status of the condition."""
-
-_IN_PLACE: Final = frozenset({"awk", "gawk", "perl", "ruby", "sed", "yq"})
-_IN_PLACE_OPTION: Final = re.compile("-[A-Za-z]*i|--in-?place")
-_OUTPUT_OPTIONS: Final = frozenset({"-O", "-o", "--out", "--output", "--output-file"})
+_EDITORS: Final = frozenset({"perl", "ruby", "sed", "yq"})
+_IN_PLACE_OPTION: Final = re.compile("-[0-9EPaclnprsuwz]*i|--in-?place")
+_OUTPUT_OPTIONS: Final = frozenset({"--out", "--output", "--output-file"})
+# Programs of which also -o or -O is an option for the output.
+_WRITERS: Final = frozenset({"curl", "jq", "sort", "wget", "yq"})
 _CHANGES: Final = frozenset({"ed", "ex", "patch", "rm", "shred", "tee", "truncate", "unlink"})
 # Commands that a job needs: print its location, load modules, activate an environment, make a directory, train.
 _WORK: Final = frozenset(
@@ -85,7 +82,7 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     """
     commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
     _other_commands(report, commands)
-    plain = [replace(command, words=words) for command in commands if (words := bare(command.words))]
+    plain = [replace(command, words=words) for command in commands if (words := bare(command))]
     starts = [number for number, command in enumerate(plain) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -258,7 +255,7 @@ def _working_directory(report: Report, commands: Sequence[Command], training: Co
     start = here = before = f"/*/*/*/*/{report.run.directory}"  # the parents are not known
     last, is_copied, stack = 0, False, list[str]()
     for number, command in enumerate(commands):
-        words = [word for word in bare(command.words) if not re.fullmatch("-[A-Za-z-]+", word)]
+        words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
         if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
             is_copied = True
         if words[:1] and words[0] in {"cd", "pushd", "popd"} and command.nested <= training.nested:
@@ -272,8 +269,8 @@ def _working_directory(report: Report, commands: Sequence[Command], training: Co
     if here == start or here.endswith(f"/{report.run.directory}") or is_submitted:
         return
     command = commands[last]
-    is_certain = not ("$" in here or "`" in here or is_copied or _reached(commands)[last] is not _Runs.ALWAYS)
-    folder, reads = " ".join(bare(command.words)[1:]), "reads" if is_certain else "may read"
+    is_certain = not ("$" in here or "`" in here or is_copied or reached(commands)[last] is not Runs.ALWAYS)
+    folder, reads = " ".join(bare(command)[1:]), "reads" if is_certain else "may read"
     message = (
         f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
         " belong to this run"
@@ -477,29 +474,29 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     start = next((n for n, command in enumerate(commands) if trains(command.words)), None)
     if start is None:
         return
-    reached = _reached(commands)
+    runs = reached(commands)
     # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
-    expected = _reached(commands, frozenset({"||"}))
+    expected = reached(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command.words)[:1] == ("exit",) and reached[number] is _Runs.ALWAYS and not command.nested:
+        if bare(command)[:1] == ("exit",) and runs[number] is Runs.ALWAYS and not command.nested:
             message = "the job ends here, before `tune run`, so nothing is trained"
             _unplanned(report, "exit", message, command, Severity.ERROR)
-        elif not report.bundled and _rewrites(report, bare(command.words), command.words):
+        elif not report.bundled and _rewrites(report, command):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
-            is_certain = expected[number] is _Runs.ALWAYS and not is_tested
+            is_certain = expected[number] is Runs.ALWAYS and not is_tested
             changes = "changes" if is_certain else "may change"
             message = f"the job {changes} finetune.yaml before `tune run`, so it may not train with the planned values"
             severity = Severity.ERROR if is_certain else Severity.WARNING
             _unplanned(report, FINETUNE_YAML, message, command, severity)
-    if reached[start] is _Runs.NEVER and not report.bundled:
+    if runs[start] is Runs.NEVER and not report.bundled:
         message = "`tune run` is behind a condition that is never true, so nothing is trained"
         _unplanned(report, "tune run", message, commands[start], Severity.ERROR)
     if commands[start].joined == "&":
         message = "`tune run` is started in the background, so the job may end before the training does"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
-        _conditions(report, commands[start], is_conditional=reached[start] is not _Runs.ALWAYS)
+        _conditions(report, commands[start], is_conditional=runs[start] is not Runs.ALWAYS)
         _others(report, commands)
 
 
@@ -509,104 +506,50 @@ def _unplanned(
     report.unplanned(message, otherwise, field=field, actual=" ".join(command.words), line=command.line)
 
 
-class _Runs(Enum):
-    """The knowledge of whether a command runs."""
-
-    ALWAYS = auto()
-    MAYBE = auto()
-    NEVER = auto()
-
-
-@dataclass
-class _Block:
-    """An open `if`, loop, `case` or `{`; `is_dead` if its current part never runs, which also holds in a dead block."""
-
-    keyword: str
-    in_dead: bool
-    is_dead: bool = False
-
-
-def _reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[_Runs]:
-    """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
-    found: list[_Runs] = []
-    blocks: list[_Block] = []
-    before, status = "", None
-    for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
-        opened = []
-        for word in command.words[2 if command.words[0] == "function" else 0 :]:
-            block = blocks[-1] if blocks else _Block("", in_dead=False)
-            if word in _OPENING:
-                opened.append(word)
-            elif word in {"then", "do", "else", "elif"}:
-                block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
-            elif word in _CLOSING and blocks:
-                blocks.pop()
-            elif word not in {"!", "time"}:
-                break
-        is_dead = is_skipped or (blocks and blocks[-1].is_dead)
-        is_conditional = blocks or "{" in opened or before in conditional
-        found.append(_Runs.NEVER if is_dead else _Runs.MAYBE if is_conditional else _Runs.ALWAYS)
-        blocks += [_Block(word, bool(is_dead), bool(is_dead)) for word in opened]
-        before, status = command.joined, following
-    return found
-
-
-def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
-    """Return for each command whether `true ||` or `false &&` skips it, and whether the list then succeeds.
-
-    None if that is unknown: all statuses but those of constants are.
-    """
-    found: list[tuple[bool, bool | None]] = []
-    before, status = "", None
-    for command in commands:
-        is_skipped = (before, status) in {("&&", False), ("||", True)}
-        if not is_skipped:
-            own = None if before == "|" else _constant(command)
-            # after a command with an unknown status, `&& false` still fails, and `|| true` succeeds
-            is_known = status is not None or own is {"&&": False, "||": True}.get(before, own)
-            status = own if is_known else None
-        found.append((is_skipped, status))
-        before = command.joined
-    return found
-
-
-def _constant(command: Command) -> bool | None:
-    """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
-    status = {("true",): True, (":",): True, ("false",): False}.get(bare(command.words))
-    if status is None or command.nested or "{" in command.words:  # `!` may precede the whole group
-        return None
-    return status is (command.words.count("!") % 2 == 0)
-
-
-def _rewrites(report: Report, words: Sequence[str], all_words: Sequence[str]) -> bool:
-    """Return whether a command writes to the run's finetune.yaml, also by redirection, except for a copy to itself."""
+def _rewrites(report: Report, command: Command) -> bool:
+    """Return whether a command changes the run's finetune.yaml, except by a copy to itself."""
 
     def is_own(path: str) -> bool:
         return _is_own(path) or path.endswith(f"/{report.run.directory}/{FINETUNE_YAML}")
 
-    for one, two in pairwise([*all_words, ""]):
-        _, arrow, target = one.rpartition(">")
-        is_option = one in _OUTPUT_OPTIONS and words[:1] != ("grep",)
-        if (arrow and is_own(target.lstrip("|&") or two)) or (is_option and is_own(two)):
-            return True
-        name, equals, value = one.partition("=")
-        if equals and name in {*_OUTPUT_OPTIONS, "of"} and is_own(value):
-            return True
+    words = bare(command)
     program, operands = program_of("".join(words[:1])), [word for word in words[1:] if not word.startswith("-")]
+    if any(map(is_own, _written(command, program))):
+        return True
     if program == "tune" and operands[:1] == ["cp"]:
         return is_own(operands[-1])
-    if program in _IN_PLACE:
-        return any(_IN_PLACE_OPTION.match(word) for word in words) and any(map(is_own, operands))
     if program in _COPIES and operands:
-        *sources, target = operands
-        if program == "mv" and any(map(is_own, sources)):
-            return True
-        is_here = _SUBMITTED.fullmatch(target.rstrip("/"))
-        others = [path for path in sources if not is_own(path)]
-        return (
-            any(path.endswith(f"/{FINETUNE_YAML}") for path in others) if is_here else bool(others) and is_own(target)
-        )
-    return program in _CHANGES and any(map(is_own, operands))
+        return _copies_onto(is_own, program, operands)
+    return (program in _CHANGES or _edits_in_place(program, words)) and any(map(is_own, operands))
+
+
+def _written(command: Command, program: str) -> list[str]:
+    """Return the files to which a command is redirected, and the values of its options for the output."""
+    found = []
+    has_short = program in _WRITERS or program.startswith("python")
+    for one, two in pairwise([*command.words, ""]):
+        name, _, value = one.partition("=")
+        if target := command.redirected(one):
+            found += [target["file"] or two] * (">" in target["operator"])
+        elif name in _OUTPUT_OPTIONS or (has_short and name in {"-O", "-o"}) or (program == "dd" and name == "of"):
+            found.append(value or two)
+    return found
+
+
+def _edits_in_place(program: str, words: Sequence[str]) -> bool:
+    if program in {"awk", "gawk"}:
+        return ("-i", "inplace") in pairwise(words)
+    return program in _EDITORS and any(_IN_PLACE_OPTION.match(word) for word in words)
+
+
+def _copies_onto(is_own: Callable[[str], bool], program: str, operands: Sequence[str]) -> bool:
+    *sources, target = operands
+    if program == "mv" and any(map(is_own, sources)):
+        return True
+    others = [path for path in sources if not is_own(path)]
+    if _SUBMITTED.fullmatch(target.rstrip("/")):
+        return any(path.endswith(f"/{FINETUNE_YAML}") for path in others)
+    return bool(others) and is_own(target)
 
 
 def _conditions(report: Report, command: Command, *, is_conditional: bool) -> None:

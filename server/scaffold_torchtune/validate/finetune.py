@@ -13,8 +13,8 @@ from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import Component, Recipe, load
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
-from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, normal_path, quoted
-from scaffold_torchtune.validate.run_files import ResolvedConfig, RunFiles, interpolated
+from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, interpolated, normal_path, quoted
+from scaffold_torchtune.validate.run_files import ResolvedConfig, RunFiles
 
 # Arguments that the recipes themselves pass to a component, so the config must not have them: see the
 # `config.instantiate` calls in recipes/lora_finetune_single_device.py of torchtune 0.6.1; the other LoRA and full
