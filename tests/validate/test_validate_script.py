@@ -122,7 +122,10 @@ def test_each_notation_of_a_script(
 
 @pytest.mark.parametrize(
     "before",
-    ["!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{", "A=1", "env A=1 B=2"],
+    [
+        *("!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while"),
+        *("{", "A=1", "env A=1 B=2", "while !"),
+    ],
 )
 def test_words_that_may_precede_a_command(before: str) -> None:
     slurm = replaced(GOOD_SLURM, "tune run", f"{before} tune run")
@@ -182,6 +185,8 @@ LAUNCHERS = [
     "python -m torchtune._cli.tune",
     "srun -N1 /opt/envs/tuning/bin/python3.11 -u -m torchtune._cli.tune",
     "numactl --cpunodebind=0 tune",
+    "python /opt/envs/tuning/bin/tune",
+    "srun -n 1 python3 -u /opt/envs/tuning/bin/tune",
     "mpirun -np 1 tune",
 ]
 
@@ -219,6 +224,7 @@ def test_a_launcher_that_changes_the_training_is_reported(start: str, severity: 
     [
         *("echo tune", "srun echo tune", "timeout 5 echo tune", "which tune", "srun --label=x echo tune", "untune"),
         *("python torchtune._cli.tune", "echo -m torchtune._cli.tune", "-m torchtune._cli.tune", "bash tune"),
+        *("python tune", "python -u tune", "echo python bin/tune"),
     ],
 )
 def test_a_command_with_the_words_of_the_training_does_not_train(start: str) -> None:
@@ -227,7 +233,19 @@ def test_a_command_with_the_words_of_the_training_does_not_train(start: str) -> 
 
 
 @pytest.mark.parametrize(
-    "start", ["bash -c", "srun bash -lc", "srun --ntasks=1 /bin/bash -l -c", "apptainer exec img.sif sh -c"]
+    "start",
+    [
+        *("bash -c", "srun bash -lc", "srun --ntasks=1 /bin/bash -l -c", "apptainer exec img.sif sh -c"),
+        *(
+            "srun bash -euo pipefail -c",
+            "bash --login -c",
+            "bash -o pipefail -c",
+            "bash +e -c",
+            "bash -cl",
+            "bash -c -e",
+        ),
+        "bash -O extglob -c",
+    ],
 )
 def test_the_commands_of_a_shell_are_read(start: str) -> None:
     notes = [("unplanned-value", "info", "tune run")] if "apptainer" in start else []
@@ -240,6 +258,13 @@ def test_the_commands_of_a_shell_are_read(start: str) -> None:
     assert {each[2] for each in found({}, slurm, bundled=False)} >= {"cd", "lr"}
     slurm = replaced(GOOD_SLURM, "tune run", f"HF_HUB_OFFLINE=1 {start} 'tune run", "finetune.yaml", "finetune.yaml'")
     assert ("unplanned-value", "info", "offline") in found({}, slurm, bundled=False)
+
+
+def test_a_shell_without_c_starts_a_file() -> None:
+    for start in ("bash", "bash -l", "bash --norc", "bash -o c"):
+        slurm = replaced(GOOD_SLURM, "tune run", f"{start} 'tune run", "finetune.yaml", "finetune.yaml'")
+        assert ("missing-value", "error", "tune run") in found({}, slurm, bundled=False)
+    assert found({}, replaced(GOOD_SLURM, "tune run", "bash -o\ntune run"), bundled=False) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ This is not a shell: it expands nothing, and does not check the effect of a comm
 """
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -361,11 +362,13 @@ def split(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     pairs = enumerate(pairwise(words))
     number = next((n for n, (one, two) in pairs if two == "run" and program_of(one) in {"tune", _MODULE}), len(words))
     launch, start = words[:number], words[number:]
-    before = launch
-    if start[:1] == (_MODULE,) and launch[-1:] == ("-m",):
-        options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
-        before = launch[: len(launch) - options]
-        before = before[:-1] if program_of("".join(before[-1:])).startswith("python") else ("python",)
+    options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
+    program, before = launch[: len(launch) - options], launch
+    is_module = start[:1] == (_MODULE,) and launch[-1:] == ("-m",)
+    if program_of("".join(program[-1:])).startswith("python") and (is_module or "/" in "".join(start[:1])):
+        before = program[:-1]  # `python -m torchtune._cli.tune`, `python PATH/tune`
+    elif start[:1] == (_MODULE,):
+        return words, ()
     return (launch, start) if start and _launches(before) else (words, ())
 
 
@@ -394,10 +397,13 @@ def unwrapped(command: Command) -> list[Command]:
     shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
     if shell is None or not _launches(command.words[:shell]):
         return [command]
-    options = shell + 1
-    while command.words[options : options + 1] and re.fullmatch("-[a-z]+", command.words[options]):
-        options += 1
-    texts = command.words[options : options + 1] if command.words[options - 1].endswith("c") else ()
+    rest, is_text = deque(command.words[shell + 1 :]), False
+    while rest and re.fullmatch("[-+][A-Za-z]+|--[a-z-]+", rest[0]):
+        option = rest.popleft()
+        is_text = is_text or ("c" in option and not option.startswith("--"))
+        if rest and re.fullmatch("[-+][a-zA-Z]*[oO]", option):  # `-euo pipefail`
+            rest.popleft()
+    texts = [rest[0]] if is_text and rest else []
     found = [replace(each, line=command.line) for text in texts for each in parse_commands(text)]
     if not any(trains(each.words) for each in found):
         return [command]
