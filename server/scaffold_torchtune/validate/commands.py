@@ -20,6 +20,7 @@ from scaffold_torchtune.validate.run_files import (
     Runs,
     SlurmScript,
     bare,
+    launchers,
     program_of,
     reached,
     split,
@@ -61,6 +62,7 @@ _FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "pu
 _LONGEST_PATH: Final = 4096
 _COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
 _COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
+_STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 # The directory in which sbatch was called.
@@ -144,10 +146,11 @@ def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
     """Report what the words before `tune run` change: its end, the number of its processes, or its environment."""
     names = [program_of(word) for word in words]
     text = f"`tune run` is preceded by {quoted(' '.join(words))}, which"
-    both = ((one, f"{one}={two}") for one, two in pairwise([*words, ""]))
-    tasks = [match[1] for each in both for one in each if (match := _TASKS.fullmatch(one))]
+    own = [pairwise([*own, ""]) for program, own in launchers(words) if program in _STARTERS]
+    forms = (form for pairs in own for one, two in pairs for form in (one, f"{one}={two}"))
+    tasks = [match[1] for form in forms if (match := _TASKS.fullmatch(form))]
     parts: ReportParts = {"field": "tune run", "actual": " ".join(words), "line": line}
-    if any(int(number) > 1 for number in tasks) and not {"nice", "ionice"} & {*names}:
+    if any(int(number) > 1 for number in tasks):
         report.unplanned(f"{text} starts it several times", Severity.WARNING, **parts)
     if "timeout" in names:
         report.unplanned(f"{text} may end it before the time limit of the job", Severity.WARNING, **parts)
@@ -247,36 +250,67 @@ def _hook(report: Report, commands: list[Command], line: int) -> None:
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
 
+class _Directory:
+    """The current directory of a shell that starts in the run directory, of which no parents are known."""
+
+    def __init__(self, name: str) -> None:
+        self.start = self.here = self.before = f"/{name}"
+        self.stack: list[str] = []
+
+    def change(self, program: str, folder: str) -> None:
+        """Apply `cd FOLDER`, `pushd FOLDER` or `popd`."""
+        here = self.here
+        if program == "popd":
+            self.here = self.stack.pop() if self.stack else self.start
+        else:
+            self.here = self.before if folder == "-" else _changed(here, self.start, folder)
+            self.stack += [here] if program == "pushd" else []
+        self.before = here
+
+
 def _working_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
     """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
 
     It is a warning if the directory depends on a variable or a condition, or if files were copied there.
     """
-    start = here = before = f"/*/*/*/*/{report.run.directory}"  # the parents are not known
-    last, is_copied, stack = 0, False, list[str]()
-    for number, command in enumerate(commands):
+    directory, is_copied = _Directory(report.run.directory), False
+    folder, line, is_certain = "", training.line, True
+    for command, runs in zip(commands, reached(commands), strict=True):
         words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
         if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
             is_copied = True
-        if words[:1] and words[0] in {"cd", "pushd", "popd"} and command.nested <= training.nested:
-            last = number
-            stack += [here] if words[0] == "pushd" else []
-            if words[0] == "popd":
-                here, before = stack.pop() if stack else start, here
-            else:
-                here, before = before if words[1:] == ["-"] else _changed(here, start, " ".join(words[1:])), here
+        is_lost = command.nested and not training.nested  # a subshell has a directory of its own
+        if words[:1] and words[0] in {"cd", "pushd", "popd"} and not is_lost:
+            directory.change(words[0], " ".join(words[1:]))
+            folder, line, is_certain = " ".join(bare(command)[1:]), command.line, runs is Runs.ALWAYS
+    for each in _started_in(split(commands[-1].words)[0]):
+        directory.change("cd", each)
+        folder, line, is_certain = each, training.line, True
     is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
-    if here == start or here.endswith(f"/{report.run.directory}") or is_submitted:
+    here = directory.here
+    if here == directory.start or here.endswith(f"/{report.run.directory}") or is_submitted:
         return
-    command = commands[last]
-    is_certain = not ("$" in here or "`" in here or is_copied or reached(commands)[last] is not Runs.ALWAYS)
-    folder, reads = " ".join(bare(command)[1:]), "reads" if is_certain else "may read"
+    is_certain = is_certain and not ("$" in here or "`" in here or is_copied)
+    reads = "reads" if is_certain else "may read"
     message = (
         f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
         " belong to this run"
     )
     severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
-    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=command.line)
+    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=line)
+
+
+def _started_in(launch: Sequence[str]) -> list[str]:
+    """Return the directories to which the launchers of `tune run` change."""
+    found = []
+    for program, words in launchers(launch):
+        option = {"srun": "-D", "env": "-C"}.get(program, "")
+        for one, two in pairwise([*words, ""]) if option else ():
+            if one in {option, "--chdir"}:
+                found.append(two)
+            elif one.startswith(("--chdir=", option)):
+                found.append(one.removeprefix("--chdir=").removeprefix(option))
+    return found
 
 
 def _changed(here: str, start: str, folder: str) -> str:

@@ -392,6 +392,17 @@ def _launches(words: Sequence[str]) -> bool:
     return True
 
 
+def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the launchers among the words before the training, each with the words that follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if program_of(word) in _LAUNCHERS:
+            found.append((program_of(word), []))
+        elif found:
+            found[-1][1].append(word)
+    return found
+
+
 def unwrapped(command: Command) -> list[Command]:
     """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
     shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
