@@ -155,6 +155,7 @@ def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
         ("if false; then a; elif ", "then b; fi\n"),
         ("if ! (false); then\n", "fi\n"),
         ("for a in true; do\n", "done\n"),
+        ("if a; then false; else\n", "fi\n"),
         ("true\nwhile a; do\n", "done\n"),
     ],
 )

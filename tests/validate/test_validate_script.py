@@ -411,3 +411,13 @@ def test_the_recipe_may_be_a_variable() -> None:
     for recipe, code in (("lora_finetune_single_device", []), ("full_finetune_single_device", ["wrong-recipe"])):
         slurm = replaced(GOOD_SLURM, "tune run lora_finetune_single_device", f"R={recipe}\ntune run $R")
         assert [each[0] for each in found({}, slurm, bundled=False)] == code
+
+
+def test_the_values_of_variables_are_read_up_to_a_length() -> None:
+    value = f"lr={'1' * 9990}"
+    for argument in ("$A " * 12, "${args[@]} " * 12):
+        slurm = replaced(
+            GOOD_SLURM, "tune run", f"A={value}\nargs=({value})\ntune run", "finetune.yaml", f"finetune.yaml {argument}"
+        )
+        fields = [field for _, severity, field in found({}, slurm, bundled=False) if severity == "error"]
+        assert sorted(map(str, fields)) == ["lr"] * 10 + ["tune run"] * 2

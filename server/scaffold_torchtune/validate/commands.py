@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -60,6 +61,9 @@ _WORK: Final = frozenset(
 _ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
 _FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
 _LONGEST_PATH: Final = 4096
+_MOST_EXPANDED: Final = 100_000
+"""Characters of the values of variables in the words of `tune run`."""
+
 _COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
 _COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
 _STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
@@ -107,12 +111,25 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
 
 
 def _with_values(command: Command, before: Sequence[Command]) -> Command:
-    """Return a command in which the shell's variables have their values, where the script sets them as plain text."""
+    """Return a command in which the shell's variables have their values, where the script sets them as plain text.
+
+    A variable remains if the text would become too long.
+    """
     values = {name: " ".join(parts) for name, parts in _assigned(before).items() if parts is not None}
+    room = _MOST_EXPANDED
+
+    def value(name: re.Match[str]) -> str:
+        nonlocal room
+        text = values.get(name[1] or name[2], name[0])
+        if len(text) > room:
+            return name[0]
+        room -= len(text)
+        return text
+
     words: list[str] = []
     for word in command.words:
         is_known = command.expands(word) and word != _OVERRIDE
-        text = _VARIABLE.sub(lambda name: values.get(name[1] or name[2], name[0]), word) if is_known else word
+        text = _VARIABLE.sub(value, word) if is_known else word
         words += [word] if text == word else text.split()
     return replace(command, words=tuple(words))
 
@@ -336,18 +353,18 @@ def _folders(report: Report, commands: list[Command]) -> None:
 
 def _tune(report: Report, command: Command) -> str | None:
     """Check `tune run [options of torchrun] RECIPE --config finetune.yaml`."""
-    words, processes, line = list(command.words[2:]), None, command.line
+    words, processes, line = deque(command.words[2:]), None, command.line
     while words and words[0].startswith("-"):
-        name, equals, value = words.pop(0).partition("=")
+        name, equals, value = words.popleft().partition("=")
         if not equals and words and name not in _FLAGS:
-            value = words.pop(0)
+            value = words.popleft()
         if name in _PROCESSES:
             processes = value
         else:
             otherwise = Severity.INFO if name == "--standalone" else Severity.WARNING
             message = f"`tune run` has the option {quoted(name)}, which is not planned"
             report.unplanned(message, otherwise, field="tune run", actual=value, line=line)
-    recipe = words.pop(0) if words else ""
+    recipe = words.popleft() if words else ""
     planned = _recipe(report, recipe, line)
     _processes(report, processes, line)
     _config(report, words, command)
@@ -411,14 +428,14 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
         report.differs("gpus", where, None, actual, code=code, line=line, note=note)
 
 
-def _config(report: Report, words: list[str], command: Command) -> None:
+def _config(report: Report, words: deque[str], command: Command) -> None:
     """Check the config of the recipe, and values on the command line that override it."""
     given, line = None, command.line
     while words:
-        word = words.pop(0)
+        word = words.popleft()
         name = word.partition("=")[0]
         if word == "--config":
-            given = words.pop(0) if words else ""
+            given = words.popleft() if words else ""
         elif word.startswith("--config="):
             given = word.removeprefix("--config=")
         elif word == _OVERRIDE and report.planned(_RESUME) is True:

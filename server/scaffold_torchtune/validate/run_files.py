@@ -443,7 +443,8 @@ def bare(command: Command) -> tuple[str, ...]:
 
 _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{"})
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
-CONDITIONS: Final = frozenset({"&&", "||", "|"})
+_CONSTANTS: Final = {"true": True, ":": True, "false": False}
+_CONDITIONS: Final = frozenset({"&&", "||", "|"})
 _DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
 """Parts of blocks that never run, with the status of the condition."""
 
@@ -465,7 +466,7 @@ class _Block:
     is_dead: bool = False
 
 
-def reached(commands: Sequence[Command], conditional: frozenset[str] = CONDITIONS) -> list[Runs]:
+def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[Runs]:
     """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
     found: list[Runs] = []
     blocks: list[_Block] = []
@@ -513,10 +514,10 @@ def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
 
 def _constant(command: Command) -> bool | None:
     """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
-    status = {"true": True, ":": True, "false": False}.get(" ".join(bare(command)))
-    if status is None or command.nested or "{" in command.words:  # `!` may precede the whole group
+    if _CONSTANTS.keys().isdisjoint(command.words) or command.nested or "{" in command.words:  # `! { true`
         return None
-    return status is (command.words.count("!") % 2 == 0)
+    status = _CONSTANTS.get(" ".join(bare(command)))
+    return None if status is None else status is (command.words.count("!") % 2 == 0)
 
 
 @dataclass(frozen=True)
