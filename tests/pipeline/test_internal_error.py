@@ -147,6 +147,29 @@ def test_each_command_reports_an_unexpected_error(
         assert actions(experiment)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ends"),
+    [
+        (["scaffold"], ["SCAFFOLD_TORCHTUNE_COMPLETE"]),
+        (["setup"], ["SCAFFOLD_TORCHTUNE_REFUSED"]),
+        (["plan", "--template", "no"], []),
+    ],
+)
+def test_an_unexpected_error_after_a_step_is_reported_as_one_after_its_end(
+    experiment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    ends: list[str],
+) -> None:
+    monkeypatch.setattr(prepare, "needed_answers", unforeseen)
+    name, *options = arguments
+    assert main([name, str(experiment), "--json", *options]) == 70
+    (problem,) = json.loads(capsys.readouterr().out)["error"]["problems"]
+    check_reported(problem, experiment, is_there=True)
+    assert (actions(experiment)[-1:] if (experiment / "scaffold.log").exists() else []) == ends
+
+
 @pytest.mark.parametrize("command", ["parse", "plan"])
 def test_a_failing_read_only_step_logs_nothing(experiment: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     assert main(["scaffold", str(experiment)]) == 0

@@ -119,24 +119,24 @@ EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
         "isinstance(value, str) and '${' in value -> isinstance(value, str)",
     ): "a short cut: what follows gives the same, later",
     (
-        "validate/run_files.py",
+        "validate/report.py",
         "_Values._target",
         "(name, steps) not in self._known -> True",
     ): "a short cut: what follows gives the same, later",
     (
-        "validate/run_files.py",
+        "validate/report.py",
         "_Values._value",
         "not _is_plain(text) -> True",
     ): "a short cut: what follows gives the same, later",
     (
-        "validate/run_files.py",
+        "validate/report.py",
         "_unresolvable",
         "not _is_plain(text) -> True",
     ): "a short cut: what follows gives the same, later",
     (
-        "validate/run_files.py",
+        "validate/report.py",
         "resolve",
-        "_growth(screened) > _LARGEST -> _growth(screened) >= _LARGEST",
+        "_growth(screened) > _LONGEST -> _growth(screened) >= _LONGEST",
     ): "a bound, not a value",
     (
         "validate/run_files.py",

@@ -2,7 +2,8 @@
 
 from scaffold_torchtune.external_checks.ask_torchtune import Config
 from scaffold_torchtune.system.serialization import read_yaml
-from scaffold_torchtune.validate.run_files import ResolvedConfig, resolve
+from scaffold_torchtune.validate.report import resolve
+from scaffold_torchtune.validate.run_files import ResolvedConfig
 from support.good_files import GOOD_CONFIG, replaced
 
 

@@ -86,6 +86,12 @@ def test_a_job_that_ends_before_the_training_is_reported(line: str, *, bundled: 
         "if false; then exit; fi",
         "case $a in\nb) exit 1;;\nesac",
         "a && { b; exit; }",
+        "function stop { b; exit; }",
+        "function stop { if a; then b; fi; exit; }",
+        "stop() { exit; }",
+        "if { a; }; then exit; fi",
+        "if ! { a; }; then exit; fi",
+        "time { exit; }",
     ],
 )
 def test_an_exit_under_a_condition_is_not_reported(line: str) -> None:
@@ -101,6 +107,20 @@ def test_an_exit_under_a_condition_is_not_reported(line: str) -> None:
         ("true || ", ""),
         (": || ", ""),
         ("false && ", ""),
+        ("if ! true; then\n", "fi\n"),
+        ("if a; then b; elif false; then\n", "fi\n"),
+        ("if a || b; then c; elif a && false; then\n", "fi\n"),
+        ("while ! true; do\n", "done\n"),
+        ("until true; do\n", "done\n"),
+        ("! false || ", ""),
+        ("! true && ", ""),
+        ("true || a || ", ""),
+        ("a && false && ", ""),
+        ("a || true || ", ""),
+        ("true && true || ", ""),
+        ("if false; then {\n", "}; fi\n"),
+        ("if false; then if a; then\n", "fi; fi\n"),
+        ("if false; then if a; then b; else\n", "fi; fi\n"),
     ],
 )
 def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
@@ -118,6 +138,25 @@ def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
         ("true && ", ""),
         ("false || ", ""),
         ("if a; then\n", "fi\n"),
+        ("if ! false; then\n", "fi\n"),
+        ("if ! true; then a; elif b; then\n", "fi\n"),
+        ("if false; then a; elif ! false; then\n", "fi\n"),
+        ("while ! false; do\n", "done\n"),
+        ("until ! true; do\n", "done\n"),
+        ("! true || ", ""),
+        ("! ! true && ", ""),
+        ("a && true || ", ""),
+        ("a || false && ", ""),
+        ("true || a && ", ""),
+        ("a | true || ", ""),
+        ("true | a || ", ""),
+        ("a && (true) || ", ""),
+        ("! { false || ", "}\n"),
+        ("if false; then a; elif ", "then b; fi\n"),
+        ("if ! (false); then\n", "fi\n"),
+        ("for a in true; do\n", "done\n"),
+        ("if a; then false; else\n", "fi\n"),
+        ("true\nwhile a; do\n", "done\n"),
     ],
 )
 def test_training_that_may_run_is_accepted(before: str, after: str) -> None:
@@ -149,6 +188,18 @@ REWRITES = [
     "dd if=a of=finetune.yaml",
     f"cp a /x/{planned().directory}/finetune.yaml",
     "(sed -i s/8/9/ finetune.yaml)",
+    "echo a>finetune.yaml",
+    "echo a 1>finetune.yaml",
+    "a &> finetune.yaml",
+    "a >|finetune.yaml",
+    "sort -o finetune.yaml a",
+    "wget -O finetune.yaml a",
+    "/usr/bin/python3 make.py -o finetune.yaml",
+    "./make --out=finetune.yaml",
+    "gawk -i inplace 1 finetune.yaml",
+    "awk -i inplace 1 finetune.yaml",
+    "sed -nEi.old p finetune.yaml",
+    "yq -Pi .a finetune.yaml",
     "rm finetune.yaml",
 ]
 
@@ -183,6 +234,21 @@ def test_a_change_of_the_configuration_under_a_condition_is_a_warning(line: str)
         "sed -n 1p finetune.yaml",
         "sed -i s/8/9/ other.yaml",
         "grep -o finetune.yaml a",
+        "/bin/grep -o finetune.yaml a",
+        "grep -i lr finetune.yaml",
+        "echo 'Using config =>' finetune.yaml",
+        "echo \\> finetune.yaml",
+        "echo '>finetune.yaml'",
+        "[ -O finetune.yaml ]",
+        "test -e a -o finetune.yaml",
+        "ls -o finetune.yaml",
+        "of=finetune.yaml",
+        "awk -vi=1 '/lr/' finetune.yaml",
+        "awk -i library 1 finetune.yaml",
+        "perl -Mstrict -ne print finetune.yaml",
+        "sed -es/i/j/ finetune.yaml",
+        "sed -fedit.sed finetune.yaml",
+        "cat<finetune.yaml",
         "test -f finetune.yaml && echo a > log",
         "cat <<EOF\n> finetune.yaml\nEOF",
         "echo a 2>&1 | tee log",
@@ -273,6 +339,32 @@ def test_the_first_line_must_name_a_compatible_shell(first: str, problems: int) 
 def test_redirections_are_part_of_a_command() -> None:
     (command,) = parse_script("#!/bin/bash\nread a 2>&1 <&3 &>b &\n").commands
     assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "joined"),
+    [
+        ("a>b", ("a", ">b"), ""),
+        ("a b2>c", ("a", "b2", ">c"), ""),
+        ("a 2>>b", ("a", "2>>b"), ""),
+        ("a&>>b", ("a", "&>>b"), ""),
+        ("a >|b 2>&1>c", ("a", ">|b", "2>&1", ">c"), ""),
+        ("a>b&", ("a", ">b"), "&"),
+        ("a <b|c", ("a", "<b"), "|"),
+        ("a <>b", ("a", "<>b"), ""),
+    ],
+)
+def test_an_operator_ends_the_word_before_it(text: str, words: tuple[str, ...], joined: str) -> None:
+    command = parse_script(f"#!/bin/bash\n{text}").commands[0]
+    assert (command.words, command.joined) == (words, joined)
+    assert [word for word in words if command.redirected(word)] == [w for w in words if {*w} & {*"<>"}]
+
+
+def test_a_quoted_operator_is_no_redirection() -> None:
+    _, first, _ = parse_script("#!/bin/bash\na > b\na '>' \"b>\" '>'| c").commands
+    assert (first.words, first.joined, first.redirections) == (("a", ">", "b>", ">"), "|", frozenset())
+    slurm = replaced(GOOD_SLURM, "--config finetune.yaml", "--config finetune.yaml '>' epochs=1")
+    assert [each[:2] for each in found({}, slurm, bundled=False)] == [("unplanned-value", "error")]
 
 
 def test_a_character_that_sbatch_rejects_is_reported_at_its_line() -> None:

@@ -11,10 +11,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaffold_torchtune.findings import Scalar
-from scaffold_torchtune.validate import claims, run_files
+from scaffold_torchtune.validate import claims, report
 from scaffold_torchtune.validate.directives import gpus_in, kilobytes
-from scaffold_torchtune.validate.report import as_scalar, below, compare, join, normal_path
-from scaffold_torchtune.validate.run_files import has_resolver, interpolated, parse_script, resolve
+from scaffold_torchtune.validate.report import (
+    as_scalar,
+    below,
+    compare,
+    has_resolver,
+    interpolated,
+    join,
+    normal_path,
+    resolve,
+)
+from scaffold_torchtune.validate.run_files import parse_script
 from support.examples import some_of
 
 
@@ -203,7 +212,7 @@ def test_plain_references_are_resolved_without_omegaconf(monkeypatch: pytest.Mon
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(run_files, "_children", never)
+    monkeypatch.setattr(report, "_children", never)
     chain = {name: f"${{{following}}}" for name, following in itertools.pairwise("bcdefg")}
     data = {"n": 3, "g": "x", **chain, "d.k": 1, "in": {"k": "t", "l": ["${n}", "${in.k}-${n}", 7, "plain"]}}
     expected = {**dict.fromkeys("bcdefg", "x"), "n": 3, "d.k": 1, "in": {"k": "t", "l": [3, "t-3", 7, "plain"]}}

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from scaffold_torchtune.validate import validate_run
-from scaffold_torchtune.validate.run_files import parse_script, resolve
+from scaffold_torchtune.validate.report import resolve
+from scaffold_torchtune.validate.run_files import parse_script
 from support.good_files import CONFIG, GOOD_CONFIG, SETUP, files_of, planned
 from support.wording import absent
 

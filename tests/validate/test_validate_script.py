@@ -67,6 +67,22 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("tune run", "(cd /elsewhere && make)\ntune run"), False, []),
     ({}, ("tune run", "(cd ..; tune run", "finetune.yaml", "finetune.yaml)"), False, [("unplanned-value", "error", "cd")]),
     ({}, ("tune run", "cd /elsewhere\ntune run", "finetune.yaml", "$SLURM_SUBMIT_DIR/finetune.yaml"), False, []),
+    ({}, ("tune run", "srun -D /x tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "srun -D/x tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "/bin/srun --chdir=.. tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "[ -e a ] && srun --chdir /x tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "env -C /x tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "if [ -d /a ]; then cd /a; fi\nsrun -D /x tune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "srun -D $SCRATCH tune run"), False, [("unplanned-value", "warning", "cd")]),
+    ({}, ("tune run", "srun -D $PWD tune run"), False, []),
+    ({}, ("tune run", "cd /x; srun -D $SLURM_SUBMIT_DIR tune run"), False, []),
+    ({}, ("tune run", f"srun -D ../{RUN} tune run"), False, []),
+    ({}, ("tune run", "srun -C /x tune run"), False, []),
+    ({}, ("tune run", "srun conda run -n tuning -D /x tune run"), False, []),
+    ({}, ("tune run", "cd ..\npushd /x\npopd\ntune run"), False, [("unplanned-value", "error", "cd")]),
+    ({}, ("tune run", "pushd /x\npopd\ntune run"), False, []),
+    ({}, ("tune run", "pushd /x\ncd /y\npopd\ntune run"), False, []),
+    ({}, ("tune run", "pushd /x\npopd\ncd -\ntune run"), False, [("unplanned-value", "error", "cd")]),
     ({}, ("tune run", "cd $SCRATCH/a\ntune run"), False, [("unplanned-value", "warning", "cd")]),
     ({}, ("tune run", 'cd "$(dirname "$0")"\ntune run'), False, [("unplanned-value", "warning", "cd")]),
     ({}, ("tune run", "if [ -d /a ]; then cd /a; fi\ntune run"), False, [("unplanned-value", "warning", "cd")]),
@@ -122,7 +138,10 @@ def test_each_notation_of_a_script(
 
 @pytest.mark.parametrize(
     "before",
-    ["!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{", "A=1", "env A=1 B=2"],
+    [
+        *("!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while"),
+        *("{", "A=1", "env A=1 B=2", "while !"),
+    ],
 )
 def test_words_that_may_precede_a_command(before: str) -> None:
     slurm = replaced(GOOD_SLURM, "tune run", f"{before} tune run")
@@ -173,6 +192,8 @@ LAUNCHERS = [
     "$CONDA_PREFIX/bin/tune",
     "/usr/bin/time -v tune",
     "nice -n 10 tune",
+    "ionice -n 7 tune",
+    "srun -n 1 nice -n 10 tune",
     "nice tune",
     "stdbuf -oL -eL tune",
     "uv run tune",
@@ -182,6 +203,8 @@ LAUNCHERS = [
     "python -m torchtune._cli.tune",
     "srun -N1 /opt/envs/tuning/bin/python3.11 -u -m torchtune._cli.tune",
     "numactl --cpunodebind=0 tune",
+    "python /opt/envs/tuning/bin/tune",
+    "srun -n 1 python3 -u /opt/envs/tuning/bin/tune",
     "mpirun -np 1 tune",
 ]
 
@@ -204,6 +227,9 @@ def test_the_training_behind_a_launcher_is_read(start: str) -> None:
         ("srun -n4 tune", "warning"),
         ("srun --ntasks=2 tune", "warning"),
         ("mpirun -np 2 tune", "warning"),
+        ("mpiexec -n 2 tune", "warning"),
+        ("srun -n 4 nice tune", "warning"),
+        ("nice -n 10 srun -n 4 tune", "warning"),
         ("apptainer exec --nv img.sif tune", "info"),
         ("srun singularity exec --nv -B /a:/b img.sif tune", "info"),
         ("docker run --gpus all image tune", "info"),
@@ -219,6 +245,7 @@ def test_a_launcher_that_changes_the_training_is_reported(start: str, severity: 
     [
         *("echo tune", "srun echo tune", "timeout 5 echo tune", "which tune", "srun --label=x echo tune", "untune"),
         *("python torchtune._cli.tune", "echo -m torchtune._cli.tune", "-m torchtune._cli.tune", "bash tune"),
+        *("python tune", "python -u tune", "echo python bin/tune"),
     ],
 )
 def test_a_command_with_the_words_of_the_training_does_not_train(start: str) -> None:
@@ -227,7 +254,19 @@ def test_a_command_with_the_words_of_the_training_does_not_train(start: str) -> 
 
 
 @pytest.mark.parametrize(
-    "start", ["bash -c", "srun bash -lc", "srun --ntasks=1 /bin/bash -l -c", "apptainer exec img.sif sh -c"]
+    "start",
+    [
+        *("bash -c", "srun bash -lc", "srun --ntasks=1 /bin/bash -l -c", "apptainer exec img.sif sh -c"),
+        *(
+            "srun bash -euo pipefail -c",
+            "bash --login -c",
+            "bash -o pipefail -c",
+            "bash +e -c",
+            "bash -cl",
+            "bash -c -e",
+        ),
+        "bash -O extglob -c",
+    ],
 )
 def test_the_commands_of_a_shell_are_read(start: str) -> None:
     notes = [("unplanned-value", "info", "tune run")] if "apptainer" in start else []
@@ -240,6 +279,13 @@ def test_the_commands_of_a_shell_are_read(start: str) -> None:
     assert {each[2] for each in found({}, slurm, bundled=False)} >= {"cd", "lr"}
     slurm = replaced(GOOD_SLURM, "tune run", f"HF_HUB_OFFLINE=1 {start} 'tune run", "finetune.yaml", "finetune.yaml'")
     assert ("unplanned-value", "info", "offline") in found({}, slurm, bundled=False)
+
+
+def test_a_shell_without_c_starts_a_file() -> None:
+    for start in ("bash", "bash -l", "bash --norc", "bash -o c"):
+        slurm = replaced(GOOD_SLURM, "tune run", f"{start} 'tune run", "finetune.yaml", "finetune.yaml'")
+        assert ("missing-value", "error", "tune run") in found({}, slurm, bundled=False)
+    assert found({}, replaced(GOOD_SLURM, "tune run", "bash -o\ntune run"), bundled=False) == []
 
 
 @pytest.mark.parametrize(
@@ -365,3 +411,13 @@ def test_the_recipe_may_be_a_variable() -> None:
     for recipe, code in (("lora_finetune_single_device", []), ("full_finetune_single_device", ["wrong-recipe"])):
         slurm = replaced(GOOD_SLURM, "tune run lora_finetune_single_device", f"R={recipe}\ntune run $R")
         assert [each[0] for each in found({}, slurm, bundled=False)] == code
+
+
+def test_the_values_of_variables_are_read_up_to_a_length() -> None:
+    value = f"lr={'1' * 9990}"
+    for argument in ("$A " * 12, "${args[@]} " * 12):
+        slurm = replaced(
+            GOOD_SLURM, "tune run", f"A={value}\nargs=({value})\ntune run", "finetune.yaml", f"finetune.yaml {argument}"
+        )
+        fields = [field for _, severity, field in found({}, slurm, bundled=False) if severity == "error"]
+        assert sorted(map(str, fields)) == ["lr"] * 10 + ["tune run"] * 2

@@ -317,13 +317,16 @@ def _do(options: argparse.Namespace) -> tuple[Request | None, _Done]:
             _find_experiment(options)
             request = _request(options, progress)
             result = _step(options)(request)
-            _look_ahead(options, request)
+        done = _Done(0 if _all_well(result) else 1, lambda: _show(result, options))
     except Refused as refused:
-        _look_ahead(options, request)
-        return request, _refused(refused, options, errors)
+        done = _refused(refused, options, errors)
     except Exception as error:  # noqa: BLE001 - the last resort
         return request, _failed(error, options, request)
-    return request, _Done(0 if _all_well(result) else 1, lambda: _show(result, options))
+    try:
+        _look_ahead(options, request)
+    except Exception as error:  # noqa: BLE001 - likewise
+        done = _failed(error, options, request, ended=True)
+    return request, done
 
 
 def _look_ahead(options: argparse.Namespace, request: Request | None) -> None:

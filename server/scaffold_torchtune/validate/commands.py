@@ -2,7 +2,8 @@
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
@@ -17,9 +18,12 @@ from scaffold_torchtune.validate.run_files import (
     CONDA,
     CONTAINERS,
     Command,
+    Runs,
     SlurmScript,
     bare,
+    launchers,
     program_of,
+    reached,
     split,
     trains,
     unwrapped,
@@ -44,15 +48,11 @@ _RESUME: Final = "resume_from_checkpoint"
 _OVERRIDE: Final = f"{_RESUME}=$resume"
 _BEGINS: Final = (("resume=true",), ("resume=false",))
 _GRAMMAR: Final = frozenset({"if", "then", "fi", "{", "}"})
-_OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select"})
-_CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
-_CONDITIONS: Final = frozenset({"&&", "||", "|"})
-_STEPS: Final = frozenset({"!", "do", "else", "then", "time"})
-_NEVER: Final = frozenset({("true", "||"), (":", "||"), ("false", "&&")})
-_FALSE: Final = frozenset({("if", "false"), ("while", "false"), ("until", "true")})
-_IN_PLACE: Final = frozenset({"awk", "gawk", "perl", "ruby", "sed", "yq"})
-_IN_PLACE_OPTION: Final = re.compile("-[A-Za-z]*i|--in-?place")
-_OUTPUT_OPTIONS: Final = frozenset({"-O", "-o", "--out", "--output", "--output-file"})
+_EDITORS: Final = frozenset({"perl", "ruby", "sed", "yq"})
+_IN_PLACE_OPTION: Final = re.compile("-[0-9EPaclnprsuwz]*i|--in-?place")
+_OUTPUT_OPTIONS: Final = frozenset({"--out", "--output", "--output-file"})
+# Programs of which also -o or -O is an option for the output.
+_WRITERS: Final = frozenset({"curl", "jq", "sort", "wget", "yq"})
 _CHANGES: Final = frozenset({"ed", "ex", "patch", "rm", "shred", "tee", "truncate", "unlink"})
 # Commands that a job needs: print its location, load modules, activate an environment, make a directory, train.
 _WORK: Final = frozenset(
@@ -61,8 +61,12 @@ _WORK: Final = frozenset(
 _ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
 _FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
 _LONGEST_PATH: Final = 4096
+_MOST_EXPANDED: Final = 100_000
+"""Characters of the values of variables in the words of `tune run`."""
+
 _COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
 _COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
+_STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 # The directory in which sbatch was called.
@@ -84,7 +88,7 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     """
     commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
     _other_commands(report, commands)
-    plain = [replace(command, words=words) for command in commands if (words := bare(command.words))]
+    plain = [replace(command, words=words) for command in commands if (words := bare(command))]
     starts = [number for number, command in enumerate(plain) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
@@ -107,12 +111,25 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
 
 
 def _with_values(command: Command, before: Sequence[Command]) -> Command:
-    """Return a command in which the shell's variables have their values, where the script sets them as plain text."""
+    """Return a command in which the shell's variables have their values, where the script sets them as plain text.
+
+    A variable remains if the text would become too long.
+    """
     values = {name: " ".join(parts) for name, parts in _assigned(before).items() if parts is not None}
+    room = _MOST_EXPANDED
+
+    def value(name: re.Match[str]) -> str:
+        nonlocal room
+        text = values.get(name[1] or name[2], name[0])
+        if len(text) > room:
+            return name[0]
+        room -= len(text)
+        return text
+
     words: list[str] = []
     for word in command.words:
         is_known = command.expands(word) and word != _OVERRIDE
-        text = _VARIABLE.sub(lambda name: values.get(name[1] or name[2], name[0]), word) if is_known else word
+        text = _VARIABLE.sub(value, word) if is_known else word
         words += [word] if text == word else text.split()
     return replace(command, words=tuple(words))
 
@@ -146,10 +163,11 @@ def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
     """Report what the words before `tune run` change: its end, the number of its processes, or its environment."""
     names = [program_of(word) for word in words]
     text = f"`tune run` is preceded by {quoted(' '.join(words))}, which"
-    both = ((one, f"{one}={two}") for one, two in pairwise([*words, ""]))
-    tasks = [match[1] for each in both for one in each if (match := _TASKS.fullmatch(one))]
+    own = [pairwise([*own, ""]) for program, own in launchers(words) if program in _STARTERS]
+    forms = (form for pairs in own for one, two in pairs for form in (one, f"{one}={two}"))
+    tasks = [match[1] for form in forms if (match := _TASKS.fullmatch(form))]
     parts: ReportParts = {"field": "tune run", "actual": " ".join(words), "line": line}
-    if any(int(number) > 1 for number in tasks) and not {"nice", "ionice"} & {*names}:
+    if any(int(number) > 1 for number in tasks):
         report.unplanned(f"{text} starts it several times", Severity.WARNING, **parts)
     if "timeout" in names:
         report.unplanned(f"{text} may end it before the time limit of the job", Severity.WARNING, **parts)
@@ -249,36 +267,67 @@ def _hook(report: Report, commands: list[Command], line: int) -> None:
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
 
+class _Directory:
+    """The current directory of a shell that starts in the run directory, of which no parents are known."""
+
+    def __init__(self, name: str) -> None:
+        self.start = self.here = self.before = f"/{name}"
+        self.stack: list[str] = []
+
+    def change(self, program: str, folder: str) -> None:
+        """Apply `cd FOLDER`, `pushd FOLDER` or `popd`."""
+        here = self.here
+        if program == "popd":
+            self.here = self.stack.pop() if self.stack else self.start
+        else:
+            self.here = self.before if folder == "-" else _changed(here, self.start, folder)
+            self.stack += [here] if program == "pushd" else []
+        self.before = here
+
+
 def _working_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
     """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
 
     It is a warning if the directory depends on a variable or a condition, or if files were copied there.
     """
-    start = here = before = f"/*/*/*/*/{report.run.directory}"  # the parents are not known
-    last, is_copied, stack = 0, False, list[str]()
-    for number, command in enumerate(commands):
-        words = [word for word in bare(command.words) if not re.fullmatch("-[A-Za-z-]+", word)]
+    directory, is_copied = _Directory(report.run.directory), False
+    folder, line, is_certain = "", training.line, True
+    for command, runs in zip(commands, reached(commands), strict=True):
+        words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
         if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
             is_copied = True
-        if words[:1] and words[0] in {"cd", "pushd", "popd"} and command.nested <= training.nested:
-            last = number
-            stack += [here] if words[0] == "pushd" else []
-            if words[0] == "popd":
-                here, before = stack.pop() if stack else start, here
-            else:
-                here, before = before if words[1:] == ["-"] else _changed(here, start, " ".join(words[1:])), here
+        is_lost = command.nested and not training.nested  # a subshell has a directory of its own
+        if words[:1] and words[0] in {"cd", "pushd", "popd"} and not is_lost:
+            directory.change(words[0], " ".join(words[1:]))
+            folder, line, is_certain = " ".join(bare(command)[1:]), command.line, runs is Runs.ALWAYS
+    for each in _started_in(split(commands[-1].words)[0]):
+        directory.change("cd", each)
+        folder, line, is_certain = each, training.line, True
     is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
-    if here == start or here.endswith(f"/{report.run.directory}") or is_submitted:
+    here = directory.here
+    if here == directory.start or here.endswith(f"/{report.run.directory}") or is_submitted:
         return
-    command = commands[last]
-    is_certain = not ("$" in here or "`" in here or is_copied or _conditions_of(commands)[last] is not False)
-    folder, reads = " ".join(bare(command.words)[1:]), "reads" if is_certain else "may read"
+    is_certain = is_certain and not ("$" in here or "`" in here or is_copied)
+    reads = "reads" if is_certain else "may read"
     message = (
         f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
         " belong to this run"
     )
     severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
-    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=command.line)
+    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=line)
+
+
+def _started_in(launch: Sequence[str]) -> list[str]:
+    """Return the directories to which the launchers of `tune run` change."""
+    found = []
+    for program, words in launchers(launch):
+        option = {"srun": "-D", "env": "-C"}.get(program, "")
+        for one, two in pairwise([*words, ""]) if option else ():
+            if one in {option, "--chdir"}:
+                found.append(two)
+            elif one.startswith(("--chdir=", option)):
+                found.append(one.removeprefix("--chdir=").removeprefix(option))
+    return found
 
 
 def _changed(here: str, start: str, folder: str) -> str:
@@ -304,18 +353,18 @@ def _folders(report: Report, commands: list[Command]) -> None:
 
 def _tune(report: Report, command: Command) -> str | None:
     """Check `tune run [options of torchrun] RECIPE --config finetune.yaml`."""
-    words, processes, line = list(command.words[2:]), None, command.line
+    words, processes, line = deque(command.words[2:]), None, command.line
     while words and words[0].startswith("-"):
-        name, equals, value = words.pop(0).partition("=")
+        name, equals, value = words.popleft().partition("=")
         if not equals and words and name not in _FLAGS:
-            value = words.pop(0)
+            value = words.popleft()
         if name in _PROCESSES:
             processes = value
         else:
             otherwise = Severity.INFO if name == "--standalone" else Severity.WARNING
             message = f"`tune run` has the option {quoted(name)}, which is not planned"
             report.unplanned(message, otherwise, field="tune run", actual=value, line=line)
-    recipe = words.pop(0) if words else ""
+    recipe = words.popleft() if words else ""
     planned = _recipe(report, recipe, line)
     _processes(report, processes, line)
     _config(report, words, command)
@@ -379,14 +428,14 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
         report.differs("gpus", where, None, actual, code=code, line=line, note=note)
 
 
-def _config(report: Report, words: list[str], command: Command) -> None:
+def _config(report: Report, words: deque[str], command: Command) -> None:
     """Check the config of the recipe, and values on the command line that override it."""
     given, line = None, command.line
     while words:
-        word = words.pop(0)
+        word = words.popleft()
         name = word.partition("=")[0]
         if word == "--config":
-            given = words.pop(0) if words else ""
+            given = words.popleft() if words else ""
         elif word.startswith("--config="):
             given = word.removeprefix("--config=")
         elif word == _OVERRIDE and report.planned(_RESUME) is True:
@@ -476,27 +525,29 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     start = next((n for n, command in enumerate(commands) if trains(command.words)), None)
     if start is None:
         return
-    conditions, branches = _conditions_of(commands), _conditions_of(commands, frozenset({"||"}))
+    runs = reached(commands)
+    # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
+    expected = reached(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command.words)[:1] == ("exit",) and conditions[number] is False and not command.nested:
+        if bare(command)[:1] == ("exit",) and runs[number] is Runs.ALWAYS and not command.nested:
             message = "the job ends here, before `tune run`, so nothing is trained"
             _unplanned(report, "exit", message, command, Severity.ERROR)
-        elif not report.bundled and _rewrites(report, bare(command.words), command.words):
+        elif not report.bundled and _rewrites(report, command):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
-            is_certain = branches[number] is False and not is_tested
+            is_certain = expected[number] is Runs.ALWAYS and not is_tested
             changes = "changes" if is_certain else "may change"
             message = f"the job {changes} finetune.yaml before `tune run`, so it may not train with the planned values"
             severity = Severity.ERROR if is_certain else Severity.WARNING
             _unplanned(report, FINETUNE_YAML, message, command, severity)
-    if conditions[start] is None and not report.bundled:
+    if runs[start] is Runs.NEVER and not report.bundled:
         message = "`tune run` is behind a condition that is never true, so nothing is trained"
         _unplanned(report, "tune run", message, commands[start], Severity.ERROR)
     if commands[start].joined == "&":
         message = "`tune run` is started in the background, so the job may end before the training does"
         _unplanned(report, "tune run", message, commands[start])
     if report.bundled:
-        _conditions(report, commands[start], is_conditional=conditions[start] is not False)
+        _conditions(report, commands[start], is_conditional=runs[start] is not Runs.ALWAYS)
         _others(report, commands)
 
 
@@ -506,60 +557,50 @@ def _unplanned(
     report.unplanned(message, otherwise, field=field, actual=" ".join(command.words), line=command.line)
 
 
-def _conditions_of(commands: Sequence[Command], joined: frozenset[str] = _CONDITIONS) -> list[bool | None]:
-    """Return for each command whether it runs only under a condition, or in a function; None if it never runs.
-
-    `joined` are the separators before such a command.
-    """
-    found: list[bool | None] = []
-    opened: list[bool] = []  # whether the branch never runs
-    never, previous = 0, Command((), 0)
-    for command in commands:
-        words = tuple(word for word in command.words if word not in _STEPS)
-        first = words[0] if words else ""
-        if opened and (command.words[0] == "else" or first in {"elif", *_CLOSING}):
-            never -= opened[-1]
-            opened[-1] = False
-        is_dead = never > 0 or (*bare(previous.words), previous.joined) in _NEVER
-        found.append(None if is_dead else bool(opened) or previous.joined in joined)
-        if opened and first in _CLOSING:
-            opened.pop()
-        if first in _OPENING or first == "{" or command.words[-1] == "{":
-            opened.append(words in _FALSE and command.joined in {"", ";"})
-            never += opened[-1]
-        previous = command
-    return found
-
-
-def _rewrites(report: Report, words: Sequence[str], all_words: Sequence[str]) -> bool:
-    """Return whether a command writes to the run's finetune.yaml, also by redirection, except for a copy to itself."""
+def _rewrites(report: Report, command: Command) -> bool:
+    """Return whether a command changes the run's finetune.yaml, except by a copy to itself."""
 
     def is_own(path: str) -> bool:
         return _is_own(path) or path.endswith(f"/{report.run.directory}/{FINETUNE_YAML}")
 
-    for one, two in pairwise([*all_words, ""]):
-        _, arrow, target = one.rpartition(">")
-        is_option = one in _OUTPUT_OPTIONS and words[:1] != ("grep",)
-        if (arrow and is_own(target.lstrip("|&") or two)) or (is_option and is_own(two)):
-            return True
-        name, equals, value = one.partition("=")
-        if equals and name in {*_OUTPUT_OPTIONS, "of"} and is_own(value):
-            return True
+    words = bare(command)
     program, operands = program_of("".join(words[:1])), [word for word in words[1:] if not word.startswith("-")]
+    if any(map(is_own, _written(command, program))):
+        return True
     if program == "tune" and operands[:1] == ["cp"]:
         return is_own(operands[-1])
-    if program in _IN_PLACE:
-        return any(_IN_PLACE_OPTION.match(word) for word in words) and any(map(is_own, operands))
     if program in _COPIES and operands:
-        *sources, target = operands
-        if program == "mv" and any(map(is_own, sources)):
-            return True
-        is_here = _SUBMITTED.fullmatch(target.rstrip("/"))
-        others = [path for path in sources if not is_own(path)]
-        return (
-            any(path.endswith(f"/{FINETUNE_YAML}") for path in others) if is_here else bool(others) and is_own(target)
-        )
-    return program in _CHANGES and any(map(is_own, operands))
+        return _copies_onto(is_own, program, operands)
+    return (program in _CHANGES or _edits_in_place(program, words)) and any(map(is_own, operands))
+
+
+def _written(command: Command, program: str) -> list[str]:
+    """Return the files to which a command is redirected, and the values of its options for the output."""
+    found = []
+    has_short = program in _WRITERS or program.startswith("python")
+    for one, two in pairwise([*command.words, ""]):
+        name, _, value = one.partition("=")
+        if target := command.redirected(one):
+            found += [target["file"] or two] * (">" in target["operator"])
+        elif name in _OUTPUT_OPTIONS or (has_short and name in {"-O", "-o"}) or (program == "dd" and name == "of"):
+            found.append(value or two)
+    return found
+
+
+def _edits_in_place(program: str, words: Sequence[str]) -> bool:
+    if program in {"awk", "gawk"}:
+        return ("-i", "inplace") in pairwise(words)
+    return program in _EDITORS and any(_IN_PLACE_OPTION.match(word) for word in words)
+
+
+def _copies_onto(is_own: Callable[[str], bool], program: str, operands: Sequence[str]) -> bool:
+    *sources, target = operands
+    if program == "mv" and any(map(is_own, sources)):
+        return True
+    others = [path for path in sources if not is_own(path)]
+    if _SUBMITTED.fullmatch(target.rstrip("/")):
+        return any(path.endswith(f"/{FINETUNE_YAML}") for path in others)
+    return bool(others) and is_own(target)
 
 
 def _conditions(report: Report, command: Command, *, is_conditional: bool) -> None:

@@ -13,8 +13,8 @@ from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import Component, Recipe, load
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
-from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, normal_path, quoted
-from scaffold_torchtune.validate.run_files import ResolvedConfig, RunFiles, interpolated
+from scaffold_torchtune.validate.report import Report, at, below, compare, dotted, interpolated, normal_path, quoted
+from scaffold_torchtune.validate.run_files import ResolvedConfig, RunFiles
 
 # Arguments that the recipes themselves pass to a component, so the config must not have them: see the
 # `config.instantiate` calls in recipes/lora_finetune_single_device.py of torchtune 0.6.1; the other LoRA and full
@@ -409,7 +409,7 @@ def _verdict(expected: Expectation, actual: Any) -> str | None:
 
 def _same_parts(expected: list[Any], actual: list[Any]) -> bool:
     """Return whether two lists have the same items, in any order: that of modules, tags and files has no effect."""
-    return len(expected) == len(actual) and all(x in actual for x in expected) and all(x in expected for x in actual)
+    return sorted(map(repr, expected)) == sorted(map(repr, actual))
 
 
 def _unread_text(report: Report) -> None:

@@ -1,7 +1,11 @@
-"""Comparison of typed values, and the collector of findings about one file of one run."""
+"""The values of files: their comparison and interpolations, and the collector of findings about one file of one run.
+
+`${...}` is resolved as torchtune does, but never calls a resolver.
+"""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Unpack
 
 from scaffold_torchtune.finding_codes import Severity
@@ -17,6 +21,14 @@ _TYPES = {
 
 BROKEN = "(not resolved)"
 """The placeholder for a value that could not be resolved; never a planned value."""
+
+Problems = dict[KeyPath, str]
+
+_CHAIN = 4  # depth of nested references; deeper ones are left to OmegaConf
+_MISSING = "???"  # OmegaConf's marker for a missing value
+_LONGEST = 50_000_000
+_PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
+_ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def as_scalar(value: Any) -> Scalar:
@@ -114,6 +126,170 @@ def leaves(data: Any) -> Iterator[Any]:
 def interpolates(data: Any) -> bool:
     """Return whether the data has an interpolation anywhere."""
     return any(isinstance(value, str) and "${" in value for value in leaves(data))
+
+
+def has_resolver(text: str) -> bool:
+    """Return whether text has an interpolation that calls a resolver: a colon anywhere within `${...}`."""
+    depth, index = 0, 0
+    while index < len(text):
+        if text.startswith("${", index):
+            depth += 1
+        elif depth and text[index] == "}":
+            depth -= 1
+        elif depth and text[index] == ":":
+            return True
+        index += 1
+    return False
+
+
+def interpolated(data: Any) -> frozenset[str]:
+    """Return the top-level keys that some interpolation in the data names."""
+    return frozenset(name for text in leaves(data) if isinstance(text, str) for name in _ROOT.findall(text))
+
+
+def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
+    """Return plain data with every interpolation resolved, and the failures by path.
+
+    An interpolation that cannot be resolved becomes a placeholder text, which is never a planned value. Text that calls
+    a resolver is not resolved: `${oc.env:NAME}` would read the environment of the validating process. Most
+    interpolations only name a text or integer; they are resolved here, because OmegaConf takes milliseconds.
+    """
+    problems: Problems = {}
+
+    def broken(text: str, path: KeyPath) -> str:
+        reason = _unresolvable(text)
+        if reason:
+            problems[path] = reason
+        return BROKEN if reason else text
+
+    def too_many(_text: str, path: KeyPath) -> str:
+        problems[path] = "is not resolved, because the file has too many interpolations"
+        return BROKEN
+
+    screened = _replaced(data, broken)
+    if _growth(screened) > _LONGEST:
+        return _replaced(screened, too_many), problems
+    known = _Values(screened)
+    put_in = _replaced(screened, lambda text, _path: known.value(text))
+    if interpolates(put_in):
+        from omegaconf import OmegaConf
+
+        put_in = _children(put_in, OmegaConf.create(screened), (), problems)
+    return put_in, problems
+
+
+def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPath = ()) -> Any:
+    """Return data in which `replacement` replaces each text with an interpolation, given the text and its path."""
+    if isinstance(data, dict):
+        return {key: _replaced(value, replacement, (*path, key)) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_replaced(value, replacement, (*path, index)) for index, value in enumerate(data)]
+    return replacement(data, path) if isinstance(data, str) and "${" in data else data
+
+
+def _unresolvable(text: str) -> str:
+    """Return why a text must not be resolved, as a predicate; empty if it may be."""
+    if has_resolver(text):
+        return "calls a resolver, which would read data from outside the file"
+    if not _is_plain(text):
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            OmegaConf.create([text])
+        except (OmegaConfBaseException, RecursionError):
+            return "is not an interpolation that OmegaConf can parse"
+    return ""
+
+
+def _children(data: Any, config: Any, path: KeyPath, problems: Problems) -> Any:
+    """Return data in which OmegaConf resolved the remaining interpolations; `config` is the same data in OmegaConf."""
+    if isinstance(data, dict):
+        return {key: _resolved(value, config, key, (*path, key), problems) for key, value in data.items()}
+    return [_resolved(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
+
+
+def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: Problems) -> Any:
+    if not interpolates(data):
+        return data
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        found = config[key]
+        if isinstance(data, dict | list):
+            return _children(data, found, path, problems)
+        if isinstance(found, DictConfig | ListConfig):
+            return OmegaConf.to_container(found, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        reason, _, _ = str(error).partition("\n")
+        problems[path] = f"cannot be resolved ({reason})"
+        return BROKEN
+    return found
+
+
+class _Values:
+    """Return the texts and integers that names in plain data refer to, from the root."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._known: dict[tuple[str, int], str | int | None] = {}
+
+    def value(self, text: str) -> str | int:
+        """Return the resolved text; the text itself if only OmegaConf can resolve it."""
+        found = self._value(text, _CHAIN)
+        return text if found is None else found
+
+    def _value(self, text: str, steps: int) -> str | int | None:
+        """Return the resolved text, after at most so many references; None if only OmegaConf can resolve it."""
+        if not _is_plain(text):
+            return None
+        values = [self._target(found[0][2:-1], steps) for found in _PLAIN.finditer(text)]
+        if None in values:
+            return None
+        if _PLAIN.fullmatch(text):
+            return values[0]
+        parts = iter(values)
+        return _PLAIN.sub(lambda _: str(next(parts)), text)
+
+    def _target(self, name: str, steps: int) -> str | int | None:
+        """Return the text or integer that a name refers to; None for other values."""
+        if (name, steps) not in self._known:
+            self._known[name, steps] = self._found(name, steps)
+        return self._known[name, steps]
+
+    def _found(self, name: str, steps: int) -> str | int | None:
+        node: Any = self._root
+        for key in name.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, str) or node == _MISSING:
+            return node if type(node) is int else None
+        if "${" not in node:
+            return node
+        return self._value(node, steps - 1) if steps else None
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether all interpolations in a text name their node from the root, such as `${output_dir}`."""
+    return "\\" not in text and "${" not in _PLAIN.sub("", text)
+
+
+def _growth(data: dict[str, Any]) -> int:
+    """Return an upper bound of the resolved text's length: all text, times the numbers of interpolations."""
+    growth = max(1, sum(len(value) for value in leaves(data) if isinstance(value, str)))
+    for value in data.values():
+        for count in _references(value):
+            growth = min(growth * max(1, count), _LONGEST + 1)
+    return growth
+
+
+def _references(node: Any) -> list[int]:
+    """Return the number of interpolations of a node, then of every node below it."""
+    if isinstance(node, str):
+        return [node.count("${")]
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    below = [_references(child) for child in children]
+    return [sum(counts[0] for counts in below), *(count for counts in below for count in counts)]
 
 
 FIX = "do not edit the file: correct the setup script or its template, then run setup again"

@@ -1,19 +1,21 @@
-"""The files of a run, parsed once: YAML with `${...}` resolved as torchtune does, and the SLURM script.
+"""The files of a run, parsed once: YAML with resolved interpolations, and the SLURM script.
 
-`${...}` never calls a resolver. Directives of the script are read as sbatch reads them, and commands as plain text.
+Directives of the script are read as sbatch reads them, and commands as plain text.
 This is not a shell: it expands nothing, and does not check the effect of a command.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML
-from scaffold_torchtune.system.serialization import KeyPath, YamlDocument, YamlError, read_yaml
-from scaffold_torchtune.validate.report import BROKEN, interpolates, leaves, quoted
+from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
+from scaffold_torchtune.validate.report import Problems, quoted, resolve
 
 _SHORT: Final = {
     "A": "account", "C": "constraint", "D": "chdir", "G": "gpus", "J": "job-name", "N": "nodes", "a": "array",
@@ -34,6 +36,7 @@ _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _HEREDOC: Final = re.compile(r"(?<!<)<<(?!<)-?[ \t]*(?:\\|(['\"]))?([A-Za-z_][A-Za-z0-9_.-]*)(?(1)\1)")
 _SEPARATORS: Final = frozenset(";&|()")
 _EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_{(@*#?!$-]|`")
+_BEFORE_ARROW: Final = re.compile("[0-9]*&?[<>]{0,2}")
 _PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[()]""", re.DOTALL)
 
 
@@ -52,7 +55,8 @@ class Command:
     """One simple command: its words without quotes, the line of its first word, and the separator that follows.
 
     `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty at the end of a line. `nested` is true
-    in parentheses, which start a subshell. `literal` has the words in which the shell expands no `$` and no backtick.
+    in parentheses, which start a subshell. `literal` has the words in which the shell expands no `$` and no backtick,
+    `redirections` those with `<` or `>` outside quotes.
     """
 
     words: tuple[str, ...]
@@ -60,10 +64,15 @@ class Command:
     joined: str = ""
     nested: bool = False
     literal: frozenset[str] = frozenset()
+    redirections: frozenset[str] = frozenset()
 
     def expands(self, word: str) -> bool:
         """Return whether the shell puts the value of a variable or the output of a command into one of the words."""
         return word not in self.literal and bool(_EXPANDS.search(word))
+
+    def redirected(self, word: str) -> re.Match[str] | None:
+        """Return the match of `_REDIRECTION` if one of the words is a redirection."""
+        return _REDIRECTION.fullmatch(word) if word in self.redirections else None
 
 
 @dataclass
@@ -181,8 +190,9 @@ class _Commands:
         self.word: str | None = None
         self.start = 1
         self.depth = 0
-        self.is_literal = True
+        self.is_literal, self.is_redirection = True, False
         self.literal: set[str] = set()
+        self.redirections: set[str] = set()
         self.documents: list[tuple[str, int]] = []
         self.is_open = False
 
@@ -210,10 +220,8 @@ class _Commands:
         elif character == "<" and (document := _HEREDOC.match(self.text, self.position - 1)):
             self.position = document.end()
             self.documents.append((document[2], self.line))
-        elif (character == "&" and ((self.word or "").endswith("<") or following == ">")) or (
-            character in "&|" and (self.word or "").endswith(">")
-        ):
-            self._add(character)  # `2>&1`, `&>file`, `>|file`
+        elif character in "<>&|" and self._redirects(character, following):
+            self._add(character)
         elif character == "\n" or character in _SEPARATORS:
             self._end_command("" if character == "\n" else character * (1 + (following == character)))
             self.depth = max(0, self.depth + {"(": 1, ")": -1}.get(character, 0))
@@ -224,6 +232,15 @@ class _Commands:
             self._end_word()
         else:
             self._add(character)
+
+    def _redirects(self, character: str, following: str) -> bool:
+        """Return whether a character belongs to an operator such as `2>&1` or `&>`, which ends the word before it."""
+        if character in "<>" or (character == "&" and following == ">"):
+            if self.word is not None and not _BEFORE_ARROW.fullmatch(self.word):
+                self._end_word()
+            self.is_redirection = True
+            return True
+        return self.is_redirection and (self.word or "").endswith(("<", ">"))
 
     def _add(self, characters: str) -> None:
         if self.word is None:
@@ -299,22 +316,27 @@ class _Commands:
             self.words.append(self.word)
             if self.is_literal:
                 self.literal.add(self.word)
-            self.word, self.is_literal = None, True
+            if self.is_redirection:
+                self.redirections.add(self.word)
+            self.word, self.is_literal, self.is_redirection = None, True, False
 
     def _end_command(self, joined: str = "") -> None:
         self._end_word()
         commands = self.script.commands
         if self.words:
             literal = frozenset(word for word in self.words if word in self.literal and _EXPANDS.search(word))
-            commands.append(Command(tuple(self.words), self.start, joined, self.depth > 0, literal))
-            self.words, self.literal = [], set()
+            nested, redirections = self.depth > 0, frozenset(self.redirections)
+            commands.append(Command(tuple(self.words), self.start, joined, nested, literal, redirections))
+            self.words, self.literal, self.redirections = [], set(), set()
         elif joined[:1] in {"&", "|"} and commands and commands[-1].joined.startswith(")"):
             commands[-1] = replace(commands[-1], joined=joined)  # `(...) || exit`
 
 
 # The words of a command, up to the training.
 
-_PREFIXES: Final = frozenset({"!", "command", "do", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "{"})
+_PREFIXES: Final = frozenset(
+    {"!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while", "{"}
+)
 CONDA: Final = ("conda", "mamba", "micromamba")
 CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
 _LAUNCHERS: Final = {
@@ -327,7 +349,7 @@ _LAUNCHERS: Final = {
 _MODULE: Final = "torchtune._cli.tune"
 _SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?:<<<|<>|[<>]&?|>>|>\|)(?P<file>[^<>]*)")
+_REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?P<operator><<<|<>|>>|>\||[<>]&?)(?P<file>.*)", re.DOTALL)
 
 
 def trains(words: tuple[str, ...]) -> bool:
@@ -340,11 +362,13 @@ def split(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     pairs = enumerate(pairwise(words))
     number = next((n for n, (one, two) in pairs if two == "run" and program_of(one) in {"tune", _MODULE}), len(words))
     launch, start = words[:number], words[number:]
-    before = launch
-    if start[:1] == (_MODULE,) and launch[-1:] == ("-m",):
-        options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
-        before = launch[: len(launch) - options]
-        before = before[:-1] if program_of("".join(before[-1:])).startswith("python") else ("python",)
+    options = next((n for n, word in enumerate(reversed(launch)) if not word.startswith("-")), len(launch))
+    program, before = launch[: len(launch) - options], launch
+    is_module = start[:1] == (_MODULE,) and launch[-1:] == ("-m",)
+    if program_of("".join(program[-1:])).startswith("python") and (is_module or "/" in "".join(start[:1])):
+        before = program[:-1]  # `python -m torchtune._cli.tune`, `python PATH/tune`
+    elif start[:1] == (_MODULE,):
+        return words, ()
     return (launch, start) if start and _launches(before) else (words, ())
 
 
@@ -368,15 +392,29 @@ def _launches(words: Sequence[str]) -> bool:
     return True
 
 
+def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the launchers among the words before the training, each with the words that follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if program_of(word) in _LAUNCHERS:
+            found.append((program_of(word), []))
+        elif found:
+            found[-1][1].append(word)
+    return found
+
+
 def unwrapped(command: Command) -> list[Command]:
     """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
     shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
     if shell is None or not _launches(command.words[:shell]):
         return [command]
-    options = shell + 1
-    while command.words[options : options + 1] and re.fullmatch("-[a-z]+", command.words[options]):
-        options += 1
-    texts = command.words[options : options + 1] if command.words[options - 1].endswith("c") else ()
+    rest, is_text = deque(command.words[shell + 1 :]), False
+    while rest and re.fullmatch("[-+][A-Za-z]+|--[a-z-]+", rest[0]):
+        option = rest.popleft()
+        is_text = is_text or ("c" in option and not option.startswith("--"))
+        if rest and re.fullmatch("[-+][a-zA-Z]*[oO]", option):  # `-euo pipefail`
+            rest.popleft()
+    texts = [rest[0]] if is_text and rest else []
     found = [replace(each, line=command.line) for text in texts for each in parse_commands(text)]
     if not any(trains(each.words) for each in found):
         return [command]
@@ -385,12 +423,12 @@ def unwrapped(command: Command) -> list[Command]:
     return [replace(one, words=(*before, *one.words)) if trains(one.words) else one for one in found]
 
 
-def bare(words: tuple[str, ...]) -> tuple[str, ...]:
+def bare(command: Command) -> tuple[str, ...]:
     """Return the words of a command without prefixes of its name and redirections."""
     kept: list[str] = []
     skipping = False
-    for word in words:
-        redirection = _REDIRECTION.fullmatch(word)
+    for word in command.words:
+        redirection = command.redirected(word)
         if not (redirection or skipping):
             kept.append(word)
         skipping = redirection is not None and not redirection["file"]
@@ -401,177 +439,85 @@ def bare(words: tuple[str, ...]) -> tuple[str, ...]:
     return words[next(names, len(words)) :]
 
 
-Problems = dict[KeyPath, str]
+# The commands that run.
 
-_CHAIN = 4  # depth of nested references; deeper ones are left to OmegaConf
-_MISSING = "???"  # OmegaConf's marker for a missing value
-_LARGEST = 50_000_000
-_PLAIN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*\}")
-_ROOT = re.compile(r"\$\{\s*([A-Za-z_][A-Za-z0-9_]*)")
-
-
-def has_resolver(text: str) -> bool:
-    """Return whether text has an interpolation that calls a resolver: a colon anywhere within `${...}`."""
-    depth, index = 0, 0
-    while index < len(text):
-        if text.startswith("${", index):
-            depth += 1
-        elif depth and text[index] == "}":
-            depth -= 1
-        elif depth and text[index] == ":":
-            return True
-        index += 1
-    return False
+_OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{"})
+_CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
+_CONSTANTS: Final = {"true": True, ":": True, "false": False}
+_CONDITIONS: Final = frozenset({"&&", "||", "|"})
+_DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
+"""Parts of blocks that never run, with the status of the condition."""
 
 
-def interpolated(data: Any) -> frozenset[str]:
-    """Return the top-level keys that some interpolation in the data names."""
-    return frozenset(name for text in leaves(data) if isinstance(text, str) for name in _ROOT.findall(text))
+class Runs(Enum):
+    """The knowledge of whether a command runs."""
+
+    ALWAYS = auto()
+    MAYBE = auto()
+    NEVER = auto()
 
 
-def resolve(data: dict[str, Any]) -> tuple[dict[str, Any], Problems]:
-    """Return plain data with every interpolation resolved, and the failures by path.
+@dataclass
+class _Block:
+    """An open `if`, loop, `case` or `{`; `is_dead` if its current part never runs, which also holds in a dead block."""
 
-    An interpolation that cannot be resolved becomes a placeholder text, which is never a planned value. Text that calls
-    a resolver is not resolved: `${oc.env:NAME}` would read the environment of the validating process. Most
-    interpolations only name a text or integer; they are resolved here, because OmegaConf takes milliseconds.
-    """
-    problems: Problems = {}
-
-    def broken(text: str, path: KeyPath) -> str:
-        reason = _unresolvable(text)
-        if reason:
-            problems[path] = reason
-        return BROKEN if reason else text
-
-    def too_many(_text: str, path: KeyPath) -> str:
-        problems[path] = "is not resolved, because the file has too many interpolations"
-        return BROKEN
-
-    screened = _replaced(data, broken)
-    if _growth(screened) > _LARGEST:
-        return _replaced(screened, too_many), problems
-    known = _Values(screened)
-    put_in = _replaced(screened, lambda text, _path: known.value(text))
-    if interpolates(put_in):
-        from omegaconf import OmegaConf
-
-        put_in = _children(put_in, OmegaConf.create(screened), (), problems)
-    return put_in, problems
+    keyword: str
+    in_dead: bool
+    is_dead: bool = False
 
 
-def _replaced(data: Any, replacement: Callable[[str, KeyPath], Any], path: KeyPath = ()) -> Any:
-    """Return data in which `replacement` replaces each text with an interpolation, given the text and its path."""
-    if isinstance(data, dict):
-        return {key: _replaced(value, replacement, (*path, key)) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_replaced(value, replacement, (*path, index)) for index, value in enumerate(data)]
-    return replacement(data, path) if isinstance(data, str) and "${" in data else data
-
-
-def _unresolvable(text: str) -> str:
-    """Return why a text must not be resolved, as a predicate; empty if it may be."""
-    if has_resolver(text):
-        return "calls a resolver, which would read data from outside the file"
-    if not _is_plain(text):
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        try:
-            OmegaConf.create([text])
-        except (OmegaConfBaseException, RecursionError):
-            return "is not an interpolation that OmegaConf can parse"
-    return ""
-
-
-def _children(data: Any, config: Any, path: KeyPath, problems: Problems) -> Any:
-    """Return data in which OmegaConf resolved the remaining interpolations; `config` is the same data in OmegaConf."""
-    if isinstance(data, dict):
-        return {key: _resolved(value, config, key, (*path, key), problems) for key, value in data.items()}
-    return [_resolved(value, config, index, (*path, index), problems) for index, value in enumerate(data)]
-
-
-def _resolved(data: Any, config: Any, key: str | int, path: KeyPath, problems: Problems) -> Any:
-    if not interpolates(data):
-        return data
-    from omegaconf import DictConfig, ListConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        found = config[key]
-        if isinstance(data, dict | list):
-            return _children(data, found, path, problems)
-        if isinstance(found, DictConfig | ListConfig):
-            return OmegaConf.to_container(found, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        reason, _, _ = str(error).partition("\n")
-        problems[path] = f"cannot be resolved ({reason})"
-        return BROKEN
+def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[Runs]:
+    """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
+    found: list[Runs] = []
+    blocks: list[_Block] = []
+    before = ""
+    status: bool | None = None
+    for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
+        opened = []
+        for word in command.words[2 if command.words[0] == "function" else 0 :]:
+            block = blocks[-1] if blocks else _Block("", in_dead=False)
+            if word in _OPENING:
+                opened.append(word)
+            elif word in {"then", "do", "else", "elif"}:
+                block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
+            elif word in _CLOSING and blocks:
+                blocks.pop()
+            elif word not in {"!", "time"}:
+                break
+        is_dead = is_skipped or (blocks and blocks[-1].is_dead)
+        is_conditional = blocks or "{" in opened or before in conditional
+        found.append(Runs.NEVER if is_dead else Runs.MAYBE if is_conditional else Runs.ALWAYS)
+        blocks += [_Block(word, bool(is_dead), bool(is_dead)) for word in opened]
+        before, status = command.joined, following
     return found
 
 
-class _Values:
-    """Return the texts and integers that names in plain data refer to, from the root."""
+def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
+    """Return for each command whether `true ||` or `false &&` skips it, and whether the list then succeeds.
 
-    def __init__(self, root: dict[str, Any]) -> None:
-        self._root = root
-        self._known: dict[tuple[str, int], str | int | None] = {}
-
-    def value(self, text: str) -> str | int:
-        """Return the resolved text; the text itself if only OmegaConf can resolve it."""
-        found = self._value(text, _CHAIN)
-        return text if found is None else found
-
-    def _value(self, text: str, steps: int) -> str | int | None:
-        """Return the resolved text, after at most so many references; None if only OmegaConf can resolve it."""
-        if not _is_plain(text):
-            return None
-        values = [self._target(found[0][2:-1], steps) for found in _PLAIN.finditer(text)]
-        if None in values:
-            return None
-        if _PLAIN.fullmatch(text):
-            return values[0]
-        parts = iter(values)
-        return _PLAIN.sub(lambda _: str(next(parts)), text)
-
-    def _target(self, name: str, steps: int) -> str | int | None:
-        """Return the text or integer that a name refers to; None for other values."""
-        if (name, steps) not in self._known:
-            self._known[name, steps] = self._found(name, steps)
-        return self._known[name, steps]
-
-    def _found(self, name: str, steps: int) -> str | int | None:
-        node: Any = self._root
-        for key in name.split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        if not isinstance(node, str) or node == _MISSING:
-            return node if type(node) is int else None
-        if "${" not in node:
-            return node
-        return self._value(node, steps - 1) if steps else None
+    None if that is unknown: all statuses but those of constants are.
+    """
+    found: list[tuple[bool, bool | None]] = []
+    before = ""
+    status: bool | None = None
+    for command in commands:
+        is_skipped = (before, status) in {("&&", False), ("||", True)}
+        if not is_skipped:
+            own = None if before == "|" else _constant(command)
+            # after a command with an unknown status, `&& false` still fails, and `|| true` succeeds
+            is_known = status is not None or own is {"&&": False, "||": True}.get(before, own)
+            status = own if is_known else None
+        found.append((is_skipped, status))
+        before = command.joined
+    return found
 
 
-def _is_plain(text: str) -> bool:
-    """Return whether all interpolations in a text name their node from the root, such as `${output_dir}`."""
-    return "\\" not in text and "${" not in _PLAIN.sub("", text)
-
-
-def _growth(data: dict[str, Any]) -> int:
-    """Return an upper bound of the resolved text's length: all text, times the numbers of interpolations."""
-    growth = max(1, sum(len(value) for value in leaves(data) if isinstance(value, str)))
-    for value in data.values():
-        for count in _references(value):
-            growth = min(growth * max(1, count), _LARGEST + 1)
-    return growth
-
-
-def _references(node: Any) -> list[int]:
-    """Return the number of interpolations of a node, then of every node below it."""
-    if isinstance(node, str):
-        return [node.count("${")]
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    below = [_references(child) for child in children]
-    return [sum(counts[0] for counts in below), *(count for counts in below for count in counts)]
+def _constant(command: Command) -> bool | None:
+    """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
+    if _CONSTANTS.keys().isdisjoint(command.words) or command.nested or "{" in command.words:  # `! { true`
+        return None
+    status = _CONSTANTS.get(" ".join(bare(command)))
+    return None if status is None else status is (command.words.count("!") % 2 == 0)
 
 
 @dataclass(frozen=True)
