@@ -283,7 +283,7 @@ def check_options(asked: NewExperiment) -> None:
     add = asked.problems.add
     for model in asked.values.get("model", ()):
         if find_model(str(model)) is None:
-            message = f"{shown(model)} is not a known model. {did_you_mean(str(model), known_models())}".strip()
+            message = did_you_mean(str(model), known_models(), f"{shown(model)} is not a known model.")
             add("unknown-model", message, field="model", fix=f"use one of {', '.join(known_models())}", actual=model)
     runs = math.prod(len(values) for name, values in asked.values.items() if name in {"model", *COLUMNS})
     if runs > _MOST_RUNS:

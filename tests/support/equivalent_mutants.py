@@ -140,7 +140,7 @@ EQUIVALENT: Final[dict[tuple[str, str, str], str]] = {
     ): "a bound, not a value",
     (
         "validate/run_files.py",
-        "_Commands._skip_line",
+        "_Commands._end_of_line",
         "end < 0 -> end <= 0",
     ): "a comment does not begin with the end of its line",
     (

@@ -59,6 +59,7 @@ def test_empty_lines_and_comments_are_not_commands() -> None:
         ("cat <<< 'EOF' > x\necho b", [("cat", "<<<", "EOF", ">", "x"), ("echo", "b")]),
         ('a $(b "c)" (d) | e) f$(g)h', [("a", '$(b "c)" (d) | e)', "f$(g)h")]),
         ('a `b c` "`d\ne`" "$(f "g h")"', [("a", "`b c`", "`d\ne`", '$(f "g h")')]),
+        ("a `b\nc $(d)", [("a", "`b"), ("c", "$"), ("d",)]),
         ("a $(b\nc `d", [("a", "$"), ("b",), ("c", "`d")]),
     ],
 )

@@ -154,7 +154,7 @@ class _Server(MCPServer[None]):
 def _misuse(name: str, known: Mapping[str, dict[str, Any]], error: ToolError) -> Refused:
     """Return the refusal of a call that reached no step: its tool's name or its arguments are wrong."""
     if name not in known:
-        message = did_you_mean(name, known, f"the tool {shown(name)} does not exist.").removesuffix(".")
+        message = did_you_mean(name, known, f"the tool {shown(name)} does not exist.")
         fix = f"call one of {', '.join(known)}"
         return refuse("invalid-value", message, field="name", actual=escape(name), fix=fix)
     assert isinstance(error.__cause__, ValidationError), "no tool raises ToolError itself"  # noqa: S101
@@ -168,7 +168,7 @@ def _argument_problem(error: ErrorDetails, known: Mapping[str, dict[str, Any]]) 
     name, kind, value = str(error["loc"][0]), error["type"], error["input"]
     field = escape(name)
     if kind == "extra_forbidden":
-        message = did_you_mean(name, known, f"the argument {shown(name)} does not exist.").removesuffix(".")
+        message = did_you_mean(name, known, f"the argument {shown(name)} does not exist.")
         return finding("unknown-key", message, field=field, fix=f"use one of the arguments {', '.join(known)}")
     meaning = known[name]["description"]
     if kind == "missing":

@@ -32,7 +32,7 @@ from scaffold_torchtune.system.locking import Maker
 from scaffold_torchtune.validate import arrivals, chosen_by_setup
 from scaffold_torchtune.validate.run_files import RunFiles
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _prepare_and_render(request: Request) -> tuple[prepare.Prepared, RenderResul
                     return prepared, result.model_copy(update={"logged": heads})
 
 
-def _settled(tree: Tree, look: Callable[[], T]) -> T:
+def _settled(tree: Tree, look: Callable[[], _T]) -> _T:
     """Return the result of a look at an experiment, which another scaffold may be writing at this moment.
 
     If it is refused, look again: a file may be newer than the record that was read before it. Nothing is written.

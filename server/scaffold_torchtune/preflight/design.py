@@ -457,8 +457,7 @@ def _together(plan: Plan, factors: dict[str, list[Scalar]]) -> Iterator[Finding]
         by_pattern.setdefault(tuple(levels.index(level) for level in values), []).append(name)
     for names in by_pattern.values():
         if len(names) > 1:
-            listed = f"{', '.join(names[:-1])} and {names[-1]}"
-            message = f"{listed} change together in all runs, so their effects cannot be separated"
+            message = f"{few(names, len(names))} change together in all runs, so their effects cannot be separated"
             yield _confound(plan, message, *names)
 
 

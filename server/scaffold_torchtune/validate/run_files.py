@@ -194,7 +194,7 @@ class _Commands:
         self.literal: set[str] = set()
         self.redirections: set[str] = set()
         self.documents: list[tuple[str, int]] = []
-        self.is_open = False
+        self.has_unclosed = False
 
     def read(self) -> None:
         """Read to the end."""
@@ -272,39 +272,43 @@ class _Commands:
         self.script.problem(begun, "a quote that begins here is not closed")
 
     def _skip_line(self) -> None:
+        self.position = self._end_of_line()
+
+    def _end_of_line(self) -> int:
         end = self.text.find("\n", self.position)
-        self.position = len(self.text) if end < 0 else end
+        return len(self.text) if end < 0 else end
 
     def _expansion(self) -> None:
         """Add the `$` or backtick before the position, and the command that is substituted if one begins here."""
         begun = self.position - 1
-        self.position = self._end_of_substitution(begun) or self.position
+        end = self._end_of_substitution(begun)
+        self.position = self.position if end is None else end
         self._add(self.text[begun : self.position])
         self.line += self.text.count("\n", begun, self.position)
         self.is_literal = self.is_literal and not _EXPANDS.match(self.text, begun)
 
-    def _end_of_substitution(self, begun: int) -> int:
-        """Return the position after `$(...)` or a command in backticks; 0 if there is none or it is not closed."""
-        if self.is_open:  # a search for the end would always fail, and take long
-            return 0
+    def _end_of_substitution(self, begun: int) -> int | None:
+        """Return the position after `$(...)` or a command in backticks; None if there is none or it is not closed."""
+        if self.has_unclosed:  # a search for the end would always fail, and take long
+            return None
         if self.text[begun] == "`":
-            end = self.text.find("`", begun + 1) + 1
-            self.is_open = not end
-            return end
+            end = self.text.find("`", begun + 1)
+            self.has_unclosed = end < 0
+            return None if end < 0 else end + 1
         depth = 0
         for part in _PARTS.finditer(self.text, begun + 1) if self.text.startswith("$(", begun) else ():
             depth += {"(": 1, ")": -1}.get(part[0], 0)
             if not depth:
                 return part.end()
-        self.is_open = self.text.startswith("$(", begun)
-        return 0
+        self.has_unclosed = self.text.startswith("$(", begun)
+        return None
 
     def _skip_documents(self) -> None:
         """Skip the here-documents that begin on the line before the position."""
         for delimiter, begun in self.documents:
             line: str | None = None
             while self.position < len(self.text) and (line or "").strip() != delimiter:
-                end = self.text.find("\n", self.position) % (len(self.text) + 1)
+                end = self._end_of_line()
                 line, self.position = self.text[self.position : end], end + 1
                 self.line += 1
             if (line or "").strip() != delimiter:
