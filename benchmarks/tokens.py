@@ -1,9 +1,9 @@
-"""What the agent's surface costs in tokens, against its bounds: tools, skill, and the results of whole scaffolds.
+"""Count the tokens of tools, skill and results of whole scaffolds, and compare them with their bounds.
 
     make tokens
 
-Counted with the public tokenizer o200k_base. The server is a process of its own, spoken to over its pipe; results are
-the structured content as compact JSON, which is what hosts show the model. Exit status 1 where a bound is broken.
+Counted with the public tokenizer o200k_base. The server runs as a separate process, called over its pipe; results are
+the structured content as compact JSON, which hosts show the model. The exit status is 1 if a bound is broken.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TOOL_LIST, SKILL, ONE_RESULT = 2_500, 2_200, 6_000
 SUMS = {8: 3_000, 1_000: 6_000}
 MOST_CALLS = 6
 HOME = "/home/ada/experiments"
-"""What the temporary directory is counted as: its random name costs more or less each time."""
+"""The name that replaces the temporary directory, because the number of tokens of its random name varies."""
 
 Texts = dict[str, str]
 

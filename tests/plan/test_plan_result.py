@@ -57,9 +57,10 @@ def test_a_long_list_of_levels_keeps_the_rarest() -> None:
     made: list[Changes] = [{"lr": n * 1e-5, "seed": seed} for n in range(1, 16) for seed in (1, 2)]
     made += [{"lr": 7e-3, "seed": 1}]
     levels = plan_result(plan_of(*made, varying=["lr", "seed"])).levels
-    assert levels["lr"].startswith("1e-5 x 2, 2e-5 x 2, ")
-    assert levels["lr"].endswith("7e-3 x 1 and 4 more")
-    assert levels["seed"] == "1 x 16, 2 x 15"
+    assert levels["lr"].startswith("1e-5 in 2 runs, 2e-5 in 2 runs, ")
+    assert levels["lr"].endswith("7e-3 in 1 run and 4 more")
+    assert levels["seed"] == "1 in 16 runs, 2 in 15 runs"
     assert plan_result(plan_of(*made[::2], varying=["lr"])).levels == {"lr": "16 levels, each in one run"}
     models: list[Changes] = [{"torchtune_model_name": name} for name in ("b", "a", "b")]
-    assert plan_result(plan_of(*models, varying=["model"])).levels == {"model": "b x 2, a x 1"}
+    assert plan_result(plan_of(*models, varying=["model"])).levels == {"model": "b in 2 runs, a in 1 run"}
+    assert plan_result(plan_of(*made[:-1], varying=["seed"])).levels == {"seed": "1, 2; 15 runs each"}
