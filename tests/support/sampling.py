@@ -9,7 +9,7 @@ import pytest
 _Case = TypeVar("_Case")
 
 EVERY: Final = "EVERY" in os.environ
-"""Whether long campaigns try every case, as `make test-all` does; else a fixed sample."""
+"""Try every case in long campaigns, as `make test-all` does; else a fixed sample."""
 
 
 def distance(sampled: int) -> int:
