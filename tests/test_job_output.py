@@ -227,7 +227,7 @@ def test_no_fix_for_a_yaml_summary_has_a_line_of_markdown(code: str) -> None:
     asked = replace(ASKED, yaml=True)
     fix = cause(Symptom(code), JobEnd(), asked, None).fix
     assert re.search(r"- \*\*|Configuration", fix) is None
-    line = {"job-wandb": "`wandb_mode: offline` to controls", "job-node-memory": "`mem: "}
+    line = {"job-wandb": "`wandb_mode: offline` to `controls`", "job-node-memory": "`mem: "}
     assert absent(fix, line.get(code, "")) == []
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from operator import not_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -334,6 +334,10 @@ class RunState(Model):
         return f"{self.state} ({shows}{unknown})" if shows else self.state
 
 
+NOT_SET: Final = "(not set)"
+"""The text for a value that a run does not have."""
+
+
 class FieldChange(Model):
     """One changed value of a run; None if it had or will have none."""
 
@@ -348,7 +352,7 @@ class FieldChange(Model):
 
     def __str__(self) -> str:
         """Return the short form for people: `epochs 3 -> 5 (experiment_summary.md:48)`."""
-        texts = ("nothing" if each is None else str(each) for each in (self.old, self.new))
+        texts = (NOT_SET if each is None else str(each) for each in (self.old, self.new))
         source = self.source
         place = f" ({source.file}:{source.line})" if source and source.file and source.line else ""
         return f"{self.field} {' -> '.join(texts)}{place}"

@@ -193,7 +193,10 @@ def test_plan_and_validate_report_an_odd_cell_with_the_levels(tmp_path: Path) ->
     assert finding.line == (here / SUMMARY).read_text().splitlines().index(
         row.replace("16 | 5e-5", "16 | 5e-4").replace("lr5e-5", "lr5e-4")
     ) + 1  # fmt: skip
-    assert plan.levels == {"lora_rank": "8 x 2, 16 x 2", "lr": "1e-5 x 2, 5e-5 x 1, 5e-4 x 1"}
+    assert plan.levels == {
+        "lora_rank": "8, 16; 2 runs each",
+        "lr": "1e-5 in 2 runs, 5e-5 in 1 run, 5e-4 in 1 run",
+    }
     assert "odd-value" in [each.code for each in scaffold(here).validation.findings]
 
 

@@ -92,9 +92,9 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
         "--overwrite", "replace files that were edited, or that this tool did not write", action="store_true"
     ),
     "started": _option(
-        "--started keep|replace[=RUN,...]",
-        "for started runs that would change: keep them as they are, or replace them; all of them, or those named (names"
-        " may be patterns); may be repeated",
+        "--started {keep|replace}[=RUN,...]",
+        "keep started runs that would change as they are, or replace them: all, or only those named (names may be"
+        " patterns); may be repeated",
         type=_decision,
         action="append",
     ),

@@ -304,7 +304,7 @@ def _of_rows(field: str, runs: Sequence[Run], answer: str, file: str) -> Finding
     """Return a finding about an answer if every row gives the value itself. `runs` are those with another value."""
     name = parameter_named(field).name
     given = few([*dict.fromkeys(shown(run.parameters[name].value) for run in runs)], _LISTED)
-    message = f"the answer for {field} is {shown(answer)}, but every run has its own value: {given}"
+    message = f"the answer for {field} is {shown(answer)}, but the row of every run already gives a value: {given}"
     at, fix = Location(file, runs[0].line), "omit the answer, or correct the rows first"
     return finding("answer-differs", message, field=field, actual=escape(answer), at=at, fix=fix)
 

@@ -334,7 +334,7 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     message = f"{counted(len(rows), 'run')} {are} marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
     these, them = ("this row", "this run") if len(rows) == 1 else ("these rows", "these runs")
-    fix = f"remove {these}, or add this line {where}, with yes in place of no if {them} should be planned: "
+    fix = f"remove {these}, or add this line {where} to skip {them}, or with yes in place of no to plan {them}: "
     fix += line.replace("VALUE", "no")
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)

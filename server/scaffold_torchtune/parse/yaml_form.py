@@ -322,8 +322,8 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
 def _move_to(parameter: Parameter | None) -> str:
     """Return the fix that moves a key to a section where its parameter is read."""
     if parameter is None or parameter.column:
-        return "move it to controls or to a run's parameters"
-    where = "controls or to claude.local.md" if parameter.common else "claude.local.md"
+        return "move it to `controls` or to a run's parameters"
+    where = "`controls` or to claude.local.md" if parameter.common else "claude.local.md"
     return f"move it to {where}, because {parameter.name} is the same for all runs"
 
 

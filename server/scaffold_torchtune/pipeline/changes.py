@@ -24,6 +24,7 @@ from scaffold_torchtune.findings import (
     shown,
 )
 from scaffold_torchtune.models import (
+    NOT_SET,
     ChangeKind,
     FieldChange,
     Kept,
@@ -470,7 +471,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
-        fix = "no action if intended"
+        fix = "no action if intended; otherwise cancel the jobs, move the results elsewhere, and use started: replace"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
     kept = {one.directory for one in plan.kept}
     changed = dict.fromkeys(field.field for one in plan.kept for field in one.fields)
@@ -509,7 +510,7 @@ def _kept_as(change: FieldChange) -> str:
     """Return the difference of a kept run: `epochs 3, but the documents have 5`."""
     if change.field in RUN_FILES:
         return f"{change.field} {change.old}"
-    old, new = ("nothing" if each is None else each for each in (change.old, change.new))
+    old, new = (NOT_SET if each is None else each for each in (change.old, change.new))
     file = change.source.file if change.source else None
     who = (
         "the documents have"

@@ -26,7 +26,18 @@ from scaffold_torchtune.findings import (
     refuse,
     shown,
 )
-from scaffold_torchtune.models import Arrival, Experiment, FieldChange, Model, Plan, PlannedRun, Run, RunChange, Setting
+from scaffold_torchtune.models import (
+    NOT_SET,
+    Arrival,
+    Experiment,
+    FieldChange,
+    Model,
+    Plan,
+    PlannedRun,
+    Run,
+    RunChange,
+    Setting,
+)
 from scaffold_torchtune.pipeline import prepare, state
 from scaffold_torchtune.pipeline.changes import MAKER
 from scaffold_torchtune.pipeline.history import texts_of
@@ -378,7 +389,7 @@ def _source(setting: Setting | None) -> str:
 
 
 def _written(value: Scalar) -> str:
-    return "nothing" if value is None else kinds.written(value)
+    return NOT_SET if value is None else kinds.written(value)
 
 
 def _values(text: str | None) -> dict[str, Scalar]:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, get_args
 from scaffold_torchtune import __version__
 from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, counted, escape, few, shown
 from scaffold_torchtune.models import (
+    NOT_SET,
     ChangeKind,
     Excluded,
     Experiment,
@@ -404,7 +405,7 @@ def _changed_field(alike: Sequence[FieldChange]) -> str:
 def _old_and_new(change: FieldChange) -> tuple[str, str]:
     """Return both values as people write them; long texts are cut to the part where they differ."""
     texts = [
-        "nothing" if each is None else each if isinstance(each, str) else kinds.written(each)
+        NOT_SET if each is None else each if isinstance(each, str) else kinds.written(each)
         for each in (change.old, change.new)
     ]
     if max(map(len, texts)) > _LONGEST_VALUE:

@@ -44,7 +44,7 @@ from scaffold_torchtune.torchtune_facts import (
 
 _ANEW: Final = {
     "requeue": (
-        "a requeued job trains from the beginning again",
+        "without resume_from_checkpoint, a requeued job trains from the beginning again",
         "{}no action if the runs are short",
     ),
     "resume_from_checkpoint": (
@@ -96,7 +96,7 @@ def _recipe_problem(
     elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
         message = f"the recipe is {name}, but the run on line {run.line} has {counted(gpus.integer, 'GPU')}"
-        fix = f"correct the recipe or the number of GPUs, or write only {method}, which fits any number of GPUs"
+        fix = f"correct the recipe or the number of GPUs, or write just {shown(method)}, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
         fix = "use --setup-script bundled for this experiment"

@@ -284,7 +284,7 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
                 f"the summary states {counted(declared, 'sample')} for the split {name!r}, but {shown(about.name)} has"
                 f" {counted(part.rows, 'row')} there"
             )
-            fix = "correct the number, or use the data set of the summary"
+            fix = f"correct the number, or use a data set that has {declared} there"
             yield _other_count(message, "dataset", declared, part.rows, fix, about.at)
 
 

@@ -432,13 +432,13 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
     if len(set(counts.values())) > 1:
         fewest, most = min(counts.values()), max(counts.values())
         lacking = [_combination(list(others), each) for each, count in counts.items() if count == fewest]
-        listed = few(lacking, _LISTED, between="; ")
+        listed = few(lacking, _LISTED, between="; " if len(others) > 1 else ", ")
         have = "has {}" if len(lacking) == 1 else "have {} each"
         message = (
             f"the combinations have different numbers of seeds: {listed} {have.format(counted(fewest, 'run'))}, others"
             f" have {most}"
         )
-        fix = "no action if intended; otherwise add the missing rows, so that all combinations have equally many runs"
+        fix = "no action if intended; otherwise add the missing rows: each combination needs the same number of runs"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
 
 

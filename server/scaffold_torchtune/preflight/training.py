@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, Scalar, counted, few, finding, shown
 from scaffold_torchtune.models import DataPart, DiskState, Packs, Plan, PlannedRun, SourceKind
 from scaffold_torchtune.preflight.samples import counts_of
 from scaffold_torchtune.settings import kinds
@@ -195,10 +195,14 @@ def steps_of(run: PlannedRun, rows: int) -> int:
 
 
 class _Case(NamedTuple):
-    """The basis of a number of samples, maximum and likely steps of an epoch, and the other settings."""
+    """The basis of a number of samples or packs, the rows of the data set, and the steps of an epoch.
+
+    `steps` is the maximum, `likely` the estimate.
+    """
 
     basis: str
     what: str
+    rows: int
     samples: int
     steps: int
     likely: int
@@ -241,6 +245,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
     return _Case(
         basis=basis,
         what=what,
+        rows=rows.count,
         samples=likely,
         steps=steps_of(run, most),
         likely=steps_of(run, likely),
@@ -281,7 +286,7 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case, smaller: Mapping[
         " an incomplete step and exits without an error"
     )
     expected, place = "at least one step per epoch", at(runs[0], "batch_size", "gradient_accumulation_steps")
-    unpack = ", remove `Packed`" if case.what == "pack" else ""
+    unpack = ", remove `Packed`" if case.what == "pack" and steps_of(runs[0], case.rows) else ""
     changes = [
         to_give(name, {run: values[name] for run, values in smaller.items() if name in values}, runs, plan.runs)
         for name in smaller[runs[0].directory]
@@ -438,6 +443,11 @@ def _span_of(first: int, last: int, unit: str) -> str:
     return counted(first, unit) if first == last else f"{first} to {last} {unit}s"
 
 
+def _with_unit(memory: Scalar) -> str:
+    """Return an amount of memory with its unit; without one, it is in megabytes (sbatch(1), --mem)."""
+    return f"{memory} MB" if str(memory).isdecimal() else str(memory)
+
+
 def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     """Return the requests of the bundled setup_finetune for a node, if not planned."""
     asked = []
@@ -446,7 +456,7 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
         if entry and not (run.value("mem") and run.value("cpus_per_task")):
             made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
             cpus = counted(run.integer("cpus_per_task", made.cpus), "CPU")
-            asked.append(f"{run.value('mem') or made.mem} of memory and {cpus}")
+            asked.append(f"{_with_unit(run.value('mem') or made.mem)} of memory and {cpus}")
     return [f"each job requests {' or '.join(dict.fromkeys(asked))} on its node"] if asked else []
 
 
@@ -537,7 +547,7 @@ def _node_memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Fi
             short.append((run, made.least, _bytes(made.mem)))
     if short:
         some, least = [run for run, _, _ in short], max(least for _, least, _ in short)
-        asked = few(list(dict.fromkeys(run.text("mem") for run in some)), 3)
+        asked = few(list(dict.fromkeys(_with_unit(run.text("mem")) for run in some)), 3)
         message = (
             f"{who_do(some, plan, 'request')} {asked} of memory on the node, but saving the weights needs at least"
             f" {least:.1f} GiB"

@@ -386,7 +386,7 @@ def _by_key(name: str, value: Scalar) -> str:
 
 def common_section(*, yaml: bool) -> str:
     """Return the section of the summary for settings that all runs share."""
-    return "controls" if yaml else "Configuration"
+    return "`controls`" if yaml else "Configuration"
 
 
 def line_of(name: str, value: Scalar, *, yaml: bool) -> str:
