@@ -266,7 +266,9 @@ STARTED: Final = Question(
 _LISTED: Final = 4
 _UNDO: Final = "undo the change"
 _KEEP: Final = "keep these runs (started: keep, --started keep)"
-_REPLACE: Final = "cancel their jobs, move their results elsewhere, and replace them (started: replace)"
+_REPLACE: Final = (
+    "cancel their jobs, move their results elsewhere, and replace them (started: replace, --started replace)"
+)
 
 
 def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
@@ -471,7 +473,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
         message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
-        fix = "no action if intended; otherwise cancel the jobs, move the results elsewhere, and use started: replace"
+        fix = f"no action if intended; otherwise {_REPLACE}"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
     kept = {one.directory for one in plan.kept}
     changed = dict.fromkeys(field.field for one in plan.kept for field in one.fields)
