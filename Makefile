@@ -20,7 +20,7 @@ demo: $(RUNTIME)  ## scaffold the bundled example into demo/
 test: $(STAMP)  ## test every behaviour except faults; COVERAGE=1 also requires 95 % branch coverage
 	$(BIN)/python -m pytest -n 2 $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered)
 
-test-long: $(STAMP)  ## run the long tests: a sample of mutants and of kill points, fuzzing, all examples, 50 runs
+test-long: $(STAMP)  ## run the long tests: a sample of mutants, kill points and examples, fuzzing, 50 runs
 	scripts/install_packages strace
 	HYPOTHESIS_PROFILE=all $(BIN)/python -m pytest -n 2 -m 'long or examples'
 

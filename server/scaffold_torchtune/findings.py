@@ -338,6 +338,11 @@ def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = "{}
     return f"{between.join(others)}{'' if between == ', ' else between.rstrip()} {word} {end}"
 
 
+def one_of(texts: Sequence[str], most: int) -> str:
+    """Return a choice in prose: `a`, `one of a or b`, `one of a, b and 3 more`."""
+    return texts[0] if len(texts) == 1 else f"one of {few(texts, most, last='or')}"
+
+
 _MOST_LINES: Final = 12
 
 

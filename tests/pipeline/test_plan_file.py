@@ -19,7 +19,7 @@ from scaffold_torchtune.request import Request
 from scaffold_torchtune.system.files import Tree
 from support.experiments import RUNS, everything, make_experiment, outputs, run_directories
 from support.plan_files import change_plan, plan_of, with_its_id, write_plan
-from support.sampling import mostly_long, spread
+from support.sampling import distance, mostly_long, spread
 from support.scaffolding import codes, refusal, scaffold
 from support.setup_scripts import MAKE, script
 from support.setup_scripts import scaffold as scaffold_with
@@ -236,7 +236,9 @@ def changed_at(content: dict[str, Any], place: tuple[Any, ...], value: Any, *, r
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20))], (0, 150)))
+@pytest.mark.parametrize(
+    ("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20, distance(5)))], (0, 150))
+)
 def test_any_value_at_any_place_is_a_plan_or_refused(done: Path, seed: int, tries: int) -> None:
     """With a matching id; every step runs an accepted plan without an exception."""
     chosen, content = random.Random(seed), plan_of(done)  # noqa: S311

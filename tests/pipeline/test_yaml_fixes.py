@@ -104,8 +104,8 @@ def found_in(place: Path, code: str, field: str) -> Finding:
 
 
 def quoted(fix: str) -> list[str]:
-    """Return the texts in backticks."""
-    return re.findall("`([^`]+)`", fix)
+    """Return the lines in backticks, without the names of sections."""
+    return [text for text in re.findall("`([^`]+)`", fix) if text != "controls"]
 
 
 def edit(place: Path, line: int | None, new: str | None) -> None:

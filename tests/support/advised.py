@@ -71,7 +71,7 @@ def said(experiment: Experiment) -> dict[str, Any]:
 
 _NUMBERS = r"lines? (?P<{0}>[0-9][0-9, and to]*)"
 _WHERE = re.compile(
-    rf"(?:at the (?P<at>top|end)|below line (?P<below>[0-9]+)|instead of {_NUMBERS.format('place')})"
+    rf"(?:at the (?P<at>top of the file|end)|below line (?P<below>[0-9]+)|instead of {_NUMBERS.format('place')})"
     rf"(?:; remove {_NUMBERS.format('out')})?(?:; remove {_NUMBERS.format('gone')} from (?P<file>\S+))?"
 )
 
@@ -96,7 +96,7 @@ def written(documents: Documents, advice: Iterable[Answer]) -> Documents:
         assert add
         place, out = _lines(found["place"]), _lines(found["out"])
         if found["at"]:
-            (tops if found["at"] == "top" else ends)[file].append(add)
+            (tops if found["at"] != "end" else ends)[file].append(add)
         elif found["below"]:
             rows[file][int(found["below"]) - 1].append(add)
         for line in place | out:

@@ -1,9 +1,11 @@
-"""The numbers of examples of property tests: some in `make test`, all in `make test-long` and `make explore`."""
+"""The numbers of examples of property tests: a tenth in `make test`, a third in `make test-long`, else all."""
 
 import os
 from typing import Final
 
 from hypothesis import settings
+
+from support.sampling import distance
 
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "some")
 
@@ -14,5 +16,6 @@ settings.load_profile(PROFILE)
 
 
 def some_of(most: int) -> int:
-    """Return the number of examples to try, of at most `most`; tests with the mark `examples` try all of them later."""
-    return max(5, most // 10) if PROFILE == "some" else most
+    """Return the number of examples to try, of at most `most`; `make test-long` tries more for the mark `examples`."""
+    parts = {"some": 10, "all": distance(3)}
+    return max(5, most // parts.get(PROFILE, 1))

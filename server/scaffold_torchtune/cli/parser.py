@@ -93,8 +93,8 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     ),
     "started": _option(
         "--started {keep|replace}[=RUN,...]",
-        "keep started runs that would change as they are, or replace them: all, or only those named (names may be"
-        " patterns); may be repeated",
+        "keep or replace started runs that would change: all, or only the named ones (names may be patterns); may be"
+        " repeated",
         type=_decision,
         action="append",
     ),

@@ -57,7 +57,7 @@ from scaffold_torchtune.parse import local, markdown_summary, marked_rows, runs_
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_lines import parameter
-from scaffold_torchtune.parse.reading import MODEL_PATH, NAME, Place, Reading
+from scaffold_torchtune.parse.reading import AT_THE_TOP, MODEL_PATH, NAME, Place, Reading
 from scaffold_torchtune.parse.unread import note_unread
 from scaffold_torchtune.results.step_results import ParseResult
 from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter, normalize
@@ -229,7 +229,7 @@ def _name(reading: Reading) -> str:
     title = reading.summary.name
     if title is None:
         if not {"experiment_name", NAME} & {f.field for f in reading.findings}:
-            reading.missing(NAME, "at the top")
+            reading.missing(NAME, AT_THE_TOP)
         return ""
     known = PARAMETERS["experiment_name"]
     slug = None if title.answer or values.value_of(known, title) is not None else values.slug(title.text)

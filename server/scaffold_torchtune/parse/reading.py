@@ -52,6 +52,7 @@ _LABELS: Final = {
 _LOCAL_SECTIONS: Final = {
     "conda_env": "SLURM Defaults", "my_wandb_project": "Weights & Biases", "wandb_entity": "Weights & Biases",
 } | dict.fromkeys(("output_dir_base", "models_dir", *DIRECTORIES), "Common Paths")  # fmt: skip
+AT_THE_TOP: Final = "at the top of the file"
 _MOST_PAIRS: Final = 20_000  # pairs of equal lines, which difflib compares repeatedly
 
 
@@ -312,7 +313,7 @@ def _advice(place: Place, hunks: Sequence[_Hunk]) -> Advice:
     if main.end > main.first:
         where = f"instead of {_lines(range(main.first, main.end))}"
     elif main.first == 1:
-        where = "at the top"
+        where = AT_THE_TOP
     else:
         is_apart = not "".join(main.new).startswith(("-", " "))  # a section, or a key at the top of YAML
         where = "at the end" if main.first > count and is_apart else f"below line {min(main.first - 1, count)}"
@@ -380,7 +381,7 @@ class Reading(Collector):
             where = f"below line {at} ({section})" if at else f"in a new section {section}"
         else:
             where, line = self.advised(name, draft)
-            where += "" if "heading" in where or where == "at the top" else f" ({section})"
+            where += "" if "heading" in where or where == AT_THE_TOP else f" ({section})"
         named, verb = f"the {name}" if " " in name else name, "are" if name.endswith(" runs") else "is"
         message = f"{named} {verb} missing from {draft.file} ({section})"
         fix = f"add this line {where}: {line}"

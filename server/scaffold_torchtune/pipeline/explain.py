@@ -21,8 +21,8 @@ from scaffold_torchtune.findings import (
     counted,
     did_you_mean,
     escape,
-    few,
     finding,
+    one_of,
     refuse,
     shown,
 )
@@ -301,7 +301,7 @@ def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
     if not found:
         names = list(dict.fromkeys(name for run in runs for name in (run.directory, run.name)))
         message = did_you_mean(str(wanted), names, f"there is no run {shown(wanted)}.")
-        fix = f"specify one of {few([run.directory for run in runs], _NAMED, last='or')}"
+        fix = f"specify {one_of([run.directory for run in runs], _NAMED)}"
         raise refuse("unknown-name", message, field="run", actual=escape(str(wanted)), fix=fix)
     return found
 

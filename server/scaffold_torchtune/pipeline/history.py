@@ -12,7 +12,18 @@ from typing import Final, NamedTuple
 
 from pydantic import Field, computed_field
 
-from scaffold_torchtune.findings import Finding, Refused, counted, did_you_mean, escape, few, finding, refuse, shown
+from scaffold_torchtune.findings import (
+    Finding,
+    Refused,
+    counted,
+    did_you_mean,
+    escape,
+    few,
+    finding,
+    one_of,
+    refuse,
+    shown,
+)
 from scaffold_torchtune.models import Model
 from scaffold_torchtune.pipeline import state
 from scaffold_torchtune.pipeline.backup import REASON, order_of, read_reason
@@ -178,9 +189,10 @@ def _directories(tree: Tree, folder: str, problems: list[Finding], beside: str =
 
 def _damaged(path: str, reason: str, version: str = "") -> Finding:
     """Return the finding about a path; `version` is the version that is useless without it."""
-    of_version = f" {path.rpartition('/')[2]}:" if version else ""
+    name = escape(path.rpartition("/")[2])
+    what = f"{name} {reason.removeprefix('it ')}" if reason.startswith("it ") else f"{name}: {reason}"
     message = (
-        f"{escape(version or path)} was not saved by this tool, or was changed later:{escape(of_version)} {reason}"
+        f"{escape(version or path)} was not saved by this tool, or was changed later: {what if version else reason}"
     )
     fix = f"look at {escape(version or path)}, and remove it if nobody needs it"
     return finding("history-damaged", message, file=escape(path), fix=fix)
@@ -261,8 +273,7 @@ def run_named(tree: Tree, name: str) -> str:
         return name
     known = [*directories, *by_name]
     message = did_you_mean(name, known, f"there is no run {shown(name)}.")
-    listed = few([escape(each) for each in directories], 8, last="or")
-    fix = f"specify one of {listed}" if directories else "scaffold first"
+    fix = f"specify {one_of([escape(each) for each in directories], 8)}" if directories else "scaffold first"
     raise refuse("unknown-name", message, field="run", actual=escape(name), fix=fix)
 
 

@@ -350,9 +350,9 @@ def _jobs_of_original(original: Path, names: Iterable[str], request: Request) ->
     if not jobs:
         return []
     message = (
-        f"this directory is a copy of {shown(str(original))}, whose jobs {few(jobs, _FEW)} are pending or running and"
+        f"this directory is a copy of {shown(str(original))}, whose jobs are pending or running ({few(jobs, _FEW)}) and"
         " write to the same output directories"
     )
     arrays = dict.fromkeys(job.partition("_")[0] for job in jobs)
-    fix = f"wait for the end of these jobs, or cancel them: scancel {' '.join(arrays)}"
+    fix = f"wait for these jobs to end, or cancel them: scancel {' '.join(arrays)}"
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

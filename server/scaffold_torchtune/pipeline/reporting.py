@@ -24,6 +24,7 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     finding,
+    one_of,
     refuse,
     shown,
 )
@@ -188,7 +189,7 @@ def _matching(runs: Sequence[PlannedRun], only: str | None) -> Sequence[PlannedR
 
 def _unknown_run(only: str, names: Sequence[str]) -> Refused:
     message = did_you_mean(only, names, f"there is no run {shown(only)}.")
-    fix = f"specify one of {few(names, _NAMED, last='or')}"
+    fix = f"specify {one_of(names, _NAMED)}"
     return refuse("unknown-name", message, field="run", actual=escape(only), fix=fix)
 
 

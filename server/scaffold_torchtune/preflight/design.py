@@ -610,9 +610,10 @@ def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     but = (
         f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else f"full fine-tuning has no {claim.setting}"
     )
-    more = f"; the names of {counted(count, 'run')} contradict this setting" if count > 1 else ""
+    more = f"; the names of {counted(count, 'run')} contradict the plan" if count > 1 else ""
     message = f"the run name {shown(run.name)} contains {shown(claim.text)}, but {but}{more}"
-    fix, actual = "set the intended value, or correct the name", planned.value if planned else None
+    fix = "set the intended value" if planned else "train with LoRA"
+    fix, actual = f"{fix}, or correct the {'name' if count == 1 else 'names'}", planned.value if planned else None
     return _mismatch(message, claim.setting, claim.number, actual, fix, row_of(run))
 
 

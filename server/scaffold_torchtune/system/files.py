@@ -560,7 +560,7 @@ def _next_step(path: str, number: int | None, action: str) -> str:
     if number in _DENIED and action in _READING:
         return f"get read permission for {path}, or move it away"
     if number in _DENIED:
-        return f"get write permission for {path} and its directory"
+        return f"get write permission for {path} and the directory that contains it"
     if number in _FULL:
         return "free up disk space, or request a larger quota"
     if number == errno.ENOENT:

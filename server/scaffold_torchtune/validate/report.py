@@ -421,10 +421,13 @@ class Report(Collector):
         parts: Parts = {"field": setting, "line": line}
         if self.lenient(source_of or setting) and code in {"missing-value", "value-mismatch"}:
             own = "no document sets it; the plan and the setup script have different defaults"
+            if actual is None:
+                own = "no document sets it, and the setup script does not write the plan's default"
             code, note = "default-differs", f"{own}; {note}" if note else own
+            whose = "torchtune's default" if actual is None else "the script's value"
             otherwise = "set the intended value in the summary"
             if (source_of or setting) in self.run.unwritten:
                 otherwise = "use a setup_finetune.py with an option for it, or use --setup-script bundled"
-            parts["fix"] = f"no action if the script's value is intended; otherwise {otherwise}"
+            parts["fix"] = f"no action if {whose} is intended; otherwise {otherwise}"
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
         self.add(code, message, expected=expected, actual=actual, path=path, **parts)
