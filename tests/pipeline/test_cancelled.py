@@ -17,7 +17,7 @@ from scaffold_torchtune.pipeline import steps
 from scaffold_torchtune.request import Request
 from support.command_line import started
 from support.experiments import SUMMARY, actions, is_alive, make_experiment
-from support.sampling import mostly_long
+from support.sampling import EVERY, mostly_long
 from support.setup_scripts import script
 from support.waiting import PATIENCE, wait_until
 
@@ -40,7 +40,7 @@ for name in ("finetune.yaml", "finetune.slurm"):  # as the bundled setup_finetun
 """
 
 
-@pytest.fixture(params=[8, pytest.param(50, marks=pytest.mark.long)])
+@pytest.fixture(params=[8, pytest.param(50 if EVERY else 20, marks=pytest.mark.long)])
 def runs(request: pytest.FixtureRequest) -> int:
     """The number of runs."""
     number: int = request.param

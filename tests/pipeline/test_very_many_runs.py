@@ -16,11 +16,12 @@ from scaffold_torchtune.validate import arrivals
 from support.disturbed import versions
 from support.experiments import change, log, many_runs
 from support.measuring import memory_at_most
+from support.sampling import EVERY
 from support.scaffolding import refusal, scaffold
 
 pytestmark = pytest.mark.long
 
-RUNS = 1_000
+RUNS = 1_000 if EVERY else 400
 MEGABYTES = 300
 SLOWER = 1.5
 """The permitted slowdown if half of the runs were started, with a margin for a busy machine."""
