@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from scaffold_torchtune.findings import Finding, Refused
+from scaffold_torchtune.finding_codes import Severity
+from scaffold_torchtune.findings import Finding, Refused, Scalar
 from scaffold_torchtune.models import Experiment, Options, Plan
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.plan import make_plan
@@ -104,3 +105,10 @@ def refusal(call: Callable[..., object], *arguments: Any, **keywords: Any) -> tu
 def told(problems: Sequence[Finding]) -> list[tuple[str, str | None, str | None, int | None]]:
     """Return code, field, file and line of problems."""
     return [(p.code, p.field, p.file, p.line) for p in problems]
+
+
+def values_of(text: str, *names: str, local: str | None = None) -> list[Scalar]:
+    """Return values of the first run of a summary that is planned without a warning."""
+    plan = planned(text, local)
+    assert [w for w in plan.warnings if w.severity is Severity.WARNING] == []
+    return [plan.runs[0].value(name) for name in names]
