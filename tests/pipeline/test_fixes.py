@@ -598,9 +598,8 @@ FOR_PEOPLE = {
         "runs-changed", "outcome-unseen", "variable-ignored",
     ),
     _CAUSE: (
-        "template-error", "render-mismatch", "unreadable-file", "missing-value", "stale-output",
-        "wrong-type", "duplicate-directive", "late-directive", "placeholder-left",
-        "torchtune-refused", "lora-differs",
+        "template-error", "render-mismatch", "unreadable-file", "missing-value", "stale-output", "wrong-type",
+        "duplicate-directive", "late-directive", "placeholder-left", "torchtune-refused", "lora-differs",
     ),
 }  # fmt: skip
 """The codes whose fix no machine can follow, by the reason."""
