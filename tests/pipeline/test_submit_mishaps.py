@@ -138,6 +138,27 @@ def test_a_job_that_cannot_be_released_is_recorded_and_released_later(sweep: Pat
     assert_each_once(sweep, slurm)
 
 
+@pytest.mark.parametrize(
+    ("states", "found"),
+    [
+        (["COMPLETED", "PENDING", "PENDING", "PENDING"], []),
+        (["PENDING", "RUNNING", "PENDING", "PENDING"], []),
+        (["COMPLETED", "COMPLETED", "COMPLETED", "COMPLETED"], []),
+        (["PENDING", "PENDING", "PENDING", "PENDING"], ["still-held"]),
+        (["COMPLETED", "HELD", "PENDING", "PENDING"], ["still-held"]),
+    ],
+)
+def test_a_failed_release_of_an_array_that_has_started_is_no_problem(
+    states: list[str], found: list[str], sweep: Path, slurm: StandInSlurm
+) -> None:
+    slurm.hook("scontrol", 'case "$*" in *release*) echo "4711_0: No error" >&2; exit 1;; esac')
+    assert codes(submitted(sweep)) == ["still-held"]
+    for task, state in enumerate(states):
+        slurm.ends(f"4711_{task}", state)
+    assert codes(submitted(sweep)) == found
+    assert len(slurm.submitted()) == 1
+
+
 @pytest.mark.parametrize("said", ["exit 1", "exec sleep 1000"])
 def test_nothing_is_submitted_if_squeue_does_not_answer(
     said: str, sweep: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from support.experiments import actions, log, many_runs
 from support.needs import SLURM
 from support.one_node_slurm import Slurm
 from support.scaffolding import scaffold
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 pytestmark = SLURM
 
@@ -64,8 +64,8 @@ def names(runs: int) -> list[str]:
 
 
 def in_queue(slurm: Slurm) -> list[str]:
-    """Return the ids of all jobs and tasks of the controller."""
-    return slurm.call("squeue", "--noheader", "--array", "--states=all", "--format=%i").stdout.split()
+    """Return the sorted ids of all jobs and tasks of the controller: squeue sorts them by state."""
+    return sorted(slurm.call("squeue", "--noheader", "--array", "--states=all", "--format=%i").stdout.split())
 
 
 def logs(experiment: Path) -> dict[str, list[str]]:
@@ -179,8 +179,10 @@ MOMENTS = [
 ]
 
 
-def killer(folder: Path, slurm: Slurm, program: str, word: str, when: str, call: int) -> None:
-    """Put a command of SLURM on PATH that kills the process whose id is in `victim`, at its `call`-th call."""
+def killer(parent: Path, slurm: Slurm, program: str, word: str, when: str, call: int) -> Path:
+    """Return a directory with a command of SLURM that kills the process in the file `victim` at its `call`-th call."""
+    folder = parent / "killer"
+    folder.mkdir()
     real = shutil.which(program, path=slurm.environment["PATH"])
     kill = f"kill -9 $(cat {folder}/victim)"
     (folder / program).write_text(
@@ -191,6 +193,16 @@ def killer(folder: Path, slurm: Slurm, program: str, word: str, when: str, call:
         f'[ "$now" != after ] || {{ {kill}; sleep 1000; }}\nexit $status\n'
     )
     (folder / program).chmod(0o755)
+    return folder
+
+
+def submit_killed(experiment: Path, folder: Path, *given: str) -> None:
+    """Run `submit` in a process that the command of SLURM in a directory kills."""
+    command = [sys.executable, "-m", "scaffold_torchtune", "submit", str(experiment), "--yes", *given]
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen(command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL)
+    (folder / "victim").write_text(str(process.pid))
+    assert process.wait(PATIENCE) == -9
 
 
 @pytest.mark.parametrize("given", [[], ["--no-array"]], ids=["array", "each"])
@@ -200,14 +212,7 @@ def test_after_a_kill_at_any_step_each_run_has_one_job(
 ) -> None:
     experiment = scaffolded(tmp_path, 3)
     before = {*in_queue(slurm)}
-    folder = tmp_path / "killer"
-    folder.mkdir()
-    killer(folder, slurm, *moment, call=2 if given else 1)
-    command = [sys.executable, "-m", "scaffold_torchtune", "submit", str(experiment), "--yes", *given]
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL)
-    (folder / "victim").write_text(str(process.pid))
-    assert process.wait(120) == -9
+    submit_killed(experiment, killer(tmp_path, slurm, *moment, call=2 if given else 1), *given)
     assert main(["submit", str(experiment), "--yes", *given]) == 0
     new = [one for one in in_queue(slurm) if one not in before]
     assert len(new) == 3, "a job for each run"
@@ -218,3 +223,16 @@ def test_after_a_kill_at_any_step_each_run_has_one_job(
     assert {one.partition("_")[0] for one in new} == {*re.findall(r"\b(\d+) \(", told)}
     assert main(["submit", str(experiment), "--yes", *given]) == 0
     assert [one for one in in_queue(slurm) if one not in before] == new
+
+
+def test_an_array_of_which_some_runs_have_ended_counts_as_released(
+    slurm: Slurm, jobs: ActingJobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, runs = scaffolded(tmp_path, 3), names(3)
+    jobs.acts(runs[1], f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done")
+    submit_killed(experiment, killer(tmp_path, slurm, "scontrol", "release", "after", call=1), "--max", "1")
+    wait_until(lambda: states(experiment) == ["finished", "running", "submitted"])
+    assert main(["submit", str(experiment), "--yes"]) == 0, capsys.readouterr().out
+    (tmp_path / "go").touch()
+    wait_until(lambda: states(experiment) == ["finished"] * 3)
+    assert Counter(jobs.began()) == Counter(runs)

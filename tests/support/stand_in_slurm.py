@@ -42,11 +42,13 @@ for word; do
     case $word in --name=*) names=,${word#--name=}, ;; esac
 done
 while IFS='|' read -r name id state place; do
-    [ "$state" = HELD ] && state=PENDING
+    reason=None
+    [ "$state" = HELD ] && state=PENDING reason=JobHeldUser
+    job="$id|$state|0:00|INVALID|$reason|$place"
     if [ "$names" ]; then
-        case $names in *,"$name",*) echo "$name|$id|$state|$place" ;; esac
+        case $names in *,"$name",*) echo "$name|$job" ;; esac
     else
-        echo "$id|$state|$place"
+        echo "$job"
     fi
 done < "$here/jobs"
 """

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 from pydantic import Field
 
 from scaffold_torchtune.external_checks import sbatch, slurm_jobs
-from scaffold_torchtune.external_checks.slurm_jobs import SbatchCall, Script
+from scaffold_torchtune.external_checks.slurm_jobs import Job, SbatchCall, Script
 from scaffold_torchtune.findings import (
     Finding,
     Refused,
@@ -505,8 +505,7 @@ def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submissi
     if reason:
         request.slurm_said.clear()
         there, unknown = slurm_jobs.named(tree.root, [one.name], request, one.clusters)
-        waits = any(not (job.has_ended or job.runs) for job in there.get(one.name, ()))
-        if unknown or waits:
+        if unknown or _is_on_hold(there.get(one.name, ())):
             submitted = f"job {one.job} was submitted for {few(one.runs, _LISTED)}"
             message = f"{submitted}, but is still on hold because it could not be released: {reason}"
             where = f"--clusters={one.clusters} " if one.clusters else ""
@@ -514,6 +513,16 @@ def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submissi
             return [finding("still-held", message, actual=one.job, fix=fix)]
     save(one.model_copy(update={"progress": "released"}))
     return []
+
+
+def _is_on_hold(jobs: Sequence[Job]) -> bool:
+    """Return whether a job that could not be released is still on hold.
+
+    scontrol fails for an array with tasks that have ended, although it releases the others: with Slurm 22.05, it prints
+    `62_1-2: No error`.
+    """
+    pending = [job for job in jobs if not (job.has_ended or job.runs)]
+    return any(job.detail.startswith("JobHeld") for job in pending) or (bool(pending) and len(pending) == len(jobs))
 
 
 # --- leftovers of an earlier call -------------------------------------------------------------------------------------
