@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.experiments import make_experiment
+from support.sampling import mark_most_cases_long
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a directory of its own there
 """A directory in memory on Linux: syncing files to a disk would need a quarter of the time of a scaffold."""
@@ -38,8 +39,14 @@ def has_room(directory: Path) -> bool:
     return system.f_bavail * system.f_frsize > ROOM and not system.f_flag & os.ST_NOEXEC
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest test first, so that no worker waits for it at the end."""
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Try few cases of each test if all tests are collected, and all cases if files, directories or names are given.
+
+    The slowest test is run first, so that no worker waits for it at the end.
+    """
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword:
+        mark_most_cases_long(items)
     items.sort(key=lambda item: item.name != "test_no_mutant_of_a_sample_survives")
 
 

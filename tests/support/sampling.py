@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -20,6 +21,24 @@ def distance(sampled: int) -> int:
 def sampled(cases: Sequence[_Case], every: int) -> Sequence[_Case]:
     """Return the cases that a long campaign tries: the first one and each one at that distance, or all."""
     return cases[:: distance(every)]
+
+
+OWN_MARKS: Final = {"examples", "kit", "long", "modules", "package", "page", "slurm", "torchtune"}
+"""The marks of the tests that other targets than `make test` run."""
+
+MOST_CASES: Final = 6
+"""The most cases of a parametrized test in `make test`; `make test-long` tries the others."""
+
+
+def mark_most_cases_long(items: Iterable[pytest.Item]) -> None:
+    """Mark the cases of each parametrized test as long, except for a few that are spread over all of them."""
+    plain = [item for item in items if not OWN_MARKS & {mark.name for mark in item.iter_markers()}]
+    for _, group in groupby(plain, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(group)
+        kept = {number * len(cases) // MOST_CASES for number in range(MOST_CASES)}
+        for number, item in enumerate(cases):
+            if len(cases) > MOST_CASES and number not in kept:
+                item.add_marker("long")
 
 
 def mostly_long(values: Iterable[Any], *kept: Any) -> list[Any]:
