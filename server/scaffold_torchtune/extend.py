@@ -117,7 +117,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
 
 
 def _not_understood(message: str, file: str, line: int | None = None) -> Refused:
-    fix = "add the rows to the table in an editor, then run `scaffold-torchtune plan`"
+    fix = "add the rows of the new runs to the table of runs in an editor, then run `scaffold-torchtune plan`"
     return refuse("ambiguous", message, file=file, line=line, field="runs", fix=fix)
 
 

@@ -281,6 +281,8 @@ def escape(text: str, limit: int = 200) -> str:
 
 def one_line(text: str) -> str:
     """Return the whole text with invisible characters escaped and all other text unchanged."""
+    if text.isprintable():
+        return text  # the usual case
     return "".join(character if character == "\\" else _visible(character) for character in text)
 
 

@@ -516,7 +516,7 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
         "if long runs should continue after a preemption, {resume_from_checkpoint} and"
         " scaffold with --started replace={run}; in either case, {again}",
     ),
-    "job-node-failure": _simply("the job's node failed", "{again}"),
+    "job-node-failure": _simply("the node on which the job ran failed", "{again}"),
     "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),
 }
 """The message and the fix of each cause."""

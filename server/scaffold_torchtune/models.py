@@ -330,7 +330,7 @@ class RunState(Model):
     def told(self) -> str:
         """Return the state and its evidence: `finished (job 4711 was COMPLETED; slurm-4711.out)`."""
         shows = "; ".join(self.evidence)
-        unknown = f"; {self.unknown}, so it may be running or may have failed" if self.unknown else ""
+        unknown = f"; {self.unknown}, so the run may be running or may have failed" if self.unknown else ""
         return f"{self.state} ({shows}{unknown})" if shows else self.state
 
 

@@ -59,7 +59,7 @@ def _read(name: str) -> str:
     except OSError as error:
         message, fix = (
             f"the file cannot be read: {error.strerror}",
-            "make the file readable, or specify a different one with --config_file",
+            "correct the cause, or specify a different file with --config_file",
         )
         raise refuse("document-unreadable", message, file=name, fix=fix) from error
 
@@ -74,13 +74,13 @@ def _write(outputs: Outputs) -> None:
     for name in texts:
         if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
             message = f"{name} is a link, or not a regular file, and would be overwritten"
-            raise refuse("unsafe-path", message, file=name, fix=f"move {name} away, then run this again")
+            raise refuse("unsafe-path", message, file=name, fix=f"move {name} elsewhere, then run the command again")
     try:
         publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
         name = str(error.filename or "")
         message = f"the file cannot be written: {error.strerror}"
-        fix = "free disk space or get write permission, then run this again"
+        fix = "free up disk space or get write permission, then run the command again"
         raise refuse("write-failed", message, file=name, fix=fix) from error
 
 

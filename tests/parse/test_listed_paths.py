@@ -111,7 +111,7 @@ def test_a_second_path_beside_a_listed_model_is_reported(below: str, code: str) 
     text = with_models(f"- **{MODEL}**: {LISTED}\n  - {below}")
     found = refusal(parsed, text, WITH_DIR) if code == "ambiguous" else warnings_of(text)
     assert told(found) == [(code, FIELD, SUMMARY, LINE + 1)]
-    assert f"replace {LISTED} with /tuned/epoch_1 in {SUMMARY}:{LINE}" in found[0].fix
+    assert f"write it in place of {LISTED} in {SUMMARY}:{LINE}" in found[0].fix
     fixed = text.replace(LISTED, "/tuned/epoch_1")
     assert path_of(fixed) == "/tuned/epoch_1"
     assert warnings_of(fixed) == []

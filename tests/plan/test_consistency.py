@@ -213,14 +213,14 @@ def test_a_line_that_every_row_overrides_may_be_removed() -> None:
     table = runs(2, Batch_Size=["8", "16"])
     found = overridden(summary(table=table, training={"Batch size": "4"}))
     assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
-    assert found.fix.startswith("remove line ")
+    assert found.fix.startswith("if the rows are correct, remove line ")
 
 
 def test_a_line_that_other_rows_use_is_written_into_them_first() -> None:
     table = runs(3, Batch_Size=["8", "-", "16"])
     found = overridden(summary(table=table, training={"Batch size": "4"}))
     assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
-    assert found.fix.startswith("write 4 in the column Batch Size (line 7), then remove line ")
+    assert found.fix.startswith("if the rows are correct, write 4 in the column Batch Size (line 7), then remove line ")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_line_of_several_settings_is_not_removed(training: dict[str, str], oth
     table = runs(2, LoRA_Rank=["8", "16"])
     found = overridden(summary(table=table, training=training))
     assert (found.field, found.expected, found.actual) == ("lora_rank", 4, 8)
-    assert found.fix.startswith("remove only lora_rank (4) from line ")
+    assert found.fix.startswith("if the rows are correct, remove only lora_rank (4) from line ")
     assert absent(found.fix, *others) == []
 
 

@@ -138,7 +138,7 @@ def test_undocumented_defaults_of_a_script_are_a_warning(tmp_path: Path) -> None
     (told,) = [each for each in found if each.code == "script-writes"]
     assert told.severity is Severity.WARNING
     names = "lora_alpha, lora_attn_modules, apply_lora_to_mlp, lora_dropout, lr_scheduler, num_warmup_steps, "
-    assert absent(told.message, f"{names}weight_decay, gradient_accumulation_steps, max_seq_len, seed") == []
+    assert absent(told.message, f"{names}weight_decay, gradient_accumulation_steps, max_seq_len and seed") == []
     assert not {"lora_rank", "lr", "batch_size", "epochs"} & set(told.message.replace(",", " ").split())
     lines = ["LoRA alpha", "LoRA dropout", "Warmup steps", "Weight decay", "Gradient accumulation steps", "Seed"]
     given = "".join(f"- **{line}:** 1\n" for line in lines).replace("dropout:** 1", "dropout:** 0.1")

@@ -157,14 +157,14 @@ def _publish(target: Path, files: Mapping[str, bytes]) -> None:
 
 def _not_ours(target: Path, paths: list[Path]) -> Refused:
     message = f"{escape(str(target))} contains files that this command did not write, or that were edited since"
-    fix = "move the folder away and repeat the command, or give a different directory"
+    fix = "move the directory elsewhere and repeat the command, or specify a different directory"
     return _skill_refused("edited-output", message, paths, fix)
 
 
 def _skill_refused(code: str, message: str, paths: list[Path], fix: str) -> Refused:
     """Return a refusal with a finding for each path, or one finding without a path."""
     edited = "the file has been edited since it was written, or was not written by this tool; it would be overwritten"
-    why = edited if code == "edited-output" else "the file system refused a write"
+    why = edited if code == "edited-output" else "this file or directory cannot be written"
     files: list[str | None] = [escape(str(path)) for path in paths]
     return Refused(message, [finding(code, why, file=file, fix=fix) for file in files or [None]])
 

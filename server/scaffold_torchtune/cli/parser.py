@@ -54,13 +54,17 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "whole": _option(
         "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
     ),
-    "notes": _option("--notes", "also show findings that are only information", action="store_true"),
+    "notes": _option("--notes", "also show informational findings", action="store_true"),
     "quiet": _option("-q, --quiet", "print only errors and the verdict", action="store_true"),
-    "local": _option("--local FILE", "claude.local.md to use instead of the one that is found", type=Path),
+    "local": _option(
+        "--local FILE",
+        "claude.local.md to use, instead of the one in the experiment directory or in a parent directory",
+        type=Path,
+    ),
     "template": _option(
         "--template FILE",
         "template of setup_finetune.yaml: Jinja2 (.j2), used instead of the bundled one; or plain YAML (.yaml), whose"
-        " values are used if the documents give none",
+        " values are used for settings that the documents do not give",
         type=Path,
     ),
     "answers": _option(
@@ -76,7 +80,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
         choices=("varying", "table"),
     ),
     "setup_script": _option(
-        "--setup-script FILE|bundled", "external setup_finetune.py to use; default: the bundled one"
+        "--setup-script FILE|bundled", "setup script: an external setup_finetune.py, or `bundled` (default)"
     ),
     "activate": _option(
         "--no-activate",
@@ -100,34 +104,37 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     ),
     "jobs": _option(
         "--jobs N",
-        "number of external scripts to run in parallel; default: the number of cores, at most 4",
+        "number of runs for which an external script runs in parallel; default: the number of cores, at most 4",
         type=_positive(int),
     ),
-    "timeout": _option("--timeout SECONDS", "time limit of an external script for one run", type=_positive(float)),
-    "sbatch": _option("--no-sbatch", "do not query SLURM: sbatch --test-only, squeue, sacct", action="store_false"),
+    "timeout": _option("--timeout SECONDS", "time limit for an external script, for each run", type=_positive(float)),
+    "sbatch": _option(
+        "--no-sbatch", "do not query SLURM (with sbatch --test-only, squeue or sacct)", action="store_false"
+    ),
     "with_torchtune": _option(
         "--with-torchtune",
-        "check finetune.yaml with torchtune itself; default: on if SCAFFOLD_TORCHTUNE_PYTHON names a Python, or"
-        " torchtune is installed in this environment",
+        "check finetune.yaml with torchtune itself; default: on if SCAFFOLD_TORCHTUNE_PYTHON names a Python interpreter"
+        " that has torchtune, or torchtune is installed in this environment",
         action=argparse.BooleanOptionalAction,
     ),
     "compare": _option(
         "--diff",
-        "compare two versions: the named ones, else the last kept version and the current files; `now` is the current"
-        " files",
+        "compare two versions, or one with the current files; default: the last kept version and the current files;"
+        " `now` stands for the current files",
         nargs="*",
         metavar="VERSION",
     ),
     "watch": _option(
         "--watch SECONDS",
-        "on a terminal: refresh every SECONDS (default: 15) until every run has ended, or until Ctrl-C",
+        "on a terminal: refresh every SECONDS seconds (default: 15) until every run has ended, or until Ctrl-C",
         nargs="?",
         type=_positive(float),
         const=15.0,
     ),
     "output": _option(
         "--output FILE",
-        "the file to write, or `-` to print; default: scaffold.html in the experiment; Markdown and CSV are printed",
+        "file to write, or `-` to print; default: scaffold.html in the experiment directory; Markdown and CSV are"
+        " printed by default",
     ),
     "json": _option("--json", "print only the structured result", action="store_true"),
     "start": _option("--start N", "begin the list of runs with run N", type=_positive(int)),
@@ -150,8 +157,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=_PROGRAM,
         description="Create validated torchtune run directories, ready to submit, from an experiment summary.",
-        epilog="Exit status: 0 success; 1 a run failed, a value does not match, or a step was stopped midway; 2"
-        " refused, no run was changed; 70 an internal error.",
+        epilog="Exit status: 0 success; 1 a run failed, a value does not match, an error stopped the command midway, or"
+        " the result could not be printed; 2 refused, no run was changed; 70 an internal error; 130 interrupted.",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     made.set_defaults(**dict.fromkeys(("experiment", "run", "field", *_OPTIONS)) | {"root": [], "answers": []})
@@ -179,8 +186,15 @@ def parser() -> argparse.ArgumentParser:
     doctor = _described(commands, "doctor", _DOCTOR)
     _add_experiment(doctor, "experiment to check as well; default: the current directory, if it is one")
     _add(doctor, (*_COMMON, *_SCRIPT, *_CHECKS))
-    demo = commands.add_parser("demo", help="scaffold the bundled example into DIR")
-    demo.add_argument("experiment", type=Path, nargs="?", default=Path("demo"), metavar="DIR", help="default: demo")
+    demo = _described(commands, "demo", "scaffold the bundled example into DIR")
+    demo.add_argument(
+        "experiment",
+        type=Path,
+        nargs="?",
+        default=Path("demo"),
+        metavar="DIR",
+        help="directory to create; default: demo",
+    )
     _add(demo, _COMMON)
     _described(commands, "schema", _SCHEMA)
     skill = _described(commands, "skill", _SKILL)
@@ -254,20 +268,20 @@ def _roots() -> argparse.ArgumentParser:
 _SUBMIT = "submit to SLURM, as job arrays, the runs that are ready and not started; asks first"
 _EXPERIMENT = "experiment directory or summary file; default: the current directory"
 _EXPERIMENT_OR_RUN = f"{_EXPERIMENT}, if the first argument is not an experiment"
-_HISTORY = "list the earlier files of runs, or compare two versions; writes nothing"
+_HISTORY = "list earlier versions of the files of runs, or compare two versions; writes nothing"
 _EXPLAIN = "show where the values of a run come from, where they are written, and what they were before; writes nothing"
 _STATUS = "show the state of each run: progress, loss, time, and the cause of each failure with its fix; writes nothing"
 _FIELD = "setting, by any of its names: lr, 'Learning rate', optimizer.lr; default: all"
 _REPORT = "write scaffold.html, a page that shows the runs with their states and values; later scaffolds update it"
-_MARKDOWN = "a short Markdown text instead, for a repository or a chat"
-_CSV = "a CSV table instead, one line for each run, to join with results"
-_COMPLETION = "print the completion script of a shell"
+_MARKDOWN = "print a short Markdown summary instead, for a repository or a chat"
+_CSV = "print a CSV table instead, with one line for each run"
+_COMPLETION = "print the completion script for a shell"
 _SHELL = "bash: eval it in ~/.bashrc; zsh: write it to _scaffold-torchtune in a directory of fpath; fish: source it"
 _HELP = "show the help of a command"
 _TOPIC = "default: all commands"
 _SERVE = "run the MCP server over stdio"
 _NEW = "write the documents of a new experiment from options, ready to scaffold"
-_ADD = "append runs with new levels to the table of an experiment whose runs are a full grid"
+_ADD = "append runs with new levels to the table of an experiment whose runs form a full grid"
 _DOCTOR = "check whether this machine is ready: environment, setup script, torchtune, SLURM; writes nothing"
 _SCHEMA = "print the JSON Schema of experiment_summary.yaml, for editors"
 _SKILL = "install SKILL.md and its guides where agents look for skills; replaces only files that it wrote itself"
@@ -314,12 +328,16 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
     _add_experiment(command)
     command.add_argument("--only", metavar="PATTERN", help="submit only runs whose directory or Run Name matches")
     command.add_argument(
-        "--max", dest="at_once", type=_positive(int), metavar="N", help="at most N runs of the experiment at once"
+        "--max",
+        dest="at_once",
+        type=_positive(int),
+        metavar="N",
+        help="let at most N runs of the experiment run at once",
     )
-    command.add_argument("--no-array", dest="arrays", action="store_false", help="submit each run as a job by itself")
+    command.add_argument("--no-array", dest="arrays", action="store_false", help="submit each run as a separate job")
     command.add_argument("--failed", action="store_true", help="also submit failed runs again, unchanged")
     command.add_argument("--dry-run", action="store_true", help="show what would be submitted; write nothing")
-    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     _add(command, ("local", "root", "json", "quiet", *_SCRIPT, "with_torchtune"))
 
 
@@ -337,7 +355,7 @@ def _add_add(command: argparse.ArgumentParser) -> None:
 
     _add_experiment(command)
     for name, option in ADDED.items():
-        text = f"new level of {option.label or 'Model'}; may be repeated"
+        text = f"new levels of {option.label or 'Model'}; may be repeated"
         command.add_argument(option.flag, dest=name, action="append", default=[], metavar=option.metavar, help=text)
     _add(command, ("local", "json", "root", "quiet"))
 
@@ -345,7 +363,7 @@ def _add_add(command: argparse.ArgumentParser) -> None:
 def _add_new(command: argparse.ArgumentParser) -> None:
     from scaffold_torchtune.new import OPTIONS
 
-    text = "experiment directory to create; prompted for on a terminal"
+    text = "experiment directory to create; if it is omitted, a terminal prompts for it"
     command.add_argument("experiment", type=Path, nargs="?", metavar="DIR", help=text)
     for name, option in OPTIONS.items():
         flag, metavar = option.flag, option.metavar

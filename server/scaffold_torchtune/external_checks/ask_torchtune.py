@@ -246,7 +246,8 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
         has = ", ".join(sorted(line.attention))
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
         message = (
-            f"in the model that torchtune builds, LoRA is in {escape(has) or 'no attention module'} (expected {names})"
+            f"in the model that torchtune builds, LoRA is applied to {escape(has) or 'no attention module'}"
+            f" (expected {names})"
         )
         yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")
     expected = _expected(node)

@@ -217,7 +217,8 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
         )
     else:
         fix = (
-            f"correct or add the value in claude.local.md, then scaffold again; `{command}` shows the available values"
+            f"correct or add the setting in claude.local.md, then scaffold again; `{command}`"
+            " shows the available values"
         )
     return finding(
         "sbatch-refused",

@@ -382,7 +382,7 @@ def _hold_claim(reading: Reading, what: str, claim: SourceText, label: str, exte
     expected = label if what == "label" else extension
     is_known = what == "label" or reading.form == "yaml" or {written, extension.lower()} <= _FORMATS
     if written != expected.lower() and is_known:
-        message = f"{claim.note} is {shown(claim.text)}, but the path has {shown(expected)}"
+        message = f"{claim.note} is {shown(claim.text)}, but the path ends in {shown(expected)}"
         fix = f"correct {claim.note} or the path, whichever is wrong"
         reading.add("ambiguous", message, field="dataset", line=claim.line, fix=fix)
         reading.unasked.append(reading.findings[-1])
@@ -523,15 +523,19 @@ def _unlisted(reading: Reading, name: str, planned: Setting, text: SourceText, o
     """Report a path in the summary beside a model that gets its path from elsewhere."""
     field, path = f"{MODEL_PATH}{name}", planned.text if other else text.text
     what = f"is the path of {other}, which no run uses" if other else "is not read as the path of a model"
-    message = f"{shown(text.text)} {what}, and {name} would be read from {shown(planned.text)} ({planned.source})"
+    message = (
+        f"{shown(text.text)} {what}; {name} would be read from {shown(planned.text)}, the path at {planned.source}"
+    )
     where, _ = reading.advised(field, reading.summary)
-    fix = f"add `- **{name}:** {escape(path)}` and an empty line {where}"  # a paragraph may follow
+    add = f"add `- **{name}:** {escape(path)}` and an empty line {where}"  # a paragraph may follow
     if other:
-        fix += f" if the runs start from {name}; otherwise write {other} in the table of runs"
+        fix = f"{add} if the runs start from {name}; otherwise write {other} in the table of runs"
     elif posixpath.basename(text.text) == name:
-        fix += f" if that is the path of {name}; otherwise remove it"
+        fix = f"{add} if {path} is the path of {name}; otherwise remove the path"
     else:
-        fix += f" if that is the path of {name}, or with the label Models directory if it contains {name}"
+        fix = (
+            f"{add} if {path} is the path of {name}; if {path} contains {name}, use the label Models directory instead"
+        )
     reading.add(
         "ambiguous", message, field=field, expected=planned.value, actual=escape(text.text), line=text.line, fix=fix
     )
@@ -542,11 +546,14 @@ def _other_path(reading: Reading, found: Mapping[str, Setting], text: SourceText
     """Report a path beside models that all have their own paths."""
     name, setting = next(iter(found.items()))
     message = f"{shown(text.text)} is not used: each model has its own path"
-    fix = "write it as the path of its model if the runs start from it; otherwise"
+    fix = f"if the runs start from {escape(text.text)}, write it as the path of its model; otherwise"
     if len(found) == 1:
         message = f"{shown(text.text)} is not used: {name} is read from {shown(setting.text)}"
         place = f"{reading.summary.file}:{setting.source.line}"
-        fix = f"replace {escape(setting.text)} with {escape(text.text)} in {place} if the runs start from it; otherwise"
+        fix = (
+            f"if the runs start from {escape(text.text)}, write it in place of {escape(setting.text)}"
+            f" in {place}; otherwise"
+        )
     code, rest = ("ambiguous", "remove it") if _STARTS.search(text.note) else ("unused-field", "no action")
     reading.add(
         code, message, field=f"{MODEL_PATH}{name}", actual=escape(text.text), line=text.line, fix=f"{fix} {rest}"

@@ -257,7 +257,7 @@ def places_of(text: str) -> dict[str, str]:
             _WRITE_PLACES,
         )
     if mlp and len(mlp) != len({"w1", "w2", "w3"}):
-        what = "contains only a part of the MLP; torchtune applies LoRA to all three projections or to none"
+        what = "contains only some of the MLP projections; torchtune applies LoRA to all three projections or to none"
         raise NotHonoured(what, "list gate_proj, up_proj and down_proj, or none of them")
     if not attention:
         raise NotHonoured("contains no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)

@@ -245,7 +245,7 @@ def _note_aside(draft: SummaryDraft) -> None:
     if draft.aside:
         lines, titles = sorted(draft.aside), [*dict.fromkeys(draft.aside.values())]
         where = f"{few([shown(title) for title in titles], _FEW)} ({lines_text(lines)})"
-        message = f"the settings below {where} are not read, because the runs do not seem to have them"
+        message = f"the settings below {where} are not read, because the heading suggests that the runs do not use them"
         fix = "no action if that is intended; otherwise move them to Configuration"
         is_doubtful = any(is_configuration(_reduced(title, _BEFORE_THE_RUNS)) for title in titles)
         severity = None if is_doubtful else Severity.INFO

@@ -42,7 +42,7 @@ _IN_A_BLOCK = "if jobs should load the module, add it to the code block below '#
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
-_AS_A_LINE = "if it is a setting, write it as a line `- **Name**: value`"
+_AS_A_LINE = "if it contains a setting, write this as a line `- **Name:** value`"
 
 
 def read_local(text: str, file: str) -> LocalDraft:
@@ -120,7 +120,7 @@ def _block(text: str, offset: int, topic: Topic, draft: LocalDraft) -> Iterator[
             is_deep = isinstance(nested, dict) and any(map(local_lines.is_label, nested))
             if is_deep and not local_lines.is_of_others(below):
                 note, line = f"{key} > {name}", offset + (document.line((key, name)) or 1)
-                message = f"{note}: settings nested so deeply are not read"
+                message = f"{note}: settings nested this deeply are not read"
                 _unused(draft, note, line, message, "move these settings one level up")
 
 
@@ -259,7 +259,7 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
-            message = f"{entry.note}: {name} is not read here, because it may not be a SLURM setting"
+            message = f"{entry.note}: {name} is not read here, because it might not be a SLURM setting"
             _unused(draft, name, entry.line, message, "if it is a SLURM setting, move it below '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
@@ -344,9 +344,9 @@ def _note_sites(found: Sequence[Part], draft: LocalDraft) -> None:
         return
     first, second = next(iter(several.values()), [next(iter(of_site.values())) for of_site in sites.values()])[:2]
     places = [f"{entry.note} on line {entry.line}" for entry in (first, second)]
-    message = f"{' and '.join(places)} may be settings of different clusters, but jobs run on one cluster"
-    fix = "keep the settings of one cluster, and write them below '## SLURM Defaults'"
-    fix = fix if several else f"no action if they are of one cluster; otherwise {fix}"
+    message = f"{' and '.join(places)} may be settings for different clusters, but all jobs run on one cluster"
+    fix = "keep only the settings of the cluster that you use, and write them below '## SLURM Defaults'"
+    fix = fix if several else f"no action if both are for the same cluster; otherwise {fix}"
     severity = None if several else Severity.WARNING
     draft.add("ambiguous", message, field="slurm", line=second.line, fix=escape(fix), severity=severity)
 
@@ -501,7 +501,7 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
         lines.sort(key=lambda one: one[0])
         for line, written, loaded in lines:
             if loaded.changes:
-                message = f"{shown(written)} changes modules other than by loading them, which is not supported"
+                message = f"{shown(written)} is not a `module load` command; other changes of modules are not supported"
                 fix = "load each module by name and version; a job starts without any modules"
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
@@ -510,8 +510,8 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
             base, _, version = name.rpartition("/")
             other, first = versions.setdefault(base, (name, line)) if version[:1].isdigit() else (name, line)
             if other != name:
-                message = f"{shown(name)} is a different version of {shown(other)} on line {first}"
-                fix = "keep the version that the jobs should load"
+                message = f"two versions of a module are listed: {shown(name)} here, and {shown(other)} on line {first}"
+                fix = "keep only the version that the jobs should load"
                 draft.add("ambiguous", message, field="modules", line=line, fix=fix)
         if names:
             loaded_names = ",".join(dict.fromkeys(name for name, _ in names))
@@ -554,11 +554,12 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
                     dropped.append((number, written.strip()))
         if dropped:
             number, first = dropped[0]
-            more = f" (and {counted(len(dropped) - 1, 'more command')} here)" if len(dropped) > 1 else ""
-            message = f"{shown(first)} is not part of the jobs, which only load the modules of this section{more}"
+            more = f" and {counted(len(dropped) - 1, 'more command')} here are" if len(dropped) > 1 else " is"
+            message = f"{shown(first)}{more} not part of the jobs, which only load the modules of this section"
+            them = "it" if len(dropped) == 1 else "them"
             fix = (
-                "no action if the jobs do not need it; otherwise run it in the shell that submits the jobs, because"
-                " sbatch passes the environment on to them"
+                f"no action if the jobs do not need {them}; otherwise run {them} in the shell that submits the jobs,"
+                " because sbatch passes the environment on to them"
             )
             _unused(draft, "modules", number, message, fix)
 
@@ -572,9 +573,10 @@ def _activated(command: Sequence[str]) -> str:
 def _note_environment(env: str, line: int, draft: LocalDraft) -> None:
     setting = draft.settings.get("conda_env")
     if setting is not None and env.rstrip("/").rpartition("/")[2] != setting.text.rstrip("/").rpartition("/")[2]:
-        message = f"jobs activate {shown(setting.text)} (line {setting.line}), not {shown(env)} as this command does"
+        message = f"this command activates {shown(env)}, but jobs activate {shown(setting.text)} (line {setting.line})"
         fix = (
-            f"replace {setting.text} with {env} on line {setting.line} if the jobs need it; otherwise remove this line"
+            f"if the jobs need {shown(env)}, replace {shown(setting.text)} with it on line {setting.line}; otherwise"
+            f" remove line {line}"
         )
         _unused(draft, "conda_env", line, message, escape(fix))
 

@@ -171,10 +171,10 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         message += f"; did you mean {near!r}?"
         reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
     elif by_label(label) is None and _is_about_runs(label, text.text) and not asks_for_nothing(text.text):
-        fix = "write each setting on its own line, with a label of workflows/labels.md, or remove the line"
-        reading.add("misspelt-field", f"{message}, but is about the runs", field=name, line=text.line, fix=fix)
+        fix = "write each setting on its own line, with a label from workflows/labels.md, or remove the line"
+        reading.add("misspelt-field", f"{message}, but seems to be one", field=name, line=text.line, fix=fix)
     else:
-        fix = "no action, unless the line should change the runs; workflows/labels.md lists the settings"
+        fix = "no action, unless the line should change the runs; in that case, use a label from workflows/labels.md"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
         reading.add("unused-field", message, field=name, line=text.line, fix=fix)
 
@@ -619,7 +619,9 @@ def _several(table: Table, note: str, draft: SummaryDraft) -> None:
     """Report a table of another form: as an error if it names settings, which would be lost."""
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
-    message = f"{note}: a table of this form is not read" + (f", but contains {', '.join(named)}" if named else "")
+    message = f"{note}: a table of this form is not read" + (
+        f", although it contains {', '.join(named)}" if named else ""
+    )
     fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
     fix += " if a setting differs between runs, add a column for it to the table of runs"
     code = "misspelt-field" if named else "unused-field"

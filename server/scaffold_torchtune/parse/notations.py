@@ -403,9 +403,7 @@ def _of_sbatch(name: str, value: str) -> Iterator[tuple[str, str]]:
 EXPECTED_METHOD: Final = "LoRA or full fine-tuning"
 """The allowed methods, for messages."""
 
-REMOVE_UNSUPPORTED: Final = (
-    "remove this setting or remark if the runs do not need it; this tool cannot scaffold runs that do"
-)
+REMOVE_UNSUPPORTED: Final = "remove this text if the runs do not need it; this tool cannot scaffold runs that do"
 """The fix for a request for something unsupported."""
 
 

@@ -434,10 +434,15 @@ class Reading(Collector):
         name = normalize(label)
         if not is_refused(name, text.full or text.text):
             return
-        message = f"{escape(label)} is not supported: {NOT_PLANNED[name]}"
-        usual = usual_of(name) or None
-        fix = f"write {usual} if that is intended; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
-        actual = escape(text.full or text.text)
+        usual, written = usual_of(name) or None, text.full or text.text
+        what = (
+            f"{escape(label)} is {shown(written)}, which is not supported"
+            if usual
+            else f"{shown(label)} is not supported"
+        )
+        message = f"{what}: {NOT_PLANNED[name]}"
+        fix = f"write {usual} if that is acceptable; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
+        actual = escape(written)
         self.add(
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
         )  # fmt: skip

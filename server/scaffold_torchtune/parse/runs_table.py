@@ -38,7 +38,7 @@ _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _WORDS_OF_A_VALUE = 2
-_A_ROW_EACH = "write a separate row for each run, with a column for the single value, such as Seed"
+_A_ROW_EACH = "write a separate row for each run, with a column such as Seed for its own value"
 # Columns for people.
 _NOTES = frozenset(
     {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
@@ -406,7 +406,7 @@ class _Columns:
         for i, column in enumerate(columns):
             meaning = self._meaning(i, column, reading)
             if meaning in seen:
-                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both give the {meaning}"
+                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both set {meaning}"
                 fix = "keep one of the two columns, and move the values of the other one into it"
                 reading.add("duplicate-column", message, field=meaning, line=column.line, fix=fix)
             elif meaning is not None:
@@ -474,7 +474,7 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     if (known := by_label(column.text)) is not None:
-        message = f"rows do not give {known.name}, so a column for it is not read"
+        message = f"{known.name} cannot be set for single runs, so a column for it is not read"
         fix = "remove the column, and set it once, in Configuration or in claude.local.md"
         fix = fix if known.local or known.common else "remove the column"
     elif by_plural(column.text) is not None:
@@ -482,11 +482,11 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     elif near:
         message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
     elif several or words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
-        message = f"the column {shown(column.text)} is about the runs, but is not a supported parameter"
-        fix = "use one column for each parameter, with its name in workflows/labels.md, or remove the column"
+        message = f"the column {shown(column.text)} seems to be a setting of the runs, but is not a supported parameter"
+        fix = "use one column for each parameter, with a label from workflows/labels.md, or remove the column"
     else:
         code = "unused-column"
-        fix = "no action, unless the column should change the runs; workflows/labels.md lists the settings"
+        fix = "no action, unless the column should change the runs; in that case, use a label from workflows/labels.md"
     reading.add(code, message, field=escape(column.text), line=column.line, fix=fix)
 
 
@@ -555,7 +555,10 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
-        message = f"the run {shown(name or '')} has no model{reading.unless_yaml('; Markdown does not merge cells')}"
+        message = (
+            f"the run {shown(name or '')} has no"
+            f" model{reading.unless_yaml('; a blank cell does not repeat the cell above it')}"
+        )
         fix = reading.in_cell("Model", "the base model")
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""

@@ -593,8 +593,8 @@ def _state(
                 fix = f"add {line} if the text is correct; otherwise remove this value from {document}:{text.line}"
         if stated.number > len(tuned.runs) and parameter.kind == "int":
             line = kinds.as_line(parameter.name, stated.number, yaml=reading.form == "yaml")
-            fix = f"write {line} instead, if {stated.number} is the value; otherwise {fix}"
-        fix += UNTIL_THEN if code == "levels-differ" else ""
+            fix = f"if {stated.number} is the value, not the number of values, write {line} instead; otherwise {fix}"
+        fix += UNTIL_THEN if code == "levels-differ" and levels.keys() != {None} else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
         )

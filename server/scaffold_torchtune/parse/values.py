@@ -31,8 +31,8 @@ _STANDS_FOR_TEXT = re.compile(
     re.IGNORECASE,
 )
 _ONE_PAIR = (
-    "text in one pair of quotes, with inner quotes in pairs or escaped by a backslash, and nothing but a (remark) after"
-    " it"
+    "the whole text in one pair of quotes, with each inner quote doubled or escaped by a backslash; only a remark in"
+    " parentheses may follow"
 )
 _REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
@@ -311,20 +311,21 @@ def _free_text(field: SourceText, *, is_prompt: bool = False) -> Typed:
     if span := _code_span(written):
         code, remark = span
         if remark and remark[0] != "(" and not _is_symbol(remark[0]):
-            raise NotTyped(_ONE_PAIR)
+            raise NotTyped(_ONE_PAIR, "not text in one pair of quotes")
         inner = unquoted(code)
         return Typed(_written(code if inner == code.strip() else inner), remark)
     is_markdown = field.source is not None
     if quoted := _quoted(written, markdown=is_markdown):
         return Typed(_written(quoted[0]), quoted[1])
     if written[:1] in QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(_ONE_PAIR)
+        raise NotTyped(_ONE_PAIR, "not text in one pair of quotes")
     if says_none(written) and not is_prompt:
         return Typed("")
     if says_none(written):
-        raise NotTyped("text with {input}")
+        raise NotTyped("text with {input}", "text without {input}")
     if _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(f"the text itself (if it is, put {shown(written)} in quotes)")
+        fix = f"write the text itself; if {shown(written)} is the text, put it in quotes"
+        raise NotTyped("the text itself", "a placeholder or a reference to other text", fix)
     return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
 
 
@@ -351,7 +352,7 @@ def _written(text: str) -> Scalar:
     if "\\n" in text or "\\t" in text:
         raise NotTyped(
             "text without \\n and \\t",
-            "not clear, because \\n and \\t may mean a line break and a tab, or the characters themselves",
+            "ambiguous: \\n and \\t may mean a line break and a tab, or a backslash and a letter",
             "write the text in a fenced code block below its label, or in experiment_summary.yaml",
         )
     return kinds.read("text", text)
@@ -490,7 +491,7 @@ def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str
     if parameter.name == "dataset" and (hub := hub_data(field.text) or hub_data(field.source or "")):
         raise _on_hub(hub)
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
-        raise NotTyped("a plain path without a link")
+        raise NotTyped("a plain path, not a Markdown link", "a Markdown link, not a plain path")
     if parameter.kind == "comment":  # brackets are part of the value
         return unquoted(field.full or field.text), ""
     if field.exact:
@@ -585,13 +586,15 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
         return parameter.read(text)
     except NotTyped as problem:
         allowed = _ALLOWED.get(parameter.name, problem.allowed)
-        raise NotTyped(f"{allowed}, or none" if parameter.optional else allowed) from problem
+        raise NotTyped(
+            f"{allowed}, or none" if parameter.optional else allowed, problem.found, problem.fix
+        ) from problem
 
 
 def _path(parameter: Parameter, text: str) -> str:
     """Return a path without a slash at its end. A symbol is a remark such as a check mark; a comma separates paths."""
     if ", " in text or any(map(_is_symbol, text)):
-        raise NotTyped(kinds.SAFE_PATH)
+        raise NotTyped(kinds.SAFE_PATH, "not a valid path")
     if _TWO_PATHS.search(text):
         raise NotTyped("a single path")
     return str(parameter.read(text)).rstrip("/") or "/"

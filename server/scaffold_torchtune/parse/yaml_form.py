@@ -211,8 +211,8 @@ def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
     elif path == ("name",) and source.at(("experiment", "name")) is None:
         _move(source, path, ("experiment", key))
     elif not above and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
-        message = f"{key} is next to runs, where it is not read"
-        fix = "move it into each run; settings that all runs share belong in controls"
+        message = f"{key} is at the same level as runs, where it is not read"
+        fix = "move it into each run, or into controls if all runs share it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     elif near and near[0] not in _UNUSED:
         _misspelt(source, path, near[0], (*above, near[0]))

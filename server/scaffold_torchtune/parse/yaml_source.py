@@ -176,7 +176,7 @@ def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[
         code, message = "ambiguous", f"{name} has {len(choices)} values: {', '.join(choices)}"
         fix = f"keep one of them: {' or '.join(choices)}"
         if path[0] == "runs":
-            fix += "; a run has a single value, so add a run for each value"
+            fix += "; to train with several, add a run for each value"
         elif parameter is not None and parameter.column:
             fix += "; if the value differs between runs, write it in each run's parameters"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
@@ -199,7 +199,7 @@ def read_template(text: str, file: str) -> TemplateDraft:
     try:
         document = read_yaml(text)
     except YamlError as error:
-        return _unreadable(draft, text, file, f"cannot be read as YAML: {error.message}", error.line, error.fix)
+        return _unreadable(draft, text, file, f"cannot be read: {error.message}", error.line, error.fix)
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
         return _unreadable(draft, text, file, "is not a mapping of keys to values", 1)

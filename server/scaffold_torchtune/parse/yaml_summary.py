@@ -33,7 +33,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"the file is not valid YAML: {escape(error.message)}"
+        message = f"the file cannot be read: {escape(error.message)}"
         draft.add("invalid-value", message, line=error.line, fix=error.fix)
         draft.readable = False
         return draft
@@ -230,14 +230,14 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
 def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
     code, message = "unused-field", f"{name} is not a parameter of a run"
-    fix = "no action, unless it should change the runs; workflows/labels.md lists the settings"
+    fix = "no action, unless it should change the runs; in that case, use a label from workflows/labels.md"
     if similar is not None:
         code, fix = "misspelt-field", f"write {similar.name!r}"
         message = f"{name} is not a parameter; did you mean {similar.name!r}?"
     elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
         code, fix = (
             "misspelt-field",
-            "write a separate item for each run, with a key for the single value, such as seed",
+            "write a separate item for each run, with a key such as seed for its own value",
         )
         message = f"{name} describes several runs in one entry"
     elif isinstance(source.at(path), dict | list):
@@ -267,10 +267,10 @@ def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     shared = next((path for path in prompts if source.at(path) is not None), None)
     if key == "prompt" and is_trained and shared:
         message = (
-            f"{name} is null, but {source.name(shared)} (line {source.line(shared)}) sets a prompt,"
-            " without which a run cannot be trained"
+            f"{name} is null, which removes the prompt of {source.name(shared)} (line {source.line(shared)}), but a run"
+            " cannot be trained without a prompt"
         )
-        fix = 'write the run\'s own prompt ("{input}" for only the input), or remove the line to use the shared prompt'
+        fix = 'write a prompt for this run ("{input}" for only the input), or remove the line to use the shared prompt'
         source.draft.add("ambiguous", message, field=key, line=line, fix=fix)
     return None
 

@@ -40,7 +40,7 @@ def writing(tree: Tree) -> Iterator[None]:
     """
     if tree.kind(layout.LOG) not in {None, "file"}:
         message = f"{layout.LOG} is not a regular file"
-        fix = f"look at {layout.LOG}, and remove or rename it"
+        fix = f"see what it is (ls -ld {layout.LOG}), then remove or rename it"
         raise refuse("unsafe-path", message, file=layout.LOG, fix=fix)
     tree.prepare()
     with tree.locked():
@@ -58,7 +58,10 @@ def clear_leftovers(tree: Tree) -> None:
 
 def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
     """Return a problem for a file that was edited. `again` is the step that replaces it."""
-    fix = f"move the file away to keep it, or {again} with --overwrite (overwrite: true) to replace it"
+    fix = (
+        f"to keep the file, move it elsewhere; to replace it, {again} with --overwrite (in"
+        " a tool call: overwrite: true)"
+    )
     return finding("edited-output", f"{PurePosixPath(path).name} {what}", file=path, fix=fix)
 
 

@@ -253,7 +253,10 @@ def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decisio
 
 
 def _not_understood(message: str) -> Refused:
-    fix = "use keep or replace for all started runs that would change, or keep=RUN,... replace=RUN,... for some"
+    fix = (
+        "use keep or replace for all started runs that would change, or keep=RUN,... and"
+        " replace=RUN,... for some of them"
+    )
     return Refused(message, [finding("invalid-value", message, field="started", fix=fix)], [STARTED])
 
 
@@ -265,10 +268,8 @@ STARTED: Final = Question(
 )
 _LISTED: Final = 4
 _UNDO: Final = "undo the change"
-_KEEP: Final = "keep these runs (started: keep, --started keep)"
-_REPLACE: Final = (
-    "cancel their jobs, move their results elsewhere, and replace them (started: replace, --started replace)"
-)
+_KEEP: Final = "keep these runs (--started keep, or started: keep in a tool)"
+_REPLACE: Final = "cancel their jobs, move their results elsewhere, and replace them (--started replace)"
 
 
 def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
@@ -352,8 +353,8 @@ def _would_change(plan: Plan, started: Sequence[RunChange]) -> Iterator[Finding]
         fields = same_changes([each.shared for each in alike])
         names = [each.directory for each in alike]
         told = few([str(field) for field in fields], _LISTED) or f"the text of {SETUP_YAML}"
-        whose = "its state" if len(alike) == 1 else f"the state of {names[0]}"
-        state = f"; {whose} is {alike[0].state.told}" if alike[0].state else ""
+        whose = "state" if len(alike) == 1 else f"state of {names[0]}"
+        state = f"; {whose}: {alike[0].state.told}" if alike[0].state else ""
         message = f"{few(names, _LISTED)} would change: {told}{state}"
         source = next((field.source for field in alike[0].fields if field.source and field.source.line), None)
         fix = f"make the same choice as for {started[0].directory}" if number else _ways(plan, started)
@@ -365,9 +366,11 @@ def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     state, run = change.state, change.directory
     lost, why = _overwritten(planned, arrivals.output_dir(planned), state.results if state else ())
     if state and state.jobs:
-        ids = " ".join(state.jobs)
-        message = f"{run} has jobs in the queue, which read its files when they start: {few(state.evidence, _LISTED)}"
-        fix = f"cancel these jobs first: scancel {ids}"
+        ids, one = " ".join(state.jobs), len(state.jobs) == 1
+        has = "has a pending or running job, which reads its files when it starts"
+        message = f"{run} {has if one else 'has pending or running jobs, which read its files when they start'}: "
+        message += few(state.evidence, _LISTED)
+        fix = f"cancel {'this job' if one else 'these jobs'} first: scancel {ids}"
         yield finding("started-run", message, field="started", actual=ids, fix=fix)
     if state and lost:
         path = state.output_dir
@@ -396,7 +399,9 @@ def _overwritten(run: PlannedRun, path: str | None, results: Sequence[str]) -> t
     found = inspect_results(path) if path and weights else None
     if found and found.can_resume:
         return (), ""
-    why = f"; {shown(path)} has no readable recipe_state/recipe_state.pt, so the job would not resume but start over"
+    why = (
+        f"; {shown(path)} has no readable recipe_state/recipe_state.pt, so the job would start over instead of resuming"
+    )
     return weights, why
 
 
@@ -449,7 +454,7 @@ def started_setups(tree: Tree, plan: Plan, runs: Sequence[PlannedRun], request: 
     return [
         finding(
             "started-run",
-            f"the files of {name} would be regenerated, but its state is {found.told}",
+            f"the files of {name} would be regenerated; state: {found.told}",
             field="started",
             actual=name,
             fix=fix,
@@ -471,7 +476,7 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents give a different text"
         names = few([one.directory for one in alike], _LISTED)
         how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
-        message = f"{names} {how} ({', '.join(dict.fromkeys(one.state for one in alike))}): {told}"
+        message = f"{names} ({', '.join(dict.fromkeys(one.state for one in alike))}) {how}: {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
         fix = f"no action if intended; otherwise {_REPLACE}"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
@@ -511,7 +516,7 @@ def _own_values(name: str, values: str, plan: Plan) -> Iterator[str]:
 def _kept_as(change: FieldChange) -> str:
     """Return the difference of a kept run: `epochs 3, but the documents have 5`."""
     if change.field in RUN_FILES:
-        return f"{change.field} {change.old}"
+        return f"{change.field} is {change.old}"
     old, new = (NOT_SET if each is None else each for each in (change.old, change.new))
     file = change.source.file if change.source else None
     who = (

@@ -263,7 +263,7 @@ def _local(request: Request, directory: Path) -> tuple[Check, Document | None]:
     """Find the claude.local.md that would be used."""
     name, path = layout.LOCAL, local_document(request, directory)
     if path is None:
-        found = f"not found in {escape(str(directory))}, in a parent of it, or in the working directory"
+        found = f"not found in {escape(str(directory))}, in any of its parent directories, or in the working directory"
         fix = "create one (`scaffold-torchtune new DIR` creates one to start from), or specify one with --local"
         return Check(name=name, state="problem", found=found, fix=fix), None
     try:

@@ -275,8 +275,8 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
     if is_same:
         return _Known(frozen, frozen, experiment, what)
     message = (
-        "the values of the scaffolded plan are shown, because the documents have changed and cannot be planned as they"
-        f" are now: {reason}"
+        "the values shown are those of the scaffolded plan, because the documents have changed and no plan can be made"
+        f" from them: {reason}"
     )
     fix = "correct this problem in the documents to see their values"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)

@@ -240,11 +240,14 @@ def _twin(summary: Path) -> list[Path]:
 
 
 def _no_local(directory: Path) -> Refused:
-    message = f"{layout.LOCAL} is missing: not found in {directory}, in a parent of it, or in the working directory"
+    message = (
+        f"{layout.LOCAL} is missing: not found in {directory}, in any of its parent directories,"
+        " or in the working directory"
+    )
     fix = (
-        "specify one with --local (in a tool: the argument local), or create one in the experiment directory or in a"
-        " parent of it, with a line `- **Name**: value` for each missing value, and account and partition below"
-        " '## SLURM Defaults'"
+        "specify its path with --local (for an MCP tool, the argument local), or create it in the experiment directory"
+        " or one of its parent directories, with a line such as `- **Account:** value` for each setting; account and"
+        " partition belong below '## SLURM Defaults'"
     )
     return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 
@@ -323,7 +326,7 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str], request: Re
         return _jobs_of_original(original, names, request)
     message = (
         f"this directory is a copy of {shown(str(original))}, which still exists: the runs and jobs in {layout.STATE}"
-        " belong to the original, and both would write to the same output directories"
+        " belong to the original, and the copy would write to the same output directories as the original"
     )
     there = [name for name in names if is_taken(directory / name)]
     runs = [" ".join(there) if len(there) <= _FEW else f"$(ls {layout.RUNS} | sed 's/[.]json$//')"]
@@ -333,8 +336,8 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str], request: Re
     aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {moved} original/"
     fix = (
         f"to use the original, scaffold there; to make the copy a separate experiment, give it a different title, then"
-        f" run: {aside}; to replace the original with the copy, cancel the jobs of the original, or wait for"
-        f" their end, then rename {layout.STATE} of the original"
+        f" run: {aside}; to replace the original with the copy, cancel the jobs of the original or wait until"
+        f" they have ended, then rename the directory {layout.STATE} of the original"
     )
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]
 

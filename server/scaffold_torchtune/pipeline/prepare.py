@@ -334,7 +334,7 @@ def _differs(found: Difference, used: str, unused: str) -> Finding:
     source = found.there.source if found.there else None
     message = f"{found.name} of the run {found.run} is {here}, but {there}"
     if found.name == "runs":
-        message = f"only one of the two summaries contains the run {here if found.here else there}"
+        message = f"a run is in only one of the two summaries: {here if found.here else there}"
     return finding(
         "ambiguous",
         message,

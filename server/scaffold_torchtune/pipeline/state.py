@@ -330,7 +330,7 @@ def check_readable(plan: Plan) -> None:
     """
     data = dumped(plan)
     if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
-        message = f"{len(plan.runs)} runs are too many for one experiment: their plan would have {len(data):,} bytes"
+        message = f"{len(plan.runs)} runs are too many for one experiment: their plan would be {len(data):,} bytes long"
         fix = "split the runs into several experiments"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
     read_plan(data)  # the next reader gets the same bytes, which are not checked again

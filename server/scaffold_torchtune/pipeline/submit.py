@@ -207,7 +207,10 @@ def _propose(tree: Tree, request: Request, wanted: Wanted) -> _Proposal:
 
 def _refuse_unavailable(request: Request) -> None:
     if sbatch.is_off(request):
-        message, fix = "SLURM is switched off", f"unset {sbatch.SWITCH}, then repeat the command"
+        message, fix = (
+            f"the use of SLURM is switched off ({sbatch.SWITCH})",
+            f"unset {sbatch.SWITCH}, then repeat the command",
+        )
         raise refuse("submit-unavailable", message, actual=sbatch.SWITCH, fix=fix)
     if missing := slurm_jobs.missing():
         message = f"{few(missing, len(missing))} {'was' if len(missing) == 1 else 'were'} not found on this machine"
@@ -319,13 +322,13 @@ def _ignored(scripts: Sequence[Script]) -> Iterator[Finding]:
     stand_for = sbatch.STANDS_FOR
     for name in slurm_jobs.ignored():
         if stand_for.get(name) not in given:
-            message = f"the variable {escape(name)} is set, but is not passed to sbatch"
+            message = f"the environment variable {escape(name)} is set, but `submit` does not pass it to sbatch"
             option = stand_for.get(name)
             fix = (
-                f"set {option} in claude.local.md, then scaffold again"
+                f"no action if the jobs do not need it; otherwise set {option} in claude.local.md, then scaffold again"
                 if option
-                else "no action if the jobs do not need it; otherwise submit with the line that `validate` prints:"
-                " sbatch then reads the variable"
+                else "no action if the jobs do not need it; otherwise submit the runs with the line that `validate`"
+                " prints, so that sbatch reads the variable"
             )
             yield finding("variable-ignored", message, field=option, actual=escape(name), fix=fix)
 

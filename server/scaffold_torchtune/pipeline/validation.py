@@ -128,7 +128,7 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
             path = f"{kept.directory}/{name}"
             what, keep = ("edited", "keep the edited one") if name in there else ("removed", "accept the removal")
             fix = f"restore the version that the run was trained with, or {keep} with --started keep"
-            message = f"{name} has been {what} since the run was kept as started"
+            message = f"{name} has been {what} since the run, which had started, was kept"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 

@@ -152,12 +152,13 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
         field, actual = "run name", escape(name)
         if not naming.is_safe(name):
             message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = "rename the run, model or data set from which the name is derived"
+            fix = f"rename the run, model or data set from which the name is derived, so that the name is {_ALLOWED}"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
             fix = (
-                "use --names table with distinct Run Names, or rename the models or data sets that they are named after"
+                "use --names table with distinct Run Names, or rename the models or data sets"
+                " that these runs are named after"
             )
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
         seen.setdefault(name.lower(), line)

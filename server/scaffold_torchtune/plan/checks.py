@@ -45,7 +45,7 @@ from scaffold_torchtune.torchtune_facts import (
 _ANEW: Final = {
     "requeue": (
         "without resume_from_checkpoint, a requeued job trains from the beginning again",
-        "{}no action if the runs are short",
+        "{}no action if the runs are short enough to be repeated",
     ),
     "resume_from_checkpoint": (
         "a run of one epoch cannot resume: torchtune saves its state only between epochs",
@@ -160,8 +160,8 @@ def identical_runs(
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:
-            which = " or ".join(lacking[:_FEW]) + (", ..." if len(lacking) > _FEW else "")
-            message += f"; the {sizes} grid lacks {which}, so one of these rows is probably a typo"
+            which = "; ".join(lacking[:_FEW]) + ("; ..." if len(lacking) > _FEW else "")
+            message += f"; one of them may contain a typo, because the {sizes} grid lacks {which}"
             fix = f"write {lacking[0]} in one of these rows, {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
@@ -231,9 +231,9 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     try:
         PARAMETERS["dataset_label"].read(label)
     except NotTyped as unsafe:
-        message = f"the data set's name {shown(label)} is not {unsafe.allowed}"
+        message = f"the data set's name {shown(label)} is {unsafe.found or f'not {unsafe.allowed}'}"
         allowed, actual, at = unsafe.allowed, escape(label), path.source
-        fix = f"rename the file to {unsafe.allowed}"
+        fix = f"rename the file to {unsafe.allowed}, then correct its path in the summary"
         yield finding("invalid-value", message, field="dataset", expected=allowed, actual=actual, at=at, fix=fix)
         return
     template = options.template or f"{context.templates_dir}/{SETUP_TEMPLATES[extension]}"
@@ -273,7 +273,7 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
     for name, runs in found.items():
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
-        more = f" (as in {counted(len(runs) - 1, 'more run')})" if len(runs) > 1 else ""
+        more = f" (likewise in {counted(len(runs) - 1, 'other run')})" if len(runs) > 1 else ""
         line, section = common.source.line, common_section(yaml=experiment.form == "yaml")
         message = (
             f"{name} is {'none' if value is None else shown(value)} in the run {shown(first.name)}, but"
@@ -284,8 +284,8 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         if blank := _users(name, experiment, planned):
             column = "" if experiment.form == "yaml" else first.parameters[name].source.note
             remove = f"{in_cells(name, common.value, blank, column)}, then {remove}"
-            remark += f"; {counted(len(blank), 'run')} {'uses' if len(blank) == 1 else 'use'} that value"
-        fix = f"{remove} if the rows are correct{remark}"
+            remark += f"; {counted(len(blank), 'run')} {'uses' if len(blank) == 1 else 'use'} the value of that line"
+        fix = f"if the rows are correct, {remove}{remark}"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 
 
@@ -320,9 +320,10 @@ def _over_local(experiment: Experiment) -> Iterator[Finding]:
             is_usual = not PARAMETERS[name].common and "default" in default.source.note.lower()
             severity = Severity.INFO if is_usual else None
             there = f"{shown(default.value)} in {default.source}"
-            message = f"{name} is {shown(setting.value)} here, but {there}, which the summary overrides"
+            by = "the answer" if setting.source.kind is SourceKind.ANSWER else "the summary"
+            message = f"{name} is {shown(setting.value)} according to {by}, which overrides {there}"
             expected, actual, at = default.value, setting.value, setting.source
-            fix = f"no action if the summary is correct; otherwise {''.join(_removal(name, setting, experiment))}"
+            fix = f"no action if {by} is correct; otherwise {''.join(_removal(name, setting, experiment))}"
             code = "overridden"
             yield finding(
                 code, message, field=name, expected=expected, actual=actual, at=at, fix=fix, severity=severity
@@ -452,7 +453,7 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
             some = f"in {counted(len(others), 'run')} (the first is {shown(others[0].directory)})"
             some = f"in the run {shown(others[0].directory)}" if len(others) == 1 else some
             derived = planned.source.kind is SourceKind.DERIVED
-            by = f"derived by a rule ({planned.source.note})" if derived else f"from {planned.source}"
+            by = f"derived from a rule ({planned.source.note})" if derived else f"from {planned.source}"
             message = (
                 f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, {by}, which overrides"
                 f" {value} on {line}"
@@ -526,7 +527,10 @@ def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
-        fix = "if one node is enough, write 1, and the number of GPUs on that node; this tool supports only one node"
+        fix = (
+            "if one node is enough, write 1, and set gpus to the number of GPUs of a run;"
+            " this tool supports only one node"
+        )
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )
@@ -593,7 +597,10 @@ def _alpha(run: Run, planned: Mapping[str, Setting], experiment: Experiment) -> 
     if own_value("lora_alpha", run, experiment) is None or same_place:
         code, expected = "invalid-value", "a whole number"
         message = f"lora_alpha is {factor:g} x lora_rank, which is {product:g} for rank {rank.value}, not {expected}"
-        fix = f"write a ratio in {where} that gives a whole number, or the numbers in a column lora_alpha"
+        fix = (
+            f"write a ratio in {where} that gives a whole number, or write lora_alpha for each"
+            " run in a column `lora_alpha`"
+        )
     else:
         code, expected = "ambiguous", kinds.written(product)
         message = f"lora_alpha is {factor:g} x lora_rank here ({product:g}), but {alpha.value} at {alpha.source}"
@@ -617,9 +624,9 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
         why = "the data set is not found on this machine"
         if packed is not None and packed.value is True:
             why = "it depends on the lengths of the packed samples"
-        message = f"the warm-up is {shown(ratio.value)} of the steps, but their number is unknown: {why}"
+        message = f"the warm-up is {shown(ratio.value)} of the steps, but the number of steps is unknown: {why}"
         line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
-        fix = f"add {line} instead; NUMBER is {shown(ratio.value)} of the optimizer steps of all epochs"
+        fix = f"write {line} instead, with {shown(ratio.value)} of the optimizer steps in all epochs as NUMBER"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )

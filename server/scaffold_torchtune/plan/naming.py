@@ -621,8 +621,8 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"in {shown(written)} ({source.note}), the run's name is that of its directory ({shown(run.directory)}),"
-            f" not the Run Name in the table ({shown(run.name)})"
+            f"in {shown(written)} ({source.note}), the name of a run is its directory ({shown(run.directory)}), not its"
+            f" Run Name in the table ({shown(run.name)})"
         )
         fix = "no action if intended; otherwise use --names table"
         return finding(
@@ -635,16 +635,15 @@ def _differing(
     )
     is_of_directories = _OF_DIRECTORIES.search(source.note.rpartition(" > ")[2])
     if output and not is_of_directories and _OF_CHECKPOINTS.search(f"{source.note} {written}"):
-        planned = f"{output if pattern.is_rooted else own}/{_EPOCH}"
+        kind, planned = "checkpoint path", f"{output if pattern.is_rooted else own}/{_EPOCH}"
         suggested = f"{own.replace(run.directory, '{run_directory}')}/epoch_{{N}}" if is_open else planned
     else:
-        planned = run.directory
+        kind, planned = "directory", run.directory
         follows = all(_follows(_read(plan.pattern), each, plan, outputs, each.directory) for each in plan.runs)
         suggested = planned if not is_open else plan.pattern if follows else "{run_directory}"
-    message = (
-        f"{source.note} states {shown(written)}, but the planned name of the run {shown(run.name)} is {shown(planned)}"
-    )
+    but = f"but the planned {kind} of the run {shown(run.name)} is {shown(planned)}"
+    message = f"{source.note} states {shown(written)}, {but}"
     fix = f"replace {shown(written)} with {shown(suggested)} in {source.file}:{source.line}"
     if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
-        fix = f"use --names table, which uses these names, or {fix}"
+        fix = f"use --names table, which names the runs in this way, or {fix}"
     return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)

@@ -166,14 +166,14 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
     if interface.of_cruijff_kit or not chosen:
         return
-    message = f"this setup_finetune.py has its own, unknown defaults for {', '.join(chosen)}"
+    message = f"this setup_finetune.py has its own defaults for {few(chosen, len(chosen))}, which are unknown"
     settable = [name for name in chosen if script_takes(interface, name)]
-    fix = "finetune.yaml shows the values of the script"
+    fix = "finetune.yaml shows the values that the script chose"
     if settable:
-        which = "important values" if settable == chosen else f"important values of {', '.join(settable)}"
+        which = "the values that matter" + (f" of {few(settable, len(settable))}" if settable != chosen else "")
         fix = f"set {which} in the summary; {fix}"
     if settable != chosen:
-        fix += "; use --setup-script bundled to set values for which it has no option"
+        fix += "; use --setup-script bundled to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 

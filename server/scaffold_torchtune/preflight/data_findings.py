@@ -182,9 +182,12 @@ def _other_column(
     some = [run for run in runs if column in _wanted(run)]
     other, key = _instead(some[0], column, part), _wanted(some[0])[column][1]
     if not other:
-        return "specify the Dataset type, or rename the column"
+        return f"rename the column to {shown(column)} in the data set, or set the Dataset type in the summary"
     line = to_give(key, {**keys.get(key, {}), **for_each(some, other)}, some, all_runs)
-    return f"if the runs should read {shown(other)}, {line}; otherwise specify the Dataset type, or rename the column"
+    return (
+        f"if the runs should read {shown(other)}, {line}; otherwise rename the column to"
+        f" {shown(column)} in the data set"
+    )
 
 
 def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) -> Iterator[Finding]:
@@ -428,9 +431,10 @@ def _empty(
 ) -> Finding:
     """Yield samples without a label: an error if a step without any label is certain."""
     certain, rows, name = _certain(counts, how), counts.likely_empty, shown(runs[0].value("dataset_label"))
+    within = f" within the first {counts.form.max_seq_len} tokens" if counts.likely_cut.count else ""
     what = (
         f"{_amount(counts.empty.count, rows.count)} of {counts.rows} samples of {name} {verb(rows.count, 'have')} no"
-        f" label within the first {counts.form.max_seq_len} tokens{_first(rows)}"
+        f" label{within}{_first(rows)}"
     )
     if counts.form.dataset_type == TEXT and not counts.likely_cut.count:
         are = verb(rows.count, "are")
@@ -438,7 +442,10 @@ def _empty(
     fix = (
         _longer(plan, runs, counts, lengths)
         if counts.likely_cut.count
-        else f"fill in the missing labels, or remove {_these(rows.count)}"
+        else (
+            f"fill in the missing {'texts' if counts.form.dataset_type == TEXT else 'labels'},"
+            f" or remove {_these(rows.count)}"
+        )
     )
     level = (severity or Severity.ERROR) if certain else Severity.WARNING
     message = f"{what}: {_consequence(plan, runs, counts, how, certain=certain)}{_basis(counts)}"
@@ -467,7 +474,7 @@ def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: 
             f"{packs}the chance that {who_do(runs, plan, 'have')} an optimizer step without any label is"
             f" {_percent(chance)}; such a step {ruined}, although torchtune exits without an error"
         )
-    shows = "; the log shows the loss NaN for a batch without any label"
+    shows = "; the log shows a loss of NaN for each batch without any label"
     return f"{packs}{who_do(runs, plan, 'learn')} nothing from {them}" + (
         shows if _chance(taken, how, how.batch) >= _RARE else ""
     )

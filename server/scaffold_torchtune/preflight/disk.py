@@ -289,7 +289,7 @@ def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
             begin = file.read(8)
             if begin == b"version ":
                 return TensorFile(
-                    problem="is a Git LFS pointer, not the weights: run `git lfs pull` to download them"
+                    problem="is a Git LFS pointer, not the weights: run `git lfs pull` in the model directory"
                 ), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= size - 8:

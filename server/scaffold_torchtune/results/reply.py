@@ -76,7 +76,7 @@ STEPS: Final = (
     ),
     Step(
         "setup",
-        "step 6: run setup_finetune to generate finetune.yaml and finetune.slurm of every run",
+        "step 6: run setup_finetune to generate finetune.yaml and finetune.slurm for every run",
         "run_setup",
         "Run setup_finetune in each run directory",
         "Step 6: generate finetune.yaml and finetune.slurm of every run. Call render_yaml first.\n\n"
@@ -86,10 +86,10 @@ STEPS: Final = (
     ),
     Step(
         "validate",
-        "step 7: check that every planned value is in finetune.yaml and finetune.slurm",
+        "step 7: check that finetune.yaml and finetune.slurm contain every planned value",
         "validate",
         "Validate every planned value",
-        "Step 7: check that every planned value is in finetune.yaml and finetune.slurm; writes the last entry of"
+        "Step 7: check that finetune.yaml and finetune.slurm contain every planned value; writes the last entry of"
         " scaffold.log.\n\n"
         "Submit the runs only if passed is true.",
         results.ValidateResult,

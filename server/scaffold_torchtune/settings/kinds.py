@@ -90,14 +90,14 @@ def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
             return _path(text, pattern_free=kind == "pattern_free_path")
         case "time":
             if not slurm_seconds(text):
-                raise NotTyped(_TIMES)
+                raise NotTyped(_TIMES, "not a valid time limit")
             return text
         case _:
             form = _FORMS[kind]
             value = form.canonical(text)
             fits = len(value) <= form.longest and (text.isprintable() or kind not in OF_JOBS)
             if not (fits and form.grammar.fullmatch(value) and form.holds(value)):
-                raise NotTyped(form.allowed)
+                raise NotTyped(form.allowed, "not a valid value")
             return value
 
 
@@ -151,7 +151,7 @@ def _number(kind: ValueKind, text: str, bounds: Bounds) -> int | float:
 
 # --- times
 
-_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00, other than 0 (no limit)"
+_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00 (days-hours:...), not 0 (no limit)"
 _TIME_FORMS: Final = [
     re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,4})(?::(?P<m>[0-9]{1,4})(?::(?P<s>[0-9]{1,4}))?)?", re.ASCII),
     re.compile(r"(?P<h>[0-9]{1,4}):(?P<m>[0-9]{1,4}):(?P<s>[0-9]{1,4})", re.ASCII),
@@ -194,12 +194,12 @@ _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML c
 def _free_text(text: str) -> str:
     """Return text that reaches torchtune unchanged."""
     if len(text) > _MAX_TEXT:
-        raise NotTyped(f"text of at most {_MAX_TEXT} characters")
+        raise NotTyped(f"text of at most {_MAX_TEXT} characters", f"longer than {_MAX_TEXT} characters")
     if "${" in text or text == "???":
-        found = "not plain text in torchtune's configuration, because of '${' or '???'"
-        raise NotTyped("text without '${' and other than '???'", found)
+        found = "not plain text: '${' and '???' have a special meaning in torchtune's configuration"
+        raise NotTyped("text that does not contain '${' and is not '???'", found)
     if any(unicodedata.category(c) in _OF_CONTROL and c not in "\n\t" for c in text):
-        raise NotTyped("text without control characters")
+        raise NotTyped("text without control characters", "text with a control character")
     return text
 
 
@@ -207,7 +207,7 @@ def _path(text: str, *, pattern_free: bool) -> str:
     """Return a path that a shell, SLURM and OmegaConf read alike; if `pattern_free`, the datasets library too."""
     fits = 0 < len(text) <= _MAX_PATH and text == text.strip() and text.isprintable()
     if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
-        raise NotTyped(SAFE_PATH)
+        raise NotTyped(SAFE_PATH, "not a valid path")
     if "://" in text:
         fix = "write the path of the file or directory on the compute nodes"
         raise NotTyped("a path in a file system of the compute nodes", "a URL", fix)
@@ -282,11 +282,12 @@ def _one(pattern: str) -> re.Pattern[str]:
 
 _FORMS: Final[dict[ValueKind, _Form]] = {
     "name": _Form(
-        _one(_NAME), "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, without '..'"
+        _one(_NAME),
+        "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit and does not contain '..'",
     ),
     "label": _Form(
         _one(_LABEL),
-        "a name of letters, digits, '.', '_', '+' and '-' that begins with a letter or digit, without '..'",
+        "a name of letters, digits, '.', '_', '+' and '-' that begins with a letter or digit and does not contain '..'",
     ),
     "modules": _Form(
         _by_commas(_MODULE),
@@ -298,9 +299,7 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "a directory name or ''"),
     "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
     "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe"),
-    "memory": _Form(
-        _one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0, with or without the unit K, M, G or T, such as 32G"
-    ),
+    "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0 with the unit K, M, G or T, such as 32G"),
     "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "one or more feature names joined by & or |"),
     "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
         _one(rf"(?=.*[A-Za-z]){_NAME}"), "a name of letters, digits, '.', '_' and '-' with at least one letter"

@@ -163,7 +163,7 @@ _ALL: Final = (
                 )
             },
         ),
-        option=NewOption("--wandb-mode", "MODE", "mode of W&B: online, offline or disabled", label="W&B mode"),
+        option=NewOption("--wandb-mode", "MODE", "W&B mode: online, offline or disabled", label="W&B mode"),
     ),
     Parameter(
         "output_dir_base", "path", ("output base directory", "outputs", "output directory"), column=False,
@@ -224,7 +224,7 @@ _ALL: Final = (
     Parameter(
         "models_dir", "path", ("models directory", "model directory"), column=False,
         local=LocalLabels(anywhere=("models directory", "models dir", "model directory")),
-        option=NewOption("--model-dir", "PATH", "directory of the models; a relative path is resolved against DIR"),
+        option=NewOption("--model-dir", "PATH", "directory with the models; a relative path is resolved against DIR"),
         question="In which directory are the base models? (absolute path)",
     ),
     Parameter("checkpoint_files", "files", column=False, scope="surroundings"),
@@ -250,7 +250,7 @@ _ALL: Final = (
         "lora_attn_modules", "projections", ("lora attention modules", "lora projections"),
         default="q_proj,v_proj,output_proj", warn_unread=True,
         option=NewOption(
-            "--lora-attn-modules", "NAME,...", "attention modules with LoRA: q_proj, k_proj, v_proj, output_proj",
+            "--lora-attn-modules", "NAME,...", "attention modules to train with LoRA: q_proj, v_proj, ...",
             label="LoRA attention modules",
         ),
     ),
@@ -385,7 +385,7 @@ _ALL: Final = (
             anywhere=("conda env", "conda environment"),
             within={f"{_WHERE_JOBS_ARE} conda modules": ("conda",), "slurm conda": ("environment", "env")},
         ),
-        option=NewOption("--conda-env", "NAME", "conda environment of the jobs"),
+        option=NewOption("--conda-env", "NAME", "conda environment for the jobs"),
         question="Which conda environment should the jobs activate? (name of the environment)",
     ),
     Parameter("venv", "path", column=False),
@@ -411,7 +411,7 @@ _ALL: Final = (
     ),
     Parameter(
         "gpu_type", "gpu_type", local=LocalLabels(of_jobs=("gpu type",)), submit_as="--gres",
-        option=NewOption("--gpu-type", "NAME", "SLURM type of the GPUs, such as a100"),
+        option=NewOption("--gpu-type", "NAME", "GPU type as named in SLURM, such as a100"),
     ),
     Parameter("mem", "memory", ("memory",), local=LocalLabels(of_jobs=("mem", "memory"))),
     Parameter(
@@ -496,7 +496,7 @@ _ALL: Final = (
         ),
         key=False, warn_unread=True,
         option=NewOption(
-            "--recipe", "NAME", "LoRA, full, or the name of a LoRA or full recipe; default: LoRA", label="Recipe",
+            "--recipe", "NAME", "LoRA, full, or the name of a recipe for one of them; default: LoRA", label="Recipe",
         ),
     ),
     Parameter(

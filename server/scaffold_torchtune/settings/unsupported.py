@@ -10,22 +10,20 @@ from typing import Final, NamedTuple
 _STEPS_FOLLOW: Final = "the number of steps follows from the data, the batch size and the epochs"
 _IN_BF16: Final = "models are trained in bf16, without quantization"
 _PLAIN_LORA: Final = "only plain LoRA is supported, not its variants"
-_ADAMW: Final = "the optimizer is always AdamW with torch's default constants"
+_ADAMW: Final = "the optimizer is always AdamW with PyTorch's default betas and epsilon"
 _SUPERVISED: Final = "only supervised fine-tuning is supported"
 _BY_DIRECTORY: Final = (
     "a run has the name of its directory, which is derived from the varying parameters (or from Run Name, with"
     " --names table)"
 )
-_NO_CONFIG: Final = "values are not read from a config file; write them as settings instead"
+_NO_CONFIG: Final = "values are not read from a config file"
 _OF_WANDB: Final = "the supported Weights & Biases settings are project, entity, group, tags and mode"
-_ONE_PROCESS: Final = "a run has one process for each GPU of its node"
+_ONE_PROCESS: Final = "a run has one process for each GPU that it requests"
 _ALL_LAYERS: Final = "all layers are trained in the same way"
 _SHARDED: Final = "torchtune's recipes distribute a model with FSDP"
 _AS_PUBLISHED: Final = "the model and its tokenizer are used as published"
-_SHUFFLED: Final = "samples are always shuffled, and an incomplete last step is dropped"
-_THE_SCHEDULE: Final = (
-    "the schedule is torchtune's cosine schedule, which falls to zero in half a period after the warm-up"
-)
+_SHUFFLED: Final = "samples are always shuffled, and an incomplete last batch is dropped"
+_THE_SCHEDULE: Final = "the schedule is torchtune's cosine schedule, which falls to zero after the warm-up"
 
 
 # --- text that a line under a label may have because it is true of every run. torch.optim.AdamW has these constants
@@ -216,32 +214,32 @@ _GROUPS: Final = (
     ),
     _Group(
         "chat template, chat format, conversation template",
-        "samples use the format of the model's tokenizer in torchtune",
+        "samples are formatted by the model's tokenizer in torchtune",
         _OWN_TEMPLATE,
     ),
     _Group(
         "split, train split, training split, data split, dataset split",
-        "runs train on the `train` part of the data set",
+        "runs train on the `train` split of the data set",
         _THE_SPLIT,
         "train",
     ),
     _Group(
         "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
         "data percentage, percent of data, training data fraction",
-        "to use only some of the data, set Training samples to their number",
+        "to train on part of the data, replace it with Training samples and their number",
         _ALL_DATA,
         "all",
     ),
     _Group(
         "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
         "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
-        "a run starts from its base model, whose directory is listed below Models",
+        "a run starts from the model in the directory that is listed below Models",
         _THE_MODEL,
         "base",
     ),
     _Group(
         "val set size, test size, val size",
-        "the data set is used with its own parts, and is not split",
+        "the data set is used with its own splits, and is not split further",
     ),
     _Group(
         "tensor parallel, tensor parallel size, tensor parallel dim, context parallel, "

@@ -104,7 +104,7 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"the text that {template} renders for {run.directory} is not YAML: {escape(error.message)}"
+        message = f"the text that {template} renders for {run.directory} cannot be read: {escape(error.message)}"
         report.add("render-mismatch", message, line=error.line, fix="correct the template")
         raise Refused("the template does not render YAML", report.findings) from error
     data = document.data if isinstance(document.data, dict) else {}

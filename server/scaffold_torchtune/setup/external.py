@@ -478,7 +478,13 @@ def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Probl
     """Describe a conda environment that does not exist, or that exists and cannot be activated."""
     if name in known:
         message = f"the conda environment {shown(name)} exists, but cannot be activated{reason}"
-        return "conda_env", "activation-failed", message, f"try `conda activate {name}` in a login shell", None
+        return (
+            "conda_env",
+            "activation-failed",
+            message,
+            f"run `conda activate {name}` in a login shell to see why it fails, and correct the cause",
+            None,
+        )
     fix = "use an existing environment" if known else "use an environment that `conda env list` shows"
     fix = f"{fix}, or create this one (`conda create -n {name} python`) and install torchtune in it"
     message = did_you_mean(name, known, f"the conda environment {shown(name)} does not exist{reason}.")

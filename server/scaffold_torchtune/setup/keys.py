@@ -366,7 +366,7 @@ def _check_output(settings: Settings, report: SettingsReport) -> None:
         message = "output_dir_base and project_dir are both given, but each specifies a different output directory"
         report.refuse("project_dir", message, "keep one of them", code="ambiguous")
     if given == {"project_dir"} and "experiment_name" not in settings.given:
-        _missing(report, "experiment_name", "experiment_name is missing, which project_dir requires")
+        _missing(report, "experiment_name", "experiment_name is missing, but project_dir requires it")
 
 
 def _check_recipe(settings: Settings, report: SettingsReport) -> None:
@@ -394,7 +394,10 @@ def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     # have to name the files of the last epoch (get_model_checkpoint_path in training/checkpointing/_utils.py), which
     # are known only when the job starts again.
     if settings.flag("resume_from_checkpoint"):
-        message = "resume_from_checkpoint is true, but full fine-tuning does not find the last epoch by itself"
+        message = (
+            "resume_from_checkpoint is true, but full fine-tuning cannot find the checkpoint"
+            " of the last epoch by itself"
+        )
         fix = "remove resume_from_checkpoint, or train with LoRA"
         report.refuse("resume_from_checkpoint", message, fix, found=True)
 
@@ -436,9 +439,13 @@ def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> It
         if kind not in {"instruct_dataset", "chat_dataset", "chat_completion"}:
             yield "system_prompt", f"{kind} does not support a system prompt", fix
         elif entry and entry.system == "raises" and kind != "chat_completion":
-            yield "system_prompt", f"torchtune 0.6.1's chat template of {entry.name} has no system prompt", fix
+            yield (
+                "system_prompt",
+                f"torchtune 0.6.1's chat template for {entry.name} has no place for a system prompt",
+                fix,
+            )
         elif entry and entry.system == "glued" and kind != "chat_completion":
-            reason = f"torchtune 0.6.1's tokenizer of {entry.name} appends the input without a separator"
+            reason = f"torchtune 0.6.1's tokenizer for {entry.name} appends the input to it without a separator"
             fix = "remove system_prompt, or put its text and a line break before each input in the data"
             yield "system_prompt", reason, fix
     if settings.integer("run_val_every_n_steps") and is_parquet:
@@ -467,5 +474,5 @@ def _why_not(kind: str, entry: ModelEntry, parts: tuple[str, str] | None) -> str
     if entry.prompt == "own":
         return f"a prompt would replace the chat template that {entry.name} needs in torchtune 0.6.1"
     if entry.prompt == "stripped" and (parts[0] or parts[1] not in _SAME_AS_INPUT):
-        return f"torchtune 0.6.1's tokenizer of {entry.name} strips white space around the input"
+        return f"torchtune 0.6.1's tokenizer for {entry.name} strips white space around the input"
     return ""

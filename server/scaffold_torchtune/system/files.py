@@ -317,7 +317,9 @@ class Tree:
         if found == "directory":
             return False
         if found is not None:
-            raise _refused(path, OSError(errno.ENOTDIR, "it is not a directory"), "create the directory")
+            raise _refused(
+                path, OSError(errno.ENOTDIR, "something that is not a directory has this name"), "create the directory"
+            )
         with self._parent(path, "create the directory", synced=durable) as (fd, name):
             try:
                 os.mkdir(name, dir_fd=fd)

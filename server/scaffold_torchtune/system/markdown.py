@@ -473,8 +473,8 @@ def _check_depth(tokens: Iterable[Token]) -> None:
     for token in tokens:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
-            fix = "remove lists, quotes or emphasis"
-            raise MarkdownError(f"the document is nested deeper than {MAX_DEPTH} levels", line, fix)
+            fix = "reduce the nesting of lists, block quotes or emphasis"
+            raise MarkdownError(f"it is nested deeper than {MAX_DEPTH} levels", line, fix)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:

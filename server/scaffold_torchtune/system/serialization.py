@@ -311,23 +311,33 @@ def compose_yaml(text: str) -> yaml.Node | None:
     return node
 
 
+_STARTS: Final = frozenset({yaml.MappingStartEvent, yaml.SequenceStartEvent})
+_ENDS: Final = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
+_CONTENT: Final = frozenset({yaml.AliasEvent, yaml.ScalarEvent, *_STARTS, *_ENDS})
+"""The kinds of events of a document's content. They are compared by type, which is faster than by isinstance."""
+
+
 def _screened(text: str, *, aliases: bool) -> list[yaml.Event]:
     """Return the events of the content; refuse surprising features before any data is built."""
     depth = documents = 0
     events: list[_Event] = []
     event: _Event
     for event in yaml.parse(text, Loader=_Loader):
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        if documents > 1:
-            raise YamlError("it contains more than one YAML document", _line(event), "remove this line `---`")
-        if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+        kind = type(event)
+        if kind not in _CONTENT:
+            documents += kind is yaml.DocumentStartEvent
+            if documents > 1:
+                raise YamlError("it contains more than one YAML document", _line(event), "remove this line `---`")
             continue
         events.append(event)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if getattr(event, "anchor", None) and not aliases:
+        if kind in _ENDS:
+            depth -= 1
+            continue
+        depth += kind in _STARTS
+        if event.anchor and not aliases:
             raise YamlError("anchors and aliases are not supported", _line(event), _NO_ALIASES)
-        if tag := getattr(event, "tag", None):
-            name = tag.replace("tag:yaml.org,2002:", "!!")
+        if kind is not yaml.AliasEvent and event.tag:
+            name = event.tag.replace("tag:yaml.org,2002:", "!!")
             raise YamlError(f"the tag {name} is not supported", _line(event), _NO_TAGS)
         if depth > MAX_YAML_DEPTH:
             raise YamlError(_TOO_DEEP, _line(event))

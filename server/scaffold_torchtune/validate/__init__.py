@@ -324,7 +324,7 @@ def _staged(report: Report, text: str) -> None:
             path = next((word for word in line.split() if f"{STAGING}/" in word), line)
             message = (
                 f"the script writes its working directory (os.getcwd()) into {report.name}: this is a temporary"
-                f" directory in {STAGING}, which the job does not find"
+                f" directory in {STAGING}, which no longer exists when the job starts"
             )
             report.add("unplanned-value", message, field=WORKING_DIRECTORY, actual=path, line=number, fix=_FIX_STAGED)
             return

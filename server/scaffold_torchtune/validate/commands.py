@@ -250,7 +250,7 @@ def _activation(
     note = ""
     if actual is None and not report.bundled and report.planned("modules") and report.run.generation:
         note = (
-            "this is a known fault of cruijff_kit's setup_finetune.py: if modules are set, the script deletes every"
+            "this is a known bug in cruijff_kit's setup_finetune.py: if modules are set, the script deletes every"
             " line that contains 'conda', including the activation; plan no modules, or specify the environment as venv"
         )
     where = where if actual is None else "the activated environment"
@@ -261,7 +261,7 @@ def _hook(report: Report, commands: list[Command], line: int) -> None:
     """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
     if not any(_HOOK.search(word) for command in commands for word in command.words):
         message = (
-            "no shell hook of conda precedes `conda activate`, so the command is not defined in the shell of the job"
+            "the shell hook of conda is not loaded before `conda activate`, so that command fails in the job's shell"
         )
         expected = 'eval "$(conda shell.bash hook)"'
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
@@ -362,7 +362,7 @@ def _tune(report: Report, command: Command) -> str | None:
             processes = value
         else:
             otherwise = Severity.INFO if name == "--standalone" else Severity.WARNING
-            message = f"`tune run` has the option {quoted(name)}, which is not planned"
+            message = f"`tune run` has the option {quoted(name)}, which is not in the plan"
             report.unplanned(message, otherwise, field="tune run", actual=value, line=line)
     recipe = words.popleft() if words else ""
     planned = _recipe(report, recipe, line)
@@ -442,7 +442,8 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
             continue
         elif command.expands(word) and ("$" in name or "`" in name):
             message = (
-                f"`tune run` has the argument {quoted(word)}, which the shell replaces and may override finetune.yaml"
+                f"`tune run` has the argument {quoted(word)}, which the shell expands, and which"
+                " may then override finetune.yaml"
             )
             fix = "write the arguments of `tune run` as plain text in the setup script, then run setup again"
             report.add("unplanned-value", message, field="tune run", actual=word, line=line, fix=fix)
@@ -470,7 +471,7 @@ def _check_exports(report: Report, commands: Sequence[Command]) -> None:
             report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
     for name, (value, line) in found.items():
         if name in _OFFLINE:
-            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not planned"
+            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not in the plan"
             report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
 
 
@@ -607,7 +608,7 @@ def _conditions(report: Report, command: Command, *, is_conditional: bool) -> No
     launch, training = split(command.words)
     before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
     if before:
-        message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not planned"
+        message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not in the plan"
         _unplanned(report, "tune run", message, command)
     elif is_conditional:
         message = "`tune run` is inside a conditional or a function, so it might never run"
@@ -623,4 +624,4 @@ def _others(report: Report, commands: Sequence[Command]) -> None:
             continue
         if not _only_exports(words):
             name = words[0].partition("=")[0]
-            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which is not planned", command)
+            _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which is not in the plan", command)

@@ -27,7 +27,9 @@ _USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task",
 _MAKE: Final = "create the directory before you submit the run"
 _MADE: Final = "no action if you submit the run with the printed submit line, which creates the directory first"
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
-_ONE_GPU: Final = "this is a known fault of the script: it treats `gpus: 1` as not set, and uses its own number of GPUs"
+_ONE_GPU: Final = (
+    "this is a known bug in the setup script, which treats `gpus: 1` as not set and uses its own number of GPUs"
+)
 
 _MAIL: Final = {"mail-type": r"begin|end", "mail-user": r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+"}
 _ALWAYS: Final[dict[str, dict[str, str]]] = {
@@ -220,7 +222,7 @@ def _gpu_type(report: Report, given: list[Directive]) -> None:
                 where, code = f"the GPU type in --{directive.name}", "value-mismatch"
                 report.differs("gpu_type", where, planned, found or None, code=code, line=directive.line)
             elif found and not planned:
-                message = f"--{directive.name} requests GPUs of the type {quoted(found)}, which is not planned"
+                message = f"--{directive.name} requests GPUs of the type {quoted(found)}, which is not in the plan"
                 report.unplanned(message, Severity.INFO, field="gpu_type", actual=found, line=directive.line)
 
 

@@ -65,7 +65,7 @@ def check_components(report: Report, data: dict[str, Any]) -> None:
     for path, value in _FIXED.items():
         actual = at(data, path)
         if report.planned(path[0]) is None and actual is not None and actual != value and path not in report.paths:
-            message = f"{dotted(path)} is {quoted(actual)}, which is not planned"
+            message = f"{dotted(path)} is {quoted(actual)}, which is not in the plan"
             report.add("unplanned-value", message, expected=value, actual=actual, path=path)
 
 
@@ -335,7 +335,7 @@ def _models(report: Report) -> None:
             actual=kind,
             path=("dataset",),
             severity=severity,
-            fix="use one of the expected dataset types",
+            fix=f"use one of {', '.join(arrivals.SHAPES)}",
         )
     prompt = report.planned("prompt")
     if prompt and arrivals.PLAIN_PROMPT not in str(prompt):
@@ -452,7 +452,7 @@ def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None
         report.add("unplanned-value", message, severity=Severity.INFO, fix="no action needed: the keys have no effect")
     reported = {path[0] for path in report.paths}
     for key in [key for key in keys if key not in reported and key not in own]:
-        message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, which is not planned"
+        message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, which is not in the plan"
         report.unplanned(message, Severity.WARNING, field=key, path=(key,))
 
 
@@ -488,7 +488,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
             continue
         if value in (None, "") or any(compare(each, value) is None for each in known):
             continue
-        own = f"; torchtune's own value is {' or '.join(quoted(each) for each in known)}" if known else ""
+        own = f"; torchtune's default is {' or '.join(quoted(each) for each in known)}" if known else ""
         expected = known[0] if len(known) == 1 else None
         fix = None if report.bundled else _fix(path)
         _unplanned(report, path, value, f"is not planned{own}", expected, fix)

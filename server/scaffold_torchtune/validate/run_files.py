@@ -35,6 +35,7 @@ _NEVER: Final = {"\r": "the line has a DOS line ending", "\0": "the line has a N
 _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _HEREDOC: Final = re.compile(r"(?<!<)<<(?!<)-?[ \t]*(?:\\|(['\"]))?([A-Za-z_][A-Za-z0-9_.-]*)(?(1)\1)")
 _SEPARATORS: Final = frozenset(";&|()")
+_ORDINARY: Final = re.compile(r"""[^\s\\'"$`#<>&|;()]+""")  # characters without a meaning of their own
 _EXPANDS: Final = re.compile(r"\$[A-Za-z0-9_{(@*#?!$-]|`")
 _BEFORE_ARROW: Final = re.compile("[0-9]*&?[<>]{0,2}")
 _PARTS: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|[()]""", re.DOTALL)
@@ -110,7 +111,11 @@ def parse_script(text: str) -> SlurmScript:
             _directive(script, line[len("#SBATCH") :], number, late=begun)
         elif _NEARLY.match(line):
             script.problem(
-                number, ("the line is not a directive: sbatch accepts only lines that begin with `#SBATCH --`")
+                number,
+                (
+                    "the line is not a directive: sbatch reads only lines that begin with"
+                    " `#SBATCH`, followed by an option"
+                ),
             )
         elif line.strip() and not line.lstrip().startswith("#"):
             begun = True
@@ -199,6 +204,10 @@ class _Commands:
     def read(self) -> None:
         """Read to the end."""
         while self.position < len(self.text):
+            if ordinary := _ORDINARY.match(self.text, self.position):
+                self.position = ordinary.end()
+                self._add(ordinary[0])
+                continue
             self.position += 1
             self._step(self.text[self.position - 1], self.text[self.position : self.position + 1])
         self._end_command()
