@@ -80,7 +80,7 @@ def _write(outputs: Outputs) -> None:
     except OSError as error:
         name = str(error.filename or "")
         message = f"the file cannot be written: {error.strerror}"
-        fix = "free up disk space or get write permission, then run the command again"
+        fix = "remove the cause (no disk space, no write permission, a file in the way), then run the command again"
         raise refuse("write-failed", message, file=name, fix=fix) from error
 
 

@@ -181,7 +181,7 @@ def test_runs_that_need_different_accumulations_get_a_column() -> None:
     text = summary(table=table, training={"Batch size": None, "Effective batch size": "16"})
     (problem,) = refusal(planned, text)
     assert (problem.expected, problem.actual) == (16, 4)
-    assert "with 4 for bs4, 2 for bs8, and 1 for the others" in problem.fix
+    assert "with 4 for bs4, 2 for bs8, and 1 for the other run" in problem.fix
     columns = runs(3, Batch_Size=["4", "8", "16"], Gradient_accumulation=["4", "2", "1"])
     assert planned(summary(table=columns, training={"Batch size": None, "Effective batch size": "16"})).warnings == ()
 

@@ -52,7 +52,9 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "dry_run": _option("--dry-run", "only plan; write nothing", action="store_true"),
     "only": _option("--only PATTERN", "list only the runs whose directory or Run Name matches"),
     "whole": _option(
-        "--all", "show every run, value and finding; with --json: do not shorten lists or texts", action="store_true"
+        "--all",
+        ("show every run, version, value and finding; with --json: do not shorten lists or texts"),
+        action="store_true",
     ),
     "notes": _option("--notes", "also show informational findings", action="store_true"),
     "quiet": _option("-q, --quiet", "print only errors and the verdict", action="store_true"),
@@ -363,7 +365,7 @@ def _add_add(command: argparse.ArgumentParser) -> None:
 def _add_new(command: argparse.ArgumentParser) -> None:
     from scaffold_torchtune.new import OPTIONS
 
-    text = "experiment directory to create; if it is omitted, a terminal prompts for it"
+    text = "experiment directory to create; if it is omitted, the command prompts for it (only on a terminal)"
     command.add_argument("experiment", type=Path, nargs="?", metavar="DIR", help=text)
     for name, option in OPTIONS.items():
         flag, metavar = option.flag, option.metavar

@@ -249,7 +249,7 @@ def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar
         message = f"{name} is about the run, but is not a supported parameter"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
-        fix = "remove it, or move it to claude.local.md, because it is the same for all runs"
+        fix = "remove it; claude.local.md can set it, but only for all runs"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 
 

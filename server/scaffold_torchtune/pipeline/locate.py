@@ -152,7 +152,7 @@ def check_roots(real: Path, request: Request, *, must_exist: bool = False) -> No
         # never all files of a user
         more = real if real.parent in {Path(real.anchor), real_path(expanded(Path("~")))} else real.parent
         fix = (
-            "specify an experiment under a root, or let the person who starts the server or command add a root:"
+            "specify an experiment under a root, or ask the person who starts the server or command to add a root:"
             f" --root {more} on its command line, or SCAFFOLD_TORCHTUNE_ROOT={more} in its environment"
         )
         fix = fix if real != real.parent and not is_missing else "specify the path of an experiment under a root"

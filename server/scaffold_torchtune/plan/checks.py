@@ -284,7 +284,8 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         if blank := _users(name, experiment, planned):
             column = "" if experiment.form == "yaml" else first.parameters[name].source.note
             remove = f"{in_cells(name, common.value, blank, column)}, then {remove}"
-            remark += f"; {counted(len(blank), 'run')} {'uses' if len(blank) == 1 else 'use'} the value of that line"
+            names = few([shown(run.name) for run in blank], _FEW)
+            remark += f"; {names} {'uses' if len(blank) == 1 else 'use'} the value of that line"
         fix = f"if the rows are correct, {remove}{remark}"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 

@@ -64,7 +64,7 @@ def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) ->
         return
     missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
     if missing:
-        what = f"{_CONFIG} has no {', '.join(missing)}"
+        what = f"{_CONFIG} has no {few(missing, len(missing), last='or')}"
         yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} from the model repository")
     shapes = dict(facts.tensors()) if facts else {}
     width = shapes.get("model.embed_tokens.weight", (0, 0))[1]

@@ -284,10 +284,10 @@ def _splits(about: Subject, plan: Plan, found: DataFile) -> Iterator[Finding]:
         part = found.parts.get(name)
         if part is not None and part.rows != declared:
             message = (
-                f"the summary states {counted(declared, 'sample')} for the split {name!r}, but {shown(about.name)} has"
-                f" {counted(part.rows, 'row')} there"
+                f"the summary states {counted(declared, 'sample')} for the split {name!r}, but this split of"
+                f" {shown(about.name)} has {counted(part.rows, 'row')}"
             )
-            fix = f"correct the number, or use a data set that has {declared} there"
+            fix = f"correct the number, or use a data set with {counted(declared, 'row')} in this split"
             yield _other_count(message, "dataset", declared, part.rows, fix, about.at)
 
 

@@ -492,7 +492,7 @@ def _batch(plan: Plan) -> Iterator[Finding]:
         parts = ", ".join(f"{size} in {counted(count, 'run')}" for size, count in sorted(sizes.items()))
         message = (
             f"the number of samples per optimizer step (batch size x gradient accumulation x GPUs) differs: {parts}; so"
-            " the number of steps and the share of the warm-up differ too"
+            " the number of steps and the fraction of warm-up steps differ too"
         )
         differing = [name for name in names if len({run.value(name) for run in plan.runs}) > 1]
         yield _confound(plan, message, *differing, otherwise="use the same number of samples per step in all runs")

@@ -457,7 +457,10 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
             made = default_resources(entry, run.integer("gpus", 1), full=full(run), epochs=epochs)
             cpus = counted(run.integer("cpus_per_task", made.cpus), "CPU")
             asked.append(f"{_with_unit(run.value('mem') or made.mem)} of memory and {cpus}")
-    return [f"each job requests {' or '.join(dict.fromkeys(asked))} on its node"] if asked else []
+    each = [*dict.fromkeys(asked)]
+    if len(each) == 1:
+        return [f"each job requests {each[0]} on its node"]
+    return [f"jobs request {', or '.join(each)} on their nodes, depending on the run"] if each else []
 
 
 def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
@@ -603,7 +606,7 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
         raised = to_give("time", for_each(short, enough), short, plan.runs)
-        fix = f"{raised} (twice the computed minimum, rounded up to an hour), use more GPUs, or reduce epochs"
+        fix = f"{raised} (twice the computed minimum, rounded up to a full hour), use more GPUs, or reduce epochs"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

@@ -419,7 +419,10 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     cells = [f"{text} for {_named(each)}" for text, each in groups.items()]
     others = [run for run in runs if run.directory not in texts]
     present = {*_grouped(others, {run.directory: _text_of(run.value(name)) for run in others})}
-    cells += [f"{present.pop() if len(present) == 1 else '`-`'} for the others"] if others else []
+    if len(groups) == 1 and present == {*groups}:
+        return f"add a column `{_label(name)}` to the table of runs, with {next(iter(groups))} in every row"
+    rest = "the other run" if len(others) == 1 else "the others"
+    cells += [f"{present.pop() if len(present) == 1 else '`-`'} for {rest}"] if others else []
     listed = f"{', '.join(cells[:-1])}, and {cells[-1]}" if 1 < len(cells) <= _LISTED else few(cells, _LISTED)
     return f"add a column `{_label(name)}` to the table of runs, with {listed}"
 

@@ -476,7 +476,7 @@ class _Block:
 
     keyword: str
     in_dead: bool
-    is_dead: bool = False
+    is_dead: bool
 
 
 def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[Runs]:
@@ -488,11 +488,11 @@ def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIO
     for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
         opened = []
         for word in command.words[2 if command.words[0] == "function" else 0 :]:
-            block = blocks[-1] if blocks else _Block("", in_dead=False)
             if word in _OPENING:
                 opened.append(word)
             elif word in {"then", "do", "else", "elif"}:
-                block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
+                for block in blocks[-1:]:
+                    block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
             elif word in _CLOSING and blocks:
                 blocks.pop()
             elif word not in {"!", "time"}:
