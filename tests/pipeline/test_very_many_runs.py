@@ -21,7 +21,7 @@ from support.scaffolding import refusal, scaffold
 
 pytestmark = pytest.mark.long
 
-RUNS = 1_000 if EVERY else 400
+RUNS = 1_000 if EVERY else 200
 MEGABYTES = 300
 SLOWER = 1.5
 """The permitted slowdown if half of the runs were started, with a margin for a busy machine."""
