@@ -87,7 +87,7 @@ CONFIG = {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads":
         (remove("config.json"), ["config.json"]),
         (write("config.json", "{"), ["config.json", "JSON"]),
         (write("config.json", json.dumps(CONFIG | {"hidden_size": "x"})), ["config.json", "hidden_size"]),
-        (write("config.json", '{"hidden_size": 2048}'), ["config.json", "num_attention_heads, num_key_value_heads"]),
+        (write("config.json", '{"hidden_size": 2048}'), ["config.json", "num_attention_heads or num_key_value_heads"]),
         (
             write("config.json", json.dumps(CONFIG | {"hidden_size": 3072})),
             ["config.json", "hidden_size", 3072, LLAMA, 2048],

@@ -206,7 +206,7 @@ def test_each_finding_states_the_samples_of_its_own_runs() -> None:
     assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
     assert [absent(each.message, samples) for each, samples in zip(findings, (320, 160), strict=True)] == [[], []]
     for each in findings:
-        assert absent(each.fix, "with 6 for run0, 12 for run1, and 20 for the others") == []
+        assert absent(each.fix, "with 6 for run0, 12 for run1, and 20 for the other run") == []
         assert "batch" not in each.fix.lower()
 
 
@@ -222,7 +222,7 @@ def test_every_run_with_a_long_warm_up_gets_its_own_value() -> None:
     findings = found(*in_rows("batch_size", [4, 8, 1], num_warmup_steps=61), rows=100)
     assert [each.code for each in findings] == ["long-warmup"] * 2
     assert len({each.fix for each in findings}) == 1
-    assert absent(findings[0].fix, "with 5 for run0, 2 for run1, and 61 for the others") == []
+    assert absent(findings[0].fix, "with 5 for run0, 2 for run1, and 61 for the other run") == []
 
 
 def test_one_value_for_all_runs_needs_no_column() -> None:
