@@ -37,8 +37,9 @@ markers =
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Return a suite of tests with the hooks of this one."""
+    monkeypatch.delenv("COVERAGE", raising=False)
     hooks = (ROOT / "tests" / "conftest.py").read_text()
     pytester.makeini(CONFIGURATION)
     tests = pytester.mkdir("tests")
@@ -60,6 +61,12 @@ def test_few_cases_of_each_test_are_tried_and_the_others_are_long(suite: pytest.
     assert [name for name in short if "many" not in name] == [*(f"test_of_few[{n}]" for n in range(3)), "test_alone"]
     assert len(long) == 20 - MOST_CASES
     assert not {*short} & {*long}
+
+
+def test_all_cases_are_tried_if_coverage_is_measured(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COVERAGE", "1")
+    assert len(collected(suite)) == 24
+    assert collected(suite, "-m", "long") == []
 
 
 def test_all_cases_are_tried_if_tests_are_named(suite: pytest.Pytester) -> None:
