@@ -53,7 +53,7 @@ _OPTIONS: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "only": _option("--only PATTERN", "list only the runs whose directory or Run Name matches"),
     "whole": _option(
         "--all",
-        ("show every run, version, value and finding; with --json: do not shorten lists or texts"),
+        "show every run, version, value and finding; with --json: do not shorten lists or texts",
         action="store_true",
     ),
     "notes": _option("--notes", "also show informational findings", action="store_true"),

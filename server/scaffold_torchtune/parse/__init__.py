@@ -521,13 +521,13 @@ def _is_model(known: str, name: str) -> bool:
 
 def _unlisted(reading: Reading, name: str, planned: Setting, text: SourceText, other: str | None) -> None:
     """Report a path in the summary beside a model that gets its path from elsewhere."""
-    field, path = f"{MODEL_PATH}{name}", planned.text if other else text.text
+    field, path = f"{MODEL_PATH}{name}", escape(planned.text if other else text.text)
     what = f"is the path of {other}, which no run uses" if other else "is not read as the path of a model"
     message = (
         f"{shown(text.text)} {what}; {name} would be read from {shown(planned.text)}, the path at {planned.source}"
     )
     where, _ = reading.advised(field, reading.summary)
-    add = f"add `- **{name}:** {escape(path)}` and an empty line {where}"  # a paragraph may follow
+    add = f"add `- **{name}:** {path}` and an empty line {where}"  # a paragraph may follow
     if other:
         fix = f"{add} if the runs start from {name}; otherwise write {other} in the table of runs"
     elif posixpath.basename(text.text) == name:
