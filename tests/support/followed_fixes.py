@@ -108,7 +108,7 @@ def replace_in_column(case: Case, _found: Finding, match: re.Match[str]) -> None
 
 def values_of_column(match: re.Match[str]) -> dict[str, str]:
     """Return the values that a fix gives runs in a new column, by directory; `the others` are the rest."""
-    groups = re.findall(r"(\S+) for (.+?)(?=, (?:and )?\S+ for |$)", match["cells"])
+    groups = re.findall(r"`([^`]+)` for (.+?)(?=,? (?:and )?`[^`]+` for |$)", match["cells"])
     return {name: value for value, names in groups for name in re.split(r", and |, | and ", names)}
 
 
@@ -240,23 +240,23 @@ def again(*these: Step) -> Callable[..., None]:
 
 LINE = r"`(?P<line>[^`]+)`"
 COLUMN = r"add a column `(?P<column>[^`]+)` to the table of runs, with (?P<cells>.+?)(?=, or |; | \(|$)"
-COUNT = r"replace (?P<old>\d+) with (?P<new>\d+) and the total (?P<old_total>\d+) with (?P<new_total>\d+)"
-ROWS = r"the column (?P<column>[^(]+) \(lines? (?P<lines>[\d, and]+)\)"
-CELLS = rf"write (?P<new>\S+) in {ROWS}"
+COUNT = r"replace `(?P<old>\d+)` with `(?P<new>\d+)` and the total `(?P<old_total>\d+)` with `(?P<new_total>\d+)`"
+ROWS = r"the column '(?P<column>[^']+)' \(lines? (?P<lines>[\d, and]+)\)"
+CELLS = rf"write `(?P<new>[^`]+)` in {ROWS}"
 FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"add {LINE} to Configuration", add_to_configuration),
     (rf"{COUNT} in (?P<file>[\w.]+):(?P<line>\d+)", replace_count_and_total),
-    (r"replace '?(?P<old>.+?)'? with '?(?P<new>.+?)'? in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
-    (rf"replace \S+ with (?P<new>\S+) in {ROWS}", replace_in_column),
+    (r"replace `(?P<old>.+?)` with `(?P<new>.+?)` in (?P<file>[\w.]+):(?P<line>\d+)", replace_in_line),
+    (rf"replace `[^`]+` with `(?P<new>[^`]+)` in {ROWS}", replace_in_column),
     (COLUMN, add_column),
     (
-        r"set (?P<name>\w+) to (?P<new>\S+) instead of (?P<old>\S+) in (?P<file>[\w.]+):(?P<line>\d+)",
+        r"set (?P<name>\w+) to `(?P<new>[^`]+)` instead of `(?P<old>[^`]+)` in (?P<file>[\w.]+):(?P<line>\d+)",
         set_in_line,
     ),
     (rf"{CELLS}, then remove line (?P<line>\d+) of (?P<file>[\w.]+)", write_cells_and_remove_line),
     (r"remove only \w+ \((?P<value>[^)]+)\) from line (?P<line>\d+) of (?P<file>[\w.]+)", remove_from_line),
     (
-        r"write (?P<new>\S+) instead of (?P<old>\S+) as the warm-up ratio in (?P<file>[\w.]+):(?P<line>\d+)",
+        r"write `(?P<new>[^`]+)` instead of `(?P<old>[^`]+)` as the warm-up ratio in (?P<file>[\w.]+):(?P<line>\d+)",
         write_ratio,
     ),
     (CELLS, replace_in_column),
@@ -269,8 +269,8 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"keep one of the two values|remove one of the rows", take_out),
     (r"remove (?:it|the line|this (?:text|setting)|epochs_to_save)", take_out),
     (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
-    (r"write (?P<new>\S+) for \w+ in this row", write_cell),
-    (r"write (?P<new>\S+) in (?:these rows|this row)", write_cell),
+    (r"write `?(?P<new>[^`\s]+)`? for \w+ in this row", write_cell),
+    (r"write `?(?P<new>[^`\s]+)`? in (?:these rows|this row)", write_cell),
     (r"write '(?P<name>[^']+)'", write_name),
     (r"--names table", option("names", lambda _: "table")),
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),

@@ -364,11 +364,11 @@ def report_stated_runs(reading: Reading, rows: int, tuned: int, cancelled: int) 
     fix, expected, actual = "", count, tuned
     if count not in {tuned, tuned + cancelled}:
         message = f"the overview states {counted(count, 'fine-tuned run')}, but the table has {tuned}"
-        fix = f"replace {count} with {tuned}"
-        fix += f" and the total {total} with {tuned + others}" if total not in {None, tuned + others} else ""
+        fix = f"replace `{count}` with `{tuned}`"
+        fix += f" and the total `{total}` with `{tuned + others}`" if total not in {None, tuned + others} else ""
     elif total is not None and total not in {rows, rows - cancelled, count + others}:
         message = f"the overview states a total of {counted(total, 'run')}, but the table has {rows}"
-        fix, expected, actual = f"replace {total} with {rows}", total, rows
+        fix, expected, actual = f"replace `{total}` with `{rows}`", total, rows
     if fix:
         fix = f"{fix} in {draft.file}:{line}, or correct the table"
         reading.add("runs-differ", message, field="runs", expected=expected, actual=actual, line=line, fix=fix)

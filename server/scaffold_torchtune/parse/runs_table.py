@@ -355,7 +355,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             listed, used = values.numbers_text(levels), values.numbers_text(planned)
             has = f"the runs use {used}" if planned else "no run has a value for it"
             message = f"{field.note} lists {name} {listed}, but {has}"
-            as_runs = f"replace {listed} with {used} in {draft.file}:{field.line}"
+            as_runs = f"replace `{listed}` with `{used}` in {draft.file}:{field.line}"
             fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found

@@ -367,10 +367,10 @@ def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: T
     if reading.form == "yaml":
         return f"write `recipe: {FULL}` in the parameters of {names}"
     if column:
-        return f"write {FULL} in the column {column} ({lines_text((run.line for run in found), _FEW)})"
+        return f"write `{FULL}` in {kinds.in_column(column, (run.line for run in found))}"
     if len(found) == len(tuned.runs):
         return "add `- **Method:** full fine-tuning` to Configuration"
-    return f"add a column `Method` to the table of runs, with {FULL} for {names}, and {_METHODS[LORA]} for the others"
+    return f"add a column `Method` to the table of runs, with `{FULL}` for {names} and `{_METHODS[LORA]}` for the others"
 
 
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: TunedRuns) -> None:
@@ -418,10 +418,10 @@ def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: Tu
     enough, planned = kinds.slurm_time(2 * most), run.parameters.get("time") or tuned.config.get("time")
     if "time" in run.parameters:
         lines = lines_text((each.line for each, _, _, _ in short), len(short))
-        place = f"the column {run.parameters['time'].source.note} ({lines})"
-        fix = f"replace {limit} with {enough} in {place}"
+        place = f"the column {shown(run.parameters['time'].source.note)} ({lines})"
+        fix = f"replace `{limit}` with `{enough}` in {place}"
     elif planned is not None and planned.source.line is not None:
-        fix = f"replace {limit} with {enough} in {planned.source.file}:{planned.source.line}"
+        fix = f"replace `{limit}` with `{enough}` in {planned.source.file}:{planned.source.line}"
     else:
         fix = f"add {kinds.line_of('time', enough, yaml=reading.form == 'yaml')}"
     message = (
@@ -586,11 +586,12 @@ def _state(
         message = f"according to {text.note}, {parameter.name} {what}"
         has, document, fix = _listed(levels, ""), file or reading.summary.file, _CORRECT
         if len(levels) == len(stated.values) == 1 and _is_once(stated.values[0], text.full or text.text):
-            as_runs = f"replace {stated.values[0]} with {kinds.written(next(iter(levels)))} in {document}:{text.line}"
+            new, place = kinds.written(next(iter(levels))), f"{document}:{text.line}"
+            as_runs = f"replace `{stated.values[0]}` with `{new}` in {place}"
             fix = f"{as_runs}, or correct the runs"
             if levels.keys() == {None} and given[0] is not None:  # there is nothing to write instead
                 line = kinds.line_of(parameter.name, given[0], yaml=reading.form == "yaml")
-                fix = f"add {line} if the text is correct; otherwise remove this value from {document}:{text.line}"
+                fix = f"add {line} if the text is correct; otherwise remove this value from {place}"
         if stated.number > len(tuned.runs) and parameter.kind == "int":
             line = kinds.as_line(parameter.name, stated.number, yaml=reading.form == "yaml")
             fix = f"if {stated.number} is the value, not the number of values, write {line} instead; otherwise {fix}"

@@ -16,15 +16,14 @@ from scaffold_torchtune.findings import (
     Finding,
     Question,
     Refused,
+    Scalar,
     counted,
     did_you_mean,
     few,
     finding,
-    lines_text,
     shown,
 )
 from scaffold_torchtune.models import (
-    NOT_SET,
     ChangeKind,
     FieldChange,
     Kept,
@@ -268,8 +267,18 @@ STARTED: Final = Question(
 )
 _LISTED: Final = 4
 _UNDO: Final = "undo the change"
-_KEEP: Final = "keep these runs (--started keep, or started: keep in a tool)"
-_REPLACE: Final = "cancel their jobs, move their results elsewhere, and replace them (--started replace)"
+
+
+def _to_keep(runs: int) -> str:
+    """Return the fix that leaves started runs as they are."""
+    return f'keep {"this run" if runs == 1 else "these runs"} (`--started keep`; in a tool call: `started: "keep"`)'
+
+
+def _to_replace(runs: int) -> str:
+    """Return the fix that makes started runs anew."""
+    if runs == 1:
+        return "cancel its job if it has one, move its results elsewhere, and replace the run (`--started replace`)"
+    return "cancel their jobs, move their results elsewhere, and replace these runs (`--started replace`)"
 
 
 def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
@@ -279,10 +288,12 @@ def _ways(plan: Plan, started: Sequence[RunChange]) -> str:
     can_have = fields and all(name in PARAMETERS and PARAMETERS[name].column for name in names)
     can_have = can_have and not any(field.old is None for field in fields)  # an empty cell means the shared value
     every = [run.settings[each] for run in plan.runs for each in names & {*run.settings}]
-    ways = [_UNDO, _KEEP, _REPLACE]
+    ways = [_UNDO, _to_keep(len(started)), _to_replace(len(started))]
     if can_have and not any(each.source.kind is SourceKind.ROW for each in every):
-        place = "in their parameters" if layout.SUMMARY_YAML in plan.inputs else "in a new column"
-        ways.insert(1, f"give these runs the old value {place}")
+        whose, these = ("its", "this run") if len(started) == 1 else ("their", "these runs")
+        is_yaml = layout.SUMMARY_YAML in plan.inputs
+        place = f"in {whose} parameters" if is_yaml else "in a new column of the table of runs"
+        ways.insert(1, f"give {these} the old value {place}")
     return f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
 
 
@@ -473,12 +484,12 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
     for one in plan.kept:
         groups.setdefault(tuple(field.unplaced() for field in one.fields), []).append(one)
     for fields, alike in groups.items():
-        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents give a different text"
+        told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents have a different text"
         names = few([one.directory for one in alike], _LISTED)
-        how = "is kept as it was when it started" if len(alike) == 1 else "are kept as they were when they started"
-        message = f"{names} ({', '.join(dict.fromkeys(one.state for one in alike))}) {how}: {told}"
+        are = "this started run was" if len(alike) == 1 else "these started runs were"
+        message = f"{names} ({', '.join(dict.fromkeys(one.state for one in alike))}): {are} not changed; {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
-        fix = f"no action if intended; otherwise {_REPLACE}"
+        fix = f"no action if intended; otherwise {_to_replace(len(alike))}"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
     kept = {one.directory for one in plan.kept}
     changed = dict.fromkeys(field.field for one in plan.kept for field in one.fields)
@@ -487,18 +498,20 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         others = [run.value(name) for run in plan.runs if run.directory in kept and run.value(name) != theirs[0]]
         if name in KEYS and name not in SURROUNDINGS and others and len({*theirs}) == 1:
             none = "none" if PARAMETERS[name].optional else kinds.written(None)
-            values = " or ".join(dict.fromkeys(none if value is None else kinds.written(value) for value in others))
-            ours = f"{name} is {values} in {counted(len(others), 'kept run')}"
-            shared = none if theirs[0] is None else kinds.written(theirs[0])
+            values = dict.fromkeys(none if value is None else kinds.written(value) for value in others)
+            ours = f"{name} is {few([*map(_quoted, values)], _LISTED, last='or')} in {counted(len(others), 'kept run')}"
+            shared = _quoted(none if theirs[0] is None else kinds.written(theirs[0]))
             other = f"{shared} in {counted(len(theirs), 'other run')}"
             message = f"{ours} and {other}: the runs no longer form a single design"
-            ways = ["consider this when you compare runs", "replace the kept runs", *_own_values(name, values, plan)]
+            replace = f"replace the kept {'run' if len(others) == 1 else 'runs'}"
+            ways = ["leave this as it is, and compare with care", replace, *_own_values(name, values, plan)]
             fix = f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
 
 
-def _own_values(name: str, values: str, plan: Plan) -> Iterator[str]:
+def _own_values(name: str, values: Iterable[str], plan: Plan) -> Iterator[str]:
     """Yield the fix that gives kept runs their values in the table, if the parameter can have a column."""
+    written = few([f"`{each}`" for each in values], _LISTED, last="or")
     parameter, kept = PARAMETERS[name], {one.directory for one in plan.kept}
     runs = [run for run in plan.runs if run.directory in kept]
     if not parameter.column or (not parameter.optional and any(run.value(name) is None for run in runs)):
@@ -506,18 +519,18 @@ def _own_values(name: str, values: str, plan: Plan) -> Iterator[str]:
     given = (run.settings[name].source for run in plan.runs if run.directory not in kept and name in run.settings)
     column = next((source.note for source in given if source.kind is SourceKind.ROW), "")
     if kinds.is_yaml(plan.runs[0]):
-        yield f"write {name} in the parameters of each run"
+        yield f"write `{name}` in the parameters of each run"
     elif not column:
-        yield f"add a column `{name}` to the table, with {values} for the kept runs"
+        yield f"add a column `{name}` to the table of runs, with {written} for the kept runs, and `-` for the others"
     elif by_label(column) is parameter:
-        yield f"write {values} in the column {column} of the kept runs ({lines_text([run.line for run in runs])})"
+        yield f"write {written} in {kinds.in_column(column, [run.line for run in runs])}, of the kept runs"
 
 
 def _kept_as(change: FieldChange) -> str:
-    """Return the difference of a kept run: `epochs 3, but the documents have 5`."""
+    """Return the difference of a kept run: `epochs is 3, but the documents have 5`."""
     if change.field in RUN_FILES:
-        return f"{change.field} is {change.old}"
-    old, new = (NOT_SET if each is None else each for each in (change.old, change.new))
+        return f"{change.field} has been {change.old}"
+    old, new = ("not set" if each is None else _quoted(each) for each in (change.old, change.new))
     file = change.source.file if change.source else None
     who = (
         "the documents have"
@@ -526,7 +539,15 @@ def _kept_as(change: FieldChange) -> str:
         if file.startswith("experiment_summary.")
         else f"{file} has"
     )
-    return f"{change.field} {old}, but {who} {new}"
+    if change.new is None:
+        return f"{change.field} is {old}, but is not set in {file or 'the documents'}"
+    return f"{change.field} is {old}, but {who} {new}"
+
+
+def _quoted(value: Scalar) -> str:
+    """Return the text of a value; in quotes, if it is not a number."""
+    text = value if isinstance(value, str) else kinds.written(value)
+    return text if kinds.read_float(text) is not None else shown(text)
 
 
 def kept_values(plan: Plan) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
             found = None if name.startswith(".") or path.source.line is None else found
             fix = f"add the extension if the file is {formats}; otherwise {fix}"
-            fix = f"replace {name} with {name}{found} in {path.source.file}:{path.source.line}" if found else fix
+            fix = f"replace `{name}` with `{name}{found}` in {path.source.file}:{path.source.line}" if found else fix
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:

@@ -480,7 +480,7 @@ def _listed(stated: Setting, plan: Plan) -> Finding | None:
     return finding(
         "naming-differs", message, field="names", expected=plan.pattern, actual=escape(stated.text),
         at=Location(source.file or "", source.line),
-        fix=f"replace {stated.text} with {plan.pattern} in {source.file}:{source.line}",
+        fix=f"replace `{stated.text}` with `{plan.pattern}` in {source.file}:{source.line}",
     )  # fmt: skip
 
 
@@ -643,7 +643,7 @@ def _differing(
         suggested = planned if not is_open else plan.pattern if follows else "{run_directory}"
     but = f"but the planned {kind} of the run {shown(run.name)} is {shown(planned)}"
     message = f"{source.note} states {shown(written)}, {but}"
-    fix = f"replace {shown(written)} with {shown(suggested)} in {source.file}:{source.line}"
+    fix = f"replace `{escape(written)}` with `{suggested}` in {source.file}:{source.line}"
     if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
         fix = f"use --names table, which names the runs in this way, or {fix}"
     return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)

@@ -348,7 +348,7 @@ def _odd(plan: Plan, cell: OddCell) -> Finding:
     else:
         has, fix = (
             f"{has}; with {expected},",
-            (f"write {expected} for {factor} in this row; no action if {actual} is intended"),
+            (f"write `{expected}` for {factor} in this row; no action if {actual} is intended"),
         )
     lacks = f"lack only {counted(cell.gaps, 'combination')}" if cell.gaps else "be complete"
     message = f"{has} the {sizes} grid ({names}) would {lacks}"

@@ -316,7 +316,7 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
         where = f"{place.file}:{few([*lines], 3, last='')}"
-        fix = f"write 0.1 instead of {ratio} as the warm-up ratio in {where}, or another ratio"
+        fix = f"write `0.1` instead of `{ratio}` as the warm-up ratio in {where}, or another ratio"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 

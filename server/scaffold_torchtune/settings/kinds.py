@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scaffold_torchtune.findings import Scalar, escape, few, lines_text, shortest_number
+from scaffold_torchtune.findings import Scalar, escape, few, lines_text, shortest_number, shown
 from scaffold_torchtune.models import PlannedRun, Source, SourceKind
 
 ValueKind = Literal[
@@ -367,6 +367,11 @@ def _text_of(value: Scalar) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else written(value)
 
 
+def typed(value: Scalar) -> str:
+    """Return a value in the form of documents, in backticks, because a fix asks to write it."""
+    return f"`{_text_of(value)}`"
+
+
 def as_line(name: str, value: Scalar, *, yaml: bool) -> str:
     """Return the line that gives a setting, in the form of the summary, in backticks."""
     return f"`{_by_key(name, value)}`" if yaml else f"`- **{_label(name)}:** {_text_of(value)}`"
@@ -404,10 +409,10 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
         some: the runs of the finding.
         runs: all runs.
     """
-    texts, yaml = {directory: _text_of(value) for directory, value in wanted.items()}, is_yaml(some[0])
+    texts, yaml = {directory: typed(value) for directory, value in wanted.items()}, is_yaml(some[0])
     rows = [run for run in runs if _of_row(name, run)]
     if rows:
-        column = "" if yaml else f"the column {rows[0].settings[name].source.note}"
+        column = "" if yaml else rows[0].settings[name].source.note
         return _in_rows(name, wanted, some, runs, column)
     groups = _grouped([run for run in runs if run.directory in texts], texts)
     if len(groups) == 1 and all(run.directory in texts for run in runs):
@@ -418,7 +423,7 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
         return _in_rows(name, wanted, some, runs, "")
     cells = [f"{text} for {_named(each)}" for text, each in groups.items()]
     others = [run for run in runs if run.directory not in texts]
-    present = {*_grouped(others, {run.directory: _text_of(run.value(name)) for run in others})}
+    present = {*_grouped(others, {run.directory: typed(run.value(name)) for run in others})}
     if len(groups) == 1 and present == {*groups}:
         return f"add a column `{_label(name)}` to the table of runs, with {next(iter(groups))} in every row"
     rest = "the other run" if len(others) == 1 else "the others"
@@ -432,7 +437,7 @@ def _in_line(name: str, text: str, run: PlannedRun) -> str:
     setting = run.settings.get(name)
     if setting is None or not setting.source.line or setting.source.kind is SourceKind.DERIVED:
         return ""
-    place, old = f"{setting.source.file}:{setting.source.line}", _text_of(setting.value)
+    place, old = f"{setting.source.file}:{setting.source.line}", typed(setting.value)
     of_line = [
         other
         for other, each in run.settings.items()
@@ -447,21 +452,21 @@ def _in_rows(
     name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun], runs: Sequence[PlannedRun], column: str
 ) -> str:
     """Return the fix that writes values into rows, unless two rows would be equal; without a column, of YAML."""
-    texts = {directory: _text_of(value) for directory, value in wanted.items()}
+    texts = {directory: typed(value) for directory, value in wanted.items()}
     alike: dict[object, list[str]] = {}
     for run in runs:
         alike.setdefault(_with_text(name, run, texts), []).append(run.directory)
     parts: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in some:
-        text, old = texts[run.directory], _text_of(run.value(name))
+        text, old = texts[run.directory], typed(run.value(name))
         twin = next((each for each in alike[_with_text(name, run, texts)] if each != run.directory), "")
         if twin and text != old:
-            part = "correct the value in", f": with {text}, it would be the same run as {twin}"
+            part = "correct the value in", f" (with {text}, it would be the same run as {shown(twin)})"
         elif _of_row(name, run):
             part = f"replace {old} with {text} in", ""
         else:
             line = _by_key(name, wanted[run.directory])
-            part = f"write {text} in" if column else f"write `{line}` in the parameters of", ""
+            part = f"write {text} in" if column else f"write `{line}` in the parameters of the", ""
         parts.setdefault(part, []).append(run)
     return " and ".join(f"{verb} {_cells(name, each, verb, column)}{why}" for (verb, why), each in parts.items())
 
@@ -469,15 +474,15 @@ def _in_rows(
 def _with_text(name: str, run: PlannedRun, texts: Mapping[str, str]) -> tuple[object, ...]:
     """Return the parameters of a run with the new value of a setting, for comparison with other runs."""
     own = ((key, value) for key, value in run.parameters.items() if key != name)
-    return *own, texts.get(run.directory, _text_of(run.value(name)))
+    return *own, texts.get(run.directory, typed(run.value(name)))
 
 
 def _cells(name: str, runs: Sequence[PlannedRun], verb: str, column: str) -> str:
     """Return the cells of a setting, or the runs of the YAML form that have none yet."""
-    if verb.endswith("parameters of"):
-        return _named(runs)
+    if verb.endswith("parameters of the"):
+        return _of_runs(runs)
     lines = [run.settings[name].source.line if _of_row(name, run) else run.line for run in runs]
-    return f"{column or name} ({lines_text(lines)})"
+    return in_column(column, lines) if column else f"{name} ({lines_text(lines)})"
 
 
 def _of_row(name: str, run: PlannedRun) -> bool:
@@ -509,8 +514,18 @@ def ratio_of(source: Source) -> str:
 def in_cells(name: str, value: Scalar, runs: Sequence[PlannedRun], column: str) -> str:
     """Return the fix that writes a value into rows without one; without a column, of the YAML form."""
     if not column:
-        return f"write `{_by_key(name, value)}` in the parameters of {_named(runs)}"
-    return f"write {_text_of(value)} in the column {column} ({lines_text(run.line for run in runs)})"
+        return f"write `{_by_key(name, value)}` in the parameters of the {_of_runs(runs)}"
+    return f"write {typed(value)} in {in_column(column, (run.line for run in runs))}"
+
+
+def in_column(column: str, lines: Iterable[int | None]) -> str:
+    """Return the description of cells of a column: `the column 'Learning Rate' (lines 7 and 8)`."""
+    return f"the column {shown(column)} ({lines_text(lines)})"
+
+
+def _of_runs(runs: Sequence[PlannedRun]) -> str:
+    """Return the names of runs after `the`: `run 'first'`."""
+    return f"{'run' if len(runs) == 1 else 'runs'} {few([shown(run.directory) for run in runs], _LISTED)}"
 
 
 def _named(runs: Sequence[PlannedRun]) -> str:
