@@ -370,7 +370,7 @@ def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: T
         return f"write `{FULL}` in {kinds.in_column(column, (run.line for run in found))}"
     if len(found) == len(tuned.runs):
         return "add `- **Method:** full fine-tuning` to Configuration"
-    return f"add a column `Method` to the table of runs, with `{FULL}` for {names} and `{_METHODS[LORA]}` for the others"
+    return f"add a column `Method` to the table of runs, with `{FULL}` for {names} and `LoRA` for the others"
 
 
 def _setting_beside(reading: Reading, name: str, text: str, note: SourceText, run: Run, tuned: TunedRuns) -> None:
