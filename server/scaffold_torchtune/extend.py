@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, finding, refuse, shown
+from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, few, finding, refuse, shown
 from scaffold_torchtune.models import CommandResult, Experiment, Run
 from scaffold_torchtune.new import COLUMNS, OPTIONS, NewExperiment, number_text, type_options
 from scaffold_torchtune.parse import parse_experiment
@@ -117,7 +117,7 @@ def add_runs(request: Request, given: Mapping[str, Sequence[str]]) -> AddResult:
 
 
 def _not_understood(message: str, file: str, line: int | None = None) -> Refused:
-    fix = "add the rows of the new runs to the table of runs in an editor, then run `scaffold-torchtune plan`"
+    fix = "in an editor, add a row for each new run to the table of runs; then run `scaffold-torchtune plan`"
     return refuse("ambiguous", message, file=file, line=line, field="runs", fix=fix)
 
 
@@ -155,8 +155,9 @@ def _table(experiment: Experiment, lines: Sequence[str], file: str) -> _Table:
     unread = {name for run in runs for name in run.parameters} - {*names}
     combinations = {tuple(run.parameters[name].value for name in names) for run in runs}
     if unread or len(runs) != len(combinations) or math.prod(len(each) for each in found.values()) != len(runs):
-        varying = ", ".join(f"{name} ({len(each)})" for name, each in found.items() if len(each) > 1)
-        message = f"the runs ({len(runs)}) do not form a full grid of {varying or 'any column'}"
+        varying = [f"{name} ({len(each)} values)" for name, each in found.items() if len(each) > 1]
+        several = f"the {len(runs)} runs do" if len(runs) > 1 else "the only run does"
+        message = f"cannot add runs: {several} not form a full grid of {few(varying, len(varying)) or 'any column'}"
         raise _not_understood(message, file, first)
     return _Table(labels, runs, cells, found)
 
@@ -251,7 +252,10 @@ def _name(table: _Table, label: str, index: int, changed: Mapping[str, Scalar], 
     for parameter, value in changed.items():
         places = {*_places(table, label, parameter)}
         if len(places) != 1:
-            message = f"the Run Names, such as {shown(name)}, do not contain {parameter} in a consistent form"
+            message = (
+                f"cannot name the new runs: the names in the column {shown(label)}, such as {shown(name)}, do not"
+                f" contain {parameter} in a consistent form"
+            )
             raise _not_understood(message, file, table.runs[index].line)
         ((prefix, style),) = places
         old = table.runs[index].parameters[parameter].value

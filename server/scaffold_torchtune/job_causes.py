@@ -293,7 +293,8 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
         were = "was" if saved == 1 else "were"
         part = f"{saved} of {counted(asked.epochs, 'epoch')}"
-        message = f"SLURM reports that the job completed, but only {part} {were} saved"
+        named = f" {job.id}" if job.id else ""
+        message = f"SLURM reports that the job{named} completed, but only {part} {were} saved"
         last = (
             f"; its output ends with: {escape(output.last_lines[-1], limit=240)}"
             if output and output.last_lines

@@ -544,9 +544,13 @@ class DataFile(Model):
 
 
 class TensorFile(Model):
-    """A safetensors file: its tensors' shapes by name, or why its header cannot be read."""
+    """A safetensors file: its tensors' shapes by name, or why its header cannot be read.
+
+    `is_pointer`: it is a pointer of Git LFS.
+    """
 
     problem: str = ""
+    is_pointer: bool = False
     shapes: dict[str, tuple[int, ...]] = Field(default={})
 
 

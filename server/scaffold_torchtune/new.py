@@ -320,9 +320,12 @@ def _against_local(asked: NewExperiment, found: Document) -> None:
             there = posixpath.normpath(posixpath.join(str(found.path.parent), str(there)))
         if value != there:
             says = f"has {shown(there)} (line {text.line})" if text else "does not set it"
-            flag = OPTIONS[name].flag
-            message = f"{flag} is {shown(value)}, but {escape(str(found.path))}, which is used, {says}"
-            fix = f"omit {flag}, correct that file, or create a separate {layout.LOCAL} in the new directory"
+            flag, of_file = OPTIONS[name].flag, "correct that file" if text else f"set {name} in that file"
+            message = (
+                f"{flag} is {shown(value)}, but the new experiment reads this setting from {escape(str(found.path))},"
+                f" which {says}; options do not change that file"
+            )
+            fix = f"omit {flag}, {of_file}, or create a separate {layout.LOCAL} in the directory of the new experiment"
             asked.problems.add("ambiguous", message, field=name, fix=fix)
 
 

@@ -48,10 +48,10 @@ def _read(name: str) -> str:
     try:
         return read_regular(name, MAX_YAML_BYTES).decode("utf-8")
     except NotRegular as error:
-        fix = "specify a regular file with --config_file"
+        fix = "specify a regular file with `--config_file`"
         raise refuse("document-unreadable", "the file is not a regular file", file=name, fix=fix) from error
     except FileNotFoundError as error:
-        fix = "run this in a run directory, or specify the file with --config_file"
+        fix = "use this command in the directory of a run, or specify the file with `--config_file`"
         raise refuse("document-missing", "the file does not exist", file=name, fix=fix) from error
     except UnicodeDecodeError as error:
         message, fix = "the file is not UTF-8 text", "save the file as UTF-8"
@@ -59,7 +59,7 @@ def _read(name: str) -> str:
     except OSError as error:
         message, fix = (
             f"the file cannot be read: {error.strerror}",
-            "correct the cause, or specify a different file with --config_file",
+            f"make it a readable file of at most {MAX_YAML_BYTES} bytes, or specify another with `--config_file`",
         )
         raise refuse("document-unreadable", message, file=name, fix=fix) from error
 

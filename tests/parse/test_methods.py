@@ -199,7 +199,7 @@ runs:
 def test_an_empty_cell_of_a_method_is_named_by_its_column() -> None:
     table = runs(2, Learning_Rate=["1e-4", "1e-5"], LoRA_Rank=["8", "-"], Method=["LoRA", "-"])
     found = error_of(summary(table=table.replace("run_2", "full_ft")))
-    assert "write full in the column Method (line 7)" in found.fix
+    assert "write `full` in the column Method (line 7)" in found.fix
 
 
 def test_if_all_runs_are_named_after_full_fine_tuning_the_fix_is_a_line_for_all() -> None:

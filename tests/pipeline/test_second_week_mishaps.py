@@ -135,7 +135,7 @@ def test_a_copy_of_an_existing_experiment_is_refused_until_it_is_independent(
         with pytest.raises(Refused):
             step(copied.request(started="replace", overwrite=True))
     copied.title = "another"
-    command = (refused.problems[0].fix or "").partition(", then run: ")[2].partition(";")[0]
+    command = (refused.problems[0].fix or "").partition(", then run `")[2].partition("`")[0]
     subprocess.run(["/bin/sh", "-c", command], check=True)
     assert submitted(copied.scaffold()) == FOUR
     week.hold()

@@ -102,7 +102,7 @@ def test_a_copy_of_a_submitted_experiment_that_was_made_separate_is_submitted(
     change(copy / "experiment_summary.md", str(sweep), str(copy))
     change(copy / "experiment_summary.md", "# cap_4L_lora_lr_sweep", "# another_title")
     (problem,) = refusal(steps.scaffold, copy).problems
-    command = problem.fix.partition(", then run: ")[2].partition(";")[0]
+    command = problem.fix.partition(", then run `")[2].partition("`")[0]
     subprocess.run(["/bin/sh", "-c", command], check=True)
     assert scaffold(copy).ok
     assert submitted(copy).outcome == "submitted"

@@ -35,7 +35,7 @@ def fault(directory: Path, model: str = LLAMA, listed: list[str] | None = None) 
     assert (finding.code, finding.severity) == ("checkpoint-mismatch", Severity.ERROR)
     assert (finding.file, finding.line) == (SUMMARY, LINES["model_checkpoint"])
     assert finding.fix
-    return finding.message.split(f"{str(directory)!r} for the run: ")[1]
+    return finding.message.split(f"{str(directory)!r}: ")[1]
 
 
 @pytest.mark.parametrize("model", load().models)
@@ -87,7 +87,7 @@ CONFIG = {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads":
         (remove("config.json"), ["config.json"]),
         (write("config.json", "{"), ["config.json", "JSON"]),
         (write("config.json", json.dumps(CONFIG | {"hidden_size": "x"})), ["config.json", "hidden_size"]),
-        (write("config.json", '{"hidden_size": 2048}'), ["config.json", "num_attention_heads or num_key_value_heads"]),
+        (write("config.json", '{"hidden_size": 2048}'), ["config.json", "num_attention_heads and num_key_value_heads"]),
         (
             write("config.json", json.dumps(CONFIG | {"hidden_size": 3072})),
             ["config.json", "hidden_size", 3072, LLAMA, 2048],

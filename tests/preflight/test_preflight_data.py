@@ -129,9 +129,9 @@ def test_columns_that_the_type_of_data_set_does_not_read_are_ignored() -> None:
 
 
 def test_an_invalid_conversation_is_reported_with_its_row() -> None:
-    faulty = DataPart(rows=9, columns={"messages": {"list": 1}}, messages={"a message is no object": 4})
+    faulty = DataPart(rows=9, columns={"messages": {"list": 1}}, messages={"a message is not an object": 4})
     message = mismatch(faulty, {"dataset_type": "chat_dataset"})
-    assert absent(message, "row 4", "train", "a message is no object") == []
+    assert absent(message, "row 4", "train", "a message is not an object") == []
     other = faulty.model_copy(update={"columns": {**TEXTS, "messages": {"list": 1}}})
     assert not found(other)
 
@@ -248,7 +248,7 @@ def test_unread_columns_are_not_reported_if_no_column_is_read() -> None:
 def test_runs_that_read_different_columns_are_listed_separately() -> None:
     findings = told(filled("question", read=("input", "output")), {}, {"input_key": "question"}, {})
     assert [each.actual for each in findings] == ["question", "input"]
-    assert absent(findings[0].message, "2 of 3 runs (run0 and run2)") == []
+    assert absent(findings[0].message, "2 of 3 runs ('run0' and 'run2')") == []
 
 
 def test_empty_texts_are_counted() -> None:
@@ -269,7 +269,7 @@ def test_a_column_with_mixed_types_is_refused_even_if_unread() -> None:
 
 
 def test_data_that_cannot_be_loaded_are_refused_for_all_runs() -> None:
-    part = filled().model_copy(update={"faults": {"a number in 'n' has more than 64 bits": 3}})
+    part = filled().model_copy(update={"faults": {"a number in the column 'n' does not fit in 64 bits": 3}})
     assert absent(mismatch(part), "row 3", "'n'") == []
 
 

@@ -146,7 +146,7 @@ def test_a_model_directory_named_after_a_different_model_is_a_warning_at_its_pat
     found = mismatches(named("", other), named("", other, 1), named("", {}, 2))
     (told,) = found
     directory = "'/scratch/me/models/Llama-3.2-1B'"
-    assert absent(told.message, "'Llama-3.2-1B-Instruct'", "2 of 3 runs (run0 and run1)", directory) == []
+    assert absent(told.message, "'Llama-3.2-1B-Instruct'", "2 of 3 runs ('run0' and 'run1')", directory) == []
     assert (told.severity, told.field) == (Severity.WARNING, "model_checkpoint")
     assert (told.expected, told.actual) == ("Llama-3.2-1B-Instruct", "Llama-3.2-1B")
     assert (told.file, told.line) == (SUMMARY, LINES["model_checkpoint"])

@@ -112,10 +112,10 @@ def test_environments_that_cannot_be_listed() -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("one\n\ntwo\n\n", ": two"),
-        ("x\nan error: y\nz", ": an error: y"),
-        ("x\nthe following error:\n  y\n  z\n\nmore", ": the following error: y z"),
-        ("an error:", ": an error:"),
+        ("one\n\ntwo\n\n", ": 'two'"),
+        ("x\nan error: y\nz", ": 'an error: y'"),
+        ("x\nthe following error:\n  y\n  z\n\nmore", ": 'the following error: y z'"),
+        ("an error:", ": 'an error:'"),
     ],
 )
 def test_the_most_informative_line_of_the_output_is_reported(said: str, told: str) -> None:

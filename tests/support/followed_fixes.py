@@ -260,7 +260,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
         write_ratio,
     ),
     (CELLS, replace_in_column),
-    (rf"add {LINE} and an empty line below line (?P<below>\d+)", add_with_an_empty_line),
+    (rf"add {LINE} below line (?P<below>\d+), followed by an empty line", add_with_an_empty_line),
     (r"add this line below line (?P<below>\d+) \([^)]*\): (?P<line>.*)$", add_below),
     (r"remove line (?P<line>\d+) of (?P<file>[\w.]+)", remove_line),
     (r"remove (?P<path>\.scaffold/\S+) and render again", remove_path),

@@ -527,15 +527,14 @@ def _unlisted(reading: Reading, name: str, planned: Setting, text: SourceText, o
         f"{shown(text.text)} {what}; {name} would be read from {shown(planned.text)}, the path at {planned.source}"
     )
     where, _ = reading.advised(field, reading.summary)
-    add = f"add `- **{name}:** {path}` and an empty line {where}"  # a paragraph may follow
+    add = f"add `- **{name}:** {path}` {where}, followed by an empty line,"  # a paragraph may follow
     if other:
-        fix = f"{add} if the runs start from {name}; otherwise write {other} in the table of runs"
+        fix = f"{add} if the runs start from {name}; otherwise write `{other}` in the table of runs"
     elif posixpath.basename(text.text) == name:
         fix = f"{add} if {path} is the path of {name}; otherwise remove the path"
     else:
-        fix = (
-            f"{add} if {path} is the path of {name}; if {path} contains {name}, use the label Models directory instead"
-        )
+        fix = f"{add} if {path} is the path of {name}; if {path} contains {name}, add `- **Models directory:** {path}`"
+        fix += " there instead"
     reading.add(
         "ambiguous", message, field=field, expected=planned.value, actual=escape(text.text), line=text.line, fix=fix
     )

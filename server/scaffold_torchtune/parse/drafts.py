@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text
+from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text, shown
 from scaffold_torchtune.models import Run, Setting
-from scaffold_torchtune.settings.parameters import PARAMETERS
+from scaffold_torchtune.settings.parameters import PARAMETERS, normalize
 from scaffold_torchtune.system import markdown
 from scaffold_torchtune.system.layout import data_label
 from scaffold_torchtune.system.markdown import Labelled, Section, Text
@@ -32,7 +32,7 @@ class SourceText:
     text is verbatim, without quotes or remarks around it: text of a YAML document or a fenced block. `source` is the
     full text with the Markdown marks of emphasis, code and links. `answer`: the text is the user's answer, and is in no
     document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label. `unit` is the
-    unit of its label if the value cannot be read in it.
+    unit of its label if the value cannot be read in it. `label` is its label if messages need it and `note` lacks it.
     """
 
     text: str
@@ -45,6 +45,13 @@ class SourceText:
     last: int = 0
     alone: bool = False
     unit: str = ""
+    label: str = ""
+
+    def place(self) -> str:
+        """Return the place in a sentence: `'Seeds' under 'Overview'`, or `the text under 'Overview'`."""
+        is_in_note = f" {normalize(self.label)} " in f" {normalize(self.note)} "
+        what = "the text" if not self.label or is_in_note else shown(self.label)
+        return f"{what} under {shown(self.note)}"
 
     @classmethod
     def of(cls, pair: Labelled, line: int, note: str) -> Self:

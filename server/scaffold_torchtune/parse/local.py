@@ -303,9 +303,12 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
         message = f"{entry.note}: {shown(entry.value)} is not read as a resource that jobs request"
         _unused(draft, name, entry.line, message, "if jobs should request it, move the line below '## SLURM Defaults'")
         return
-    message = f"{entry.note}: {shown(entry.value)} may describe each job, or a node"
+    message = f"{entry.note}: {shown(entry.value)} may be a value per job or per node"
     label = entry.label
-    fix = f"for jobs, write 'Default {label}' below '## SLURM Defaults'; for a node, write '{label} per node' here"
+    fix = (
+        f"for a value per job, write `Default {label}` under '## SLURM Defaults'; for a value per node, write"
+        f" `{label} per node` here"
+    )
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
 
 

@@ -589,7 +589,7 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
         text = SourceText(plain, first, title, plain, source=source, last=last, alone=True)
         draft.configuration.append((title, text))
     elif paragraphs or fences or others:
-        message = f"the section {shown(title)} must contain exactly one text"
+        message = f"the section {shown(title)} must contain one block of text"
         fix = "write the whole text in one fenced code block below this heading, and nothing else"
         draft.add("ambiguous", message, field=normalize(title), line=section.line, fix=fix)
 

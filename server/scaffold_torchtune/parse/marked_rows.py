@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, counted, few, finding, shown
+from scaffold_torchtune.findings import Finding, Location, counted, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.parse import free_text, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft
@@ -127,7 +127,7 @@ def mark_of(cells: Iterable[tuple[str, str]], *, name: str, model: str) -> str:
     types = [normalize(text) for label, text in pairs if label in {"type", "run type"}]
     is_tuned = all("tune" in text for text in types)
     if _IN_A_NAME.search(name[:_LONGEST]) or (is_tuned and _NAMED_UNTRAINED.search(name[:_LONGEST])):
-        return f"called {shown(name)}"
+        return "because of its name"
     for label, text in pairs if is_tuned else ():
         if label in _REMARKS | {"role", "purpose"} and _IS_NOT_TRAINED.search(text):
             return f"{label.capitalize()} {shown(text)}"
@@ -333,9 +333,11 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     are = "is" if len(rows) == 1 else "are"
     message = f"{counted(len(rows), 'run')} {are} marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
-    these, them = ("this row", "this run") if len(rows) == 1 else ("these rows", "these runs")
-    fix = f"remove {these}, or add this line {where} to skip {them}, or with yes in place of no to plan {them}: "
-    fix += line.replace("VALUE", "no")
+    some = "this run" if len(rows) == 1 else "these runs"
+    gone = some if reading.form == "yaml" else lines_text((row.line for row in rows), len(rows))
+    fix = f"remove {gone}; or write this, with `no` to skip {some} or `yes` to plan {some}, {where}: "
+    line = line.replace("VALUE", "no")
+    fix += line if "\n" in line else f"`{line}`"
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
 

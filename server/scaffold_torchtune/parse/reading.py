@@ -486,7 +486,8 @@ class Reading(Collector):
         taken = shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"
         file = file or self.summary.file
-        fix = "no action if the remark is only a comment; otherwise write its content as a value (workflows/labels.md)"
+        fix = "no action if the remark is only a comment; otherwise write it as a setting of its own"
+        fix += " in the same document (see workflows/labels.md)"
         self.add("ignored-remark", message, field=name, actual=escape(remark), file=file, line=text.line, fix=fix)
 
 
@@ -496,6 +497,12 @@ def given_value(name: str, run: Run, config: Mapping[str, Setting]) -> Setting |
     if name in OF_LORA and recipe is not None and method_of(recipe.text) == FULL:
         return run.parameters.get(name)
     return run.parameters.get(name) or config.get(name)
+
+
+def in_column(setting: Setting) -> str:
+    """Return a value of a row, and its column: `8 in the column 'Rank'`."""
+    value = "none" if setting.value is None else shown(setting.value)
+    return f"{value} in the column {shown(setting.source.note)}"
 
 
 def labelled(text: SourceText, label: str) -> str:
@@ -511,7 +518,7 @@ def not_typed(
     choices = tuple(map(escape, problem.choices))
     if choices:
         written, expected = text.full or text.text, " or ".join(choices)
-        code, what, fix = "ambiguous", f"contains {len(choices)} values", f"keep one of them: {expected}{elsewhere}"
+        code, what, fix = "ambiguous", f"contains {len(choices)} values", f"keep one of them ({expected}){elsewhere}"
     else:
         written, expected = text.text, problem.allowed
         code, what = "invalid-value", f"is {problem.found or f'not {expected}'}"

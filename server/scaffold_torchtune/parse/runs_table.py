@@ -23,7 +23,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, marked_rows,
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, not_typed
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, in_column, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, by_plural, column_label, normalize
@@ -541,7 +541,7 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         except NotTyped as problem:
             if is_tuned:
                 where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
-                elsewhere = "; a run has a single value, so add a row for each value"
+                elsewhere = "; to train with several, add a row for each value"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue
         if is_tuned:
@@ -549,9 +549,9 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
         source = Source(kind=SourceKind.ROW, file=file, line=text.line, note=text.note)
         setting = Setting(value=value, source=source)
         is_twice = any(f.code == "duplicate-column" and f.field == parameter.name for f in reading.findings)
-        if settings.setdefault(parameter.name, setting).value != value and is_tuned and not is_twice:
-            message = f"{parameter.name} is {shown(value)} in column {text.note}, but differs in a second column"
-            fix = "keep one of the two values"
+        if (first := settings.setdefault(parameter.name, setting)).value != value and is_tuned and not is_twice:
+            message = f"{parameter.name} is {in_column(first)}, but {in_column(setting)}"
+            fix = "keep one of the two columns, or correct the value in one of them"
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):

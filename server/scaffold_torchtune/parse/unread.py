@@ -17,17 +17,13 @@ from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, Unr
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.marked_rows import full_in_name, of_some_runs
 from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
-from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
+from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, model_by_spelling, recipes_agree
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
-_TO_CONFIGURATION: Final = (
-    "if it applies to the runs, write it as a line `- **Name:** value` under '## Configuration'; otherwise remove it"
-)
-_TO_A_COLUMN: Final = "if it applies to these runs, write it in a column of the table of runs; otherwise remove it"
 _CORRECT: Final = "correct the text or the runs, whichever is wrong"
 _FEW: Final = 6
 _LONGEST_NOTE: Final = 2_000
@@ -42,8 +38,6 @@ _SAMPLES: Final = PARAMETERS["training_samples"]
 _OTHER_LOGGER: Final = re.compile(
     r"(?:tensorboard|ml-?flow|neptune|comet|clearml|aim|csv|stdout|disk)(?!\w)", re.IGNORECASE
 )
-
-
 _LINE_BREAK: Final = re.compile(r"\\n")
 
 
@@ -119,7 +113,7 @@ def _hyperparameter(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> Non
         return
     listed = free_text.of_levels(name, line.label, text.full or text.text)
     if listed is not None and len(listed.values) > 1 and _are_values(parameter, listed, text):
-        _state(reading, listed, replace(text, note=labelled(text, line.label)), tuned)
+        _state(reading, listed, replace(text, label=line.label), tuned)
         return
     if tail := _IN_ALL.search(text.text):
         text = replace(text, text=text.text[: tail.start()], full=None, source=None)
@@ -138,7 +132,7 @@ def _model(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     whole = line.text.full or line.text.text
     name = whole if model_by_spelling(whole) else values.without_remark(whole)
     if not tuned.uses_model(name, exact=True):
-        _state(reading, Stated("model", (name,)), replace(line.text, note=labelled(line.text, line.label)), tuned)
+        _state(reading, Stated("model", (name,)), replace(line.text, label=line.label), tuned)
 
 
 def _free_text(reading: Reading, line: UnreadLine, levels: Mapping[Scalar, int]) -> None:
@@ -167,7 +161,13 @@ def _other_value(
 ) -> None:
     has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    fix = _TO_A_COLUMN if of_some_runs(text.note, reading.summary) else _TO_CONFIGURATION
+    section = "`controls`" if reading.form == "yaml" else "'## Configuration'"
+    to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} under {section}"
+    if of_some_runs(text.note, reading.summary):
+        to = f"these runs, write `{kinds.written(value)}` in {reading.own_place(name)}"
+    elif any(mark in str(value) for mark in ("\n", "\\n", "`")):
+        to = f"the runs, write it under {section}"
+    fix = f"if it applies to {to}; otherwise remove it"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
 
 
@@ -202,8 +202,7 @@ def _levels_of(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
     is_the_one = len(levels) == 1 and values.value_of(PARAMETERS[name], text) in levels  # `Seeds: 42`
     if stated is not None and not is_the_one:
         is_plain = (bool(stated.number) or line.is_read) and not line.vague
-        text = replace(text, note=labelled(text, line.label))
-        _state(reading, stated, text, tuned, is_labelled=is_plain)
+        _state(reading, stated, replace(text, label=line.label), tuned, is_labelled=is_plain)
 
 
 def _of_jobs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
@@ -233,7 +232,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None
         if next(asked_otherwise(written), None):  # other texts may be prose: `Method: a grid over ranks`
             reading.not_honoured(line.label, text, problem)
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
-            message = f"according to {text.note}, the runs log to {shown(written)}, but they log to Weights & Biases"
+            message = f"according to {text.place()}, the runs log to {shown(written)}, but they log to Weights & Biases"
             reading.add(
                 "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + UNTIL_THEN
             )
@@ -283,7 +282,8 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported
             what = f"requests {shown(named.other)}, which is not supported"
             reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
-            method, fix = _METHODS[named.recipe], f"write it in {reading.own_place('recipe')}, or correct the note"
+            method, place = _METHODS[named.recipe], reading.own_place("recipe")
+            fix = f"if {method} is intended, write `{method}` for this run in {place}; otherwise correct the note"
             message = f"the run {shown(run.name)} uses {_METHODS[planned]}, but {note.note} says {method}"
             reading.add(
                 "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=note.line, fix=fix
@@ -349,20 +349,20 @@ def _names(reading: Reading, tuned: TunedRuns) -> None:
             severity=Severity.WARNING,
         )  # fmt: skip
     if found:
-        names = few([escape(run.name) for run in found], _FEW)
+        names = few([shown(run.name) for run in found], _FEW)
         message = f"the run {names} is named after full fine-tuning, but its row gives no method, so it uses LoRA"
         if len(found) > 1:
             what = "are named after full fine-tuning, but their rows give no method, so they use LoRA"
             message = f"{len(found)} runs ({names}) {what}"
-        reading.add(
-            "ambiguous", message, field="recipe", expected=LORA, actual=FULL, line=found[0].line,
-            fix=f"{_to_give_method(reading, found, names, tuned)}; if LoRA is intended, change the name",
-        )  # fmt: skip
+        these = "the runs" if len(found) > 1 else "the run"
+        fix = f"{_to_give_method(reading, found, tuned)}; if LoRA is intended, rename {these}"
+        reading.add("ambiguous", message, field="recipe", expected=LORA, actual=FULL, line=found[0].line, fix=fix)
         reading.unasked.append(reading.findings[-1])
 
 
-def _to_give_method(reading: Reading, found: Sequence[Run], names: str, tuned: TunedRuns) -> str:
+def _to_give_method(reading: Reading, found: Sequence[Run], tuned: TunedRuns) -> str:
     """Return the fix that makes some runs use full fine-tuning."""
+    names = few([escape(run.name) for run in found], _FEW)
     column = next((each.text for each in reading.summary.columns if by_label(each.text) is PARAMETERS["recipe"]), None)
     if reading.form == "yaml":
         return f"write `recipe: {FULL}` in the parameters of {names}"
@@ -518,7 +518,7 @@ def _adapter(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
         pairs = [(tuned.of("lora_alpha", run), tuned.of("lora_rank", run)) for run in tuned.runs]
         others = [one for one, rank in pairs if isinstance(one, int) and isinstance(rank, int) and one != factor * rank]
         if others:
-            message = f"according to {text.note}, lora_alpha is {factor:g} x lora_rank, but {_differ(len(others))}"
+            message = f"according to {text.place()}, lora_alpha is {factor:g} x lora_rank, but {_differ(len(others))}"
             fix = _CORRECT + UNTIL_THEN
             reading.add("levels-differ", message, field="lora_alpha", line=text.line, fix=fix)
 
@@ -542,16 +542,14 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: Tu
     """Report a method or technique in a text that no run uses."""
     methods = tuned.methods
     if named.other is not None:
-        message = f"according to {text.note}, the runs are trained with {shown(named.other)}, which is not supported"
+        message = f"according to {text.place()}, the runs are trained with {shown(named.other)}, which is not supported"
         reading.add(
             "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=REMOVE_UNSUPPORTED
         )
     elif named.recipe is not None and named.recipe not in methods and None not in methods:
         (planned, *_) = sorted(filter(None, methods))
-        method = _METHODS[named.recipe]
-        message = (
-            f"according to {text.note}, the runs are trained with {method}, but all of them use {_METHODS[planned]}"
-        )
+        method, used = _METHODS[named.recipe], _METHODS[planned]
+        message = f"according to {text.place()}, the runs are trained with {method}, but all of them use {used}"
         fix = f"add {kinds.line_of('recipe', method, yaml=reading.form == 'yaml')}, or correct the text"
         reading.add(
             "ambiguous", message, field="recipe", expected=planned, actual=named.recipe, line=text.line, fix=fix
@@ -583,7 +581,7 @@ def _state(
         what = _missing(stated, given, levels) if None not in given else None
         code = "ambiguous" if parameter.name == "effective_batch_size" and not set(given) <= levels.keys() else code
     if what is not None:
-        message = f"according to {text.note}, {parameter.name} {what}"
+        message = f"according to {text.place()}, {parameter.name} {what}"
         has, document, fix = _listed(levels, ""), file or reading.summary.file, _CORRECT
         if len(levels) == len(stated.values) == 1 and _is_once(stated.values[0], text.full or text.text):
             new, place = kinds.written(next(iter(levels))), f"{document}:{text.line}"
@@ -591,10 +589,12 @@ def _state(
             fix = f"{as_runs}, or correct the runs"
             if levels.keys() == {None} and given[0] is not None:  # there is nothing to write instead
                 line = kinds.line_of(parameter.name, given[0], yaml=reading.form == "yaml")
-                fix = f"add {line} if the text is correct; otherwise remove this value from {place}"
+                fix = f"add {line} as a line of its own if the text is correct; otherwise remove the value from {place}"
         if stated.number > len(tuned.runs) and parameter.kind == "int":
             line = kinds.as_line(parameter.name, stated.number, yaml=reading.form == "yaml")
             fix = f"if {stated.number} is the value, not the number of values, write {line} instead; otherwise {fix}"
+        if text.label and parameter.kind == "int" and len(given) == 1:  # `Seeds: 5`
+            fix += f" ({stated.values[0]} is read as a value, not as a number of values)"
         fix += UNTIL_THEN if code == "levels-differ" and levels.keys() != {None} else ""
         reading.add(
             code, message, field=parameter.name, expected=has, actual=actual, line=text.line, fix=fix, file=document
@@ -614,7 +614,7 @@ def _depends_on_data(
     if name not in _OF_THE_DATA or value is None or is_given:
         return False
     what = "most_steps" if at_most else "steps" if name == "max_steps_per_epoch" else name
-    source = Source(kind=SourceKind.SUMMARY, file=reading.summary.file, line=text.line, note=text.note)
+    source = Source(kind=SourceKind.SUMMARY, file=reading.summary.file, line=text.line, note=text.place())
     reading.stated.append((what, Setting(value=value, source=source)))
     return True
 

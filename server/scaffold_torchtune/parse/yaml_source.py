@@ -174,7 +174,7 @@ def _not_single(source: YamlSource, path: KeyPath, value: dict[str, Any] | list[
         fix = "write a single value"
     else:
         code, message = "ambiguous", f"{name} has {len(choices)} values: {', '.join(choices)}"
-        fix = f"keep one of them: {' or '.join(choices)}"
+        fix = f"keep one of them ({' or '.join(choices)})"
         if path[0] == "runs":
             fix += "; to train with several, add a run for each value"
         elif parameter is not None and parameter.column:

@@ -267,10 +267,13 @@ def _cell(source: YamlSource, key: str, path: KeyPath) -> SourceText | None:
     shared = next((path for path in prompts if source.at(path) is not None), None)
     if key == "prompt" and is_trained and shared:
         message = (
-            f"{name} is null, which removes the prompt of {source.name(shared)} (line {source.line(shared)}), but a run"
-            " cannot be trained without a prompt"
+            f"{name} is null, which removes the shared prompt ({source.name(shared)}, line {source.line(shared)}), but"
+            " a run needs a prompt"
         )
-        fix = 'write a prompt for this run ("{input}" for only the input), or remove the line to use the shared prompt'
+        fix = (
+            'write a prompt for this run (`"{input}"` if the prompt is just the input), or remove the line to use the'
+            " shared prompt"
+        )
         source.draft.add("ambiguous", message, field=key, line=line, fix=fix)
     return None
 

@@ -56,11 +56,11 @@ def clear_leftovers(tree: Tree) -> None:
                 pass
 
 
-def _edited(path: str, what: str, again: str = "repeat the step") -> Finding:
+def _edited(path: str, what: str, again: str = "run the command again") -> Finding:
     """Return a problem for a file that was edited. `again` is the step that replaces it."""
     fix = (
-        f"to keep the file, move it elsewhere; to replace it, {again} with --overwrite (in"
-        " a tool call: overwrite: true)"
+        f"to keep the file, move it elsewhere; to replace it, {again} with `--overwrite` (in a tool call:"
+        " `overwrite: true`)"
     )
     return finding("edited-output", f"{PurePosixPath(path).name} {what}", file=path, fix=fix)
 
@@ -276,7 +276,7 @@ def _put_aside(tree: Tree, directory: str, history: History, backup: Backup) -> 
     if kind is None:
         return
     if kind != "file" or record is None or record.foreign(hashes_of(tree, directory, (FINETUNE_SLURM,))):
-        backup.keep(path, "before the row of its run was removed from the table", removed=True)
+        backup.keep(path, "before its run was removed from the table", removed=True)
     history.keep(directory, (FINETUNE_SLURM,), Reason.DROPPED)
     tree.remove(path)
 

@@ -83,7 +83,7 @@ def activation_of(settings: Mapping[str, Setting], request: Request) -> Activati
     venv = os.path.abspath(expanded(Path(named)))  # noqa: PTH100 - a link keeps its own name
     if not is_file(Path(venv, "bin", "activate")):
         message = f"{shown(venv)} is not a virtual environment: it has no bin/activate"
-        fix = f"correct --venv or {VENV}, create the environment (python3 -m venv {venv}), or add --no-activate"
+        fix = f"correct `--venv` or {VENV}, create the environment (`python3 -m venv {venv}`), or add `--no-activate`"
         raise _refused(finding("environment-missing", message, field="venv", actual=venv, fix=fix))
     return Activation(modules, venv=venv)
 
@@ -108,9 +108,9 @@ def _activated_environment(named: Activation, settings: Mapping[str, Setting], r
     if named.environment and not os.access(Path(prefix, "bin", "python"), os.X_OK):
         # the script would run with another Python, without the packages of this environment
         message = f"{named.environment} has no Python of its own (no bin/python in {shown(prefix)})"
-        field, fix = "conda_env", f"install Python in it: conda install -n {named.conda_env} python"
+        field, fix = "conda_env", f"install Python in it: `conda install -n {named.conda_env} python`"
         if named.venv:
-            field, fix = "venv", f"create the environment again: python3 -m venv --clear {named.venv}"
+            field, fix = "venv", f"create the environment again: `python3 -m venv --clear {named.venv}`"
         raise _refused(finding("activation-failed", message, field=field, fix=fix))
     return Environment(processes.python(found), found, _how(named, is_new=True), named.environment)
 

@@ -42,10 +42,11 @@ class Backup:
         self._tree.move(path, copy)
         then = "moved to" if removed else "regenerated, and the edited file is kept in"
         message = f"{path} was edited {when}; it has been {then} {copy}"
-        fix = "compare both files, and copy each value that you want to keep into the summary"
+        fix = "compare both files, and copy into the summary each value that you want to keep"
         if removed:
             fix = (
-                "no action if the run is not needed; otherwise put its row back, and copy your values into the summary"
+                "no action if the run is not needed; otherwise put its row back, and copy into the summary each value"
+                " that you want to keep"
             )
         self.findings.append(finding("edit-kept", message, file=path, fix=fix))
 

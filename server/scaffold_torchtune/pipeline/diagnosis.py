@@ -74,7 +74,8 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
     `command` is the command that failed; `ended` is true if its work was done, and only its report failed. Never
     raises.
     """
-    what = escape(processes.without_secrets(f"{type(error).__name__}: {error}"))[:_MESSAGE]
+    reason = f": {error}" if str(error) else ""
+    what = escape(processes.without_secrets(f"{type(error).__name__}{reason}"))[:_MESSAGE]
     text = _report(error, command)
     name = layout.internal_error(hashlib.sha256(_places(error).encode()).hexdigest()[:8])
     kept = _kept_in_experiment(name, text, request) or _kept_elsewhere(text)
@@ -83,7 +84,9 @@ def internal_error(error: Exception, command: str, request: Request | None, *, e
         if kept
         else "report the error"
     )
-    problem = finding("internal-error", f"{command} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix)
+    problem = finding(
+        "internal-error", f"{shown(command)} failed unexpectedly: {what}", file=escape(kept) or None, fix=fix
+    )
     refused = InternalError(problem.message, [problem])
     if request and not ended and command in WRITING:
         with contextlib.suppress(Exception):  # the cause of the error may also make this fail

@@ -192,7 +192,7 @@ def _damaged(path: str, reason: str, version: str = "") -> Finding:
     name = escape(path.rpartition("/")[2])
     what = f"{name} {reason.removeprefix('it ')}" if reason.startswith("it ") else f"{name}: {reason}"
     message = (
-        f"{escape(version or path)} was not saved by this tool, or was changed later: {what if version else reason}"
+        f"{escape(version) or name} was not saved by this tool, or was changed later: {what if version else reason}"
     )
     fix = f"look at {escape(version or path)}, and remove it if nobody needs it"
     return finding("history-damaged", message, file=escape(path), fix=fix)
@@ -379,8 +379,8 @@ def _compared(tree: Tree, old: VersionPlace, new: VersionPlace, problems: list[F
             continue
         long = max(len((text or "").splitlines()) for text in texts) > _MOST_LINES
         if long:
-            reason = f"{name} has more than {_MOST_LINES} lines, too many to compare line by line"
-            fix = f"compare the files with: diff -y {old.path}/{name} {new.path}/{name}"
+            reason = f"{name} has more than {_MOST_LINES} lines, so this tool did not compare its two versions"
+            fix = f"compare them yourself: `diff -y {old.path}/{name} {new.path}/{name}`"
             problems.append(finding("history-damaged", reason, file=f"{new.path}/{name}", fix=fix))
         yield ComparedFile(name=name, old=texts[0], new=texts[1], compared=not long)
 

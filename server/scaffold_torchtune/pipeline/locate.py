@@ -245,9 +245,9 @@ def _no_local(directory: Path) -> Refused:
         " or in the working directory"
     )
     fix = (
-        "specify its path with --local (for an MCP tool, the argument local), or create it in the experiment directory"
+        "specify its path with `--local` (in a tool call: `local`), or create it in the experiment directory"
         " or one of its parent directories, with a line such as `- **Account:** value` for each setting; account and"
-        " partition belong below '## SLURM Defaults'"
+        " partition belong under '## SLURM Defaults'"
     )
     return refuse("document-missing", message, file=layout.LOCAL, fix=fix)
 
@@ -336,7 +336,7 @@ def copied(plan: Plan | None, directory: Path, names: Iterable[str], request: Re
     aside = f"cd {shlex.quote(str(directory))} && mkdir -p original && mv -n {moved} original/"
     fix = (
         f"to use the original, scaffold there; to make the copy a separate experiment, give it a different title, then"
-        f" run: {aside}; to replace the original with the copy, cancel the jobs of the original or wait until"
+        f" run `{aside}`; to replace the original with the copy, cancel the jobs of the original or wait until"
         f" they have ended, then rename the directory {layout.STATE} of the original"
     )
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]
@@ -357,5 +357,5 @@ def _jobs_of_original(original: Path, names: Iterable[str], request: Request) ->
         " write to the same output directories"
     )
     arrays = dict.fromkeys(job.partition("_")[0] for job in jobs)
-    fix = f"wait for these jobs to end, or cancel them: scancel {' '.join(arrays)}"
+    fix = f"wait for these jobs to end, or cancel them with `scancel {' '.join(arrays)}`"
     return [finding("copied-scaffold", message, file=layout.PLAN, actual=str(original), fix=fix)]

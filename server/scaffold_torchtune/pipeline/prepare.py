@@ -32,6 +32,7 @@ from scaffold_torchtune.models import (
     Results,
     RunChange,
     Setting,
+    SourceKind,
 )
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.pipeline.backend import interface_of, trial
@@ -212,12 +213,12 @@ def _refused_as_twin(used: str, other: str) -> Iterator[None]:
         yield
     except Refused as refused:
         message = (
-            f"the directory contains both {used}, which is used, and {other}, which is refused; both must describe the"
+            f"the directory contains both {used}, which is used, and {other}, which has errors; both must describe the"
             " same plan"
         )
         fix = f"correct {other}, or remove or rename it so that only {used} is used"
         problem = finding("ambiguous", message, file=other, fix=fix)
-        message = f"{other}, in the same directory as {used}, is refused: {refused.message}"
+        message = f"{other}, in the same directory as {used}, has errors: {refused.message}"
         raise Refused(message, [problem, *refused.problems], refused.ask) from refused
 
 
@@ -330,10 +331,13 @@ def _same_in_twin(found: Parsed, twin: Experiment, options: Options, context: Pl
 
 def _differs(found: Difference, used: str, unused: str) -> Finding:
     """Return a difference between the two forms, with both places."""
-    here, there = _value_at(found.here, used), _value_at(found.there, unused)
+    here = _value_at(found.here, used)
     source = found.there.source if found.there else None
-    message = f"{found.name} of the run {found.run} is {here}, but {there}"
+    is_here = source is not None and source.line is not None
+    there = f"{shown(found.there.value)} here" if found.there and is_here else _value_at(found.there, unused)
+    message = f"for the run {shown(found.run)}, {found.name} is {here}, but {there}"
     if found.name == "runs":
+        there = _value_at(found.there, unused)
         message = f"a run is in only one of the two summaries: {here if found.here else there}"
     return finding(
         "ambiguous",
@@ -351,7 +355,9 @@ def _value_at(setting: Setting | None, document: str) -> str:
         return f"missing in {document}"
     source = setting.source
     if source.line is None:
-        return f"{shown(setting.value)} according to {document} ({source.note or source.kind.value})"
+        if source.kind is SourceKind.DEFAULT:
+            return f"{shown(setting.value)} ({source.note or 'the default'}, because {document} does not set it)"
+        return f"{shown(setting.value)} in {document} ({source.note or source.kind.value})"
     return f"{shown(setting.value)} in {source.file or document}:{source.line}"
 
 

@@ -119,7 +119,9 @@ class Submissions(Model):
         return Submissions(submissions=tuple(one for one in self.submissions if one.token != dropped.token))
 
 
-_FIX: Final = f"restore {layout.JOBS} from a backup; if squeue --me lists no job of this experiment, remove it instead"
+_FIX: Final = (
+    f"restore {layout.JOBS} from a backup; if `squeue --me` lists no job of this experiment, remove it instead"
+)
 
 
 def load_jobs(tree: Tree) -> Submissions:

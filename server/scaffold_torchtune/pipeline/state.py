@@ -75,13 +75,14 @@ def _read(data: bytes) -> Plan:
         raise NotAPlan("its id does not match its content, so it was edited or damaged")
     runs = content.get("runs")
     if isinstance(runs, list) and len(runs) > MOST_RUNS:
-        raise NotAPlan(f"it has {len(runs)} runs, more than {MOST_RUNS}")
+        raise NotAPlan(f"it has {len(runs)} runs, more than the limit of {MOST_RUNS}")
     try:
         plan = Plan.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise NotAPlan(f"{shown(place)} is not valid in a plan ({first['msg']})") from error
+        what = first["msg"].replace("Input should", "it should", 1)
+        raise NotAPlan(f"the value of {shown(place)} is not valid in a plan: {what}") from error
     if problems := [*_problems(plan)]:
         raise NotAPlan(few(problems, _SHOWN, between="; "))
     return plan
@@ -128,10 +129,10 @@ def _problems(plan: Plan) -> Iterator[str]:
     """Yield each property of a plan that planning never makes."""
     names = [run.directory for run in plan.runs]
     if unknown := {one.directory for one in plan.kept} - {*names}:
-        yield f"kept contains {shown(min(unknown))}, which is not a planned run"
+        yield f"'kept' contains {shown(min(unknown))}, which is not a planned run"
     if both := {run.directory for run in plan.former} & {*names}:
-        yield f"former contains {shown(min(both))}, which is a planned run"
-    yield from (each.message for each in check_names(names, [run.line for run in plan.runs], layout.PLAN))
+        yield f"'former' contains {shown(min(both))}, which is a planned run"
+    yield from (each.message for each in check_names(names, [run.line for run in plan.runs], None))
     for name, path in {
         "experiment_dir": plan.experiment_dir,
         "options.template": plan.options.template,
@@ -143,9 +144,9 @@ def _problems(plan: Plan) -> Iterator[str]:
     if plan.options.template and Path(plan.options.template).name not in plan.inputs:
         yield f"the template {shown(plan.options.template)} is not among its inputs"
     if any(count < 0 for counts in plan.splits.values() for count in counts.values()):
-        yield "splits contains a negative number of samples"
+        yield "'splits' contains a negative number of samples"
     for run in plan.former:  # each alone: over time the names of two such runs may differ only in case
-        yield from (each.message for each in check_names([run.directory], [run.line], layout.PLAN))
+        yield from (each.message for each in check_names([run.directory], [run.line], None))
     is_bundled, kept = plan.options.setup_script == "bundled", {one.directory for one in plan.kept}
     for run in (*plan.runs, *plan.former):
         # a former run may have been planned for another script
@@ -160,15 +161,15 @@ def is_sound(run: PlannedRun) -> bool:
         _json(json.dumps(run.model_dump(mode="json")).encode())
     except NotAPlan:
         return False
-    names = check_names([run.directory], [run.line], "")
+    names = check_names([run.directory], [run.line], None)
     return not names and next(itertools.chain(_run_problems(run), _external_problems(run)), None) is None
 
 
 def _run_problems(run: PlannedRun) -> Iterator[str]:
     if not _is_path(run.data_path):
         yield f"data_path is {shown(run.data_path)}, which is not an absolute path"
-    if run.value("my_wandb_run_name") != run.directory:
-        yield f"my_wandb_run_name is {shown(run.value('my_wandb_run_name'))} (expected {shown(run.directory)})"
+    if (name := run.value("my_wandb_run_name")) != run.directory:
+        yield f"my_wandb_run_name is {'not set' if name is None else shown(name)} (expected {shown(run.directory)})"
     for name in (*run.unwritten, *run.submitted):
         if name not in run.settings:
             yield f"{shown(name)} is not one of its settings"

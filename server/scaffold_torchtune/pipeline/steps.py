@@ -212,8 +212,10 @@ def rendered_plan(tree: Tree, plan_id: str | None = None) -> Plan:
 
 
 def _replaced_meanwhile() -> Refused:
-    message = "another scaffold has replaced the plan in the meantime"
-    return refuse("busy", message, file=layout.PLAN, fix="wait until it has ended, then repeat the step")
+    message = "another scaffold replaced the plan while this step was running"
+    return refuse(
+        "busy", message, file=layout.PLAN, fix="wait until the other scaffold has finished, then repeat the step"
+    )
 
 
 @few_suggestions()

@@ -34,7 +34,7 @@ from scaffold_torchtune.validate.run_files import RunFiles
 
 _AGAIN = "run setup again"
 _RESTORE = (
-    "copy each value that you want to keep into the summary, then generate the files again with `scaffold --overwrite`"
+    "copy into the summary each value that you want to keep, then generate the files again with `scaffold --overwrite`"
 )
 _AGAIN_ALL = "scaffold again, or run render, setup and validate again"
 _LISTED = 6
@@ -126,9 +126,11 @@ def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
     for name, digest in expected.items():
         if there.get(name, "") != digest:
             path = f"{kept.directory}/{name}"
-            what, keep = ("edited", "keep the edited one") if name in there else ("removed", "accept the removal")
-            fix = f"restore the version that the run was trained with, or {keep} with --started keep"
-            message = f"{name} has been {what} since the run, which had started, was kept"
+            what, keep = ("edited", "the edited version") if name in there else ("removed", "the removal")
+            fix = (
+                f"restore the version of the file that the run was trained with, or accept {keep} with `--started keep`"
+            )
+            message = f"{name} has been {what} since an earlier scaffold kept this started run"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 from scaffold_torchtune import __version__
-from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, counted, escape, few, shown
+from scaffold_torchtune.findings import Collector, Finding, Refused, Scalar, counted, escape, few, lines_text, shown
 from scaffold_torchtune.models import (
     NOT_SET,
     ChangeKind,
@@ -144,18 +144,21 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
     return with_id(plan)
 
 
-def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[Finding]:
+def check_names(names: Sequence[str], lines: Sequence[int], file: str | None) -> list[Finding]:
     """Return the problems of names: unsafe ones, and names that differ only in case, which some file systems ignore."""
-    found = Collector(file)
+    found, of_summary = Collector(file), "" if file else " of the summary"
     seen: dict[str, int] = {}
     for name, line in zip(names, lines, strict=True):
         field, actual = "run name", escape(name)
         if not naming.is_safe(name):
-            message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
+            message = (
+                f"the run on line {line}{of_summary} would get the directory {shown(name)}, which is not a safe name"
+            )
             fix = f"rename the run, model or data set from which the name is derived, so that the name is {_ALLOWED}"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
-            message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"
+            places = lines_text([seen[name.lower()], line])
+            message = f"the runs on {places}{of_summary} would share the directory {shown(name)}"
             fix = (
                 "use --names table with distinct Run Names, or rename the models or data sets"
                 " that these runs are named after"

@@ -44,7 +44,7 @@ from scaffold_torchtune.torchtune_facts import (
 
 _ANEW: Final = {
     "requeue": (
-        "without resume_from_checkpoint, a requeued job trains from the beginning again",
+        "without resume_from_checkpoint, a requeued job starts the training over from the beginning",
         "{}no action if the runs are short enough to be repeated",
     ),
     "resume_from_checkpoint": (
@@ -54,7 +54,7 @@ _ANEW: Final = {
 }
 """The reason why a job trains from the beginning, and the fix, by setting."""
 
-_A_COLUMN: Final = "a column that distinguishes them, such as Seed"
+_A_COLUMN: Final = "a column that distinguishes them, such as `Seed`"
 _FEW: Final = 3  # combinations that a message lists
 _LISTED: Final = 12  # lines
 
@@ -155,14 +155,14 @@ def identical_runs(
         lines, names = ([*map(str, (run.line for run in runs))], [shown(run.name) for run in runs])
         message = f"the rows on lines {few(lines, _LISTED)} describe the same run ({few(names, _FEW)})"
         remove = "remove one of the rows" if len(runs) == 2 else "remove all but one of the rows"  # noqa: PLR2004
-        what = "a parameter that distinguishes them, such as seed" if experiment.form == "yaml" else _A_COLUMN
-        fix = f"{remove}, or add {what}"
+        what = "a parameter that distinguishes them, such as `seed`" if experiment.form == "yaml" else _A_COLUMN
+        fix = f"{remove}; or add {what}"
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:
-            which = "; ".join(lacking[:_FEW]) + ("; ..." if len(lacking) > _FEW else "")
+            which = few([f"({each})" for each in lacking], _FEW)
             message += f"; one of them may contain a typo, because the {sizes} grid lacks {which}"
-            fix = f"write {lacking[0]} in one of these rows, {fix}"
+            fix = f"change one of these rows to the missing combination ({lacking[0]}); or {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
         yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)
@@ -578,7 +578,7 @@ def _effective_batches(
         )
         if all(each.fitting for _, each in some):
             change = to_give("gradient_accumulation_steps", fitting, [own for own, _ in some], planned)
-            fix = f"{change}, or correct the effective batch size"
+            fix = f"{change}; or correct the effective batch size"
         yield finding(
             "ambiguous", message, field="effective_batch_size", expected=found.said.value, actual=found.actual,
             at=source, fix=fix,
@@ -641,8 +641,8 @@ def _mode(planned: Mapping[str, Setting]) -> Iterator[Finding]:
             f"W&B is online here, but would wait forever: the compute nodes are offline according to {offline.source}"
         )
         fix = (
-            "write offline, and upload the runs with `wandb sync` afterwards; if the compute nodes are online, correct"
-            " the line about them"
+            "write `offline` here, and upload the runs with `wandb sync` afterwards; if the compute nodes are online,"
+            f" correct {offline.source}"
         )
         yield finding(
             "ambiguous", message, field="wandb_mode", expected="offline", actual="online", at=mode.source, fix=fix

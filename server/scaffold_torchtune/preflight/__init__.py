@@ -34,7 +34,8 @@ def checkpoint_findings(plan: Plan, disk: DiskState, listed: Mapping[str, Sequen
         if found is None:
             continue
         who = concerning(runs, plan)
-        failure = f"torchtune cannot load {model} from {shown(directory)} for {who}"
+        for_whom = f" for {who}" if len(plan.runs) > 1 else ""
+        failure = f"torchtune cannot load {model} from {shown(directory)}{for_whom}"
         place = at(runs[0], "model_checkpoint", "models_dir")
         about = Subject(model, "models_dir", place, "checkpoint-mismatch", failure)
         if found.absent:
@@ -64,7 +65,7 @@ def _config(about: Subject, found: CheckpointState, facts: ModelFacts | None) ->
         return
     missing = [key for key in ("num_attention_heads", "num_key_value_heads", "hidden_size") if key not in found.config]
     if missing:
-        what = f"{_CONFIG} has no {few(missing, len(missing), last='or')}"
+        what = f"{_CONFIG} lacks {few(missing, len(missing))}"
         yield about.mismatch(what, expected=", ".join(missing), fix=f"use the {_CONFIG} from the model repository")
     shapes = dict(facts.tensors()) if facts else {}
     width = shapes.get("model.embed_tokens.weight", (0, 0))[1]
@@ -88,9 +89,10 @@ def _weights(
         yield _missing(about, found, names, missing)
         return
     loaded = {name: found.tensors[name] for name in names if name in found.tensors}
-    broken = {name: each.problem for name, each in loaded.items() if each.problem}
-    for name, problem in broken.items():
-        yield about.mismatch(f"{name} {problem}", actual=name, fix=f"download {name} again")
+    broken = {name: each for name, each in loaded.items() if each.problem}
+    for name, each in broken.items():
+        pull = "run `git lfs pull` in the model directory, or " if each.is_pointer else ""
+        yield about.mismatch(f"{name} {each.problem}", actual=name, fix=f"{pull}download {name} again")
     shapes = {name: shape for each in loaded.values() for name, shape in each.shapes.items()}
     if facts is not None and not broken and len(loaded) == len(names):
         yield from _shapes(about, shapes, facts)
@@ -107,8 +109,8 @@ def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missi
     elif any(name.startswith("adapter_model.") for name in found.files):
         message = f"{message}, and contains only an adapter without its base model"
         fix = (
-            "train the adapter's run again without `Adapter weights only`, or merge the adapter into its base model and"
-            " use the path of the merged model"
+            "repeat the run that produced this adapter without `Save adapter weights only`, or merge the adapter into"
+            " its base model and use the path of the merged model"
         )
     return about.mismatch(message, expected=_few(names, ""), actual=actual, fix=fix)
 
@@ -133,7 +135,8 @@ def _shapes(about: Subject, shapes: Mapping[str, tuple[int, ...]], facts: ModelF
             f"the files contain {counted(len(spare), 'tensor')} that torchtune does not expect in {about.name}:"
             f" {_few(spare)}"
         )
-        fix = f"{correct}, download the model again, or remove unexpected tensors from the files"
+        these = "this tensor" if len(spare) == 1 else "these tensors"
+        fix = f"{correct}, download the model again, or remove {these} from the files"
         yield about.mismatch(what, actual=_few(spare, ""), fix=fix)
 
 
@@ -142,7 +145,8 @@ def _index(about: Subject, found: CheckpointState) -> Iterator[Finding]:
     absent = sorted({file for file in (found.index or {}).values() if file not in found.files})
     if absent:
         what = f"the directory lacks {_few(absent)}, which model.safetensors.index.json lists"
-        yield about.mismatch(what, expected=_few(absent, ""), fix="download the missing files")
+        fix = f"download the missing {'file' if len(absent) == 1 else 'files'}"
+        yield about.mismatch(what, expected=_few(absent, ""), fix=fix)
         return
     for tensor, file in (found.index or {}).items():
         seen = found.tensors.get(file)

@@ -248,10 +248,12 @@ class _Types:
             self._kind(place, value, row)
         if isinstance(value, str):
             if _has_surrogate(value):
-                self._fault(f"a text in {shown(place[0])} has half of a surrogate pair, an invalid character", row)
+                self._fault(
+                    f"a text in the column {shown(place[0])} has half of a surrogate pair, an invalid character", row
+                )
         elif isinstance(value, int):
             if value not in _INTEGERS:
-                self._fault(f"a number in {shown(place[0])} has more than 64 bits", row)
+                self._fault(f"a number in the column {shown(place[0])} does not fit in 64 bits", row)
         elif isinstance(value, dict | list) and len(place) > _DEEPEST:
             self._fault(f"{shown(place[0])} is nested more deeply than Arrow accepts", row)
         elif isinstance(value, dict):

@@ -19,7 +19,6 @@ from scaffold_torchtune.findings import (
     Scalar,
     close_matches,
     counted,
-    did_you_mean,
     few,
     finding,
     shown,
@@ -80,7 +79,9 @@ def _parts(
     about: Subject, runs: list[PlannedRun], found: DataFile, all_runs: Sequence[PlannedRun], keys: _Keys
 ) -> Iterator[Finding]:
     for fault, row in found.parts[TRAIN].faults.items() if TRAIN in found.parts else ():
-        yield about.mismatch(f"in row {row} of {TRAIN}, {fault}", fix="correct the row, or remove the column")
+        yield about.mismatch(
+            f"in row {row} of the split {TRAIN!r}, {fault}", fix="correct the row, or remove the column"
+        )
     validated = [run for run in runs if run.integer("run_val_every_n_steps", 0)]
     for name, some in ((TRAIN, runs), (VALIDATION, validated)):
         part = found.parts.get(name)
@@ -90,7 +91,7 @@ def _parts(
             yield _no_part(about, found, name)
         elif part.rows == 0:
             yield about.mismatch(
-                f"its split {name!r} has no rows", fix=f"add rows to {name}, or use a different data set"
+                f"its split {name!r} has no rows", fix=f"add rows to the split {name!r}, or use a different data set"
             )
         else:
             yield from _columns(about, some, name, part, all_runs, keys)
@@ -130,24 +131,22 @@ def _columns(
         kinds = part.columns.get(column)
         if kinds is None:
             columns = [shown(each) for each in part.columns]
-            message = f"its split {name!r} has no column {shown(column)}, only {few(columns, _LISTED)}."
-            message = did_you_mean(
-                column, part.columns, message if part.columns else f"its split {name!r} has no columns."
-            )
-            fix = _other_column(runs, all_runs, column, part, keys)
+            message = f"its split {name!r} has no column {shown(column)}, only {few(columns, _LISTED)}"
+            message = message if part.columns else f"its split {name!r} has no columns"
+            fix = _other_column(runs, all_runs, column, (name, part), keys)
             there = few(columns, _LISTED, last="") or "no columns"
             yield about.mismatch(message, expected=f"a column {shown(column)}", actual=there, fix=fix, at=place)
             continue
         for other, row in kinds.items():
             if other != kind:
-                where = f"row {row} of {name}"
+                where = f"row {row} of the split {name!r}"
                 wrong = f"has {AS_NOUN[other]} instead of {AS_NOUN[kind]} in {shown(column)}"
                 is_what = f"has no {shown(column)}" if other == "absent" else wrong
-                fix = f"use {AS_NOUN[kind]} in {shown(column)} of every row"
+                fix = f"make {shown(column)} {AS_NOUN[kind]} in every row"
                 yield about.mismatch(f"{where} {is_what}", expected=kind, actual=other, fix=fix)
     if any(column == _MESSAGES for column, _ in places):
         for fault, row in part.messages.items():
-            yield about.mismatch(f"in row {row} of {name}, {fault}", fix="correct the row")
+            yield about.mismatch(f"in row {row} of the split {name!r}, {fault}", fix="correct the row")
 
 
 def _keys(data_sets: Iterable[Sequence[PlannedRun]], disk: DiskState) -> _Keys:
@@ -176,17 +175,22 @@ def _instead(run: PlannedRun, column: str, part: DataPart) -> str:
 
 
 def _other_column(
-    runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, part: DataPart, keys: _Keys
+    runs: list[PlannedRun], all_runs: Sequence[PlannedRun], column: str, named: tuple[str, DataPart], keys: _Keys
 ) -> str:
-    """Return the fix that reads a different column."""
+    """Return the fix that reads a different column than the missing one of a split."""
+    name, part = named
     some = [run for run in runs if column in _wanted(run)]
     other, key = _instead(some[0], column, part), _wanted(some[0])[column][1]
     if not other:
-        return f"rename the column to {shown(column)} in the data set, or set the Dataset type in the summary"
+        return (
+            f"add the column {shown(column)} to the split {name!r} of the data set, or rename the column that has its"
+            " content; if the data set has another format, set `Dataset type` in the summary to match it"
+        )
     line = to_give(key, {**keys.get(key, {}), **for_each(some, other)}, some, all_runs)
+    who = "the run" if len(some) == 1 else "the runs"
     return (
-        f"if the runs should read {shown(other)}, {line}; otherwise rename the column to"
-        f" {shown(column)} in the data set"
+        f"if {who} should read {shown(other)}, {line}; otherwise rename the intended column of the data set to"
+        f" {shown(column)}"
     )
 
 
@@ -197,11 +201,11 @@ def _mixed(about: Subject, runs: list[PlannedRun], name: str, part: DataPart) ->
         held = [kind for kind in kinds if kind not in {"null", "absent"}]
         if len(held) > 1 and column not in read:
             what = (
-                f"row {kinds[held[1]]} of {name} has {AS_NOUN[held[1]]} in {shown(column)}, but row {kinds[held[0]]}"
-                f" has {AS_NOUN[held[0]]}; the datasets library rejects a column with more than one type, even if it is"
-                " not used"
+                f"row {kinds[held[1]]} of the split {name!r} has {AS_NOUN[held[1]]} in {shown(column)}, but row"
+                f" {kinds[held[0]]} has {AS_NOUN[held[0]]}; the datasets library rejects a column with more than one"
+                " type, even if it is not used"
             )
-            fix = f"use {AS_NOUN[held[0]]} in {shown(column)} of every row, or remove the column"
+            fix = f"make {shown(column)} {AS_NOUN[held[0]]} in every row, or remove the column"
             yield about.mismatch(what, expected=held[0], actual=held[1], fix=fix)
 
 
@@ -369,7 +373,7 @@ def _turns(
         more = f" (and {counted(rows.count - 1, 'more row')})" if rows.count > 1 else ""
         message = (
             f"the data set {shown(path)} of {concerning(concerned, plan)} is not suitable for training: in row"
-            f" {rows.first} of {TRAIN}{more}, {fault}"
+            f" {rows.first} of the split {TRAIN!r}{more}, {fault}"
         )
         fix = f"correct or remove {_these(rows.count)}"
         place = at(concerned[0], "dataset_label", "input_dir_base")

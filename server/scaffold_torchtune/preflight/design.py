@@ -435,8 +435,8 @@ def _replicates(plan: Plan, others: dict[str, list[Scalar]]) -> Iterator[Finding
         listed = few(lacking, _LISTED, between="; " if len(others) > 1 else ", ")
         have = "has {}" if len(lacking) == 1 else "have {} each"
         message = (
-            f"the combinations have different numbers of seeds: {listed} {have.format(counted(fewest, 'run'))}, others"
-            f" have {most}"
+            f"the combinations have different numbers of seeds: {listed} {have.format(counted(fewest, 'run'))}; the"
+            f" others have {most}"
         )
         fix = "no action if intended; otherwise add the missing rows: each combination needs the same number of runs"
         yield _incomplete(plan, message, "seed", most, fewest, fix)
@@ -489,10 +489,10 @@ def _batch(plan: Plan) -> Iterator[Finding]:
     sizes = Counter(effective_batch(run) for run in plan.runs)
     if len(sizes) > 1:
         names = ("batch_size", "gradient_accumulation_steps", "gpus")
-        parts = ", ".join(f"{size} in {counted(count, 'run')}" for size, count in sorted(sizes.items()))
+        parts = few([f"{size} in {counted(count, 'run')}" for size, count in sorted(sizes.items())], len(sizes))
         message = (
-            f"the number of samples per optimizer step (batch size x gradient accumulation x GPUs) differs: {parts}; so"
-            " the number of steps and the fraction of warm-up steps differ too"
+            f"the number of samples per optimizer step (batch size x gradient accumulation x GPUs) differs between runs"
+            f" ({parts}), so the number of steps and the fraction of warm-up steps differ too"
         )
         differing = [name for name in names if len({run.value(name) for run in plan.runs}) > 1]
         yield _confound(plan, message, *differing, otherwise="use the same number of samples per step in all runs")

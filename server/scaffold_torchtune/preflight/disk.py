@@ -288,9 +288,7 @@ def _tensors(path: str, most: int) -> tuple[TensorFile, int]:
             size = os.fstat(file.fileno()).st_size
             begin = file.read(8)
             if begin == b"version ":
-                return TensorFile(
-                    problem="is a Git LFS pointer, not the weights: run `git lfs pull` in the model directory"
-                ), 0
+                return TensorFile(problem="is a Git LFS pointer, not the weights", is_pointer=True), 0
             length = struct.unpack("<Q", begin)[0] if len(begin) == 8 else 0  # noqa: PLR2004 - see above
             if not 0 < length <= size - 8:
                 return TensorFile(problem="is not a complete safetensors file"), 0
@@ -319,7 +317,8 @@ def _header(header: Any, size: int) -> TensorFile:
             return TensorFile(problem=f"has {end - begin} bytes for {escape(name)}, which does not match its shape")
         needed, shapes[name] = max(needed, end), shape
     if needed > size:
-        return TensorFile(problem=f"is truncated: its tensors need {counted(needed - size, 'byte')} more")
+        are = "is" if needed - size == 1 else "are"
+        return TensorFile(problem=f"is truncated: {counted(needed - size, 'byte')} of its tensors {are} missing")
     if needed < size:
         return TensorFile(problem=f"has {counted(size - needed, 'byte')} more than its tensors need")
     return TensorFile(shapes=shapes)

@@ -44,13 +44,13 @@ def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> di
 
 
 def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
-    """Return the runs of a finding as text: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
+    """Return the runs of a finding as text: `all 4 runs`, `the run 'rank8'`, `2 of 4 runs ('rank8' and 'rank16')`."""
     total = len(plan.runs)
     if len(runs) == total:
         return {1: "the run", 2: "both runs"}.get(total, f"all {total} runs")
     if len(runs) == 1:
-        return f"the run {runs[0].directory}"
-    return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more='...')})"
+        return f"the run {shown(runs[0].directory)}"
+    return f"{len(runs)} of {total} runs ({few([shown(run.directory) for run in runs], 3, more='...')})"
 
 
 _SINGULAR: Final = {"are": "is", "have": "has"}
@@ -62,7 +62,7 @@ def verb(count: int, plural: str) -> str:
 
 
 def who_do(runs: Sequence[PlannedRun], plan: Plan, do: str) -> str:
-    """Return the runs of a finding and what they do: `all 4 runs train`, `the run rank8 trains`."""
+    """Return the runs of a finding and what they do: `all 4 runs train`, `the run 'rank8' trains`."""
     return f"{concerning(runs, plan)} {verb(len(runs), do)}"
 
 
@@ -433,6 +433,11 @@ def _gib(size: float) -> str:
     return f"{size / _GIB:.1f} GiB" if size >= _GIB / 20 else "less than 0.1 GiB"
 
 
+def _size(size: float) -> str:
+    """Return an amount of disk space in a unit that shows small amounts."""
+    return _gib(size) if size >= _GIB else f"{size / 1024**2:.1f} MiB"
+
+
 def _span(first: object, last: object) -> str:
     """Return one of two texts, or both if they differ."""
     return str(first) if first == last else f"{first} to {last}"
@@ -460,7 +465,7 @@ def _node(plan: Plan, runs: list[PlannedRun]) -> list[str]:
     each = [*dict.fromkeys(asked)]
     if len(each) == 1:
         return [f"each job requests {each[0]} on its node"]
-    return [f"jobs request {', or '.join(each)} on their nodes, depending on the run"] if each else []
+    return [f"depending on the run, each job requests {', or '.join(each)}, on its node"] if each else []
 
 
 def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Finding:
@@ -492,9 +497,9 @@ def _gpu(run: PlannedRun) -> Gpu | None:
 
 
 def _names(run: PlannedRun) -> str:
-    """Return the settings that select the run's GPUs, as text: `the GPU type a100 and the constraint gpu40`."""
+    """Return the settings that select the run's GPUs, as text: `the GPU type 'a100' and the constraint 'gpu40'`."""
     labels = {"gpu_type": "GPU type", "constraint": "constraint"}
-    return " and ".join(f"the {labels[name]} {run.value(name)}" for name in _NAMES_GPUS if run.value(name))
+    return " and ".join(f"the {labels[name]} {shown(run.value(name))}" for name in _NAMES_GPUS if run.value(name))
 
 
 def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:
@@ -507,7 +512,7 @@ def _memory(plan: Plan, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding
     for (held, memory), some in large.items():
         message = (
             f"weights, gradients and optimizer states alone need {_gib(held)} on each GPU of {concerning(some, plan)},"
-            f" but the GPUs selected by {_names(some[0])} have {memory} GiB"
+            f" but each GPU selected by {_names(some[0])} has only {memory} GiB"
         )
         fix = "use more or larger GPUs or a smaller model; if the GPU type or constraint is wrong, correct it"
         expected, place = f"at most {memory} GiB", at(some[0], "gpus", *_NAMES_GPUS)
@@ -572,10 +577,10 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
             message = (
-                f"the checkpoints of {concerning(some, plan)} need {_gib(needed)} in total, but only"
-                f" {math.ceil(free / _GIB)} GiB is free on the file system of {outputs}"
+                f"the checkpoints of {concerning(some, plan)} need {_size(needed)} in total, but only"
+                f" {_size(free)} is free on the file system of {outputs}"
             )
-            fix = f"{_less(plan, some, needs, adapters)}free disk space, or choose a different output directory"
+            fix = f"free disk space, or choose a different output directory{_less(plan, some, needs, adapters)}"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")
             yield finding("disk-space", message, field="output_dir_base", expected=expected, fix=fix, at=place)
 
@@ -587,7 +592,7 @@ def _less(plan: Plan, runs: list[PlannedRun], needs: Mapping[str, int], adapters
         return ""
     saved = sum(min(adapters[run.directory], needs[run.directory]) for run in runs)
     line = to_give("save_adapter_weights_only", for_each(able, "yes"), able, plan.runs)
-    return f"{line} (reduces {_gib(sum(needs[run.directory] for run in runs))} to {_gib(saved)}), "
+    return f"; or, in the summary, {line} (reduces {_gib(sum(needs[run.directory] for run in runs))} to {_gib(saved)})"
 
 
 def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> Iterator[Finding]:

@@ -374,7 +374,7 @@ def activate(
         found = _read_report(read_regular(report, _MOST), mark)
     if not isinstance(found, Fault) or found.kind != "shell":
         return found
-    end = f"ran longer than {timeout:g} s and was ended" if done.ended else f"exited with status {done.status}"
+    end = f"ran longer than {timeout:g} s and was stopped" if done.ended else f"exited with status {done.status}"
     return replace(found, end=end, output=done.output[-2000:])
 
 
@@ -420,7 +420,7 @@ def activation_problem(fault: Fault, asked: Activation, settings: Mapping[str, S
         at=setting.source if setting else None,
         fix=(
             f"{fix}; alternatively, if `{asked.commands}` works in your own shell, run it there, then scaffold from"
-            " that shell with --no-activate"
+            " that shell with `--no-activate`"
         ),
     )
 
@@ -444,26 +444,26 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
             after = f" after `module load {' '.join(asked.modules)}`" if asked.modules else " in a login shell"
             message = (
                 f"cannot activate the conda environment {shown(fault.what)}: no conda, mamba or micromamba was"
-                f" found{after}, on PATH, through CONDA_EXE, or in the usual places{reason}"
+                f" found{after}, neither on PATH nor through CONDA_EXE nor in the usual places"
             )
             fix = (
-                "add the module that provides conda to claude.local.md, set CONDA_EXE to the conda program, or use a"
-                " virtual environment (--venv DIR)"
+                "in claude.local.md, add the module that provides conda; or set CONDA_EXE to the conda program; or use"
+                " a virtual environment (`--venv DIR`)"
             )
-            return "conda_env", "conda-missing", message, fix, None
+            return "conda_env", "conda-missing", _and_output(message, reason), fix, None
         case "environment":
             return _environment_problem(fault.what, environments(fault.available), reason)
         case _:
-            step = f" in the step {shown(fault.at)}" if fault.at else ""
-            message = f"cannot activate the environment: bash -l {fault.end}{step}{reason}"
+            step = f" during the step {shown(fault.at)}" if fault.at else ""
+            message = f"cannot activate the environment: bash -l {fault.end}{step}"
             fix = "correct the environment, or the startup files of the login shell"
-            return "conda_env", "activation-failed", message, fix, None
+            return "conda_env", "activation-failed", _and_output(message, reason), fix, None
 
 
 def _module_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
     """Describe a module that does not exist, or that exists and cannot be loaded."""
     if any(one == name or one.startswith(f"{name}/") for one in known):
-        message = f"the module {shown(name)} exists, but cannot be loaded{reason}"
+        message = _and_output(f"the module {shown(name)} exists, but cannot be loaded", reason)
         fix = f"try `module load {name}`; another module may have to be loaded first, or may conflict with it"
         return "modules", "activation-failed", message, fix, None
     base, bases = name.partition("/")[0], [one.partition("/")[0] for one in known]
@@ -471,13 +471,14 @@ def _module_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
     near = [one for one, its_base in zip(known, bases, strict=True) if its_base in similar]
     near = near or close_matches(name, known, _MOST_LISTED)
     fix = f"use an existing module ({_listed(near)})" if near else "correct the name; `module avail` lists the modules"
-    return "modules", "module-missing", f"the module {shown(name)} does not exist{reason}", fix, _listed(near)
+    message = _and_output(f"the module {shown(name)} does not exist", reason)
+    return "modules", "module-missing", message, fix, _listed(near)
 
 
 def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Problem:
     """Describe a conda environment that does not exist, or that exists and cannot be activated."""
     if name in known:
-        message = f"the conda environment {shown(name)} exists, but cannot be activated{reason}"
+        message = _and_output(f"the conda environment {shown(name)} exists, but cannot be activated", reason)
         return (
             "conda_env",
             "activation-failed",
@@ -487,8 +488,8 @@ def _environment_problem(name: str, known: Sequence[str], reason: str) -> _Probl
         )
     fix = "use an existing environment" if known else "use an environment that `conda env list` shows"
     fix = f"{fix}, or create this one (`conda create -n {name} python`) and install torchtune in it"
-    message = did_you_mean(name, known, f"the conda environment {shown(name)} does not exist{reason}.")
-    return "conda_env", "environment-missing", message, fix, _listed(known)
+    message = did_you_mean(name, known, f"the conda environment {shown(name)} does not exist.")
+    return "conda_env", "environment-missing", _and_output(message, reason), fix, _listed(known)
 
 
 def modules(avail: str) -> list[str]:
@@ -523,4 +524,10 @@ def _reason(output: str) -> str:
     else:
         end = next((n for n in range(at, len(lines)) if not lines[n]), len(lines)) if lines[at].endswith(":") else at
         reason = " ".join(lines[at : max(end, at + 1)])
-    return f". The login shell printed: {escape(reason, _LONGEST_REASON)}" if reason else ""
+    return escape(reason, _LONGEST_REASON)
+
+
+def _and_output(message: str, reason: str) -> str:
+    """Return a message, followed by the line of the login shell's output, if there is one."""
+    stop = "" if message.endswith("?") else "."
+    return f"{message}{stop} The login shell printed: '{reason}'" if reason else message

@@ -52,7 +52,7 @@ def read_json(data: bytes, most: int, **hooks: Any) -> Any:
         raise NotJson(f"it is larger than {most} bytes")
     # each takes many times its text's size in memory
     if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
-        raise NotJson("it has too many mappings and lists for its size")
+        raise NotJson(f"it contains more than one mapping or list per {_SPARSE} bytes")
     try:
         return json.loads(data.decode(), **hooks)
     except RecursionError as error:
