@@ -296,7 +296,7 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
         named = f" {job.id}" if job.id else ""
         message = f"SLURM reports that the job{named} completed, but only {part} {were} saved"
         last = (
-            f"; its output ends with: {escape(output.last_lines[-1], limit=240)}"
+            f"; its output ends with: '{escape(output.last_lines[-1], limit=240)}'"
             if output and output.last_lines
             else ""
         )
@@ -308,10 +308,10 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
 def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return the finding for a job that ended for an unknown reason."""
     unknown = "the run has no pending or running job, but its training is not complete"
-    state = f"the job ended in the state {job.state}" if job.state else unknown
+    state = f"the job ended in state {job.state}" if job.state else unknown
     status = _exit(job.exit_code)
     lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
-    last = f"; its output ends with: {lines}" if lines else "; its output contains no reason" if output else ""
+    last = f"; its output ends with: '{lines}'" if lines else "; its output contains no reason" if output else ""
     fix = f"find the cause in {asked.output}, and correct it; then {asked.again}" if asked.output else asked.again
     return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
 

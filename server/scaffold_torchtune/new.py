@@ -206,7 +206,10 @@ def type_options(asked: NewExperiment, given: Mapping[str, Sequence[str]]) -> No
             try:
                 value = _typed(name, text)
             except NotTyped as problem:
-                message, fix = f"{option.flag}: {shown(text)} is not {problem.allowed}", f"use {problem.allowed}"
+                message, fix = (
+                    f"{option.flag}: {shown(text)} {problem.described}",
+                    f"use {problem.allowed}{problem.example}",
+                )
                 add("invalid-value", message, field=name, fix=fix, actual=escape(text), expected=problem.allowed)
                 continue
             values = asked.values.setdefault(name, [])
@@ -231,7 +234,7 @@ def _typed(name: str, text: str) -> Scalar:
     if values.is_unset(text):
         raise NotTyped("a value (omit the option if there is none)")
     if values.unquoted(values.without_remark(text)) != text:
-        raise NotTyped("only a value, without quotes, white space or a remark")
+        raise NotTyped("only the value", "has quotes, white space or a remark around the value")
     return values.typed(parameter, SourceText(text, 1, flag)).value
 
 
@@ -258,8 +261,8 @@ def complete_options(asked: NewExperiment) -> None:
         try:
             asked.values["experiment_name"] = [_typed("experiment_name", name)]
         except NotTyped as problem:
-            message = f"the directory name {shown(name)} cannot be the experiment's name: it is not {problem.allowed}"
-            fix = "specify a different name with --name NAME"
+            message = f"the directory name {shown(name)} cannot be the experiment's name (expected {problem.allowed})"
+            fix = "specify a different name with `--name NAME`"
             asked.problems.add("invalid-value", message, field="experiment_name", fix=fix, actual=escape(name))
     needed, defaults = ["model", "batch_size", "epochs", "dataset"], {}
     if asked.local is None:

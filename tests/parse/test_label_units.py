@@ -188,7 +188,7 @@ def test_memory_without_a_unit_after_an_option_of_sbatch_is_in_megabytes(written
 
 def test_memory_without_a_unit_is_refused_with_the_values_that_may_be_intended() -> None:
     (problem,) = refusal(parsed, with_line("Memory", "64"))
-    assert {"64G", "64M"} <= {*problem.fix.split()}
+    assert {"`64G`", "`64M`"} <= {*problem.fix.split()}
     for unit in "GM":
         assert parsed(with_line("Memory", f"64{unit}")).config["mem"].value == f"64{unit}"
 
@@ -233,7 +233,7 @@ def test_settings_of_a_section_about_jobs_get_the_unit_of_their_label() -> None:
 def test_a_percent_label_with_a_fraction_is_refused_with_both_readings() -> None:
     (problem,) = refusal(parsed, with_line("Dropout (%)", "0.5"))
     for written, value in (("0.5%", 0.005), ("50%", 0.5)):
-        assert written in problem.fix.split()
+        assert f"`{written}`" in problem.fix.split()
         assert parsed(with_line("Dropout (%)", written)).config["lora_dropout"].value == value
 
 

@@ -170,7 +170,8 @@ def test_a_name_of_a_data_set_that_is_not_listed_is_refused_with_the_listed_name
     (problem,) = refusal(parsed, text)
     assert told([problem]) == [("invalid-value", "dataset", SUMMARY, 7)]
     assert (problem.expected, problem.actual) == (expected, cell)
-    assert f"write {expected or 'one of small or large'} in the column Dataset (line 7)" in problem.fix
+    which = f"`{expected}`" if expected else "one of `small` or `large`"
+    assert f"write {which} in the column Dataset (line 7)" in problem.fix
     written = parsed(text.replace(f"| {cell} |", f"| {expected or 'large'} |")).runs
     assert written[1].parameters["dataset"].text == f"data/{expected or 'large'}.json"
 

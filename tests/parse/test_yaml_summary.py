@@ -255,7 +255,7 @@ def test_a_value_that_setup_finetune_would_reject_is_reported_at_its_place_in_th
         ("name: cap_rank", "name: cap\n  dir: 5", "invalid-value", ["experiment.dir", 5, "text"], '"5"'),
         ("name: cap_rank", "name: cap\n  dir: no", "invalid-value", ["experiment.dir", "no", "False"], '"no"'),
         ("train: 8,", "train: 8%,", "invalid-value", ["data.training.splits.train", "'8%'", "number"], "number"),
-        ("path: /data/words_5L.json", "path: [a]", "invalid-value", ["data.training.path", "list", "text"], "text"),
+        ("path: /data/words_5L.json", "path: [a]", "invalid-value", ["data.training.path", "list", "path"], "path"),
         (
             "compute: {",
             "compute: none  # {",

@@ -38,6 +38,7 @@ from scaffold_torchtune.findings import (
     escape,
     few,
     lines_text,
+    one_of,
     shown,
     sort_findings,
 )
@@ -414,9 +415,10 @@ def _unlisted_data(reading: Reading, runs: tuple[Run, ...], named: Mapping[str, 
         where = f"in the column {settings[0].source.note} ({lines})"
         if reading.form == "yaml":
             where = f"on {lines}"
-        which = near[0] if len(near) == 1 else f"one of {few(names, _FEW, last='or')}"
-        message = f"the data set {shown(text)} is neither a path nor one of the listed data sets: {few(names, _FEW)}"
-        line, fix = settings[0].source.line, f"write {escape(which)} {where}, or the path of the file"
+        which = one_of([f"`{escape(name)}`" for name in (near if len(near) == 1 else names)], _FEW)
+        listed = few([*map(shown, names)], _FEW)
+        message = f"the data set {shown(text)} is neither a path nor one of the listed data sets: {listed}"
+        line, fix = settings[0].source.line, f"write {which} {where}, or the path of the file"
         expected = near[0] if len(near) == 1 else None
         reading.add(
             "invalid-value", message, field="dataset", expected=expected, actual=escape(text), line=line, fix=fix

@@ -5,7 +5,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text, shown
@@ -32,7 +32,8 @@ class SourceText:
     text is verbatim, without quotes or remarks around it: text of a YAML document or a fenced block. `source` is the
     full text with the Markdown marks of emphasis, code and links. `answer`: the text is the user's answer, and is in no
     document. `last` is the last line of a text of several lines, else 0. `alone`: the text has no label. `unit` is the
-    unit of its label if the value cannot be read in it. `label` is its label if messages need it and `note` lacks it.
+    unit of its label if the value cannot be read in it; of a table with a column of units, it is that of the row.
+    `label` is its label if messages need it and `note` lacks it.
     """
 
     text: str
@@ -45,6 +46,7 @@ class SourceText:
     last: int = 0
     alone: bool = False
     unit: str = ""
+    unit_of: Literal["label", "row"] = "label"
     label: str = ""
 
     def place(self) -> str:

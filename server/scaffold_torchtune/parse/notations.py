@@ -143,7 +143,7 @@ def _integer(parameter: Parameter, text: str) -> str:
     groups = text.split(",")
     if parameter.name not in _OFTEN_THOUSANDS and not any(group.startswith("0") for group in groups):
         joined = "".join(groups)
-        raise NotTyped("a single whole number", fix=f"write {joined}, without a comma, if that is intended")
+        raise NotTyped("a single whole number", fix=f"write `{joined}`, without a comma, if that is intended")
     return "".join(groups)
 
 
@@ -251,6 +251,11 @@ def is_unit(text: str, kind: str) -> bool:
 def is_power(unit: str) -> bool:
     """Return whether a unit is a power of ten, which a number with an exponent of its own does not have."""
     return _OF_POWERS.fullmatch(unit.lower().strip()) is not None
+
+
+def is_factor(unit: str) -> bool:
+    """Return whether a unit is a factor: `x 0.01`, `10^-3`."""
+    return is_power(unit) or _OF_FACTORS.fullmatch(unit.lower().strip()) is not None
 
 
 def suffix_of(parameter: Parameter, unit: str) -> str | None:

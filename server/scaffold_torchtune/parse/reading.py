@@ -405,7 +405,6 @@ class Reading(Collector):
             value, remark = values.typed(parameter, text)
         except NotTyped as problem:
             where = labelled(text, parameter.name)
-            where = f"the answer for {parameter.name}" if text.answer else where
             elsewhere = ""
             if kind is SourceKind.CONFIGURATION and parameter.column:
                 of_run = "write it in each run's parameters" if self.form == "yaml" else "add a column for it"
@@ -465,9 +464,10 @@ class Reading(Collector):
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)
-        where = labelled(text, escape(label))
-        where = f"the answer for {escape(label)}" if text.answer else where
-        message = f"{where}: {shown(text.full or text.text)} {problem.what}"
+        subject = f"{labelled(text, escape(label))}: {shown(text.full or text.text)}"
+        if text.answer:
+            subject = f"the answer {shown(text.full or text.text)} for {shown(label)}"
+        message = f"{subject} {problem.what}"
         known, expected = by_label(label), problem.expected or None
         fix = problem.fix_in_yaml if self.form == "yaml" and file is None else problem.fix
         name = known.name if known is not None and known.key else normalize(label)
@@ -521,9 +521,11 @@ def not_typed(
         code, what, fix = "ambiguous", f"contains {len(choices)} values", f"keep one of them ({expected}){elsewhere}"
     else:
         written, expected = text.text, problem.allowed
-        code, what = "invalid-value", f"is {problem.found or f'not {expected}'}"
-        fix = problem.fix or f"write {expected}"
+        code, what, fix = "invalid-value", problem.described, problem.correction
+    subject = f"{where}: {shown(written)}"
+    if text.answer:
+        subject = f"the answer {shown(written)} for {shown(parameter.name)}"
     return finding(
-        code, f"{where}: {shown(written)} {what}", field=parameter.name, expected=expected, actual=escape(written),
+        code, f"{subject} {what}", field=parameter.name, expected=expected, actual=escape(written),
         choices=choices, file=file, line=text.line, fix=fix,
     )  # fmt: skip

@@ -625,8 +625,8 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     if found == "fine-tuned" and not method:
         columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:
-        message, fix = f"the type is {shown(text.text)}, not {_ALLOWED_TYPES}", f"write {_ALLOWED_TYPES}"
-        expected, actual = _ALLOWED_TYPES, escape(text.text)
+        message = f"the type {shown(text.text)} is none of 'Fine-tuned', 'Control' and 'eval-only'"
+        actual, expected, fix = escape(text.text), _ALLOWED_TYPES, "write `Fine-tuned`, `Control` or `eval-only`"
         reading.add("invalid-value", message, field="type", expected=expected, actual=actual, line=text.line, fix=fix)
     return found
 

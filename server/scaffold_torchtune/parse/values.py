@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from scaffold_torchtune.findings import Scalar, few, shortest_number, shown
+from scaffold_torchtune.findings import Scalar, escape, few, shortest_number, shown
 from scaffold_torchtune.parse import notations
 from scaffold_torchtune.parse.drafts import SourceText, Typed
 from scaffold_torchtune.settings import kinds, parameters
@@ -31,8 +31,12 @@ _STANDS_FOR_TEXT = re.compile(
     re.IGNORECASE,
 )
 _ONE_PAIR = (
-    "the whole text in one pair of quotes, with each inner quote doubled or escaped by a backslash; only a remark in"
-    " parentheses may follow"
+    "the whole text in one pair of quotes",
+    "is not text in one pair of quotes",
+    (
+        "enclose the whole text in one pair of quotes, with a backslash before each inner quote; only a remark in"
+        " parentheses may follow"
+    ),
 )
 _REMARK_BEHIND = re.compile(r"\s*(\([^()]*\))?")
 _ESCAPED = re.compile(r"""\\(["'“”‘’„\\])""")
@@ -152,6 +156,7 @@ def with_unit(label: str, field: SourceText, unit: str = "") -> tuple[str, Sourc
     """
     bare, own, parameter = split_unit(label)
     if not own and unit:
+        field = replace(field, unit_of="row")
         own, parameter = (unit, by_label(label)) if _takes(label, unit) else ("", None)
     return bare, in_unit(parameter, own, field) if own and parameter is not None else field
 
@@ -176,12 +181,14 @@ def in_unit(parameter: Parameter, unit: str, field: SourceText) -> SourceText:
 
 
 _MEASURES = {
-    "num_warmup_steps": "a number of optimizer steps, or a percentage of them",
-    "max_seq_len": "a number of tokens",
-    "batch_size": "a number of samples",
-    "mem": "the memory of the whole job on its node",
-    "time": "the time limit of the whole job",
-}
+    "num_warmup_steps": (
+        "a number of optimizer steps, or a percentage of them", "the number of steps, or a percentage such as 3%"
+    ),
+    "max_seq_len": ("a number of tokens", "the number of tokens as a plain number"),
+    "batch_size": ("a number of samples", "the number of samples as a plain number"),
+    "mem": ("the memory of the whole job on its node", "this memory with its unit, such as 32G"),
+    "time": ("the time limit of the whole job", "the time limit of the job, such as 2:00:00"),
+}  # fmt: skip
 
 
 def _wrong_unit(parameter: Parameter, field: SourceText) -> NotTyped:
@@ -190,21 +197,27 @@ def _wrong_unit(parameter: Parameter, field: SourceText) -> NotTyped:
     if number and notations.suffix_of(parameter, field.unit) == "%":
         return NotTyped(
             "a percentage of at least 1",
-            "ambiguous: its label has a percent sign, but a value below 1 is usually a fraction",
-            f"write {number}% for a percentage, or {(Decimal(number) * 100).normalize():f}% for a fraction",
+            f"is ambiguous: its {field.unit_of} has a percent sign, but a value below 1 is usually a fraction",
+            f"write `{number}%` if {number} percent is intended, or `{(Decimal(number) * 100).normalize():f}%` if the"
+            f" fraction {number} is intended",
         )
     if notations.is_power(field.unit) and parameter.kind == "float":
         label, unit = parameters.column_label(parameter), field.unit
         return NotTyped(
-            "a number without a unit", f"below a label with {shown(unit)}, which may be a factor or a value",
-            f"write the label {label} × {unit} if the value is a multiple of {unit}; otherwise remove {unit} from the"
-            " label, and write each value in full",
+            "a number without a unit", f"has {shown(unit)} in its {field.unit_of}, which may be a factor or a value",
+            f"change the label to `{label} × {escape(unit)}` if the values are multiples of {escape(unit)}; otherwise"
+            f" remove {shown(unit)} from the {field.unit_of}, and write each value in full",
         )  # fmt: skip
-    measure = _MEASURES.get(parameter.name, f"a {'whole ' if parameter.kind == 'int' else ''}number without a unit")
+    number = "whole number" if parameter.kind == "int" else "number"
+    measure, write = _MEASURES.get(parameter.name, (f"a {number} without a unit", f"a plain {number}"))
+    is_factor = notations.is_factor(field.unit)
+    what, write = ("factor", "each value in full") if is_factor else ("unit", write)
     return NotTyped(
-        measure, f"in {shown(field.unit)}, but {parameter.name} is {measure}",
-        f"write the label {parameters.column_label(parameter)} without {shown(field.unit)}, and the value as {measure}",
-    )  # fmt: skip
+        measure,
+        f"gets the {what} {shown(field.unit)} from its {field.unit_of}, but {kinds.setting_name(parameter.name)} is"
+        f" {measure}",
+        f"remove {shown(field.unit)} from the {field.unit_of}, and write {write}",
+    )
 
 
 def nearest_label(label: str) -> str | None:
@@ -311,21 +324,22 @@ def _free_text(field: SourceText, *, is_prompt: bool = False) -> Typed:
     if span := _code_span(written):
         code, remark = span
         if remark and remark[0] != "(" and not _is_symbol(remark[0]):
-            raise NotTyped(_ONE_PAIR, "not text in one pair of quotes")
+            raise NotTyped(*_ONE_PAIR)
         inner = unquoted(code)
         return Typed(_written(code if inner == code.strip() else inner), remark)
     is_markdown = field.source is not None
     if quoted := _quoted(written, markdown=is_markdown):
         return Typed(_written(quoted[0]), quoted[1])
     if written[:1] in QUOTES and not _STANDS_FOR_TEXT.fullmatch(written):
-        raise NotTyped(_ONE_PAIR, "not text in one pair of quotes")
+        raise NotTyped(*_ONE_PAIR)
     if says_none(written) and not is_prompt:
         return Typed("")
     if says_none(written):
-        raise NotTyped("text with {input}", "text without {input}")
+        fix = "put `{input}` where the text of a sample belongs"
+        raise NotTyped("text with {input}", "does not contain {input}", fix)
     if _STANDS_FOR_TEXT.fullmatch(written):
         fix = f"write the text itself; if {shown(written)} is the text, put it in quotes"
-        raise NotTyped("the text itself", "a placeholder or a reference to other text", fix)
+        raise NotTyped("the text itself", "is a placeholder or a reference to other text", fix)
     return Typed(_written(_ESCAPED.sub(r"\1", written) if is_markdown else written))
 
 
@@ -349,10 +363,12 @@ def _is_symbol(character: str) -> bool:
 
 def _written(text: str) -> Scalar:
     """Return text of a Markdown document, which has no notation for line breaks inside a value."""
-    if "\\n" in text or "\\t" in text:
+    escapes = {"\\n": "a line break", "\\t": "a tab"}
+    if found := [each for each in escapes if each in text]:
+        meaning = " and ".join(escapes[each] for each in found)
         raise NotTyped(
             "text without \\n and \\t",
-            "ambiguous: \\n and \\t may mean a line break and a tab, or a backslash and a letter",
+            f"is ambiguous: {' and '.join(found)} may mean {meaning}, or a backslash and a letter",
             "write the text in a fenced code block below its label, or in experiment_summary.yaml",
         )
     return kinds.read("text", text)
@@ -489,9 +505,10 @@ def requested_gpus(field: SourceText) -> dict[str, SourceText]:
 
 def _value_and_remark(parameter: Parameter, field: SourceText) -> tuple[str, str]:
     if parameter.name == "dataset" and (hub := hub_data(field.text) or hub_data(field.source or "")):
-        raise _on_hub(hub)
+        raise _on_hub(hub, field.text)
     if parameter.kind in {"path", "pattern_free_path"} and _LINK.search(field.source or ""):
-        raise NotTyped("a plain path, not a Markdown link", "a Markdown link, not a plain path")
+        fix = "write the path itself as plain text, without the link"
+        raise NotTyped("a plain path, not a Markdown link", "is written as a Markdown link", fix)
     if parameter.kind == "comment":  # brackets are part of the value
         return unquoted(field.full or field.text), ""
     if field.exact:
@@ -512,13 +529,16 @@ def hub_data(text: str) -> str | None:
     return written if named and named["ext"].lower() not in OF_FILES and not is_folder else None
 
 
-def _on_hub(name: str) -> NotTyped:
+def _on_hub(name: str, text: str) -> NotTyped:
     folder = name.rpartition("/")[2]
+    found = "looks like the name of a data set on the Hugging Face Hub, not a file"
+    if name != text.strip():
+        found = f"refers to the data set {shown(name)} on the Hugging Face Hub, not to a file"
     return NotTyped(
         "the path of a .json or .parquet file",
-        f"the name of a data set on the Hugging Face Hub ({shown(name)}), not a file",
-        f"download it (hf download --repo-type dataset {name} --local-dir {folder}), and write the path of its .json or"
-        " .parquet file; if it is a file in the experiment directory, add its extension",
+        found,
+        f"download it (`hf download --repo-type dataset {name} --local-dir {folder}`), and write the path of its .json"
+        " or .parquet file; if a file in the experiment directory is intended, add the extension to its name",
     )
 
 
@@ -566,15 +586,16 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
             if text.isdigit() and parameter.read(text):
                 raise NotTyped(
                     "a time in hours:minutes:seconds",
-                    f"not a time in hours:minutes:seconds; SLURM reads it as {text} minutes",
-                    f"write 0:{int(text):02d}:00 if minutes are intended, or {int(text)}:00:00 if hours are intended",
+                    f"is not a time in hours:minutes:seconds; SLURM reads it as {text} minutes",
+                    f"write `{kinds.slurm_time(60 * int(text))}` if minutes are intended, or `{int(text)}:00:00` if"
+                    " hours are intended",
                 )
         case "memory":
             if text.isdigit() and 0 < int(text) < notations.LEAST_MEGABYTES:
                 raise NotTyped(
                     "memory with a unit, such as 32G",
-                    f"memory without a unit; SLURM reads it as {text} MB",
-                    f"write {text}G if gigabytes are intended, or {text}M if megabytes are intended",
+                    f"is memory without a unit; SLURM reads it as {text} MB",
+                    f"write `{text}G` if gigabytes are intended, or `{text}M` if megabytes are intended",
                 )
         case "path" | "pattern_free_path":
             return _path(parameter, text)
@@ -586,15 +607,17 @@ def _from_text(parameter: Parameter, text: str) -> Scalar:
         return parameter.read(text)
     except NotTyped as problem:
         allowed = _ALLOWED.get(parameter.name, problem.allowed)
-        raise NotTyped(
-            f"{allowed}, or none" if parameter.optional else allowed, problem.found, problem.fix
-        ) from problem
+        if not parameter.optional:
+            raise NotTyped(allowed, problem.found, problem.fix, problem.example) from problem
+        found = problem.found or f"is neither {allowed} nor 'none'"
+        fix = problem.fix or f"write {allowed}{problem.example}, or the word `none`"
+        raise NotTyped(f"{allowed}, or none", found, fix) from problem
 
 
 def _path(parameter: Parameter, text: str) -> str:
     """Return a path without a slash at its end. A symbol is a remark such as a check mark; a comma separates paths."""
     if ", " in text or any(map(_is_symbol, text)):
-        raise NotTyped(kinds.SAFE_PATH, "not a valid path")
+        raise NotTyped(kinds.SAFE_PATH, "is not a valid path")
     if _TWO_PATHS.search(text):
         raise NotTyped("a single path")
     return str(parameter.read(text)).rstrip("/") or "/"

@@ -21,7 +21,7 @@ from scaffold_torchtune.settings.parameters import (
     nearest_label,
     normalize,
 )
-from scaffold_torchtune.system.serialization import KeyPath
+from scaffold_torchtune.system.serialization import KeyPath, put_in_quotes, without_quotes
 
 YamlValue = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 """A single value. The reader types it by its parameter, and reports its problems."""
@@ -356,33 +356,46 @@ def _held(value: Any) -> set[str]:
     return {parameter.name for parameter in found if parameter is not None and parameter.column}
 
 
-# The expected form of each part, and how to write it. `*` is the number of an item.
-_MODEL = "- {name: NAME, path: /path/to/it}"
+# The expected form of each part, and the fix. `*` is the number of an item.
+_MODEL = "- {name: NAME, path: /path/to/model}"
 _RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 _RIGHT: Final = {
-    "experiment": ("a mapping with the key name", "experiment: {name: NAME}"),
-    "controls": ("a mapping of settings to values", "controls: {epochs: 1, batch_size: 4}"),
-    "models": ("a mapping with the key base: a list of {name, path}", f"base: below models, and {_MODEL} below base"),
-    "models.base": ("a list of {name, path}", f"{_MODEL} below base"),
-    "models.base.*": ("a mapping with the keys name and path", _MODEL),
-    "data": ("a mapping with the key training", "data: {training: {path: /path/to/data.json}}"),
+    "experiment": ("a mapping with the key 'name'", "write `experiment: {name: NAME}`"),
+    "controls": ("a mapping of settings to values", "write a mapping, such as `controls: {epochs: 1, batch_size: 4}`"),
+    "models": (
+        "a mapping with the key 'base', a list of models",
+        f"write `base:` below `models:`, and add one line `{_MODEL}` for each model below `base:`",
+    ),
+    "models.base": (
+        "a list of models, each with a name and a path",
+        f"add one line `{_MODEL}` for each model below `base:`",
+    ),
+    "models.base.*": ("a mapping with the keys 'name' and 'path'", f"write `{_MODEL}`"),
+    "data": ("a mapping with the key 'training'", "write `data: {training: {path: /path/to/data.json}}`"),
     "data.training": (
-        "a mapping with the key path",
-        "training: {path: /path/to/data.json}; if a run uses a different data set, set its dataset_path",
+        "a mapping with the key 'path'",
+        "write `training: {path: /path/to/data.json}`; if a run uses a different data set, set its dataset_path",
     ),
     "data.training.splits": (
         "a mapping of each split to its number of samples",
-        "splits: {train: 800, validation: 100}",
+        "write a mapping, such as `splits: {train: 800, validation: 100}`",
     ),
-    "output": ("a mapping with the key wandb_project", "output: {wandb_project: NAME}"),
-    "runs": ("a list of runs", f"{_RUN} below runs"),
-    "runs.*": ("a mapping with the keys name, type and model", _RUN),
-    "runs.*.parameters": ("a mapping of parameters to values", "parameters: {lora_rank: 8, lr: 1e-5}"),
-    "runs.*.compute": ("a mapping of the job's resources", 'compute: {time: "1:00:00", gpus: 1}'),
+    "output": ("a mapping with the key 'wandb_project'", "write `output: {wandb_project: NAME}`"),
+    "runs": ("a list of runs", f"below `runs:`, write one line for each run, such as `{_RUN}`"),
+    "runs.*": ("a mapping with the keys 'name', 'type' and 'model'", f"write the run as a mapping, such as `{_RUN}`"),
+    "runs.*.parameters": (
+        "a mapping of parameters to values",
+        "write a mapping, such as `parameters: {lora_rank: 8, lr: 1e-5}`",
+    ),
+    "runs.*.compute": (
+        "a mapping of the job's resources",
+        'write a mapping, such as `compute: {time: "1:00:00", gpus: 1}`',
+    ),
 }
 # Fields that are not reported as missing if a part of theirs cannot be read.
 _FIELDS: Final = {"experiment": "experiment_name", "data": "dataset", "runs": "runs"}
-_SCALARS: Final = {"string_type": "text", "int": "a whole number"}
+_SCALARS: Final = {"string_type": "text", "int": "a number of samples"}  # the only integers are those of splits
+_PATHS: Final = frozenset({"path", "dir", "dataset_path"})
 
 
 def check_shape(source: YamlSource, form: type[Form] = SummaryForm, path: KeyPath = ()) -> None:
@@ -417,10 +430,11 @@ def _put_right(source: YamlSource, path: KeyPath, below: type[Form] | None, shap
     value = source.at(path)
     if isinstance(value, shape):
         return
-    what, right = _RIGHT[".".join("*" if isinstance(part, int) else part for part in path)]
+    what, fix = _RIGHT[".".join("*" if isinstance(part, int) else part for part in path)]
     name, origin = source.name(path), source.origin(path)
-    message, field = f"{name} is {source.described(path)}; it must be {what}", _FIELDS.get(str(path[0]), name)
-    source.draft.add("invalid-value", message, field=field, line=source.line(path), fix=f"write {right}")
+    subject = name if path[1:] else shown(name)
+    message, field = f"{subject} is {source.described(path)}; it must be {what}", _FIELDS.get(str(path[0]), name)
+    source.draft.add("invalid-value", message, field=field, line=source.line(path), fix=fix)
     source.reported.add(path)
     if shape is list and isinstance(value, dict):
         _items_of_mapping(source, path, value, below)
@@ -482,11 +496,13 @@ def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> 
         what = next(
             (what for start, what in _SCALARS.items() if kind.startswith(start)), "a value of the documented form"
         )
+        what = "a single path" if kind == "string_type" and isinstance(found, list) and path[-1] in _PATHS else what
         is_text = kind == "string_type" and not isinstance(found, dict | list)
-        read_as = f", which YAML reads as {shown(found)}" if is_text and shown(found) != described else ""
-        fix = f'write "{described}" in quotes' if is_text else f"write {what}"
+        example = ", such as 800" if kind.startswith("int") else ""
+        fix = put_in_quotes(described) if is_text else f"write {what}{example}"
+        described = without_quotes(described, found) if is_text else described
         field = "dataset" if path == ("data", "training", "path") else name
-        message = f"{name} is {described}{read_as}; it must be {what}"
+        message = f"{name} is {described}; it must be {what}"
         source.draft.add("invalid-value", message, field=field, line=line, fix=fix)
         if path[0] == "models":
             source.unread.add("models")

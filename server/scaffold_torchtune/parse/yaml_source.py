@@ -25,7 +25,14 @@ from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import LISTS, NotTyped
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, Parameter, by_label, by_plural
 from scaffold_torchtune.system import layout
-from scaffold_torchtune.system.serialization import KeyPath, YamlDocument, YamlError, read_yaml
+from scaffold_torchtune.system.serialization import (
+    KeyPath,
+    YamlDocument,
+    YamlError,
+    put_in_quotes,
+    read_yaml,
+    without_quotes,
+)
 from scaffold_torchtune.torchtune_facts import find_model, model_by_spelling
 
 
@@ -139,13 +146,15 @@ def field_at(source: YamlSource, path: KeyPath, by_key: str | None = None) -> So
         return SourceText(value, line, name, exact=wants_text)
     plain = plain or str(value)
     if by_key and wants_text:
-        message = f"{name} is {plain}, which YAML reads as {shown(value)}, not as text"
-        fix = f'write "{plain}" in quotes'
+        message, fix = (
+            f"{kinds.setting_name(name)} is {without_quotes(plain, value)}; it must be text",
+            put_in_quotes(plain),
+        )
         if parameter is not None and parameter.kind == "memory":
             message = f"{name} is {plain}, which has no unit"
             fix = "write a whole number with its unit, such as 80G"
             if plain.isdigit():
-                fix = f"write {plain}G if the number is in gigabytes, or {plain}M if it is in megabytes"
+                fix = f"write `{plain}G` if the number is in gigabytes, or `{plain}M` if it is in megabytes"
         source.draft.add("invalid-value", message, field=by_key, line=line, fix=fix)
         source.reported.add(path)
         return None
@@ -260,11 +269,11 @@ def _other(draft: TemplateDraft, key: str, value: Any, place: models.Source) -> 
         try:
             kinds.read("text", value)
         except NotTyped as not_text:
-            allowed, found = not_text.allowed, not_text.found
+            allowed, found = not_text.allowed, not_text.described
     if allowed is None:
         draft.others[key] = Setting(value=value, source=place)
         return
-    name, message = escape(key), f"the value of {escape(key)} in the template is {found or f'not {allowed}'}"
+    name, message = escape(key), f"the value of {shown(key)} in the template {found or f'is not {allowed}'}"
     fix = f"write {allowed}, or remove the line"
     draft.problems.append(
         finding("invalid-value", message, field=name, expected=allowed, actual=escape(str(value)), at=place, fix=fix)

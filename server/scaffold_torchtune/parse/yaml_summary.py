@@ -39,7 +39,7 @@ def read_yaml_summary(text: str, file: str) -> SummaryDraft:
         return draft
     data = {} if document.data is None else document.data
     if not isinstance(data, dict):
-        fix = "write a mapping with the sections experiment and runs"
+        fix = "write a mapping with the sections 'experiment' and 'runs'"
         draft.add("invalid-value", "the file is not a mapping of sections", line=1, fix=fix)
         draft.readable = False
         return draft

@@ -236,26 +236,39 @@ def decisions(request: Request, names: Iterable[str]) -> Callable[[str], Decisio
     for clause in re.split(r"[;\s]+", request.started.strip()) if request.started else ():
         match = DECISION.fullmatch(clause)
         if match is None:
-            raise _not_understood(f"{shown(clause)} is not keep, replace, keep=RUN,... or replace=RUN,...")
+            raise _not_understood(f"{shown(clause)} is not a valid value of `--started`")
         said: Decision = "keep" if match[1] == "keep" else "replace"
         if match[2] is None:
             of_all.add(said)
         for pattern in filter(None, (match[2] or "").split(",")):
             if not (meant := fnmatch.filter(names, pattern)):
-                raise _not_understood(did_you_mean(pattern, names, f"this experiment has no run {shown(pattern)}."))
+                raise _no_such_run(pattern, names)
             for name in meant:
                 of_some.setdefault(name, set()).add(said)
-    if both := [name for name, each in {"all runs": of_all, **of_some}.items() if len(each) > 1]:
-        raise _not_understood(f"{few(both, _LISTED)} cannot be both kept and replaced")
+    if len(of_all) > 1:
+        raise _not_understood("both keep and replace are specified for all runs", "specify only one of them")
+    if both := [shown(name) for name, each in of_some.items() if len(each) > 1]:
+        runs = f"the run {both[0]} is" if len(both) == 1 else f"the runs {few(both, _LISTED)} are"
+        fix = "list each run only once in `--started`, with either keep or replace"
+        raise _not_understood(f"{runs} listed under both keep and replace", fix)
     every = next(iter(of_all), None)
     return lambda name: next(iter(of_some.get(name, ())), every)
 
 
-def _not_understood(message: str) -> Refused:
-    fix = (
-        "use keep or replace for all started runs that would change, or keep=RUN,... and"
-        " replace=RUN,... for some of them"
-    )
+_CHOICES: Final = (
+    "use `--started keep` or `--started replace` for all started runs that would change, or `--started keep=RUN,...`"
+    ' and `--started replace=RUN,...` for some of them (in a tool call: `started: "keep"`)'
+)
+
+
+def _no_such_run(pattern: str, names: Iterable[str]) -> Refused:
+    listed = few([f"`{name}`" for name in names], _LISTED)
+    how = "matches" if {*"*?["} & {*pattern} else "is named"
+    message = did_you_mean(pattern, names, f"no run of this experiment {how} {shown(pattern)}.")
+    return _not_understood(message, f"use the names of runs: {listed}" if listed else _CHOICES)
+
+
+def _not_understood(message: str, fix: str = _CHOICES) -> Refused:
     return Refused(message, [finding("invalid-value", message, field="started", fix=fix)], [STARTED])
 
 

@@ -348,8 +348,8 @@ def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[V
         fix = "read the files in the run directory, which are the only version"
         raise refuse("unknown-name", message, field="version", fix=fix)
     if len(versions) > 2:  # noqa: PLR2004 - a left and a right one
-        message = f"{len(versions)} versions are specified, but only two can be compared"
-        raise refuse("invalid-value", message, field="version", fix="specify at most two versions")
+        message = f"{len(versions)} versions are specified, but at most 2 can be compared"
+        raise refuse("invalid-value", message, field="version", fix="specify at most 2 versions")
     named = [_version(run, places, name) for name in versions] or [places[0]]
     return named[0], named[1] if len(named) > 1 else VersionPlace(run, NOW)
 

@@ -331,7 +331,9 @@ def check_readable(plan: Plan) -> None:
     """
     data = dumped(plan)
     if len(plan.runs) > MOST_RUNS or len(data) > MAX_READ:
-        message = f"{len(plan.runs)} runs are too many for one experiment: their plan would be {len(data):,} bytes long"
+        size = f"their plan would have {len(data):,} bytes, more than the limit of {MAX_READ:,}"
+        reason = f"the limit is {MOST_RUNS:,}" if len(plan.runs) > MOST_RUNS else size
+        message = f"{len(plan.runs)} runs are too many for one experiment: {reason}"
         fix = "split the runs into several experiments"
         raise refuse("invalid-value", message, field="runs", actual=len(plan.runs), fix=fix)
     read_plan(data)  # the next reader gets the same bytes, which are not checked again

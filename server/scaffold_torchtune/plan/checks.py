@@ -231,9 +231,9 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     try:
         PARAMETERS["dataset_label"].read(label)
     except NotTyped as unsafe:
-        message = f"the data set's name {shown(label)} is {unsafe.found or f'not {unsafe.allowed}'}"
+        message = f"the data set's name {shown(label)} {unsafe.described}"
         allowed, actual, at = unsafe.allowed, escape(label), path.source
-        fix = f"rename the file to {unsafe.allowed}, then correct its path in the summary"
+        fix = f"rename the file to {unsafe.allowed}; then correct its path in the summary"
         yield finding("invalid-value", message, field="dataset", expected=allowed, actual=actual, at=at, fix=fix)
         return
     template = options.template or f"{context.templates_dir}/{SETUP_TEMPLATES[extension]}"

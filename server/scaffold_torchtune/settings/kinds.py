@@ -60,15 +60,27 @@ UNBOUNDED: Final = Bounds()
 class NotTyped(ValueError):
     """The text is not a value of the parameter: the allowed values, or `choices` if it gives several values.
 
-    `found` describes the text, if known, and `fix` is the fix.
+    `found` is the predicate of the text in a message, if known; `example` follows the allowed values in a fix, and
+    `fix` is another fix.
     """
 
-    def __init__(self, allowed: str, found: str = "", fix: str = "") -> None:
+    def __init__(self, allowed: str, found: str = "", fix: str = "", example: str = "") -> None:
         super().__init__(allowed)
         self.allowed = allowed
         self.found = found
         self.fix = fix
+        self.example = example
         self.choices: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Return the predicate of the text: `is not a number from 0 to 1`."""
+        return self.found or f"is not {self.allowed}"
+
+    @property
+    def correction(self) -> str:
+        """Return the fix."""
+        return self.fix or f"write {self.allowed}{self.example}"
 
 
 def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
@@ -82,7 +94,7 @@ def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
             return _number(kind, text, bounds)
         case "bool":
             if text not in {"true", "false"}:
-                raise NotTyped("yes or no")
+                raise NotTyped("yes or no", "is neither 'yes' nor 'no'", "write `yes` or `no`")
             return text == "true"
         case "text":
             return _free_text(text)
@@ -90,14 +102,15 @@ def read(kind: ValueKind, text: str, bounds: Bounds = UNBOUNDED) -> Scalar:
             return _path(text, pattern_free=kind == "pattern_free_path")
         case "time":
             if not slurm_seconds(text):
-                raise NotTyped(_TIMES, "not a valid time limit")
+                fix = f"write {_TIMES}; 0, which means no limit, is not accepted"
+                raise NotTyped(_TIMES, "is not a valid time limit", fix)
             return text
         case _:
             form = _FORMS[kind]
             value = form.canonical(text)
             fits = len(value) <= form.longest and (text.isprintable() or kind not in OF_JOBS)
             if not (fits and form.grammar.fullmatch(value) and form.holds(value)):
-                raise NotTyped(form.allowed, "not a valid value")
+                raise NotTyped(form.allowed, "is not a valid value", form.fix)
             return value
 
 
@@ -145,13 +158,15 @@ def written(value: Scalar) -> str:
 def _number(kind: ValueKind, text: str, bounds: Bounds) -> int | float:
     number = read_int(text) if kind == "int" else read_float(text)
     if number is None or not bounds.hold(number):
-        raise NotTyped(f"a whole number{bounds}" if kind == "int" else f"a number{bounds}, such as 1e-5 or 0.1")
+        if kind == "int":
+            raise NotTyped(f"a whole number{bounds}")
+        raise NotTyped(f"a number{bounds}", example=", such as 1e-5 or 0.1")
     return number
 
 
 # --- times
 
-_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00 (days-hours:...), not 0 (no limit)"
+_TIMES: Final = "a SLURM time such as 0:59:00 (hours:minutes:seconds) or 1-12:00:00 (days-hours:minutes:seconds)"
 _TIME_FORMS: Final = [
     re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,4})(?::(?P<m>[0-9]{1,4})(?::(?P<s>[0-9]{1,4}))?)?", re.ASCII),
     re.compile(r"(?P<h>[0-9]{1,4}):(?P<m>[0-9]{1,4}):(?P<s>[0-9]{1,4})", re.ASCII),
@@ -194,12 +209,12 @@ _OF_CONTROL: Final = frozenset({"Cc", "Cs"})  # which UTF-8 file names or YAML c
 def _free_text(text: str) -> str:
     """Return text that reaches torchtune unchanged."""
     if len(text) > _MAX_TEXT:
-        raise NotTyped(f"text of at most {_MAX_TEXT} characters", f"longer than {_MAX_TEXT} characters")
+        raise NotTyped(f"text of at most {_MAX_TEXT} characters", f"is longer than {_MAX_TEXT} characters")
     if "${" in text or text == "???":
-        found = "not plain text: '${' and '???' have a special meaning in torchtune's configuration"
+        found = "is not plain text: '${' and '???' have a special meaning in torchtune's configuration"
         raise NotTyped("text that does not contain '${' and is not '???'", found)
     if any(unicodedata.category(c) in _OF_CONTROL and c not in "\n\t" for c in text):
-        raise NotTyped("text without control characters", "text with a control character")
+        raise NotTyped("text without control characters", "contains a control character")
     return text
 
 
@@ -207,16 +222,16 @@ def _path(text: str, *, pattern_free: bool) -> str:
     """Return a path that a shell, SLURM and OmegaConf read alike; if `pattern_free`, the datasets library too."""
     fits = 0 < len(text) <= _MAX_PATH and text == text.strip() and text.isprintable()
     if not fits or _UNSAFE_IN_PATH.search(text) or (pattern_free and not {"[", "]"}.isdisjoint(text)):
-        raise NotTyped(SAFE_PATH, "not a valid path")
+        raise NotTyped(SAFE_PATH, "is not a valid path")
     if "://" in text:
         fix = "write the path of the file or directory on the compute nodes"
-        raise NotTyped("a path in a file system of the compute nodes", "a URL", fix)
+        raise NotTyped("a path in a file system of the compute nodes", "is a URL", fix)
     if text.startswith("~"):
-        raise NotTyped("a full path without '~'", "a path with '~'")
+        raise NotTyped("a full path without '~'", "begins with '~'")
     if ".." in text.split("/"):
-        raise NotTyped("a path without '..'", "a path with '..'")
+        raise NotTyped("a path without '..'", "contains '..'")
     if text.startswith("-"):
-        raise NotTyped("a path that does not begin with a dash", "a path that begins with a dash")
+        raise NotTyped("a path that does not begin with a dash", "begins with a dash")
     return text
 
 
@@ -234,6 +249,7 @@ class _Form:
     longest: int = _LONGEST
     canonical: Callable[[str], str] = str
     holds: Callable[[str], bool] = lambda text: ".." not in text
+    fix: str = ""
 
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -283,11 +299,13 @@ def _one(pattern: str) -> re.Pattern[str]:
 _FORMS: Final[dict[ValueKind, _Form]] = {
     "name": _Form(
         _one(_NAME),
-        "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit and does not contain '..'",
+        "a name that has only letters, digits, '.', '_' and '-', begins with a letter or digit, and does not contain"
+        " '..'",
     ),
     "label": _Form(
         _one(_LABEL),
-        "a name of letters, digits, '.', '_', '+' and '-' that begins with a letter or digit and does not contain '..'",
+        "a name that has only letters, digits, '.', '_', '+' and '-', begins with a letter or digit, and does not"
+        " contain '..'",
     ),
     "modules": _Form(
         _by_commas(_MODULE),
@@ -296,13 +314,21 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         _joined,
         _are_short,
     ),
-    "folder": _Form(_one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"), "a directory name or ''"),
-    "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet"),
-    "recipe": _Form(_one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe"),
+    "folder": _Form(
+        _one(rf"(?:{_FOLDER}(?:/{_FOLDER})*)?"),
+        "the relative path of a directory, or ''",
+        fix="write the relative path of a directory, such as raw, or `''` for none",
+    ),
+    "extension": _Form(_one(r"\.(?:json|parquet)"), ".json or .parquet", fix="write `.json` or `.parquet`"),
+    "recipe": _Form(
+        _one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe, as `tune run` accepts it"
+    ),
     "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0 with the unit K, M, G or T, such as 32G"),
     "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "one or more feature names joined by & or |"),
     "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
-        _one(rf"(?=.*[A-Za-z]){_NAME}"), "a name of letters, digits, '.', '_' and '-' with at least one letter"
+        _one(rf"(?=.*[A-Za-z]){_NAME}"),
+        "a name that has only letters, digits, '.', '_' and '-', begins with a letter or digit, has at least one"
+        " letter, and does not contain '..'",
     ),
     "mail": _Form(
         _one(r"[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"),
@@ -323,7 +349,8 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
     ),
     "tags": _Form(
         _by_commas(_TAG, 0),
-        "a comma-separated list of tags, each of at most 64 letters, digits, spaces and . : / + = @ _ -",
+        "a comma-separated list of different tags of at most 64 characters each: letters, digits, spaces and any of"
+        " '. : / + = @ _ -'",
         100_000,
         _joined,
         _distinct,
@@ -334,8 +361,14 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         f"one or more of {', '.join(PROJECTIONS)}, separated by commas",
         canonical=lambda text: _in_order(_joined(text)),
         holds=_distinct,
+        fix=f"write one or more of {', '.join(f'`{name}`' for name in PROJECTIONS)}, separated by commas",
     ),
-    "wandb_mode": _Form(_one("online|offline|disabled"), "online, offline or disabled", canonical=str.lower),
+    "wandb_mode": _Form(
+        _one("online|offline|disabled"),
+        "online, offline or disabled",
+        canonical=str.lower,
+        fix="write `online`, `offline` or `disabled`",
+    ),
     "comment": _Form(
         re.compile(r"[^\"'\\`$<>{}]+"),
         "one line of at most 200 characters, without quotes, backslashes, backticks or any of $ < > { }",
@@ -355,6 +388,14 @@ _LABELS: Final = {
     "wandb_mode": "W&B mode", "enable_activation_checkpointing": "Activation checkpointing",
 }  # fmt: skip
 _LISTED: Final = 12
+_ORDINARY_WORDS: Final = frozenset(
+    {"time", "data", "runs", "controls", "name", "path", "method", "plan", "design", "compute", "offline"}
+)
+
+
+def setting_name(name: str) -> str:
+    """Return the name of a setting in a sentence: `lora_rank`; in quotes if it is an ordinary word (`'time'`)."""
+    return shown(name) if name in _ORDINARY_WORDS else escape(name)
 
 
 def _label(name: str) -> str:

@@ -22,11 +22,12 @@ from scaffold_torchtune.findings import (
     errors_in,
     escape,
     finding,
+    one_of,
     shown,
 )
-from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.kinds import NotTyped, setting_name
 from scaffold_torchtune.settings.parameters import KEYS, Parameter, by_label
-from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
+from scaffold_torchtune.system.serialization import YamlDocument, YamlError, put_in_quotes, read_yaml, without_quotes
 from scaffold_torchtune.torchtune_facts import (
     FULL,
     LORA,
@@ -40,10 +41,11 @@ from scaffold_torchtune.torchtune_facts import (
 )
 
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
-# The problem with a value that is not text, and the allowed values, by kind.
-_NO_TEXT: Final = {
-    "time": ("without quotes, YAML reads the value as a number", "a quoted time, such as '12:30:00'"),
-    "memory": ("the value is not text", "a quoted size with its unit, such as '64G'"),
+# The allowed values of keys whose values must be text, and the fix, by kind.
+_TEXTS: Final = {"time": "a quoted time, such as '12:30:00'", "memory": "a quoted size with its unit, such as '64G'"}
+_IN_QUOTES: Final = {
+    "time": 'write the time in quotes, such as `"12:30:00"`',
+    "memory": 'write the size with its unit in quotes, such as `"64G"`',
 }
 
 
@@ -103,11 +105,12 @@ class Settings:
 
 
 class _Unfit(Exception):
-    """A value does not fit its key; contains a message, the allowed values and a fix."""
+    """A value does not fit its key; contains the end of a message, the allowed values, a fix, and perhaps the value."""
 
-    def __init__(self, message: str, allowed: str, fix: str = "") -> None:
+    def __init__(self, message: str, allowed: str, fix: str = "", value: str = "") -> None:
         super().__init__(message)
         self.message, self.allowed, self.fix = message, allowed, fix or f"write {allowed}"
+        self.value = value
 
 
 def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, SettingsReport]:
@@ -136,7 +139,7 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
                 values[key] = _typed(KEYS[key], value, plain)
         except _Unfit as error:
             found = _text(value) if plain is None else plain
-            message = f"{key} is {shown(found)}: {error.message}"
+            message = f"{setting_name(key)} is {error.value or _described(value, plain)}{error.message}"
             report.refuse(key, message, error.fix, code="invalid-value", found=found, allowed=error.allowed)
     return Settings(values, frozenset(given)), report
 
@@ -161,6 +164,16 @@ def _text(value: Any) -> str:
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else str(value)
 
 
+def _described(value: Any, plain: str | None) -> str:
+    """Return a value for messages: its kind, a number as written, or text in quotes."""
+    if isinstance(value, list | dict):
+        return _text(value)
+    if value is None:
+        return "empty"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return escape(plain) if is_number and plain is not None else shown(str(value) if plain is None else plain)
+
+
 def _is_absent(parameter: Parameter, value: Any) -> bool:
     """Return whether the file leaves the key empty: null, or empty text that has no meaning of its own."""
     if parameter.default is not None or parameter.name in _EMPTY_IS_A_VALUE:
@@ -179,19 +192,36 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     if parameter.kind == "bool":  # a real boolean, or the text that cruijff_kit's templates quote
         word = str(value if isinstance(value, str) else plain).lower()
         if word not in {"true", "false"}:
-            raise _Unfit("the value is neither true nor false", "true or false")
+            raise _Unfit(", which is neither true nor false", "true or false", "write `true` or `false`")
         return word == "true"
     if not isinstance(value, str):
-        default = ("the value is not text", "text, in quotes if YAML would read it as something else")
-        raise _Unfit(*_NO_TEXT.get(parameter.kind, default))
+        raise _not_text(parameter, value, plain)
     try:
         read = parameter.read(value)
     except NotTyped as problem:
-        fix = "write the path with your user name instead of $USER" if "$USER" in value else ""
-        raise _Unfit("the key does not accept this value", problem.allowed, fix) from problem
+        fix = "write the path with your user name instead of $USER" if "$USER" in value else problem.correction
+        raise _Unfit(": the key does not accept this value", problem.allowed, fix) from problem
     if read != value and parameter.kind != "modules":  # in this file values are in their final form
-        raise _Unfit("the key does not accept the value in this form", str(read))
+        raise _Unfit(": the key does not accept the value in this form", str(read), f"write `{read}`")
     return read
+
+
+def _not_text(parameter: Parameter, value: Any, plain: str | None) -> _Unfit:
+    """Return the problem of a value that must be text."""
+    allowed = _TEXTS.get(parameter.kind, "text, in quotes if YAML would read it as something else")
+    fix = f"write {allowed}"
+    if value is None:
+        fix = "write the text, or remove the line"
+    elif plain is not None and parameter.kind != "memory":
+        fix = put_in_quotes(plain)
+    elif plain is not None and plain.isdigit() and value:
+        fix = f'write `"{plain}G"` if gigabytes are intended, or `"{plain}M"` if megabytes are intended'
+    else:
+        fix = _IN_QUOTES.get(parameter.kind, fix)
+    unit = " with a unit" if parameter.kind == "memory" else ""
+    return _Unfit(
+        f"; it must be text{unit}", allowed, fix, "" if plain is None or value is None else without_quotes(plain, value)
+    )
 
 
 def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
@@ -200,10 +230,10 @@ def _number(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
     try:
         number = parameter.read(text)
     except NotTyped as problem:
-        fix = "" if text else f"write {problem.allowed}, without quotes"
-        raise _Unfit("the key does not accept this value", problem.allowed, fix) from problem
+        fix = problem.correction if text else f"write {problem.allowed}{problem.example}, without quotes"
+        raise _Unfit(": the key does not accept this value", problem.allowed, fix) from problem
     if number != value:
-        raise _Unfit("YAML reads a different number", "a decimal number")
+        raise _Unfit(", but YAML reads a different number", "a decimal number")
     return number
 
 
@@ -409,7 +439,12 @@ def _check_dataset(settings: Settings, entry: ModelEntry | None, report: Setting
         message = did_you_mean(kind, _TYPES, f"dataset_type is {shown(kind)}, which is not a known type.")
         allowed = ", ".join(_TYPES)
         report.refuse(
-            "dataset_type", message, f"write one of {allowed}", code="invalid-value", found=kind, allowed=allowed
+            "dataset_type",
+            message,
+            f"write {one_of([f'`{each}`' for each in _TYPES], len(_TYPES))}",
+            code="invalid-value",
+            found=kind,
+            allowed=allowed,
         )
         return
     for key, reason, fix in _not_honoured(settings, kind, entry):
@@ -456,7 +491,10 @@ def _not_honoured(settings: Settings, kind: str, entry: ModelEntry | None) -> It
 def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: SettingsReport) -> None:
     if "{input}" not in prompt or not _parse(prompt):
         message = f"prompt is {shown(prompt)}: it must contain {{input}}, with any other braces doubled"
-        fix, allowed = "write {input} where the input belongs, and double other braces", "text with {input}"
+        fix, allowed = (
+            "write `{input}` where the text of a sample belongs, and double other braces",
+            "text with {input}",
+        )
         report.refuse("prompt", message, fix, code="invalid-value", found=prompt, allowed=allowed)
     elif entry and kind not in _CRUIJFF and (reason := _why_not(kind, entry, _around_input(prompt))):
         fix = "put the text into the data, or set dataset_type to chat_completion (of cruijff_kit, JSON only)"

@@ -474,7 +474,8 @@ def _check_depth(tokens: Iterable[Token]) -> None:
         line = token.map[0] + 1 if token.map else line
         if max([token.level, *(child.level for child in token.children or ())]) > MAX_DEPTH:
             fix = "reduce the nesting of lists, block quotes or emphasis"
-            raise MarkdownError(f"it is nested deeper than {MAX_DEPTH} levels", line, fix)
+            message = f"its lists, block quotes or emphasis are nested more than {MAX_DEPTH} levels deep"
+            raise MarkdownError(message, line, fix)
 
 
 def _add(section: Section, node: SyntaxTreeNode, lines: list[str]) -> None:

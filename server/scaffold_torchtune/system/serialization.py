@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 import yaml
 
-from scaffold_torchtune.findings import LineError, Scalar
+from scaffold_torchtune.findings import LineError, Scalar, escape, number_text
 
 MAX_JSON_VALUE: Final = 4 * 1024**2
 """The maximum number of characters of a single value: a row, or a value that is not a list of rows."""
@@ -224,7 +224,7 @@ class YamlError(LineError):
 
 _TOO_DEEP: Final = f"the document is nested deeper than {MAX_YAML_DEPTH} levels"
 _NO_TAGS: Final = "write the value without a tag"
-_NO_ALIASES: Final = "write the values out, without anchors (&) and aliases (*)"
+_NO_ALIASES: Final = "write the values out, without anchors (&) or aliases (*)"
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def _screened(text: str, *, aliases: bool) -> list[yaml.Event]:
         if kind not in _CONTENT:
             documents += kind is yaml.DocumentStartEvent
             if documents > 1:
-                raise YamlError("it contains more than one YAML document", _line(event), "remove this line `---`")
+                raise YamlError("it contains more than one YAML document", _line(event), "remove this `---` line")
             continue
         events.append(event)
         if kind in _ENDS:
@@ -423,7 +423,9 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
         if tag != _TEXT:
             raise YamlError("a key is not text", line)
         if key.value in built:
-            raise YamlError(f"the key {key.value!r} occurs more than once", line, "keep one of the lines with this key")
+            raise YamlError(
+                f"the key {key.value!r} occurs more than once", line, "keep only one of the lines with this key"
+            )
         document.lines[*path, key.value] = line
         built[key.value] = _build(next(rest), rest, (*path, key.value), document)
     return built
@@ -450,6 +452,18 @@ def _value(plain: str) -> Scalar:
 _PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+-]*")
 # ... and is not a word that YAML 1.1 or 1.2 reads as another type.
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
+
+
+def without_quotes(plain: str, value: Any) -> str:
+    """Return a description of an unquoted scalar that should be text: the number, or the value that YAML reads."""
+    read = number_text(value)
+    is_number = read == plain and not isinstance(value, bool)
+    return f"the number {plain}" if is_number else f"`{escape(plain)}` without quotes, which YAML reads as {read}"
+
+
+def put_in_quotes(plain: str) -> str:
+    """Return the fix for an unquoted scalar that should be text."""
+    return f'put {escape(plain)} in quotes: `"{escape(plain)}"`'
 
 
 def yaml_scalar(value: Scalar | list[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeGuard
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import did_you_mean
+from scaffold_torchtune.findings import did_you_mean, one_of
 from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import Component, Recipe, load
 from scaffold_torchtune.validate import arrivals
@@ -327,29 +327,30 @@ def _models(report: Report) -> None:
         report.add(
             "invalid-value",
             (
-                f"the values that the dataset type {quoted(kind)} requires in finetune.yaml are unknown, so they were"
-                " not verified"
+                f"the dataset type {quoted(kind)} is unknown, so the values that it requires in finetune.yaml were not"
+                " verified"
             ),
             field="dataset_type",
             expected=", ".join(arrivals.SHAPES),
             actual=kind,
             path=("dataset",),
             severity=severity,
-            fix=f"use one of {', '.join(arrivals.SHAPES)}",
+            fix=f"set dataset_type to {one_of([f'`{each}`' for each in arrivals.SHAPES], len(arrivals.SHAPES))} in the"
+            " summary",
         )
     prompt = report.planned("prompt")
     if prompt and arrivals.PLAIN_PROMPT not in str(prompt):
         report.add(
             "invalid-value",
             (
-                f"the planned prompt {quoted(prompt)} has no placeholder for the text of a sample, so the run would not"
-                " see its input"
+                f"the planned prompt {quoted(prompt)} does not contain {arrivals.PLAIN_PROMPT}, so the model"
+                " would not see the text of a sample"
             ),
             field="prompt",
             expected=arrivals.PLAIN_PROMPT,
             actual=prompt,
             path=("tokenizer", "prompt_template"),
-            fix=f"put {arrivals.PLAIN_PROMPT} in the prompt where the text of the sample belongs",
+            fix=f"put `{arrivals.PLAIN_PROMPT}` in the prompt where the text of a sample belongs",
         )
 
 
