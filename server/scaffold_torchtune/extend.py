@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, finding, refuse, shown
+from scaffold_torchtune.findings import Finding, Refused, Scalar, counted, few, finding, refuse, shown
 from scaffold_torchtune.models import CommandResult, Experiment, Run
 from scaffold_torchtune.new import COLUMNS, OPTIONS, NewExperiment, number_text, type_options
 from scaffold_torchtune.parse import parse_experiment
@@ -178,8 +178,8 @@ def _levels(
             fix = "add this column with the value of each run, then repeat the command"
             problems.append(finding("ambiguous", message, field=name, file=file, fix=fix))
     if not asked.values and not problems:
-        flags = ", ".join(option.flag for option in ADDED.values())
-        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"add one of {flags}"))
+        flags = few([f"`{option.flag}`" for option in ADDED.values()], len(ADDED), last="or")
+        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"add at least one of {flags}"))
     if problems:
         raise Refused(f"{counted(len(problems), 'problem')} with the given levels", problems)
     wanted = {name: tuple(dict.fromkeys((*old, *asked.values.get(name, ())))) for name, old in table.levels.items()}

@@ -459,7 +459,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
         near = [] if name in known_models() else _similar(name, listed)
         if near:
             message = f"{shown(name)} is not one of the listed models; did you mean {near[0]!r}?"
-            fix = f"write {near[0]!r}, or add the path of {escape(name)} to the list"
+            fix = f"write `{near[0]}`, or add the path of {escape(name)} to the list"
             reading.add("misspelt-field", message, field="model", actual=escape(name), line=run.line, fix=fix)
         elif base:
             path_of = base.text if posixpath.basename(base.text) == name else posixpath.join(base.text, name)

@@ -309,7 +309,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
         found = find_versions(tree, run)
         if run is None and versions is not None:
             message = "--diff compares versions of one run, but no run is specified"
-            fix = "specify the run: scaffold-torchtune history EXPERIMENT RUN --diff"
+            fix = "specify the run: `scaffold-torchtune history EXPERIMENT RUN --diff`"
             raise refuse("missing-field", message, field="run", fix=fix)
         problems = [*found.problems]
         listed: list[tuple[VersionPlace, KeptVersion]] = []

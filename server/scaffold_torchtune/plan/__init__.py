@@ -112,7 +112,8 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
     untaken = external_problems(runs, experiment, interface)
     if untaken:
-        raise Refused(f"this setup_finetune.py cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken)
+        number = counted(len(untaken), "problem")
+        raise Refused(f"the setup_finetune.py in use cannot carry out the plan: {number}", untaken)
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
