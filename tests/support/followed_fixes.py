@@ -256,7 +256,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (rf"{CELLS}, then remove line (?P<line>\d+) of (?P<file>[\w.]+)", write_cells_and_remove_line),
     (r"remove only \w+ \((?P<value>[^)]+)\) from line (?P<line>\d+) of (?P<file>[\w.]+)", remove_from_line),
     (
-        r"write (?P<new>\S+) instead of (?P<old>\S+) as the warm-up ratio in (?P<file>[\w.]+):(?P<line>\d+)",
+        r"write `(?P<new>[^`]+)` instead of (?P<old>\S+) as the warm-up ratio in (?P<file>[\w.]+):(?P<line>\d+)",
         write_ratio,
     ),
     (CELLS, replace_in_column),
@@ -275,7 +275,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"--names table", option("names", lambda _: "table")),
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),
-    (r"--root (?P<root>\S+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
+    (r"--root (?P<root>[^\s`]+)", option("roots", lambda match: (Path(shlex.split(match["root"])[0]),))),
     (r"`scaffold --overwrite`", scaffold_over),
     (r"--overwrite", overwrite),
     (r"(?:name|specify) one of (?P<run>[^,\s]+)", named_run),

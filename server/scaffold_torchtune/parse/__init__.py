@@ -314,7 +314,8 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
         reading.add(
             "overridden", message, field=project.name, expected=default.value, actual=setting.value,
             line=setting.source.line,
-            fix="no action if the summary is correct; otherwise remove the project from this line",
+            fix="no action if the summary is correct; otherwise remove the project from"
+            f" line {setting.source.line} of {reading.summary.file}",
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.findings import escape, shown
+from scaffold_torchtune.findings import escape, few, shown
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, runs_table, values, yaml_source
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
@@ -622,7 +622,7 @@ def _several(table: Table, note: str, draft: SummaryDraft) -> None:
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
     message = f"{note}: a table of this form is not read" + (
-        f", although it contains {', '.join(named)}" if named else ""
+        f", although it contains {few([shown(label) for label in named], len(named))}" if named else ""
     )
     fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
     fix += " if a setting differs between runs, add a column for it to the table of runs"

@@ -9,15 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import (
-    Finding,
-    Scalar,
-    counted,
-    escape,
-    finding,
-    lines_text,
-    shown,
-)
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
@@ -148,7 +140,9 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
             add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
             message = f"the row has {counted(len(row.cells), 'cell')}, but the header has {len(table.header)}"
-            fix = "write one cell for each column: remove any surplus |, and write a literal | as \\|"
+            fix = "add the missing cells (write `-` for none)"
+            if len(row.cells) > len(table.header):
+                fix = r"write one cell for each column: remove any surplus `|`, and write a literal | as `\|`"
             draft.add("malformed-table", message, field="runs", line=row.line, fix=fix)
         else:
             draft.rows.append(_row(row, table, indexes))
@@ -183,7 +177,8 @@ def _stray_rows(section: Section, draft: SummaryDraft) -> None:
     if lines:
         look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
         message = f"{counted(len(lines), 'line')} {look} not in a table"
-        fix = "remove the blank line above these lines, or add a line |---|---| below the header"
+        these = "this line" if len(lines) == 1 else "these lines"
+        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
         draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
@@ -354,10 +349,11 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
             listed, used = values.numbers_text(levels), values.numbers_text(planned)
-            has = f"the runs use {used}" if planned else "no run has a value for it"
-            message = f"{field.note} lists {name} {listed}, but {has}"
+            those, all_of = values.numbers_text(planned, last="and"), "all" if len(planned) == 1 else "the"
+            has = f"{all_of} runs use {those}" if planned else f"no run sets {name}"
+            message = f"{shown(field.note)} lists {values.numbers_text(levels, last='and')} for {name}, but {has}"
             as_runs = f"replace {listed} with {used} in {draft.file}:{field.line}"
-            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
+            fix = f"{as_runs}, or correct the runs{UNTIL_THEN}" if planned else "correct this line or the runs"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
 
@@ -369,14 +365,14 @@ def _differing_methods(
     texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
     methods = [method_in_words(text) or method_of(text) for text in texts]
     if other := other_training(field.full or field.text):
-        message = f"{field.note} compares methods, but {shown(other)} is not supported"
+        message = f"{shown(field.note)} compares methods, but {shown(other)} is not supported"
         fix, line = REMOVE_UNSUPPORTED, field.line
         yield finding("unsupported-setting", message, field="recipe", file=file, line=line, fix=fix)
     elif None not in methods:
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
         planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(methods):
-            message = f"{field.note} lists the methods {', '.join(texts)}, but the runs use different ones"
+            message = f"{shown(field.note)} lists the methods {few(texts, len(texts))}, but the runs use different ones"
             fix = f"correct the text or the runs, whichever is wrong{UNTIL_THEN}"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 

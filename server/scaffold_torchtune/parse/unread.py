@@ -24,9 +24,6 @@ from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, model_by_spelling, recipes_agree
 
 _METHODS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
-_TO_CONFIGURATION: Final = (
-    "if it applies to the runs, write it as a line `- **Name:** value` under '## Configuration'; otherwise remove it"
-)
 _TO_A_COLUMN: Final = "if it applies to these runs, write it in a column of the table of runs; otherwise remove it"
 _CORRECT: Final = "correct the text or the runs, whichever is wrong"
 _FEW: Final = 6
@@ -167,7 +164,11 @@ def _other_value(
 ) -> None:
     has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    fix = _TO_A_COLUMN if of_some_runs(text.note, reading.summary) else _TO_CONFIGURATION
+    yaml, written = reading.form == "yaml", "VALUE" if PARAMETERS[name].kind == "text" else value
+    fix, place = _TO_A_COLUMN, "in 'controls'" if yaml else "under '## Configuration'"
+    if not of_some_runs(text.note, reading.summary):
+        line = kinds.as_line(name, written, yaml=yaml)
+        fix = f"if it applies to the runs, write {line} {place}; otherwise remove it"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
 
 
@@ -233,7 +234,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None
         if next(asked_otherwise(written), None):  # other texts may be prose: `Method: a grid over ranks`
             reading.not_honoured(line.label, text, problem)
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
-            message = f"according to {text.note}, the runs log to {shown(written)}, but they log to Weights & Biases"
+            message = f"according to {text.note}, the runs log to {shown(written)}, but W&B is configured"
             reading.add(
                 "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + UNTIL_THEN
             )

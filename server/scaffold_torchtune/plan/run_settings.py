@@ -599,18 +599,18 @@ class _Counts(NamedTuple):
         return False if steps is None else value >= steps
 
     def shown(self, name: str) -> str:
-        """Return the number that the run has."""
+        """Return the run with the number that it has."""
+        rows, asked, run = self.rows, self.run.value("training_samples"), f"the run {shown(self.run.directory)}"
         if name == "training_samples":
-            rows, asked = self.rows, self.run.value("training_samples")
-            return f"trains on {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
-        total = "an unknown number of" if self.steps is None else self.steps
+            return f"{run} uses {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
         if name == "warmup_ratio":
-            return f"warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
-        return f"trains for {total} steps"
+            total = "an unknown number of" if self.steps is None else self.steps
+            return f"{run} warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
+        unknown = f"the number of steps of {run} cannot be determined, so it was not compared"
+        return unknown if self.steps is None else f"{run} trains for {self.steps} steps"
 
 
 _COUNTED: Final = {"training_samples": "the number of training samples", "warmup_ratio": "the warm-up ratio"}
-_UNTIL_THEN: Final = "until then, the runs' values are used"
 
 
 def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: PlanContext) -> Iterator[Finding]:
@@ -623,9 +623,8 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
             continue
         first = counts[own[0].directory]
         what = _COUNTED.get(name, "the number of steps")
-        but = f"the run {shown(first.run.directory)} {first.shown(name)}"
-        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
-        correct, field = "correct the text or the runs, whichever is wrong", name
+        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {first.shown(name)}"
+        correct, field, unknown = "correct the text or the runs, whichever is wrong", name, first.steps is None
         if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
             warmup = for_each(own, round(value * first.steps))
             correct = f"{to_give('num_warmup_steps', warmup, own, runs)}, or correct the text"
@@ -633,7 +632,8 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
             correct = f"{to_give(name, for_each(own, int(value)), own, runs)}, or correct the text"
         elif name in {"steps", "most_steps"}:
             field = "max_steps_per_epoch"
-        at, fix = stated.source, f"{correct}; {_UNTIL_THEN}"
+            correct = f"no action if the text is correct; otherwise correct it, or set {field}" if unknown else correct
+        at, fix = stated.source, f"{correct}; until then, the runs' values are used"
         yield finding("levels-differ", message, field=field, actual=stated.value, at=at, fix=fix)
 
 

@@ -429,9 +429,10 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
     reason = _reason(fault.output)
     match fault.kind:
         case "modules":
+            names = few([shown(each) for each in asked.modules], len(asked.modules))
             message = (
-                f"cannot load the modules {escape(fault.what)}: the `module` command was found neither in a login"
-                " shell nor in the usual places of Environment Modules and Lmod"
+                f"cannot load the module{'' if len(asked.modules) == 1 else 's'} {names}: the `module` command was"
+                " found neither in a login shell nor in the usual places of Environment Modules and Lmod"
             )
             fix = (
                 "scaffold on a machine that has the `module` command, usually a login node; if no modules are needed,"
