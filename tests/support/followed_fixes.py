@@ -271,7 +271,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
     (r"write (?P<new>\S+) for \w+ in this row", write_cell),
     (r"write (?P<new>\S+) in (?:these rows|this row)", write_cell),
-    (r"write `(?P<name>[\w ()-]+)`(?=$|, or )", write_name),
+    (r"write `(?P<name>[\w .()-]+)`(?=$|, or )", write_name),
     (r"--names table", option("names", lambda _: "table")),
     (r"--setup-script bundled|say 'bundled'", option("setup_script", lambda _: "bundled")),
     (r"--started keep", option("started", lambda _: "keep")),

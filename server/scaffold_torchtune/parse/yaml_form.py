@@ -474,7 +474,7 @@ def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> 
     name, line = source.name(path), source.line(path)
     if kind == "missing" and path[-1] == "name" and len(path) > 2:  # noqa: PLR2004 - of a list
         of_run = path[0] == "runs"
-        message = f"{source.name(path[:-1])} has no name"
+        message = f"'{source.name(path[:-1])}' has no name"
         fix = f"add `name: NAME` to this {'run' if of_run else 'item'}"
         source.draft.add("missing-field", message, field=name, line=line, fix=fix)
         source.unread.add(str(path[0]))

@@ -302,7 +302,7 @@ def plain_template(request: Request) -> Document | None:
     named = Path(path)
     if not is_there(named):
         message = f"the template {shown(path)} does not exist"
-        raise refuse("missing-template", message, file=path, field="template", fix="correct the path (--template)")
+        raise refuse("missing-template", message, file=path, field="template", fix="correct the path (`--template`)")
     return read_document(named, named.name, follow=True)
 
 

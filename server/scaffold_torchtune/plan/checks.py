@@ -99,7 +99,7 @@ def _recipe_problem(
         fix = f"correct the recipe or the number of GPUs, or write just {shown(method)}, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
-        fix = "use --setup-script bundled for this experiment"
+        fix = "use `--setup-script bundled` for this experiment"
     else:
         return None
     return finding(code, message, field="recipe", expected=expected, actual=escape(name), at=recipe.source, fix=fix)

@@ -173,7 +173,7 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
         which = "the values that matter" + (f" of {few(settable, len(settable))}" if settable != chosen else "")
         fix = f"set {which} in the summary; {fix}"
     if settable != chosen:
-        fix += "; use --setup-script bundled to set values for which the script has no option"
+        fix += "; use `--setup-script bundled` to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
@@ -194,7 +194,7 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     fixed = f"; it always writes {shown(value)}" if value is not None else ""
     message = f"the plan sets {name} to {shown(setting.value)}, but the setup script in use has no option for it{fixed}"
     change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
-    fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
+    fix = f"{change}, use a newer setup_finetune.py, or use `--setup-script bundled`"
     return _untaken_setting(name, message, fix, setting, value)
 
 
@@ -222,7 +222,7 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         f" script that contains 'conda', including the activation of {shown(conda.value)}"
     )
     change = f"use only the modules that the script loads anyway ({loads}), " if loads else ""
-    fix = f"{change}specify the environment as a venv, or use --setup-script bundled"
+    fix = f"{change}specify the environment as a venv, or use `--setup-script bundled`"
     return _untaken_setting("modules", message, fix, setting, loads or None)
 
 
@@ -241,7 +241,7 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
         message = f"{name} is missing; the setup_finetune.py in use requires it"
         line = line_of(name, choices[0] if choices else "VALUE", yaml=experiment.form == "yaml")
         other = " (or another allowed value)" if len(choices) > 1 else ""
-        fix = f"add {line}{other}, or use --setup-script bundled"
+        fix = f"add {line}{other}, or use `--setup-script bundled`"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 

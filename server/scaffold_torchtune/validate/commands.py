@@ -250,7 +250,8 @@ def _activation(
     if actual is not None:
         report.differs(setting, "the activated environment", planned, actual, line=line)
         return
-    message, fix = f"the environment {quoted(planned)} is not activated", None
+    message = f"the environment {quoted(planned)} is not activated"
+    fix: str | None = None
     if not report.bundled and report.planned("modules") and report.run.generation:
         message += (
             "; known bug of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line that contains"

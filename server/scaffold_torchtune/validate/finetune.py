@@ -256,7 +256,7 @@ _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tok
 
 _ANOTHER: Final = (
     "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary,"
-    " or use --setup-script bundled if the script has no option for it"
+    " or use `--setup-script bundled` if the script has no option for it"
 )
 _WITHOUT_SETTING: Final = (
     "no action if the value that the setup script chose is intended; otherwise correct the setup script or its template"
