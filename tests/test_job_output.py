@@ -193,7 +193,7 @@ def test_a_resuming_run_only_needs_to_be_submitted_again() -> None:
     asked = Requested("/e", "rank8", epochs=3, resumes=True)
     found = found_in(START + steps + TIMED_OUT, asked=asked)
     assert found is not None
-    assert found.fix.endswith(": scaffold-torchtune submit /e --failed --only rank8")
+    assert found.fix.endswith(": `scaffold-torchtune submit /e --failed --only rank8`")
 
 
 def test_an_unknown_failure_shows_state_status_and_last_lines() -> None:

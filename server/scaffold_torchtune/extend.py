@@ -179,8 +179,8 @@ def _levels(
             fix = "add this column with the value of each run, then repeat the command"
             problems.append(finding("ambiguous", message, field=name, file=file, fix=fix))
     if not asked.values and not problems:
-        flags = ", ".join(option.flag for option in ADDED.values())
-        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"add one of {flags}"))
+        flags = few([f"`{option.flag}`" for option in ADDED.values()], len(ADDED), last="or")
+        problems.append(finding("missing-field", "no level is given", field="runs", fix=f"add at least one of {flags}"))
     if problems:
         raise Refused(f"{counted(len(problems), 'problem')} with the given levels", problems)
     wanted = {name: tuple(dict.fromkeys((*old, *asked.values.get(name, ())))) for name, old in table.levels.items()}

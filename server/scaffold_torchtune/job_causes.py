@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, finding, shortest_number, shown
 from scaffold_torchtune.job_output import SLURM, JobOutput, OutputLine, Raised
 from scaffold_torchtune.settings.kinds import as_line, common_section
+from scaffold_torchtune.system.layout import LOCAL
 
 
 class Sign(NamedTuple):
@@ -248,8 +249,10 @@ class Requested:
         """Return the fix that sets a value, with the line to write and the line that sets it now, if any."""
         if alone := self.alone(setting, value):
             return alone
-        line = (self.places or {}).get(setting)
-        now = f" (now set in {line})" if line else ""
+        line = (self.places or {}).get(setting, "")
+        now = f" (instead of the current value in {line})" if line else ""
+        if line.startswith(LOCAL):
+            now = f" (it overrides the current value in {line})"
         section, new = common_section(yaml=self.yaml), as_line(setting, value, yaml=self.yaml)
         return f"{'write' if line else 'add'} {new} {'in' if line else 'to'} {section}{now}"
 
@@ -257,20 +260,20 @@ class Requested:
     def again(self) -> str:
         """Return the fix if the run can be submitted unchanged."""
         where = shlex.quote(self.experiment)
-        return f"submit again: scaffold-torchtune submit {where} --failed --only {self.run}"
+        return f"submit again: `scaffold-torchtune submit {where} --failed --only {self.run}`"
 
     @property
     def after(self) -> str:
         """Return the end of a fix that changes the documents."""
         command = f"scaffold-torchtune submit {shlex.quote(self.experiment)} --only {self.run}"
-        return f"; then scaffold with --started replace={self.run}, and submit again: {command}"
+        return f"; then scaffold with `--started replace={self.run}`, and submit again: `{command}`"
 
 
 def cause(found: Symptom, job: JobEnd, asked: Requested, output: JobOutput | None) -> Finding:
     """Return the cause as a finding, with the requests of the run and the fix."""
     message, fix = _TEXTS[found.code](_Case(found, job, asked, output))
-    said = f": {escape(found.line.strip(), limit=240)}" if found.line else ""
-    return finding(found.code, f"{message}{said}", file=asked.output or None, fix=fix)
+    line = f"; the output contains '{escape(found.line.strip(), limit=240)}'" if found.line else ""
+    return finding(found.code, f"{message}{line}", file=asked.output or None, fix=fix)
 
 
 def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int | None) -> Finding | None:
@@ -296,7 +299,7 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
         named = f" {job.id}" if job.id else ""
         message = f"SLURM reports that the job{named} completed, but only {part} {were} saved"
         last = (
-            f"; its output ends with: '{escape(output.last_lines[-1], limit=240)}'"
+            f"; its output ends with '{escape(output.last_lines[-1], limit=240)}'"
             if output and output.last_lines
             else ""
         )
@@ -311,7 +314,7 @@ def unexplained(job: JobEnd, asked: Requested, output: JobOutput | None) -> Find
     state = f"the job ended in state {job.state}" if job.state else unknown
     status = _exit(job.exit_code)
     lines = " | ".join(escape(line, limit=160) for line in output.last_lines) if output else ""
-    last = f"; its output ends with: '{lines}'" if lines else "; its output contains no reason" if output else ""
+    last = f"; its output ends with '{lines}'" if lines else "; its output contains no reason" if output else ""
     fix = f"find the cause in {asked.output}, and correct it; then {asked.again}" if asked.output else asked.again
     return finding("job-failed", f"{state}{status}{last}", file=asked.output or None, fix=fix)
 
@@ -388,7 +391,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     spent = of.job.elapsed or limit or round(trained * shown_rate)
     rate = min(shown_rate or spent / trained, spent / trained)
     need = spent + rate * (total - last.number)  # includes loading the model and similar work
-    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}), with {max(rate, 0.1):.1f} s per step"
+    told += f" at step {last.number} of {total} (epoch {last.epoch} of {asked.epochs}; {max(rate, 0.1):.1f} s per step)"
     if asked.resumes and output and output.saved:
         return (
             told,
@@ -419,7 +422,11 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     lr = f" below {shortest_number(asked.lr)}{asked.place('lr')}" if asked.lr else ""
     rows = "remove samples without an answer (`scaffold-torchtune plan` reports them as no-labels)"
     lower = f"lower Learning rate{lr} or lengthen the warm-up"
-    fix = f"{rows}; if there are none, {lower}" if is_first else f"{lower}; if that does not help, {rows}"
+    again = "then scaffold and submit again in the same way"
+    if is_first:
+        fix = f"{rows}; if there are none, {lower}{asked.after}"
+    else:
+        fix = f"{lower}{asked.after}; if that does not help, {rows}, {again}"
     job = (
         "cancel the job if it is still running"
         if last and not _is_over(last.epoch, last.done, last.per_epoch, asked)
@@ -427,7 +434,7 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     )
     message = f"the loss is not finite {at}, so the training is unusable from that step on"
     fix = f"{job}; {fix}" if job else fix
-    return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=f"{fix}{asked.after}")
+    return finding("job-nan-loss", message, field="loss", file=asked.output or None, fix=fix)
 
 
 def _is_over(epoch: int, done: int, per_epoch: int, asked: Requested) -> bool:
@@ -463,24 +470,24 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
         "the job cannot write because the disk is full or the quota is used up",
         "free disk space on the file system of {output_dir}, or in your quota there; if that is not possible, choose a"
         " different output directory, or {save_adapter_weights_only} to save less, and scaffold with"
-        " --started replace={run}; then {again}",
+        " `--started replace={run}`; then {again}",
     ),
     "job-not-writable": _simply(
         "the job cannot write to its output directory",
         "get write permission for {output_dir}, or choose a different output directory and scaffold with"
-        " --started replace={run}; then {again}",
+        " `--started replace={run}`; then {again}",
     ),
     "job-environment": _simply(
         "the environment of the job lacks a module, command or package",
         "to see the problem, run the lines of {run}/finetune.slurm that load modules and activate the environment in a"
         " login shell; then either install the missing package into {environment}, or correct the modules or the"
-        " environment in the documents and scaffold with --started replace={run}; then {again}",
+        " environment in the documents and scaffold with `--started replace={run}`; then {again}",
     ),
     "job-gpu-unusable": _simply(
         "torch cannot use the GPU of the job",
         "compare the CUDA version of torch with the driver of the nodes (nvidia-smi): if they are incompatible, install a build"
         " of torch for that driver; if only some nodes fail, or their GPUs lack bf16, exclude them (Exclude) or request"
-        " different GPUs (Constraint, GPU type), and scaffold with --started replace={run}; then {again}",
+        " different GPUs (Constraint, GPU type), and scaffold with `--started replace={run}`; then {again}",
     ),
     "job-nccl": _simply(
         "the processes of the job cannot communicate",
@@ -490,12 +497,12 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-data": _simply(
         "the data set cannot be read with the settings of the run",
         "either correct the file {data}, or correct the data set and its columns in the summary (`scaffold-torchtune plan`"
-        " checks them if it can read the file) and scaffold with --started replace={run}; then {again}",
+        " checks them if it can read the file) and scaffold with `--started replace={run}`; then {again}",
     ),
     "job-checkpoint": _simply(
         "the base model cannot be loaded",
         "if {model} is not the right directory, correct the path in the documents and scaffold with"
-        " --started replace={run}; if you may not read it, ask its owner; if files are missing or truncated, download the"
+        " `--started replace={run}`; if you may not read it, ask its owner; if files are missing or truncated, download the"
         " model again; then {again}",
     ),
     "job-config": _simply(
@@ -510,14 +517,14 @@ _TEXTS: Final[Mapping[str, Callable[[_Case], tuple[str, str]]]] = {
     "job-wandb": _simply(
         "Weights & Biases rejected the run or could not be reached",
         "either run `wandb login` once on the cluster, or {wandb_mode} and scaffold with"
-        " --started replace={run}; then {again}",
+        " `--started replace={run}`; then {again}",
     ),
     "job-preempted": _simply(
         "SLURM preempted the job for a job of higher priority",
         "if long runs should continue after a preemption, {resume_from_checkpoint} and"
-        " scaffold with --started replace={run}; in either case, {again}",
+        " scaffold with `--started replace={run}`; in either case, {again}",
     ),
-    "job-node-failure": _simply("the node on which the job ran failed", "{again}"),
+    "job-node-failure": _simply("the job ended because its node failed", "{again}"),
     "job-cancelled": _simply("the job was cancelled", "no action if intended; otherwise {again}"),
 }
 """The message and the fix of each cause."""

@@ -90,7 +90,7 @@ def test_a_configuration_of_a_different_tool_is_refused_with_only_that_problem(
     (problem,) = problems(name, text)
     assert (problem.code, problem.file, problem.line) == ("not-a-summary", name, 1)
     assert tool in problem.message
-    command = problem.fix.rpartition(": ")[2]
+    command = problem.fix.split("`")[1]
     assert shlex.split(command)[:3] == ["scaffold-torchtune", "new", "DIR"]
     if tool in OPTIONS:
         assert command == f"scaffold-torchtune new DIR {OPTIONS[tool]}"
@@ -99,7 +99,7 @@ def test_a_configuration_of_a_different_tool_is_refused_with_only_that_problem(
 def test_the_suggested_command_creates_a_summary_with_the_values_of_the_configuration(tmp_path: Path) -> None:
     folder = write(tmp_path / "sweep", md=AXOLOTL)
     fix = refusal(steps.parse, folder).problems[0].fix
-    words = shlex.split(fix.rpartition(": ")[2])[1:]
+    words = shlex.split(fix.split("`")[1])[1:]
     words[1] = str(tmp_path / "made")
     assert main([*words, "--conda-env", "tune", "--data", "data/words.json", "--model-dir", "/m"]) == 0
     text = (tmp_path / "made" / "experiment_summary.md").read_text()

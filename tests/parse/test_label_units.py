@@ -219,10 +219,10 @@ def test_levels_get_the_unit_of_their_label() -> None:
 
 def test_a_misspelt_label_keeps_its_unit_in_the_fix() -> None:
     (problem,) = refusal(parsed, with_line("Memmory (GB)", "32"))
-    assert (problem.code, problem.fix) == ("misspelt-field", "write 'memory (GB)'")
+    assert (problem.code, problem.fix) == ("misspelt-field", "write `memory (GB)`")
     assert parsed(with_line("memory (GB)", "32")).config["mem"].value == "32G"
     (plural,) = refusal(parsed, with_line("GPU(s)", "1"))
-    assert parsed(with_line(plural.fix.split("'")[1], "1")).config["gpus"].value == 1
+    assert parsed(with_line(plural.fix.split("`")[1], "1")).config["gpus"].value == 1
 
 
 def test_settings_of_a_section_about_jobs_get_the_unit_of_their_label() -> None:

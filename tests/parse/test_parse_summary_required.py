@@ -20,8 +20,8 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
     [
         (without("# cap"), EXAMPLE_LOCAL, "experiment name", SUMMARY, None, "# EXPERIMENT_NAME"),
         (NO_RUNS, EXAMPLE_LOCAL, "fine-tuned runs", SUMMARY, 19, "Fine-tuned |"),
-        (NO_MODEL, NO_MODELS_DIR, f"path of model {MODEL}", SUMMARY, 30, f"- **{MODEL}**: `/path/to/{MODEL}`"),
-        (NO_DATA, EXAMPLE_LOCAL, "dataset", SUMMARY, 35, "- **Path**: `/path/to/data.json`"),
+        (NO_MODEL, NO_MODELS_DIR, f"path of model {MODEL}", SUMMARY, 30, f"`- **{MODEL}**: /path/to/{MODEL}`"),
+        (NO_DATA, EXAMPLE_LOCAL, "dataset", SUMMARY, 35, "`- **Path**: /path/to/data.json`"),
         (without("- **Epochs"), EXAMPLE_LOCAL, "epochs", SUMMARY, 44, "- **Epochs:** NUMBER"),
         (
             without("- **Batch").replace("Batch Size |", "Notes |"),
@@ -37,7 +37,7 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
             "conda_env",
             LOCAL,
             15,
-            "- **Default conda environment**: `NAME`",
+            "`- **Default conda environment**: NAME`",
         ),
         (
             EXAMPLE_SUMMARY,
@@ -45,7 +45,7 @@ NO_RUNS = without("| Run Name", "|----------|", "| Llama")
             "my_wandb_project",
             LOCAL,
             30,
-            "- **Default project**: `NAME`",
+            "`- **Default project**: NAME`",
         ),
         (without("- **Checkpoint"), NO_OUTPUT, "output_dir_base", LOCAL, 35, "- **Output base directory**: "),
     ],

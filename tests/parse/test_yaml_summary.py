@@ -248,8 +248,8 @@ def test_a_value_that_setup_finetune_would_reject_is_reported_at_its_place_in_th
     ("old", "new", "code", "values", "fix"),
     [
         ("models:\n  base:\n    - name", "models:\n    - name", "invalid-value", ["models", "list", "base"], "base:"),
-        ("tools:", "outputs: 3\ntools:", "misspelt-field", ["outputs", "'output'"], "'output'"),
-        ("type: fine-tuned", "typ: fine-tuned", "misspelt-field", ["runs.0.typ", "'type'"], "'type'"),
+        ("tools:", "outputs: 3\ntools:", "misspelt-field", ["outputs", "'output'"], "`output`"),
+        ("type: fine-tuned", "typ: fine-tuned", "misspelt-field", ["runs.0.typ", "'type'"], "`type`"),
         ("name: words_rank4", "nothing: 1", "missing-field", ["runs.0", "name"], "name: NAME"),
         ("name: cap_rank", "name: [a, b]", "ambiguous", ["experiment.name", 2, "a, b"], "a or b"),
         ("name: cap_rank", "name: cap\n  dir: 5", "invalid-value", ["experiment.dir", 5, "text"], '"5"'),

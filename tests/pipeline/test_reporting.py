@@ -254,7 +254,7 @@ def test_scaffolds_keep_an_edited_page_and_report_it(done: Path) -> None:
     (told,) = [each for each in result.validation.findings if each.code == "report-outdated"]
     assert told.file == "scaffold.html"
     assert (done / "scaffold.html").read_bytes() == edited
-    assert main(shlex.split(told.fix.partition(" with: ")[2])[1:]) == 0
+    assert main(shlex.split(told.fix.split("`")[3])[1:]) == 0
     assert "my remark" not in shown(done)
 
 

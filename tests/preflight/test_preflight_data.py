@@ -48,7 +48,7 @@ def test_a_data_set_that_is_not_found_is_a_warning() -> None:
     (finding,) = found(DataFile(absent=True, near=("word.json",)))
     assert (finding.code, finding.severity, finding.actual) == ("not-seen", Severity.WARNING, "word.json")
     assert absent(finding.message, "'word.json'") == []
-    (finding,) = found(DataFile(unread="has 70 MiB"))
+    (finding,) = found(DataFile(unread="is too large to inspect (70 MiB)"))
     assert (finding.code, finding.actual) == ("not-seen", None)
     assert absent(finding.message, "70 MiB") == []
 

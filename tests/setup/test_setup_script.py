@@ -144,7 +144,7 @@ def test_a_missing_cruijff_kit_is_answered_with_the_activation(three: Path, tmp_
     assert run.reason.endswith(": ModuleNotFoundError: No module named 'cruijff_kit'")
     assert absent(run.cause, "'cruijff_kit'") == []
     activate = "module load anaconda3/2025.6; conda activate cruijff"
-    assert absent(run.fix, f"({activate})", "--no-activate") == []
+    assert absent(run.fix, f"(`{activate}`)", "--no-activate") == []
     assert run.fix in log(three)
 
 

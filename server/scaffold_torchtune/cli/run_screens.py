@@ -239,7 +239,7 @@ def submit_asking(request: Request, options: argparse.Namespace) -> SubmitResult
             line = shlex.join(["scaffold-torchtune", *options.words, "--yes"])
             asks = "there is no terminal on which to ask for confirmation"
             message = f"{counted(planned.runs, 'run')} would be submitted, but {asks}"
-            raise refuse("not-confirmed", message, field="yes", fix=f"to submit without confirmation: {line}")
+            raise refuse("not-confirmed", message, field="yes", fix=f"run `{line}` to submit without confirmation")
         _plan(printing.console(), planned)
         try:
             return input(_QUESTION).strip().lower() in {"y", "yes"}

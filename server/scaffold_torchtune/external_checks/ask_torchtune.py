@@ -38,7 +38,7 @@ DEADLINE: Final = 300.0
 _KEPT: Final = 10_000_000
 _LISTED: Final = 5
 _LONGEST: Final = 500
-_FIX: Final = "correct the setting in the documents, or correct setup_finetune and its template; then scaffold again"
+_FIX: Final = "correct {} in the documents, or correct setup_finetune and its template; then scaffold again"
 # no GPU, one thread, and no network
 _SPARING: Final = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
@@ -223,7 +223,8 @@ def _at(config: Config, code: str, message: str, path: KeyPath, **values: Any) -
     """Return a finding about the value at a path of a config."""
     field = escape(".".join(map(str, path)))
     location = Location(f"{config.directory}/{FINETUNE_YAML}", config.file.document.line(path))
-    return finding(code, message, field=field, at=location, fix=_FIX, **values)
+    fix = _FIX.format("the LoRA settings" if code == "lora-differs" else "the setting")
+    return finding(code, message, field=field, at=location, fix=fix, **values)
 
 
 def _refused(config: Config, line: Line, version: str) -> Iterator[Finding]:
@@ -245,8 +246,9 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
     if line.layers and (set(wanted) != whole or line.attention.keys() != whole):
         has = ", ".join(sorted(line.attention))
         names, path = escape(", ".join(wanted)), ("model", "lora_attn_modules")
+        only = "only " if has and line.attention.keys() < set(wanted) else ""
         message = (
-            f"in the model that torchtune builds, LoRA is applied to {escape(has) or 'no attention module'}"
+            f"in the model that torchtune builds, LoRA is applied {only}to {escape(has) or 'no attention module'}"
             f" (expected {names})"
         )
         yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")

@@ -315,7 +315,8 @@ def _project(reading: Reading, environment: dict[str, Setting]) -> None:
         reading.add(
             "overridden", message, field=project.name, expected=default.value, actual=setting.value,
             line=setting.source.line,
-            fix="no action if the summary is correct; otherwise remove the project from this line",
+            fix="no action if the summary is correct; otherwise remove the project from"
+            f" line {setting.source.line} of {reading.summary.file}",
         )  # fmt: skip
 
 
@@ -461,7 +462,7 @@ def _models(reading: Reading, runs: tuple[Run, ...], environment: dict[str, Sett
         near = [] if name in known_models() else _similar(name, listed)
         if near:
             message = f"{shown(name)} is not one of the listed models; did you mean {near[0]!r}?"
-            fix = f"write {near[0]!r}, or add the path of {escape(name)} to the list"
+            fix = f"write `{near[0]}`, or add the path of {escape(name)} to the list"
             reading.add("misspelt-field", message, field="model", actual=escape(name), line=run.line, fix=fix)
         elif base:
             path_of = base.text if posixpath.basename(base.text) == name else posixpath.join(base.text, name)

@@ -270,10 +270,10 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     if near and _fits(near[1], entry):
         message += f"; did you mean {near[0]!r}?"
         if is_strict or "top" in entry.topic:
-            fix = f"write {near[0]!r}, or remove the line"
+            fix = f"write `{near[0]}`, or remove the line"
             _refuse(draft, "misspelt-field", entry, entry.label, message, fix)
         else:
-            _unused(draft, entry.label, entry.line, message, f"write {near[0]!r} if that is intended")
+            _unused(draft, entry.label, entry.line, message, f"write `{near[0]}` if that is intended")
     elif parameter and _fits(parameter.name, entry):
         message += f" of {draft.file}"
         _unused(draft, parameter.name, entry.line, message, "move it to the experiment's summary")

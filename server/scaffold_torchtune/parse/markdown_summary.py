@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from scaffold_torchtune.findings import escape, shown
+from scaffold_torchtune.findings import escape, few, shown
 from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, runs_table, values, yaml_source
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
@@ -168,11 +168,13 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     near = None if words[-1:] == ["runs"] or values.names_several(label) else values.nearest_label(label)
     near = near if near is not None and _is_setting_here(near) else None
     if near:
+        near = near.replace(" ", "_") if reading.form == "yaml" else near
         message += f"; did you mean {near!r}?"
-        reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write {near!r}")
+        reading.add("misspelt-field", message, field=name, line=text.line, fix=f"write `{near}`")
     elif by_label(label) is None and _is_about_runs(label, text.text) and not asks_for_nothing(text.text):
         fix = "write each setting on its own line, with a label from workflows/labels.md, or remove the line"
-        reading.add("misspelt-field", f"{message}, but seems to be one", field=name, line=text.line, fix=fix)
+        message += f", but seems to {'name several settings' if values.names_several(label) else 'be one'}"
+        reading.add("misspelt-field", message, field=name, line=text.line, fix=fix)
     else:
         fix = "no action, unless the line should change the runs; in that case, use a label from workflows/labels.md"
         reading.summary.prose.append(replace(text, text=f"{label}: {text.full or text.text}", full=None, source=None))
@@ -620,7 +622,7 @@ def _several(table: Table, note: str, draft: SummaryDraft) -> None:
     first = [cell.plain for row in table.rows for cell in row.cells[:1]]
     named = [label for label in [*first, *(cell.plain for cell in table.header)] if by_label(label)]
     message = f"{note}: a table of this form is not read" + (
-        f", although it contains {', '.join(named)}" if named else ""
+        f", although it contains {few([shown(label) for label in named], len(named))}" if named else ""
     )
     fix = "write each setting as a line `- **Name:** value`, or in a table with the columns Parameter and Value;"
     fix += " if a setting differs between runs, add a column for it to the table of runs"

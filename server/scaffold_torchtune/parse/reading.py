@@ -335,6 +335,22 @@ _IN_YAML = {"experiment name": "experiment", "epochs": "controls", "batch_size":
 _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank: 8}}"
 
 
+# Names of fields in messages, if the name alone is not clear.
+_NAMED: Final = {
+    NAME: "the experiment name",
+    "conda_env": "the default conda environment (conda_env)",
+    "my_wandb_project": "the default W&B project (my_wandb_project)",
+    "output_dir_base": "the output base directory (output_dir_base)",
+}
+
+
+def _named(name: str) -> str:
+    """Return a field as messages name it."""
+    if name.startswith(MODEL_PATH):
+        return f"the path of the model {shown(name.removeprefix(MODEL_PATH))}"
+    return _NAMED.get(name, name)
+
+
 UNTIL_THEN: Final = "; until then, the runs' values are used"
 """The end of the fix of a warning that a text contradicts the runs; after an error, nothing is planned."""
 
@@ -364,6 +380,19 @@ class Reading(Collector):
         heading, _, line = advised.add.strip("\n").rpartition("\n\n")
         return f"{advised.where}, below a new heading '{heading}'" if heading else advised.where, line
 
+    def _to_add(self, name: str, draft: Draft, section: str) -> str:
+        """Return the fix that adds a line with a missing field."""
+        (advised,) = advise([(Place(name, draft), holder(name))], self.form)
+        heading, _, line = advised.add.strip("\n").rpartition("\n\n")
+        where, _, also = advised.where.partition("; ")
+        line = "`" + line.replace("`", "") + "`" + (f"; {also}" if also else "")
+        in_file = f"{where} of the file" if where == "at the end" else where
+        if heading:
+            return f"{in_file}, add the heading '{heading}' and this line below it: {line}"
+        if (old := where.removeprefix("instead of ")) != where:
+            return f"replace {old} ({section}) with: {line}"
+        return f"add this line {in_file}{'' if where == AT_THE_TOP else f' ({section})'}: {line}"
+
     def missing(self, name: str, section: str, line: str = "", *, file: str | None = None) -> None:
         """Report a missing required field, unless the document could not be read.
 
@@ -378,13 +407,12 @@ class Reading(Collector):
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
         if line:
-            where = f"below line {at} ({section})" if at else f"in a new section {section}"
+            place = f"under '{section}' (line {at})" if at else f"in a new section '{section}'"
+            fix = f"add {self.unless_yaml('a row to the table of runs') or 'an item'} like this for each run"
+            message, fix = f"{draft.file} lists no {name}", f"{fix}, {place}: `{line}`"
         else:
-            where, line = self.advised(name, draft)
-            where += "" if "heading" in where or where == AT_THE_TOP else f" ({section})"
-        named, verb = f"the {name}" if " " in name else name, "are" if name.endswith(" runs") else "is"
-        message = f"{named} {verb} missing from {draft.file} ({section})"
-        fix = f"add this line {where}: {line}"
+            message = f"{_named(name)} is missing from {draft.file} ({section})"
+            fix = self._to_add(name, draft, section)
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
     def contradiction(self, name: str, here: Setting, first: Setting, fix: str = "keep one of the two values") -> None:
@@ -458,7 +486,8 @@ class Reading(Collector):
     def in_cell(self, column: str, value: str) -> str:
         """Return the fix that writes a value into a row: in its column, or by its key in the YAML form."""
         if self.form == "yaml":
-            return f"write {value} as the {column.lower()} of this run"
+            key = column.lower()
+            return f"add `{key}: {key.upper()}` ({value}) to this run"
         return f"write {value} in the column `{column}` of this row"
 
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:

@@ -9,15 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import (
-    Finding,
-    Scalar,
-    counted,
-    escape,
-    finding,
-    lines_text,
-    shown,
-)
+from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
@@ -38,7 +30,7 @@ _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
 _BETWEEN_WORDS = re.compile(r"[_.\s]+")
 _WORDS_OF_A_VALUE = 2
-_A_ROW_EACH = "write a separate row for each run, with a column such as Seed for its own value"
+_A_ROW_EACH = "write a separate row for each run, and add a column that distinguishes these runs, such as 'Seed'"
 # Columns for people.
 _NOTES = frozenset(
     {"notes", "note", "description", "role", "purpose", "comment", "comments", "remark", "remarks", "rationale"}
@@ -51,6 +43,7 @@ _TYPES: dict[str, RunType] = {
     **dict.fromkeys(("eval only", "evaluation only", "eval"), "eval-only"),
 }
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
+_TO_WRITE = "`Fine-tuned`, `Control` or `eval-only`"
 _ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 
 
@@ -147,7 +140,9 @@ def _rows(table: Table, indexes: list[int], draft: SummaryDraft) -> None:
             add_no_run(row, what, draft)
         elif len(row.cells) != len(table.header):
             message = f"the row has {counted(len(row.cells), 'cell')}, but the header has {len(table.header)}"
-            fix = "write one cell for each column: remove any surplus |, and write a literal | as \\|"
+            fix = "add the missing cells (write `-` for none)"
+            if len(row.cells) > len(table.header):
+                fix = r"write one cell for each column: remove any surplus `|`, and write a literal | as `\|`"
             draft.add("malformed-table", message, field="runs", line=row.line, fix=fix)
         else:
             draft.rows.append(_row(row, table, indexes))
@@ -182,7 +177,8 @@ def _stray_rows(section: Section, draft: SummaryDraft) -> None:
     if lines:
         look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
         message = f"{counted(len(lines), 'line')} {look} not in a table"
-        fix = "remove the blank line above these lines, or add a line |---|---| below the header"
+        these = "this line" if len(lines) == 1 else "these lines"
+        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
         draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
@@ -262,16 +258,16 @@ def plan_grid(root: Section, draft: SummaryDraft) -> bool:
         message = f"the table of runs is missing from {draft.file}. The runs could be all {_size(factors)} combinations"
         message += f" of the levels, but {doubt}. Which runs are intended?"
         at = draft.sections.get(headings.RUNS) or first
-        fix = f"add this table below '## {headings.RUNS}', with only the runs that should be planned:\n{table}"
+        fix = f"add this table under '## {headings.RUNS}', with one row for each run that should be planned:\n{table}"
         draft.add("missing-field", message, field="fine-tuned runs", line=at, fix=fix)
         return True
     draft.columns += [SourceText(label, first, headings.RUNS) for label in labels]
     draft.rows += [RowDraft(dict(enumerate(row)), first, name=row[0].text) for row in rows]
     all_of = {1: "the only combination", 2: "both combinations"}.get(len(rows), f"all {len(rows)} combinations")
     message = f"there is no table of runs, so {all_of} of the levels will be planned"
-    fix = f"no action if intended; otherwise add a table of runs below '## {headings.RUNS}'"
+    fix = f"no action if intended; otherwise add a table of runs under '## {headings.RUNS}'"
     if len(rows) <= _IN_FIX:
-        fix = f"no action if intended; otherwise add this table below '## {headings.RUNS}', and edit it:\n{table}"
+        fix = f"no action if intended; otherwise add this table under '## {headings.RUNS}', and edit it:\n{table}"
     draft.add("full-grid", message, field="runs", line=first, fix=fix)
     return True
 
@@ -353,10 +349,11 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
             listed, used = values.numbers_text(levels), values.numbers_text(planned)
-            has = f"the runs use {used}" if planned else "no run has a value for it"
-            message = f"{field.note} lists {name} {listed}, but {has}"
+            those, all_of = values.numbers_text(planned, last="and"), "all" if len(planned) == 1 else "the"
+            has = f"{all_of} runs use {those}" if planned else f"no run sets {name}"
+            message = f"{shown(field.note)} lists {values.numbers_text(levels, last='and')} for {name}, but {has}"
             as_runs = f"replace `{listed}` with `{used}` in {draft.file}:{field.line}"
-            fix = f"{as_runs if planned else 'correct this line'}, or correct the runs{UNTIL_THEN}"
+            fix = f"{as_runs}, or correct the runs{UNTIL_THEN}" if planned else "correct this line or the runs"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
 
@@ -368,14 +365,14 @@ def _differing_methods(
     texts = [text.strip() for text in _BETWEEN.split((field.full or field.text).strip("[]{}() ")) if text.strip()]
     methods = [method_in_words(text) or method_of(text) for text in texts]
     if other := other_training(field.full or field.text):
-        message = f"{field.note} compares methods, but {shown(other)} is not supported"
+        message = f"{shown(field.note)} compares methods, but {shown(other)} is not supported"
         fix, line = REMOVE_UNSUPPORTED, field.line
         yield finding("unsupported-setting", message, field="recipe", file=file, line=line, fix=fix)
     elif None not in methods:
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
         planned = {method_of(setting.text) if setting else LORA for setting in given}
         if planned != set(methods):
-            message = f"{field.note} lists the methods {', '.join(texts)}, but the runs use different ones"
+            message = f"{shown(field.note)} lists the methods {few(texts, len(texts))}, but the runs use different ones"
             fix = f"correct the text or the runs, whichever is wrong{UNTIL_THEN}"
             yield finding("levels-differ", message, field="recipe", file=file, line=field.line, fix=fix)
 
@@ -474,16 +471,16 @@ def _unknown_column(column: SourceText, reading: Reading) -> None:
     near = near or ("type" if normalize(column.text) in _TYPES else None)
     code, message = "misspelt-field", f"the column {shown(column.text)} is not a parameter"
     if (known := by_label(column.text)) is not None:
-        message = f"{known.name} cannot be set for single runs, so a column for it is not read"
-        fix = "remove the column, and set it once, in Configuration or in claude.local.md"
-        fix = fix if known.local or known.common else "remove the column"
+        message = f"{known.name} cannot be set for individual runs, so a column for it is not read"
+        where = " or ".join([*["Configuration"] * known.common, *["claude.local.md"] * (known.local is not None)])
+        fix = "remove the column" + (f", and set {known.name} once, in {where}" if where else "")
     elif by_plural(column.text) is not None:
         message, fix = f"the column {shown(column.text)} describes several runs in one row", _A_ROW_EACH
     elif near:
-        message, fix = f"{message}; did you mean {near!r}?", f"write {near!r}"
+        message, fix = f"{message}; did you mean {near!r}?", f"write `{near}`"
     elif several or words & (parameters.WORDS_OF_TRAINING | {"adapter", "adapters"}) or other_training(column.text):
         message = f"the column {shown(column.text)} seems to be a setting of the runs, but is not a supported parameter"
-        fix = "use one column for each parameter, with a label from workflows/labels.md, or remove the column"
+        fix = "use a column with a label from workflows/labels.md for each parameter, or remove the column"
     else:
         code = "unused-column"
         fix = "no action, unless the column should change the runs; in that case, use a label from workflows/labels.md"
@@ -555,10 +552,8 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             reading.add("ambiguous", message, field=parameter.name, actual=value, line=text.line, fix=fix)
     models = [i for i, p in columns.parameters.items() if p.name == "model"]
     if models and run_type == "fine-tuned" and row.cells.keys().isdisjoint(models):
-        message = (
-            f"the run {shown(name or '')} has no"
-            f" model{reading.unless_yaml('; a blank cell does not repeat the cell above it')}"
-        )
+        blank = reading.unless_yaml("; a blank cell does not repeat the cell above it")
+        message = f"the run {shown(name or '')} has no model{blank}"
         fix = reading.in_cell("Model", "the base model")
         reading.add("missing-field", message, field="model", line=row.line, fix=fix)
     model = settings["model"].text if "model" in settings else ""
@@ -617,7 +612,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return _type_by_cells(row, columns, reading)
     text = row.cells.get(columns.type)
     if text is None:
-        _no_type(row, columns, reading, "no type", reading.in_cell("Type", _ALLOWED_TYPES))
+        _no_type(row, columns, reading, "no type", reading.in_cell("Type", _TO_WRITE))
         return None
     written = values.without_remark(text.text)
     method, is_marked = notations.method_of_type(text.text), row.mark and "type" in row.mark.lower()
@@ -626,7 +621,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:
         message = f"the type {shown(text.text)} is none of 'Fine-tuned', 'Control' and 'eval-only'"
-        actual, expected, fix = escape(text.text), _ALLOWED_TYPES, "write `Fine-tuned`, `Control` or `eval-only`"
+        actual, expected, fix = escape(text.text), _ALLOWED_TYPES, f"write {_TO_WRITE}"
         reading.add("invalid-value", message, field="type", expected=expected, actual=actual, line=text.line, fix=fix)
     return found
 
@@ -640,8 +635,8 @@ def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunTyp
     decisive = {"lora_rank", "lr"} & {p.name for p in others.values()}
     if not decisive or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
-    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so it may or may not be fine-tuned"
-    _no_type(row, columns, reading, has, f"add a column `Type` with {_ALLOWED_TYPES}")
+    has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so its type is unclear"
+    _no_type(row, columns, reading, has, f"add a column `Type` with {_TO_WRITE} in each row")
     return None
 
 

@@ -161,12 +161,12 @@ def _other_value(
 ) -> None:
     has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    section = "`controls`" if reading.form == "yaml" else "'## Configuration'"
-    to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} under {section}"
+    section = "in 'controls'" if reading.form == "yaml" else "under '## Configuration'"
+    to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} {section}"
     if of_some_runs(text.note, reading.summary):
         to = f"these runs, write `{kinds.written(value)}` in {reading.own_place(name)}"
     elif any(mark in str(value) for mark in ("\n", "\\n", "`")):
-        to = f"the runs, write it under {section}"
+        to = f"the runs, write it {section}"
     fix = f"if it applies to {to}; otherwise remove it"
     reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
 
@@ -232,7 +232,7 @@ def _of_other_runs(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None
         if next(asked_otherwise(written), None):  # other texts may be prose: `Method: a grid over ranks`
             reading.not_honoured(line.label, text, problem)
         elif line.name == "wandb_mode" and _OTHER_LOGGER.match(written.strip("`* ")):
-            message = f"according to {text.place()}, the runs log to {shown(written)}, but they log to Weights & Biases"
+            message = f"according to {text.place()}, the runs log to {shown(written)}, but W&B is configured"
             reading.add(
                 "levels-differ", message, field="wandb_mode", actual=written, line=text.line, fix=_CORRECT + UNTIL_THEN
             )

@@ -634,6 +634,6 @@ def splits_of(text: str) -> dict[str, int]:
     return splits
 
 
-def numbers_text(levels: Sequence[float]) -> str:
-    """Return some levels as text that can be pasted; of many, the first eight and their count."""
-    return few(list(map(shortest_number, levels)), _SHOWN, more=f"... ({len(levels)} values)", last="")
+def numbers_text(levels: Sequence[float], last: str = "") -> str:
+    """Return some levels, which can be pasted if no word is before the `last`; of many, the first eight and a count."""
+    return few(list(map(shortest_number, levels)), _SHOWN, more=f"... ({len(levels)} values)", last=last)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from scaffold_torchtune.findings import close_matches, shown
+from scaffold_torchtune.findings import close_matches, few, shown
 from scaffold_torchtune.parse import compound, headings, values
 from scaffold_torchtune.parse.drafts import SourceText, UnreadLine
 from scaffold_torchtune.parse.yaml_source import YamlSource
@@ -211,27 +211,27 @@ def _unknown(source: YamlSource, path: KeyPath, known: dict[str, Any]) -> None:
     elif path == ("name",) and source.at(("experiment", "name")) is None:
         _move(source, path, ("experiment", key))
     elif not above and key in _OF_RUNS and not (near and isinstance(source.at(path), dict | list)):
-        message = f"{key} is at the same level as runs, where it is not read"
-        fix = "move it into each run, or into controls if all runs share it"
+        message = f"{shown(key)} is not read at the top level of the file"
+        fix = "move it into each run, or into 'controls' if all runs share it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     elif near and near[0] not in _UNUSED:
         _misspelt(source, path, near[0], (*above, near[0]))
     elif not above and source.at(("controls",)) is None and _REQUIRED & _held(source.at(path)):
-        message = f"{name} is not a section here; settings that all runs share belong in controls"
-        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="rename it to controls")
+        message = f"'{name}' is not a section here; settings that all runs share belong in 'controls'"
+        source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix="rename it to `controls`")
         source.move(path, ("controls",))
     elif similar := _nearly_a_parameter(key, above):
         to = _belongs(path, similar) or (*above, similar.name)
         where = ".".join(map(str, to[2:-1] if _is_run(above) else to[:-1]))
-        _misspelt(source, path, similar.name, to, f" in {where}")
+        _misspelt(source, path, similar.name, to, f" in '{where}'")
     else:
         _not_used(source, path, parameter)
 
 
 def _misspelt(source: YamlSource, path: KeyPath, meant: str, to: KeyPath, where: str = "") -> None:
     name = source.name(path)
-    message = f"{name} is not a key here; did you mean {meant!r}?"
-    source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=f"write {to[-1]!r}{where}")
+    message = f"'{name}' is not a key here; did you mean {meant!r}?"
+    source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=f"write `{to[-1]}`{where}")
     _read_on(source, path, to)
 
 
@@ -270,12 +270,11 @@ def _move(source: YamlSource, path: KeyPath, to: KeyPath) -> None:
     """Report a key that is not read at its path, and read on as if it were at the right path."""
     run = _is_run(to[:2])
     section = ".".join(map(str, to[2:-1] if run else to[:-1]))
-    beside = f"next to {section}" if path[:-1] == (to[:2] if run else to[:-2]) else f"outside {section}"
-    also = "" if path[-1] == to[-1] else f" as {to[-1]}"
+    also = "" if path[-1] == to[-1] else f", and rename it to `{to[-1]}`"
     if run and to[-1] == "dataset":
-        also = ", or rename it to dataset_path"
-    name = source.name(path)
-    message, fix = f"{name} is {beside}, where it is not read", f"move it into {section}{also}"
+        also = ", or rename it to `dataset_path`"
+    name, where = source.name(path), "here" if len(path) > 1 else "at the top level of the file"
+    message, fix = f"'{name}' is not read {where}; it belongs in '{section}'", f"move it into '{section}'{also}"
     source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
     _read_on(source, path, to)
 
@@ -303,12 +302,12 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
         return
     if (asked := _asked(source, path, parameter)) is not None:
         is_more = normalize(asked) not in {"", normalize(str(path[-1]))}
-        requests = f"the key {name} requests {shown(asked)}, but" if is_more else name
+        requests = f"the key '{name}' requests {shown(asked)}, but" if is_more else f"'{name}'"
         message = f"{requests} is not read here"
         fix = f"if this applies to the runs, {_move_to(parameter)}; otherwise remove it"
         source.draft.add("misspelt-field", message, field=name, line=source.line(path), fix=fix)
         return
-    message = f"{name} is not used" + (f", although it contains {', '.join(held)}" if held else "")
+    message = f"'{name}' is not used" + (f", although it contains {few(held, len(held))}" if held else "")
     fix = "no action, unless it should change the runs"
     if parameter is not None and not parameter.column:
         fix += f"; if so, {_move_to(parameter)}"
@@ -322,8 +321,8 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
 def _move_to(parameter: Parameter | None) -> str:
     """Return the fix that moves a key to a section where its parameter is read."""
     if parameter is None or parameter.column:
-        return "move it to `controls` or to a run's parameters"
-    where = "`controls` or to claude.local.md" if parameter.common else "claude.local.md"
+        return "move it to 'controls' or to the 'parameters' of a run"
+    where = "'controls' or to claude.local.md" if parameter.common else "claude.local.md"
     return f"move it to {where}, because {parameter.name} is the same for all runs"
 
 
@@ -488,8 +487,10 @@ def check_values(source: YamlSource) -> None:
 def _value_problem(source: YamlSource, path: KeyPath, kind: str, found: Any) -> None:
     name, line = source.name(path), source.line(path)
     if kind == "missing" and path[-1] == "name" and len(path) > 2:  # noqa: PLR2004 - of a list
-        message = f"{source.name(path[:-1])} has no name"
-        source.draft.add("missing-field", message, field=name, line=line, fix="add name: NAME")
+        of_run = path[0] == "runs"
+        message = f"'{source.name(path[:-1])}' has no name"
+        fix = f"add `name: NAME` to this {'run' if of_run else 'item'}"
+        source.draft.add("missing-field", message, field=name, line=line, fix=fix)
         source.unread.add(str(path[0]))
     elif found is not None and kind != "missing" and path[-1] != "type":  # reported where they are used
         described = source.described(path)

@@ -355,7 +355,7 @@ def note_foreign(data: object, draft: SummaryDraft) -> bool:
     options = [*_options(data)]
     command = shlex.join(["scaffold-torchtune", "new", "DIR", *options])
     what_it_does = "creates one from the values in this file" if options else "prompts for the values"
-    fix = f"write a summary with a table of runs; this command {what_it_does}: {command}"
+    fix = f"write a summary with a table of runs; this command {what_it_does}: `{command}`"
     draft.findings.clear()
     draft.configuration, draft.unread_lines = [], []
     draft.add("not-a-summary", message, field="experiment_summary", line=1, fix=fix)

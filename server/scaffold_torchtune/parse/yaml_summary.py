@@ -229,27 +229,27 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
 
 def _unknown(source: YamlSource, path: KeyPath, found: Parameter | None, similar: Parameter | None) -> None:
     key, name = escape(str(path[-1])), source.name(path)
-    code, message = "unused-field", f"{name} is not a parameter of a run"
+    code, message = "unused-field", f"'{name}' is not a parameter of a run"
     fix = "no action, unless it should change the runs; in that case, use a label from workflows/labels.md"
     if similar is not None:
-        code, fix = "misspelt-field", f"write {similar.name!r}"
-        message = f"{name} is not a parameter; did you mean {similar.name!r}?"
+        code, fix = "misspelt-field", f"write `{similar.name}`"
+        message = f"'{name}' is not a parameter; did you mean {similar.name!r}?"
     elif by_plural(str(path[-1])) is not None and source.at(path) != 1:
         code, fix = (
             "misspelt-field",
-            "write a separate item for each run, with a key such as seed for its own value",
+            "write a separate item for each run, and add a key that distinguishes these runs, such as 'seed'",
         )
-        message = f"{name} describes several runs in one entry"
+        message = f"'{name}' describes several runs in one entry"
     elif isinstance(source.at(path), dict | list):
         code, fix = "invalid-value", "write each setting directly in parameters, with a single value"
-        message = f"{name} is {source.described(path)}, not a parameter of a run"
+        message = f"'{name}' is {source.described(path)}, not a parameter of a run"
         source.unread.add("controls")  # it may contain settings that all runs need
     elif found is None and WORDS_OF_TRAINING & set(normalize(key).split()):
         code, fix = "misspelt-field", "use one of the settings that workflows/labels.md lists, or remove the key"
-        message = f"{name} is about the run, but is not a supported parameter"
+        message = f"'{name}' is about the run, but is not a supported parameter"
     elif found is not None:
         code = "misspelt-field" if found.name in compound.NOT_BY_RUN else code
-        fix = "remove it; claude.local.md can set it, but only for all runs"
+        fix = "remove it; claude.local.md can set it, but only for all runs together"
     source.draft.add(code, message, field=key or name, line=source.line(path), fix=fix)
 
 

@@ -75,9 +75,10 @@ def left_over(tree: Tree, plan: Plan) -> list[Finding]:
     ]
     if not found:
         return []
-    is_one = len(found) == 1
+    is_one, names = len(found) == 1, [f"'{name}'" for name in found]
     message = (
-        f"{few(found, _LISTED)} {'is' if is_one else 'are'} no longer in the table of runs;"
+        f"{'the run' if is_one else 'the runs'} {few(names, _LISTED)}"
+        f" {'is' if is_one else 'are'} no longer in the table of runs;"
         f" {'its' if is_one else 'their'} files are kept"
     )
     fix = f"no action if intended; otherwise put the {'row' if is_one else 'rows'} back into the table"

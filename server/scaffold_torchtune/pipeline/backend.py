@@ -146,7 +146,7 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
         message += f"{lack.cause}. The script printed: {reason}" if lack else reason
         fix = "correct the script, or activate an environment that has the version of Python that it needs"
         fix = lack.fix if lack else f"{fix}; then scaffold again"
-        fix = f"{fix}; alternatively, use --setup-script bundled"
+        fix = f"{fix}; alternatively, use `--setup-script bundled`"
         code = "package-missing" if lack else "script-unasked"
         problem = finding(code, message, field="setup_script", file=setup_script, fix=fix)
         raise Refused("the setup script cannot run", [problem]) from fault
@@ -181,7 +181,7 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
         fix = outcome.cause.fix or "correct the error, or use a different version of the script"
-        fix += "" if "bundled" in fix else "; alternatively, use --setup-script bundled"
+        fix += "" if "bundled" in fix else "; alternatively, use `--setup-script bundled`"
         return [finding("setup-would-fail", message, field="setup_script", file=script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
     for path in (os.path.realpath(folder), str(folder)):  # as in the setup itself, where validate reports it
@@ -196,10 +196,10 @@ def _planned_otherwise(found: Finding, run: PlannedRun) -> Finding:
         return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})"})
     is_value = found.code == "value-mismatch" and found.field in run.settings
     if found.field == "checkpoint_files":
-        fix = "specify the model's files as the script writes them, or use --setup-script bundled"
+        fix = "specify the model's files as the script writes them, or use `--setup-script bundled`"
         return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
     instead = f"plan the value that the script writes ({shown(found.actual)}), " if is_value else ""
-    fix = f"{instead}use a different setup_finetune.py, or use --setup-script bundled"
+    fix = f"{instead}use a different setup_finetune.py, or use `--setup-script bundled`"
     return found.model_copy(update={"message": f"{found.message} (tried for {run.directory})", "fix": fix})
 
 

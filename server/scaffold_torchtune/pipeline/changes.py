@@ -451,8 +451,9 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
         if path is None or not (run.directory in again or (run.directory in new and path not in own)):
             continue
         if (results := inspect_results(path)) and (lost := _overwritten(run, path, results.names))[0]:
-            left = f"the output directory of {run.directory}, {shown(path)}, contains {few(lost[0], _LISTED)}"
-            message = f"{left} from another training run{_whose(results)}, which this run would overwrite{lost[1]}"
+            left = f"the output directory of the run {shown(run.directory)}, {shown(path)}, contains"
+            message = f"{left} {few(lost[0], _LISTED)} from a different training run{_whose(results)}, which this run"
+            message += f" would overwrite{lost[1]}"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
             fix = "give the experiment a different title or output directory, or move these results elsewhere"
             fix = f"move these results elsewhere: {_moved_away(path)}" if run.directory in again else fix
@@ -466,7 +467,7 @@ def _whose(results: Results) -> str:
     optimizer = data.get("optimizer")
     lr = optimizer.get("lr") if isinstance(optimizer, dict) else None
     values = {"": data.get("my_wandb_run_name"), "epochs ": data.get("epochs"), "lr ": lr}
-    said = [f"{label}{shown(str(each))}" for label, each in values.items() if isinstance(each, str | int | float)]
+    said = [f"{label}{shown(each)}" for label, each in values.items() if isinstance(each, str | int | float)]
     return f" ({', '.join(said)})" if said else ""
 
 

@@ -253,7 +253,9 @@ def _known(request: Request) -> _Known:
     try:
         prepared = prepare.prepare(same)
     except Refused as refused:
-        return _as_scaffolded(same, frozen, refused.problems[0].sentence() if refused.problems else refused.message)
+        first = refused.problems[0] if refused.problems else None
+        reason = first.model_copy(update={"fix": ""}).sentence() if first else refused.message
+        return _as_scaffolded(same, frozen, reason, first.fix if first else "")
     return _planned(prepared, frozen)
 
 
@@ -263,7 +265,7 @@ def _planned(prepared: prepare.Prepared, frozen: Plan | None) -> _Known:
     return _Known(prepared.plan, frozen, prepared.parsed.experiment, what, states=states)
 
 
-def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
+def _as_scaffolded(request: Request, frozen: Plan, reason: str, fix: str = "") -> _Known:
     """Return the scaffolded plan; `reason` says why the documents are not planned again if they have changed."""
     experiment, is_same = None, False
     with suppress(Refused):
@@ -278,7 +280,7 @@ def _as_scaffolded(request: Request, frozen: Plan, reason: str) -> _Known:
         "the values shown are those of the scaffolded plan, because the documents have changed and no plan can be made"
         f" from them: {reason}"
     )
-    fix = "correct this problem in the documents to see their values"
+    fix = fix or "correct this problem in the documents to see their values"
     problem = finding("plan-outdated", message, severity=Severity.WARNING, file=layout.PLAN, fix=fix)
     return _Known(frozen, frozen, experiment, what, (problem,))
 

@@ -282,10 +282,10 @@ def _check_is_experiment(tree: Tree, request: Request) -> None:
     if tree.kind(layout.STATE) or is_taken(summary_path(request, tree.root)):
         return
     above, name = tree.root.parent, tree.root.name
-    fix = "specify the experiment directory, then the run"
+    fix = "give the experiment directory as the first argument and the run as the second"
     if is_directory(above / layout.STATE):
         command = shlex.join(["scaffold-torchtune", "history", str(above), name])
-        fix = f"specify the experiment before the run: {command}"
+        fix = f"{fix}: `{command}`"
     message = f"{shown(str(tree.root))} is not an experiment: it has neither a summary nor {layout.STATE}"
     raise refuse("not-a-directory", message, field="experiment", fix=fix)
 
@@ -309,7 +309,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
         found = find_versions(tree, run)
         if run is None and versions is not None:
             message = "--diff compares versions of one run, but no run is specified"
-            fix = "specify the run: scaffold-torchtune history EXPERIMENT RUN --diff"
+            fix = "specify the run: `scaffold-torchtune history EXPERIMENT RUN --diff`"
             raise refuse("missing-field", message, field="run", fix=fix)
         problems = [*found.problems]
         listed: list[tuple[VersionPlace, KeptVersion]] = []

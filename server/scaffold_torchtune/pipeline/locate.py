@@ -143,7 +143,7 @@ def check_roots(real: Path, request: Request, *, must_exist: bool = False) -> No
     """
     roots = [real_path(expanded(root)) for root in request.roots]
     if roots and not any(real.is_relative_to(root) for root in roots):
-        listed = ", ".join(escape(str(root)) for root in roots)
+        listed = few([shown(str(root)) for root in roots], len(roots))
         full = _absolute(request)
         links = f", which links to {shown(str(real))}," if str(real) not in {full, str(Path(full).parent)} else ""
         is_missing = must_exist and not is_there(expanded(request.experiment))
@@ -153,7 +153,7 @@ def check_roots(real: Path, request: Request, *, must_exist: bool = False) -> No
         more = real if real.parent in {Path(real.anchor), real_path(expanded(Path("~")))} else real.parent
         fix = (
             "specify an experiment under a root, or ask the person who starts the server or command to add a root:"
-            f" --root {more} on its command line, or SCAFFOLD_TORCHTUNE_ROOT={more} in its environment"
+            f" `--root {more}` on its command line, or `SCAFFOLD_TORCHTUNE_ROOT={more}` in its environment"
         )
         fix = fix if real != real.parent and not is_missing else "specify the path of an experiment under a root"
         raise refuse("outside-roots", message, field="experiment", fix=fix)
@@ -302,7 +302,7 @@ def plain_template(request: Request) -> Document | None:
     named = Path(path)
     if not is_there(named):
         message = f"the template {shown(path)} does not exist"
-        raise refuse("missing-template", message, file=path, field="template", fix="correct the path (--template)")
+        raise refuse("missing-template", message, file=path, field="template", fix="correct the path (`--template`)")
     return read_document(named, named.name, follow=True)
 
 

@@ -440,11 +440,12 @@ def renew(request: Request, validated: ValidateResult | None = None) -> Finding 
                     tree.write(layout.PAGE, page(made).encode())
         except Refused as refused:
             reason = refused.problems[0] if refused.problems else None
-            message = f"{layout.PAGE} was not updated: {reason.message if reason else refused.message}"
+            message = f"the report was not updated: {reason.message if reason else refused.message}"
             again = shlex.join(["scaffold-torchtune", "report", str(tree.root)])
-            fix = reason.fix if reason else f"generate it again with: {again}"
+            fix = reason.fix if reason else f"generate it again: run `{again}`"
             if reason and reason.code == "edited-output":
-                fix = f"move {layout.PAGE} away to keep it, or replace it with: {again} --overwrite"
+                fix = f"to keep your edits, move {layout.PAGE} elsewhere and generate the report again with `{again}`;"
+                fix += f" to discard them, run `{again} --overwrite`"
             return finding("report-outdated", message, severity=Severity.WARNING, file=layout.PAGE, fix=fix)
     return None
 

@@ -294,7 +294,7 @@ def _differences(before: Sequence[PlannedRun], now: Sequence[PlannedRun]) -> lis
     both = [(old[name], run) for name, run in new.items() if name in old]
     changed = [RunChange(directory=run.directory, kind="changed", fields=fields_between(was, run)) for was, run in both]
     names = [run.directory for was, run in both if _values(was) != _values(run)]
-    told = changed_fields(changed)
+    told = changed_fields(changed, quoted=True)
     if names and not told:
         told = [f"{layout.SETUP_YAML} of {few(names, _LISTED)}"]
     others = {"new": new.keys() - old.keys(), "no longer in the table": old.keys() - new.keys()}

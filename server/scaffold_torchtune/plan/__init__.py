@@ -112,7 +112,8 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
     untaken = external_problems(runs, experiment, interface)
     if untaken:
-        raise Refused(f"this setup_finetune.py cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken)
+        number = counted(len(untaken), "problem")
+        raise Refused(f"the setup_finetune.py in use cannot carry out the plan: {number}", untaken)
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
@@ -160,7 +161,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str | None) ->
             places = lines_text([seen[name.lower()], line])
             message = f"the runs on {places}{of_summary} would share the directory {shown(name)}"
             fix = (
-                "use --names table with distinct Run Names, or rename the models or data sets"
+                "use `--names table` with distinct Run Names, or rename the models or data sets"
                 " that these runs are named after"
             )
             found.add("name-collision", message, field=field, actual=actual, line=line, fix=fix)
@@ -387,18 +388,24 @@ def _changed_runs(alike: Sequence[RunChange]) -> ChangedRuns:
     )
 
 
-def changed_fields(found: Iterable[RunChange]) -> list[str]:
-    """Return the changed values, each once with its number of runs: `epochs 3 -> 5 (summary.md:48), 4 runs`."""
+def changed_fields(found: Iterable[RunChange], *, quoted: bool = False) -> list[str]:
+    """Return the changed values, each once with its number of runs: `epochs 3 -> 5 (summary.md:48), 4 runs`.
+
+    If `quoted`, texts are in quotes, as in sentences.
+    """
     groups: dict[FieldChange, list[FieldChange]] = {}
     for run in found:
         for each, shared in zip(run.fields, run.shared, strict=True):
             groups.setdefault(shared.unplaced(), []).append(shared if shared != each else each)
-    return [f"{_changed_field(alike)}, {counted(len(alike), 'run')}" for alike in groups.values()]
+    return [f"{_changed_field(alike, quoted=quoted)}, {counted(len(alike), 'run')}" for alike in groups.values()]
 
 
-def _changed_field(alike: Sequence[FieldChange]) -> str:
+def _changed_field(alike: Sequence[FieldChange], *, quoted: bool = False) -> str:
     """Return the change of a value in some runs, the first of several: `epochs 3 -> 5 (summary.md:48)`."""
     old, new = _old_and_new(alike[0])
+    if quoted:
+        pairs = ((old, alike[0].old), (new, alike[0].new))
+        old, new = (f"'{text}'" if isinstance(value, str) else text for text, value in pairs)
     others = len({(each.old, each.new) for each in alike}) - 1
     sources = [each.source for each in alike if each.source and each.source.file and each.source.line]
     lines = dict.fromkeys(str(source.line) for source in sources if source.file == sources[0].file)

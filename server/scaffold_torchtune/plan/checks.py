@@ -26,7 +26,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import NotTyped, common_section, for_each, in_cells, line_of, to_give
+from scaffold_torchtune.settings.kinds import NotTyped, for_each, in_cells, line_of, to_give
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.torchtune_facts import (
@@ -99,7 +99,7 @@ def _recipe_problem(
         fix = f"correct the recipe or the number of GPUs, or write just {shown(method)}, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
-        fix = "use --setup-script bundled for this experiment"
+        fix = "use `--setup-script bundled` for this experiment"
     else:
         return None
     return finding(code, message, field="recipe", expected=expected, actual=escape(name), at=recipe.source, fix=fix)
@@ -240,9 +240,9 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     if not context.is_file(template):
         message = f"the template for {extension} data is missing: {shown(template)}"
         fix = (
-            f"{'correct --template' if options.template else 'reinstall scaffold-torchtune'}, or create a template:"
-            f" copy {context.templates_dir}/setup_finetune_template.yaml.j2, which has the complete structure, edit the"
-            " copy, and specify it with --template"
+            f"{'correct `--template`' if options.template else 'reinstall scaffold-torchtune'}, or create a template:"
+            f" copy {context.templates_dir}/setup_finetune_template.yaml.j2, which has all keys of setup_finetune.yaml,"
+            " edit the copy, and specify it with `--template`"
         )
         yield finding("missing-template", message, field="template", expected=template, file=template, fix=fix)
 
@@ -274,19 +274,20 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         first, common = runs[0], experiment.config[name]
         value, at = first.parameters[name].value, Location(experiment.summary_file, first.line)
         more = f" (likewise in {counted(len(runs) - 1, 'other run')})" if len(runs) > 1 else ""
-        line, section = common.source.line, common_section(yaml=experiment.form == "yaml")
-        message = (
-            f"{name} is {'none' if value is None else shown(value)} in the run {shown(first.name)}, but"
-            f" {shown(common.value)} in {f'{section} (line {line})' if line else f'the {common.source}'},"
-            f" which the row overrides{more}"
-        )
+        line, yaml, several = common.source.line, experiment.form == "yaml", len(runs) > 1
+        of, override = ("parameters", "override") if yaml else ("row", "overrides")
+        section = "'controls'" if yaml else "Configuration"
+        there = f"{section} (line {line})" if line else f"the {common.source}"
+        message = f"{name} is {'none' if value is None else shown(value)} in the {of} of the run {shown(first.name)},"
+        message += f" which {override} {shown(common.value)} in {there}{more}"
         remove, remark = _removal(name, common, experiment)
         if blank := _users(name, experiment, planned):
-            column = "" if experiment.form == "yaml" else first.parameters[name].source.note
+            column = "" if yaml else first.parameters[name].source.note
             remove = f"{in_cells(name, common.value, blank, column)}, then {remove}"
             names = few([shown(run.name) for run in blank], _FEW)
-            remark += f"; {names} {'uses' if len(blank) == 1 else 'use'} the value of that line"
-        fix = f"if the rows are correct, {remove}{remark}"
+            use = f"the run {names} now uses" if len(blank) == 1 else f"{names} now use"
+            remark += f"; {use} the value of that line"
+        fix = f"if the {of}{'s' * several * (not yaml)} {'are' if yaml or several else 'is'} correct, {remove}{remark}"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 
 
@@ -347,7 +348,7 @@ def _names_of_models(runs: Sequence[PlannedRun], file: str) -> Iterator[Finding]
     used = {run.model for run in runs}
     wrong = [(run, named) for run in runs if (named := _other_model(run, used))]
     for run, named in wrong[:1]:
-        more = f"; the names of {counted(len(wrong), 'run')} contain a different model" if len(wrong) > 1 else ""
+        more = f"; {len(wrong)} run names, including this one, contain a different model" if len(wrong) > 1 else ""
         message = f"the run name {shown(run.name)} contains {shown(named)}, but the model is {shown(run.model)}{more}"
         yield finding(
             "name-mismatch", message, field="model", expected=named, actual=run.model, at=Location(file, run.line),
@@ -448,17 +449,15 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
         planned = others[0].settings.get(name)
         if planned is None:
             why = _NO_EFFECT.get(name, "the runs have no such setting")
-            message = f"{name} is {value} on {line}, which has no effect: {why}"
+            message = f"{line} sets {name} to {value}, which has no effect: {why}"
         else:
-            everywhere = all(run.settings.get(name) == planned for run in runs)
-            some = f"in {counted(len(others), 'run')} (the first is {shown(others[0].directory)})"
-            some = f"in the run {shown(others[0].directory)}" if len(others) == 1 else some
-            derived = planned.source.kind is SourceKind.DERIVED
-            by = f"derived from a rule ({planned.source.note})" if derived else f"from {planned.source}"
-            message = (
-                f"{name} is {shown(planned.value)} {'in all runs' if everywhere else some}, {by}, which overrides"
-                f" {value} on {line}"
-            )
+            everywhere, first = all(run.settings.get(name) == planned for run in runs), shown(others[0].directory)
+            some = f"{counted(len(others), 'run')} (the first is {first}) use"
+            some = f"the run {first} uses" if len(others) == 1 else some
+            file, at_line = planned.source.file, planned.source.line
+            by = f"from {file}:{at_line}" if file and at_line else planned.source.note or str(planned.source)
+            who = "all runs use" if everywhere else some
+            message = f"{who} {name} {shown(planned.value)} ({by}), which overrides {value} on {line}"
         expected, actual, at = planned.value if planned else None, setting.value, setting.source
         fix, severity = "no action if the documents are correct", Severity.INFO
         yield finding(

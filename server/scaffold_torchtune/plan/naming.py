@@ -475,8 +475,8 @@ def _listed(stated: Setting, plan: Plan) -> Finding | None:
     names = {each.name for each in found if each}
     if None in found or len(names) <= 1 or names == set(plan.varying) or plan.options.names == "table":
         return None
-    source, has = stated.source, ", ".join(plan.varying) or "no parameter"
-    message = f"{source.note} states {shown(stated.text)}, but the names of run directories contain {has}"
+    source, has = stated.source, few(plan.varying, len(plan.varying)) or "no parameter"
+    message = f"{shown(source.note)} states {shown(stated.text)}, but the names of run directories contain {has}"
     return finding(
         "naming-differs", message, field="names", expected=plan.pattern, actual=escape(stated.text),
         at=Location(source.file or "", source.line),
@@ -621,10 +621,10 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"in {shown(written)} ({source.note}), the name of a run is its directory ({shown(run.directory)}), not its"
-            f" Run Name in the table ({shown(run.name)})"
+            f"in {shown(written)} ({source.note}), the name of a run stands for its directory ({shown(run.directory)}),"
+            f" not for its Run Name in the table ({shown(run.name)})"
         )
-        fix = "no action if intended; otherwise use --names table"
+        fix = "no action if intended; otherwise use `--names table`"
         return finding(
             "naming-differs", message, field="names", expected=run.directory, actual=run.name, at=at,
             severity=Severity.INFO, fix=fix,
@@ -642,8 +642,8 @@ def _differing(
         follows = all(_follows(_read(plan.pattern), each, plan, outputs, each.directory) for each in plan.runs)
         suggested = planned if not is_open else plan.pattern if follows else "{run_directory}"
     but = f"but the planned {kind} of the run {shown(run.name)} is {shown(planned)}"
-    message = f"{source.note} states {shown(written)}, {but}"
+    message = f"{shown(source.note)} states {shown(written)}, {but}"
     fix = f"replace `{escape(written)}` with `{suggested}` in {source.file}:{source.line}"
     if run.name != run.directory and _follows(pattern, run, plan, outputs, run.name, run.name):
-        fix = f"use --names table, which names the runs in this way, or {fix}"
+        fix = f"use `--names table`, which names the runs in this way, or {fix}"
     return finding("naming-differs", message, field="names", expected=planned, actual=escape(written), at=at, fix=fix)

@@ -150,14 +150,14 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
     always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
     if always:
         values = few(always, len(always))
-        message = f"this setup_finetune.py has no option for some settings and always writes {values}"
+        message = f"the setup_finetune.py in use has no option for some settings and always writes {values}"
         yield finding(
             "script-writes", message, fix="use a newer version of the script if a different value is intended"
         )
     rule = runs[0].settings.get("project_dir")
     if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
-        message = f"outputs go to {folder}: this setup_finetune.py has its own layout below the output base directory"
+        message = f"outputs go to {folder}: the setup_finetune.py in use has its own layout of directories"
         yield finding("script-writes", message, at=rule.source, fix="no action needed")
 
 
@@ -166,14 +166,14 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
     if interface.of_cruijff_kit or not chosen:
         return
-    message = f"this setup_finetune.py has its own defaults for {few(chosen, len(chosen))}, which are unknown"
+    message = f"the setup_finetune.py in use has its own defaults for {few(chosen, len(chosen))}, which are unknown"
     settable = [name for name in chosen if script_takes(interface, name)]
     fix = "finetune.yaml shows the values that the script chose"
     if settable:
         which = "the values that matter" + (f" of {few(settable, len(settable))}" if settable != chosen else "")
         fix = f"set {which} in the summary; {fix}"
     if settable != chosen:
-        fix += "; use --setup-script bundled to set values for which the script has no option"
+        fix += "; use `--setup-script bundled` to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
@@ -191,10 +191,10 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         value = 2 * run.settings["lora_rank"].integer
     if setting.value == value:
         return None
-    always = f"; it always writes {shown(value)}" if value is not None else ""
-    message = f"the plan sets {name} to {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
+    fixed = f"; it always writes {shown(value)}" if value is not None else ""
+    message = f"the plan sets {name} to {shown(setting.value)}, but the setup script in use has no option for it{fixed}"
     change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
-    fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
+    fix = f"{change}, use a newer setup_finetune.py, or use `--setup-script bundled`"
     return _untaken_setting(name, message, fix, setting, value)
 
 
@@ -218,11 +218,11 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         return None
     loads = ", ".join(interface.modules)
     message = (
-        f"with modules ({shown(setting.value)}), this setup_finetune.py deletes each line of the SLURM"
+        f"with modules ({shown(setting.value)}), the setup_finetune.py in use deletes each line of the SLURM"
         f" script that contains 'conda', including the activation of {shown(conda.value)}"
     )
     change = f"use only the modules that the script loads anyway ({loads}), " if loads else ""
-    fix = f"{change}specify the environment as a venv, or use --setup-script bundled"
+    fix = f"{change}specify the environment as a venv, or use `--setup-script bundled`"
     return _untaken_setting("modules", message, fix, setting, loads or None)
 
 
@@ -238,10 +238,10 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     found = Collector(experiment.summary_file)
     for name in sorted(required - {name for run in runs for name in run.settings}):
         choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
-        message = f"{name} is missing; this setup_finetune.py requires it"
+        message = f"{name} is missing; the setup_finetune.py in use requires it"
         line = line_of(name, choices[0] if choices else "VALUE", yaml=experiment.form == "yaml")
         other = " (or another allowed value)" if len(choices) > 1 else ""
-        fix = f"add {line}{other}, or use --setup-script bundled"
+        fix = f"add {line}{other}, or use `--setup-script bundled`"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 
@@ -260,7 +260,7 @@ def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     passed = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
     if passed:
         message = (
-            f"this setup_finetune.py has no option for {few(passed, len(passed))}; the submit line passes"
+            f"the setup_finetune.py in use has no option for {few(passed, len(passed))}; the submit line passes"
             f" {'it' if len(passed) == 1 else 'them'} to sbatch or to the job's environment instead"
         )
         at = next(iter(values.values())).source
@@ -499,7 +499,7 @@ def _output(base: Setting | None, experiment: Experiment, context: PlanContext) 
         return {rule or "output_dir_base": _with(base, _absolute(base, experiment, context))}
     note = "no output base directory is given: each run's own artifacts/"
     if rule == "output_dir_base":
-        note = "no output base directory is given, and this setup_finetune.py has no other layout"
+        note = "no output base directory is given, and the setup_finetune.py in use has no other layout"
     folder, name = posixpath.split(context.experiment_dir)
     return {rule or "project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 
@@ -599,18 +599,18 @@ class _Counts(NamedTuple):
         return False if steps is None else value >= steps
 
     def shown(self, name: str) -> str:
-        """Return the number that the run has."""
+        """Return the run with the number that it has."""
+        rows, asked, run = self.rows, self.run.value("training_samples"), f"the run {shown(self.run.directory)}"
         if name == "training_samples":
-            rows, asked = self.rows, self.run.value("training_samples")
-            return f"trains on {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
-        total = "an unknown number of" if self.steps is None else self.steps
+            return f"{run} uses {rows if asked is None or (rows is not None and rows < int(str(asked))) else asked}"
         if name == "warmup_ratio":
-            return f"warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
-        return f"trains for {total} steps"
+            total = "an unknown number of" if self.steps is None else self.steps
+            return f"{run} warms up for {number(self.run.settings, 'num_warmup_steps')} of {total} steps"
+        unknown = f"the number of steps of {run} cannot be determined, so it was not compared"
+        return unknown if self.steps is None else f"{run} trains for {self.steps} steps"
 
 
 _COUNTED: Final = {"training_samples": "the number of training samples", "warmup_ratio": "the warm-up ratio"}
-_UNTIL_THEN: Final = "until then, the runs' values are used"
 
 
 def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: PlanContext) -> Iterator[Finding]:
@@ -623,9 +623,8 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
             continue
         first = counts[own[0].directory]
         what = _COUNTED.get(name, "the number of steps")
-        but = f"the run {shown(first.run.directory)} {first.shown(name)}"
-        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {but}"
-        correct, field = "correct the text or the runs, whichever is wrong", name
+        message = f"according to {stated.source.note}, {what} is {kinds.written(stated.value)}, but {first.shown(name)}"
+        correct, field, unknown = "correct the text or the runs, whichever is wrong", name, first.steps is None
         if name == "warmup_ratio" and len({counts[run.directory].steps for run in own}) == 1 and first.steps:
             warmup = for_each(own, round(value * first.steps))
             correct = f"{to_give('num_warmup_steps', warmup, own, runs)}, or correct the text"
@@ -633,7 +632,8 @@ def stated_counts(experiment: Experiment, runs: Sequence[PlannedRun], context: P
             correct = f"{to_give(name, for_each(own, int(value)), own, runs)}, or correct the text"
         elif name in {"steps", "most_steps"}:
             field = "max_steps_per_epoch"
-        at, fix = stated.source, f"{correct}; {_UNTIL_THEN}"
+            correct = f"no action if the text is correct; otherwise correct it, or set {field}" if unknown else correct
+        at, fix = stated.source, f"{correct}; until then, the runs' values are used"
         yield finding("levels-differ", message, field=field, actual=stated.value, at=at, fix=fix)
 
 

@@ -223,8 +223,8 @@ def resuming_findings(
 
 def _unknown(run: PlannedRun) -> Finding:
     message = (
-        f"the job of {run.directory} would resume from the state in its output directory, but that directory has no"
-        " readable torchtune_config.yaml, so it is unknown which plan the state belongs to"
+        f"the job of the run {shown(run.directory)} would resume from the state in its output directory, but that"
+        " directory has no readable torchtune_config.yaml, so it is unknown which plan the state belongs to"
     )
     fix = "no action if the state belongs to this plan; otherwise move the output directory elsewhere to start over"
     where = at(run, "resume_from_checkpoint")
@@ -239,14 +239,14 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         field = escape(_SETTINGS.get(path, path.rpartition(".")[2]))
         was, now = other.get(path), one.get(path)
         message = (
-            f"{escape(path)} is {_text(now)} in the plan, but is {_text(was)} in the saved state from which the job of"
-            f" {run.directory} would resume; torchtune 0.6.1 would use that state unchanged"
+            f"the job of the run {shown(run.directory)} would resume from a saved state in which {escape(path)} is"
+            f" {_text(was)}, but in the plan it is {_text(now)}; torchtune 0.6.1 would use that state unchanged"
         )
         more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
         restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
         fix = (
             f"to continue that training, {restore}; to start over, move the output directory elsewhere, or remove"
-            " `Resume from checkpoint`"
+            " the setting 'Resume from checkpoint'"
         )
         yield finding(
             _CODE, message + more, field=field, expected=_scalar(now), actual=_scalar(was), fix=fix, at=at(run, field)
@@ -255,7 +255,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
     epochs, before = run.integer("epochs", 1), other.get("epochs", there.get("epochs"))
     if epochs != before and state.epochs >= epochs:
         message = (
-            f"the job of {run.directory} would resume from a saved state with"
+            f"the job of the run {shown(run.directory)} would resume from a saved state with"
             f" {counted(state.epochs, 'completed epoch')}, but the plan has {counted(epochs, 'epoch')}, so the job"
             " would train for 0 epochs"
         )
@@ -264,12 +264,13 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
             at=at(run, "epochs"))  # fmt: skip
     elif isinstance(before, int) and state.epochs >= before < epochs:
         message = (
-            f"the job of {run.directory} would resume a completed training run, but torchtune 0.6.1 saves no state"
-            f" after the last epoch: the job would train epoch {before} again, starting from the final weights"
+            f"the job of the run {shown(run.directory)} would resume a completed training run, but torchtune 0.6.1"
+            f" saves no state after the last epoch: the job would train epoch {before} again, starting from the final"
+            " weights"
         )
         fix = (
-            "move the output directory elsewhere to start over; no action if training the last epoch twice does not"
-            " matter"
+            "no action if training the last epoch twice does not matter; otherwise move the output directory elsewhere"
+            " to start over"
         )
         yield finding(_CODE, message, field="epochs", severity=Severity.WARNING, fix=fix, at=at(run, "epochs"))
 

@@ -54,9 +54,8 @@ def inspect_data(path: str, extension: str, forms: Sequence[SampleForm] = ()) ->
                 return _parquet(file, forms)
             size = file.seek(0, 2)
             if size > MAX_JSON:
-                return DataFile(
-                    unread=f"has {size / 1024**2:.0f} MiB, and only files up to {MAX_JSON // 1024**2} MiB are inspected"
-                )
+                sizes = f"{size / 1024**2:.0f} MiB, more than the limit of {MAX_JSON // 1024**2} MiB"
+                return DataFile(unread=f"is too large to inspect ({sizes})")
             file.seek(0)
             return _json(file, forms)
     except FileNotFoundError:

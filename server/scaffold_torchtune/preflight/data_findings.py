@@ -460,7 +460,7 @@ def _empty(
 def _consequence(plan: Plan, runs: list[PlannedRun], counts: SampleCounts, how: _Steps, *, certain: bool) -> str:
     them = "this sample" if counts.likely_empty.count == 1 else "these samples"
     if counts.form.dataset_type == TEXT:
-        return f"{who_do(runs, plan, 'learn')} nothing from {them}"
+        return f"{who_do(runs, plan, 'learn')} nothing from {them.replace('sample', 'text')}"
     ruined = f"turns {'every weight' if full(runs[0]) else 'the whole adapter'} into NaN"
     if certain:
         who = who_do(runs, plan, "are")

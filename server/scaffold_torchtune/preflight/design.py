@@ -564,9 +564,9 @@ def _models(plan: Plan) -> Iterator[Finding]:
             place = at(runs[0], "model_checkpoint", "models_dir")
             message = (
                 f"{who_do(runs, plan, 'use')} {shown(model)}, but the model directory {shown(directory)} has the name"
-                f" of {named.name}"
+                f" of {shown(named.name)}"
             )
-            fix = f"correct the model or its path in the summary; no action if the directory contains {model}"
+            fix = f"no action if the directory contains {model}; otherwise correct the model or its path in the summary"
             yield _mismatch(message, "model_checkpoint", meant.name, named.name, fix, place)
 
 
@@ -606,13 +606,13 @@ def _holds(run: PlannedRun, claim: _Claim) -> bool:
 
 def _claim_finding(run: PlannedRun, claim: _Claim, count: int) -> Finding:
     planned = run.settings.get(claim.setting)
-    chosen = " (a default)" if planned and planned.source.kind == "default" else ""
+    chosen = " (the default)" if planned and planned.source.kind == "default" else ""
     but = (
         f"{claim.setting} is {shown(planned.value)}{chosen}" if planned else f"full fine-tuning has no {claim.setting}"
     )
-    more = f"; the names of {counted(count, 'run')} contradict the plan" if count > 1 else ""
+    more = f"; {count} run names, including this one, contradict the plan" if count > 1 else ""
     message = f"the run name {shown(run.name)} contains {shown(claim.text)}, but {but}{more}"
-    fix = "set the intended value" if planned else "train with LoRA"
+    fix = f"set {claim.setting} to the intended value in the summary" if planned else "train with LoRA"
     fix, actual = f"{fix}, or correct the {'name' if count == 1 else 'names'}", planned.value if planned else None
     return _mismatch(message, claim.setting, claim.number, actual, fix, row_of(run))
 

@@ -46,10 +46,10 @@ def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> di
 def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
     """Return the runs of a finding as text: `all 4 runs`, `the run 'rank8'`, `2 of 4 runs ('rank8' and 'rank16')`."""
     total = len(plan.runs)
-    if len(runs) == total:
-        return {1: "the run", 2: "both runs"}.get(total, f"all {total} runs")
     if len(runs) == 1:
         return f"the run {shown(runs[0].directory)}"
+    if len(runs) == total:
+        return "both runs" if total == 2 else f"all {total} runs"  # noqa: PLR2004
     return f"{len(runs)} of {total} runs ({few([shown(run.directory) for run in runs], 3, more='...')})"
 
 
@@ -135,8 +135,8 @@ def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
     for (outputs, model), runs in grouped(plan.runs, lambda run: (output_dir(run), run.checkpoint_dir)).items():
         if model and f"{outputs}/".startswith(f"{model}/"):
             message = (
-                f"the outputs of {concerning(runs, plan)} would be written to the directory of the base model, {model},"
-                " which torchtune rejects"
+                f"the outputs of {concerning(runs, plan)} would be written to the directory of the base model,"
+                f" {shown(model)}, which torchtune rejects"
             )
             field, expected, fix = (
                 "output_dir_base",
@@ -240,7 +240,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
         number = "at most " if packs.least < packs.most else ""
         number += counted(packs.most, "pack") + ("" if size is None else f" of {size} tokens")
         about = f", probably about {packs.likely}" if packs.likely < packs.most else ""
-        basis = f"{rows.basis} ({number}{about})"
+        basis = f"{rows.basis}, which fit into {number}{about}"
         what, most, likely = "pack", packs.most, packs.likely
     return _Case(
         basis=basis,
@@ -299,24 +299,25 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case, smaller: Mapping[
 
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mapping[str, int]) -> Finding:
     total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
-    chosen = "" if at(runs[0], field).line else " (a default)"
-    about = "about " if case.steps > case.likely else ""
+    chosen = "" if at(runs[0], field).line else " (the default)"
+    about = "estimated " if case.steps > case.likely else ""
     long, so_what = (
-        ("is at least as long as", "the planned learning rate is never reached")
+        ("takes at least as long as", "the planned learning rate is never reached")
         if warmup >= total
         else ("covers more than half of", "the learning rate is below the planned value in most steps")
     )
     message = (
-        f"in {concerning(runs, plan)}, the warm-up of {counted(warmup, 'step')}{chosen} {long} the training of"
-        f" {about}{counted(total, 'step')} ({case.likely} per epoch for {counted(case.epochs, 'epoch')}; {case.basis}),"
-        f" so {so_what}"
+        f"in {concerning(runs, plan)}, the warm-up of {counted(warmup, 'step')}{chosen} {long} the"
+        f" {about}{counted(total, 'training step')} ({case.likely} per epoch for {counted(case.epochs, 'epoch')};"
+        f" {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    fix = f"{to_give(field, shorter, runs, plan.runs)} (a tenth of the training), or use a different number"
+    share = "a tenth of the training" if shorter[runs[0].directory] else "no warm-up"
+    fix = f"{to_give(field, shorter, runs, plan.runs)} ({share}), or use a different number"
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
         where = f"{place.file}:{few([*lines], 3, last='')}"
-        fix = f"write `0.1` instead of `{ratio}` as the warm-up ratio in {where}, or another ratio"
+        fix = f"write `0.1` instead of `{ratio}` as the warm-up ratio in {where}, or a different ratio"
     return finding("long-warmup", message, field=field, expected=expected, actual=warmup, fix=fix, at=place)
 
 

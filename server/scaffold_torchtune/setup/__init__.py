@@ -104,7 +104,10 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     try:
         document = read_yaml(text)
     except YamlError as error:
-        message = f"the text that {template} renders for {run.directory} cannot be read: {escape(error.message)}"
+        message = (
+            f"the text that the template {shown(template)} renders for the run {shown(run.directory)} cannot be read:"
+            f" {escape(error.message)}"
+        )
         report.add("render-mismatch", message, line=error.line, fix="correct the template")
         raise Refused("the template does not render YAML", report.findings) from error
     data = document.data if isinstance(document.data, dict) else {}
@@ -137,8 +140,8 @@ def same(planned: Scalar, read: object) -> bool:
 def _mismatch(key: str, planned: Scalar, read: object, template: str, report: Collector) -> None:
     actual = read if isinstance(read, bool | int | float | str | None) else type(read).__name__
     found = "has no value" if actual is None else f"is {shown(actual)}"
-    message = f"{key} {found} in the text that {template} renders (expected {shown(planned)})"
-    fix = f"write '{key}: {{{{ settings.{key} | yaml }}}}' in the template"
+    message = f"{key} {found} in the text that the template {shown(template)} renders (expected {shown(planned)})"
+    fix = f"write `{key}: {{{{ settings.{key} | yaml }}}}` in the template"
     report.add("render-mismatch", message, field=key, expected=planned, actual=actual, fix=fix)
 
 

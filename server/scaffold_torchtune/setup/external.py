@@ -47,13 +47,13 @@ def lack_of(output: str, script: Path, environment: Environment) -> Cause | None
         return None
     package = str(found[-1]).partition(".")[0]
     if not environment.name:
-        activate = f" ({environment.commands})" if environment.commands else ""
-        fix = f"activate the environment that has this package{activate}, or omit --no-activate"
+        activate = f" (`{environment.commands}`)" if environment.commands else ""
+        fix = f"activate the environment that has this package{activate}, or omit `--no-activate`"
         return Cause(f"the active environment has no package {shown(package)}", fix)
     above = (folder for folder in script.parents[:6] if folder != Path.home())
     home = next((f for f in above if is_file(f / "pyproject.toml") or is_file(f / "setup.py")), None)
     what = f"-e {home}" if home and _belongs(package, home) else package
-    fix = f"install the package: {escape(environment.python, 500)} -m pip install {what}"
+    fix = f"install the package: `{escape(environment.python, 500)} -m pip install {what}`"
     return Cause(f"{environment.name} has no package {shown(package)}", fix)
 
 
@@ -79,7 +79,7 @@ def _names_exception(line: str) -> bool:
 _KNOWN: Final = {
     r"KeyError: 'data_dir'": Cause(
         "this version of the script does not support this kind of data set",
-        "use dataset_type chat_completion or text_completion with JSON data, or use --setup-script bundled",
+        "use dataset_type chat_completion or text_completion with JSON data, or use `--setup-script bundled`",
     ),
     r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
         "the script reads an environment variable that is not set, usually USER",
@@ -119,7 +119,7 @@ _KNOWN: Final = {
     ),
     r"ValueError: Unknown model: (.*)": Cause(
         "this version of the script does not know the model {0}",
-        "use a newer setup_finetune.py, or use --setup-script bundled",
+        "use a newer setup_finetune.py, or use `--setup-script bundled`",
     ),
 }
 
@@ -429,9 +429,10 @@ def _problem(fault: Fault, asked: Activation) -> _Problem:
     reason = _reason(fault.output)
     match fault.kind:
         case "modules":
+            names = few([shown(each) for each in asked.modules], len(asked.modules))
             message = (
-                f"cannot load the modules {escape(fault.what)}: the `module` command was found neither in a login"
-                " shell nor in the usual places of Environment Modules and Lmod"
+                f"cannot load the module{'' if len(asked.modules) == 1 else 's'} {names}: the `module` command was"
+                " found neither in a login shell nor in the usual places of Environment Modules and Lmod"
             )
             fix = (
                 "scaffold on a machine that has the `module` command, usually a login node; if no modules are needed,"

@@ -49,7 +49,7 @@ _UNREAD: Final = frozenset({"missing-file", "unreadable-file"})
 """The codes of runs that could not be checked completely."""
 
 _LISTED: Final = 40
-_FIX_NAME: Final = "set the intended value, or correct the Run Name; a started run keeps its directory"
+_FIX_NAME: Final = "set the intended value in the summary, or correct the Run Name; a started run keeps its directory"
 _FIX_STAGED: Final = (
     "in the setup script, write paths that are relative to the run directory, in which the job starts, instead of"
     " os.getcwd(); then scaffold again"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from scaffold_torchtune.findings import shown
 from scaffold_torchtune.models import PlannedRun
 from scaffold_torchtune.system.serialization import KeyPath
 from scaffold_torchtune.torchtune_facts.facts import load
@@ -39,7 +40,8 @@ class Expectation:
     `setting` is the planned setting, `path` its place, `value` the expected value. `absent_is` is torchtune's default
     for a missing key: the key may then be missing, also in files of the bundled setup_finetune if `optional`.
     `source_of` names a different setting whose source decides on leniency, `note` adds an explanation to the finding.
-    `parts` are other settings that the value is made of.
+    `unused` is the message if the value is missing because nothing reads it. `parts` are other settings that the value
+    is made of.
     """
 
     setting: str
@@ -49,6 +51,7 @@ class Expectation:
     absent_is: Any = None
     optional: bool = False
     note: str = ""
+    unused: str = ""
     source_of: str | None = None
     parts: tuple[str, ...] = ()
 
@@ -323,18 +326,20 @@ def _or_absent(value: Any) -> Comparison:
 def _prompts(run: PlannedRun, shape: Shape) -> list[Expectation]:
     found = []
     system, prompt = run.value("system_prompt") or None, run.value("prompt")
-    keys = [shape.system_prompt] if shape.system_prompt else ["new_system_prompt", "system_prompt"]
-    note = "" if shape.system_prompt else f"{shape.component} has no argument for a system prompt"
+    is_absent = not shape.system_prompt and not system
+    keys = ["new_system_prompt", "system_prompt"] if is_absent else [shape.system_prompt or "new_system_prompt"]
+    unused = f"the system prompt {shown(system)} is not used: {shape.component} has no argument for one"
+    unused = "" if shape.system_prompt or not system else unused
     if "system_prompt" in run.settings:
         comparison = _or_absent(system)
-        found += [Expectation("system_prompt", ("dataset", key), system, comparison, note=note) for key in keys]
+        found += [Expectation("system_prompt", ("dataset", key), system, comparison, unused=unused) for key in keys]
     if prompt and shape.own:
         found.append(Expectation("prompt", ("dataset", "prompt"), prompt))
     elif prompt and prompt != PLAIN_PROMPT:
         before, _, after = str(prompt).partition(PLAIN_PROMPT)
         path, note = (
             ("tokenizer", "prompt_template", "user"),
-            "torchtune uses the prompt as the template of the tokenizer",
+            "torchtune uses the prompt as the tokenizer's prompt template",
         )
         found += [Expectation("prompt", (*path, index), part, note=note) for index, part in enumerate((before, after))]
     return found

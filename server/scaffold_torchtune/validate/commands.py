@@ -247,21 +247,26 @@ def _activation(
     report.looked(setting, where, planned, actual, arrived=good, line=line)
     if good:
         return
-    note = ""
-    if actual is None and not report.bundled and report.planned("modules") and report.run.generation:
-        note = (
-            "this is a known bug in cruijff_kit's setup_finetune.py: if modules are set, the script deletes every"
-            " line that contains 'conda', including the activation; plan no modules, or specify the environment as venv"
+    if actual is not None:
+        report.differs(setting, "the activated environment", planned, actual, line=line)
+        return
+    message = f"the environment {quoted(planned)} is not activated"
+    fix: str | None = None
+    if not report.bundled and report.planned("modules") and report.run.generation:
+        message += (
+            "; known bug of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line that contains"
+            " 'conda'"
         )
-    where = where if actual is None else "the activated environment"
-    report.differs(setting, where, planned, actual, line=line, note=note)
+        fix = "remove the modules from the documents, or specify a venv instead of a conda environment"
+        fix = f"{fix}; then scaffold again"
+    report.add("missing-value", message, field=setting, expected=planned, line=line, fix=fix)
 
 
 def _hook(report: Report, commands: list[Command], line: int) -> None:
     """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
     if not any(_HOOK.search(word) for command in commands for word in command.words):
         message = (
-            "the shell hook of conda is not loaded before `conda activate`, so that command fails in the job's shell"
+            "the shell hook of conda is not loaded before `conda activate`, so this command fails in the job's shell"
         )
         expected = 'eval "$(conda shell.bash hook)"'
         report.add("missing-value", message, field="conda_env", expected=expected, line=line)
@@ -504,8 +509,11 @@ def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     has_override, line = _OVERRIDE in commands[-1].words, commands[-1].line
     report.looked(_RESUME, _OVERRIDE, expected=True, actual=has_override or None, arrived=has_override, line=line)
     if not has_override:
-        note = "without it, torchtune fails at the first start of the job, which has no checkpoint to resume from"
-        report.differs(_RESUME, _OVERRIDE, expected=True, line=commands[-1].line, note=note)
+        message = (
+            f"the argument {_OVERRIDE} of `tune run` is missing; without it, the first start of the job fails, because"
+            " it has no checkpoint to resume from"
+        )
+        report.add("missing-value", message, field=_RESUME, expected=True, line=commands[-1].line)
         return
     words = [command.words for command in commands[:-1]]
     at = [words.index(each) if each in words else -1 for each in _BEGINS]

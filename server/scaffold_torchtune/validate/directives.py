@@ -263,7 +263,7 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
             continue
         severity, fix = Severity.INFO if name in _HARMLESS else Severity.WARNING, None
         if name in always and re.fullmatch(always[name], directive.value):
-            severity, fix = Severity.INFO, "no action needed: this setup_finetune.py always writes this directive"
+            severity, fix = Severity.INFO, "no action needed: the setup_finetune.py in use always writes this directive"
         elif name in _ANOTHER_JOB:
             severity = Severity.ERROR
         has = f"is {quoted(directive.value)}, which" if directive.value else "is set, but"

@@ -78,7 +78,7 @@ def _lora(report: Report, data: dict[str, Any]) -> None:
         _modules(report, node.get(field), path)
     mlp: KeyPath = ("model", "apply_lora_to_mlp")
     if mlp not in report.paths and not isinstance(node.get("apply_lora_to_mlp"), bool):
-        message = "model.apply_lora_to_mlp is not true or false, but torchtune's LoRA recipes require one of them"
+        message = "model.apply_lora_to_mlp is neither true nor false, but torchtune's LoRA recipes require one of them"
         report.add("missing-value", message, field="apply_lora_to_mlp", path=mlp)
 
 
@@ -88,7 +88,7 @@ def _modules(report: Report, modules: Any, path: KeyPath) -> None:
     known = load().lora_attn_modules
     expected = ", ".join(known)
     if modules in (None, []):
-        message = "model.lora_attn_modules is missing or empty, so LoRA is not applied to attention"
+        message = "model.lora_attn_modules is missing or empty, so no attention module gets LoRA"
         report.add("missing-value", message, field=field, expected=expected, path=path)
     elif not isinstance(modules, list):
         message = f"model.lora_attn_modules is {quoted(modules)}, not a list of modules"
@@ -256,7 +256,7 @@ _OF_THE_PLAN: Final = frozenset((part, "_component_") for part in ("model", "tok
 
 _ANOTHER: Final = (
     "no action if the value that the setup script chose is intended; otherwise set the intended value in the summary,"
-    " or use --setup-script bundled if the script has no option for it"
+    " or use `--setup-script bundled` if the script has no option for it"
 )
 _WITHOUT_SETTING: Final = (
     "no action if the value that the setup script chose is intended; otherwise correct the setup script or its template"
@@ -265,6 +265,7 @@ _IN_SUMMARY: Final = (
     "set the value in the summary if it is intended; otherwise correct the setup script or its template, then run"
     " setup again"
 )
+_NO_SYSTEM_PROMPT: Final = "remove the system prompt, or use a dataset type that has one"
 _OUTPUTS: Final[frozenset[KeyPath]] = frozenset({("metric_logger", "log_dir"), ("profiler", "output_dir")})
 """Directories that torchtune writes to; in its stock configs they are below `output_dir`."""
 
@@ -370,6 +371,9 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
         return
     if expected.kind is Comparison.PRESENT:
         report.add(code, f"{dotted(path)} is missing or empty", field=setting, path=path)
+        return
+    if actual is None and expected.unused:
+        report.add(code, expected.unused, field=setting, expected=expected.value, path=path, fix=_NO_SYSTEM_PROMPT)
         return
     is_list = expected.kind is Comparison.PARTS and code == "wrong-type"
     note, source_of = "write it as a list, in brackets" if is_list else expected.note, expected.source_of

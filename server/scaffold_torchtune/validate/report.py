@@ -427,7 +427,7 @@ class Report(Collector):
             whose = "torchtune's default" if actual is None else "the script's value"
             otherwise = "set the intended value in the summary"
             if (source_of or setting) in self.run.unwritten:
-                otherwise = "use a setup_finetune.py with an option for it, or use --setup-script bundled"
+                otherwise = "use a setup_finetune.py with an option for it, or use `--setup-script bundled`"
             parts["fix"] = f"no action if {whose} is intended; otherwise {otherwise}"
         message = f"{where} is {found} (expected {planned})" + (f": {note}" if note else "")
         self.add(code, message, expected=expected, actual=actual, path=path, **parts)
