@@ -181,7 +181,7 @@ def _problems_of(plan: Plan, one: Rendered, request: Request) -> list[Finding]:
     if outcome.reason:
         message = f"the setup script would fail for {run.directory}: {outcome.reason}"
         fix = outcome.cause.fix or "correct the error, or use a different version of the script"
-        fix += "" if "bundled" in fix else "; alternatively, use `--setup-script bundled`"
+        fix += "" if outcome.cause.is_of_script else "; alternatively, use `--setup-script bundled`"
         return [finding("setup-would-fail", message, field="setup_script", file=script, fix=fix)]
     texts = {name: content.decode("utf-8", "replace") for name, content in outcome.files.items()}
     for path in (os.path.realpath(folder), str(folder)):  # as in the setup itself, where validate reports it

@@ -25,10 +25,14 @@ from scaffold_torchtune.system.serialization import YamlError, read_yaml
 
 
 class Cause(NamedTuple):
-    """The likely cause of a failure, and the next step; both are empty if the cause is not known."""
+    """The likely cause of a failure, and the next step; both are empty if the cause is not known.
+
+    `is_of_script`: another setup script, such as the bundled one, would not have it; the fix says so.
+    """
 
     cause: str = ""
     fix: str = ""
+    is_of_script: bool = False
 
 
 _LACKS: Final = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
@@ -80,6 +84,7 @@ _KNOWN: Final = {
     r"KeyError: 'data_dir'": Cause(
         "this version of the script does not support this kind of data set",
         "use dataset_type chat_completion or text_completion with JSON data, or use `--setup-script bundled`",
+        is_of_script=True,
     ),
     r"KeyError: '(USER|HOME|LOGNAME)'|TypeError: .*NoneType": Cause(
         "the script reads an environment variable that is not set, usually USER",
@@ -120,6 +125,7 @@ _KNOWN: Final = {
     r"ValueError: Unknown model: (.*)": Cause(
         "this version of the script does not know the model {0}",
         "use a newer setup_finetune.py, or use `--setup-script bundled`",
+        is_of_script=True,
     ),
 }
 
@@ -155,7 +161,7 @@ def cause_of(line: str, status: int) -> Cause:
     for pattern, known in _KNOWN.items():
         if match := re.search(pattern, line):
             groups = [group or "" for group in match.groups()]
-            return Cause(known.cause.format(*groups), known.fix)
+            return known._replace(cause=known.cause.format(*groups))
     if status == -9:  # noqa: PLR2004 - SIGKILL, which this program did not send
         return Cause(
             "the system killed the script, usually because of its memory use",
