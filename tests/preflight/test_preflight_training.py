@@ -135,7 +135,7 @@ def test_runs_with_the_same_problem_are_one_finding() -> None:
     findings = found({"batch_size": 2000}, {"batch_size": 2000, "lr": 1.0}, {"batch_size": 4})
     assert [absent(each.message, "2 of 3 runs (run0 and run1)") for each in findings] == [[]]
     (one,) = found({"batch_size": 2000}, {"batch_size": 4})
-    assert absent(one.message, "run run0") == []
+    assert absent(one.message, "run 'run0'") == []
     (every,) = found(*[{"batch_size": 2000}] * 5)
     assert absent(every.message, "all 5 runs") == []
     assert "run0" not in every.message
@@ -239,7 +239,7 @@ def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
         settings = {name: Setting(value=run.value(name), source=source) for name, source in sources.items()}
         parameters = {**run.parameters, "seed": run.line}
         runs.append(run.model_copy(update={"settings": settings, "parameters": parameters}))
-    some, other = sorted(found(*runs, rows=100), key=lambda each: "the run run2" in each.message)
+    some, other = sorted(found(*runs, rows=100), key=lambda each: "the run 'run2'" in each.message)
     assert "`num_warmup_steps: 5` in the parameters of run0 and run1" in some.fix
     assert "`num_warmup_steps: 2` in the parameters of run2" in other.fix
     (all_runs,) = found(*runs[:2], rows=100)

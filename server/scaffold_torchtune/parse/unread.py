@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.marked_rows import full_in_name, of_some_runs
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, labelled
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
@@ -190,9 +190,11 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
         reading.not_planned(label, text)
         return
     message = (
-        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses that: {NOT_PLANNED[words]}"
+        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses this value:"
+        f" {NOT_PLANNED[words]}"
     )
-    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=REMOVE_UNSUPPORTED)
+    fix = f"no action if it is not a setting of the runs; otherwise {remove_unsupported()}"
+    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=fix)
 
 
 def _levels_of(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
@@ -280,8 +282,8 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported
         if named.other is not None and not (
             free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
         ):
-            what = f"requests {shown(named.other)}, which is not supported"
-            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
+            what, fix = not_supported(named.other, note.full or note.text), remove_unsupported(shown(named.other))
+            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, fix))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
             method, fix = _METHODS[named.recipe], f"write it in {reading.own_place('recipe')}, or correct the note"
             message = f"the run {shown(run.name)} uses {_METHODS[planned]}, but {note.note} says {method}"
@@ -428,7 +430,7 @@ def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: Tu
         f"the table estimates up to {kinds.slurm_time(most)} for {names}, but the time limit is {limit}, after which"
         " SLURM ends the job"
     )
-    fix = f"{fix} (twice the estimate), or correct the estimate"
+    fix = f"{fix}, or correct the estimate; {enough} is twice the estimate"
     expected, line = f"at least {kinds.slurm_time(most)}", row.line
     reading.add("time-limit", message, field="time", expected=expected, actual=limit, line=line, fix=fix)
 
@@ -543,9 +545,8 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: Tu
     methods = tuned.methods
     if named.other is not None:
         message = f"according to {text.note}, the runs are trained with {shown(named.other)}, which is not supported"
-        reading.add(
-            "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=REMOVE_UNSUPPORTED
-        )
+        fix = remove_unsupported(shown(named.other))
+        reading.add("unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=fix)
     elif named.recipe is not None and named.recipe not in methods and None not in methods:
         (planned, *_) = sorted(filter(None, methods))
         method = _METHODS[named.recipe]

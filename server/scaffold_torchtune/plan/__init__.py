@@ -62,7 +62,7 @@ _LONGEST_VALUE: Final = 80
 _TEXT: Final = "the text of setup_finetune.yaml"
 _LISTED_LEVELS: Final = 12
 _LONGEST_LEVEL: Final = 40
-_ALLOWED: Final = "at most 200 letters, digits, '.', '_', '+' and '-', and not a reserved name"
+_ALLOWED: Final = "at most 200 letters, digits, '.', '_', '+' and '-', and no reserved name"
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluation only: nothing is fine-tuned",
@@ -112,7 +112,9 @@ def make_plan(experiment: Experiment, options: Options, context: PlanContext) ->
         raise Refused(f"{counted(len(problems), 'problem')} in the plan", [*problems, *experiment.warnings], ask)
     untaken = external_problems(runs, experiment, interface)
     if untaken:
-        raise Refused(f"this setup_finetune.py cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken)
+        raise Refused(
+            f"the setup_finetune.py in use cannot carry out the plan: {counted(len(untaken), 'problem')}", untaken
+        )
     warnings = [
         *experiment.warnings,
         *checks.warnings(experiment, runs),
@@ -152,7 +154,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str) -> list[F
         field, actual = "run name", escape(name)
         if not naming.is_safe(name):
             message = f"the run on line {line} would get the directory {shown(name)}, which is not a safe name"
-            fix = f"rename the run, model or data set from which the name is derived, so that the name is {_ALLOWED}"
+            fix = f"rename the run, model or data set from which the name is derived: use {_ALLOWED}"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             message = f"the runs on lines {seen[name.lower()]} and {line} would share the directory {shown(name)}"

@@ -147,17 +147,16 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
     yield from _unknown_defaults(runs, interface)
     if interface.options is None:
         return
-    always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
-    if always:
-        values = few(always, len(always))
-        message = f"this setup_finetune.py has no option for some settings and always writes {values}"
-        yield finding(
-            "script-writes", message, fix="use a newer version of the script if a different value is intended"
-        )
+    fixed = [pair for pair in fixed_by_script(interface).items() if pair[0] in ADOPTED]
+    if fixed:
+        values = few([kinds.as_line(*pair, yaml=True) for pair in fixed], len(fixed))
+        message = f"the setup_finetune.py in use has no option for some settings and always writes {values}"
+        fix = "use a newer version of the script if a different value is intended"
+        yield finding("script-writes", message, fix=fix)
     rule = runs[0].settings.get("project_dir")
     if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
-        message = f"outputs go to {folder}: this setup_finetune.py has its own layout below the output base directory"
+        message = f"outputs go to {folder}: the setup_finetune.py in use has its own layout for outputs"
         yield finding("script-writes", message, at=rule.source, fix="no action needed")
 
 
@@ -166,14 +165,14 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
     if interface.of_cruijff_kit or not chosen:
         return
-    message = f"this setup_finetune.py has its own defaults for {few(chosen, len(chosen))}, which are unknown"
+    message = f"the setup_finetune.py in use applies its own, unknown defaults for {few(chosen, len(chosen))}"
     settable = [name for name in chosen if script_takes(interface, name)]
-    fix = "finetune.yaml shows the values that the script chose"
+    fix = "finetune.yaml shows what the script chose"
     if settable:
-        which = "the values that matter" + (f" of {few(settable, len(settable))}" if settable != chosen else "")
-        fix = f"set {which} in the summary; {fix}"
+        which = few(settable, len(settable)) if settable != chosen else "these values"
+        fix = f"in the summary, set those of {which} that matter to you; {fix}"
     if settable != chosen:
-        fix += "; use --setup-script bundled to set values for which the script has no option"
+        fix += "; use `--setup-script bundled` to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
 
 
@@ -192,9 +191,9 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
     if setting.value == value:
         return None
     always = f"; it always writes {shown(value)}" if value is not None else ""
-    message = f"the plan sets {name} to {shown(setting.value)}, but this setup_finetune.py has no option for it{always}"
+    message = f"the setup_finetune.py in use has no option for {name} (planned: {shown(setting.value)}){always}"
     change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
-    fix = f"{change}, use a newer setup_finetune.py, or use --setup-script bundled"
+    fix = f"{change}, use a newer setup_finetune.py, or use `--setup-script bundled`"
     return _untaken_setting(name, message, fix, setting, value)
 
 
@@ -218,11 +217,11 @@ def _conda_dropped(setting: Setting, run: PlannedRun, interface: Interface) -> F
         return None
     loads = ", ".join(interface.modules)
     message = (
-        f"with modules ({shown(setting.value)}), this setup_finetune.py deletes each line of the SLURM"
+        f"with modules ({shown(setting.value)}), the setup_finetune.py in use deletes each line of the SLURM"
         f" script that contains 'conda', including the activation of {shown(conda.value)}"
     )
     change = f"use only the modules that the script loads anyway ({loads}), " if loads else ""
-    fix = f"{change}specify the environment as a venv, or use --setup-script bundled"
+    fix = f"{change}specify the environment as a venv, or use `--setup-script bundled`"
     return _untaken_setting("modules", message, fix, setting, loads or None)
 
 
@@ -238,10 +237,10 @@ def _lacking(runs: Sequence[PlannedRun], experiment: Experiment, interface: Inte
     found = Collector(experiment.summary_file)
     for name in sorted(required - {name for run in runs for name in run.settings}):
         choices = options[name].choices or (OWN_DATA_SETS if name == "dataset_type" else ())
-        message = f"{name} is missing; this setup_finetune.py requires it"
+        message = f"{name} is missing; the setup_finetune.py in use requires it"
         line = line_of(name, choices[0] if choices else "VALUE", yaml=experiment.form == "yaml")
         other = " (or another allowed value)" if len(choices) > 1 else ""
-        fix = f"add {line}{other}, or use --setup-script bundled"
+        fix = f"add {line}{other}, or use `--setup-script bundled`"
         found.add("missing-field", message, field=name, expected=", ".join(choices) or None, fix=fix)
     return found.findings
 
@@ -257,10 +256,10 @@ def settings_submitted(settings: Mapping[str, Setting], interface: Interface | N
 def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Yield one finding about the settings that the submit line passes."""
     values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
-    passed = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    passed = [kinds.as_line(*pair, yaml=True) for pair in values if pair != ("offline", False)]
     if passed:
         message = (
-            f"this setup_finetune.py has no option for {few(passed, len(passed))}; the submit line passes"
+            f"the setup_finetune.py in use has no option for {few(passed, len(passed))}; the submit line passes"
             f" {'it' if len(passed) == 1 else 'them'} to sbatch or to the job's environment instead"
         )
         at = next(iter(values.values())).source
@@ -499,7 +498,7 @@ def _output(base: Setting | None, experiment: Experiment, context: PlanContext) 
         return {rule or "output_dir_base": _with(base, _absolute(base, experiment, context))}
     note = "no output base directory is given: each run's own artifacts/"
     if rule == "output_dir_base":
-        note = "no output base directory is given, and this setup_finetune.py has no other layout"
+        note = "no output base directory is given, and the setup_finetune.py in use has no other layout"
     folder, name = posixpath.split(context.experiment_dir)
     return {rule or "project_dir": _derived(folder, note), "experiment_name": _derived(name, note)}
 

@@ -44,12 +44,12 @@ def grouped(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], _Key]) -> di
 
 
 def concerning(runs: Sequence[PlannedRun], plan: Plan) -> str:
-    """Return the runs of a finding as text: `all 4 runs`, `the run rank8`, `2 of 4 runs (rank8, rank16)`."""
+    """Return the runs of a finding as text: `all 4 runs`, `the run 'rank8'`, `2 of 4 runs (rank8, rank16)`."""
     total = len(plan.runs)
     if len(runs) == total:
         return {1: "the run", 2: "both runs"}.get(total, f"all {total} runs")
     if len(runs) == 1:
-        return f"the run {runs[0].directory}"
+        return f"the run {shown(runs[0].directory)}"
     return f"{len(runs)} of {total} runs ({few([run.directory for run in runs], 3, more='...')})"
 
 
@@ -62,7 +62,7 @@ def verb(count: int, plural: str) -> str:
 
 
 def who_do(runs: Sequence[PlannedRun], plan: Plan, do: str) -> str:
-    """Return the runs of a finding and what they do: `all 4 runs train`, `the run rank8 trains`."""
+    """Return the runs of a finding and what they do: `all 4 runs train`, `the run 'rank8' trains`."""
     return f"{concerning(runs, plan)} {verb(len(runs), do)}"
 
 
@@ -606,7 +606,7 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
         raised = to_give("time", for_each(short, enough), short, plan.runs)
-        fix = f"{raised} (twice the computed minimum, rounded up to a full hour), use more GPUs, or reduce epochs"
+        fix = f"{raised}, use more GPUs, or reduce epochs; {enough} is twice the computed minimum, in full hours"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )
