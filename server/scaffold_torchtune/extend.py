@@ -188,7 +188,7 @@ def _levels(
         message, fix = "the table already contains all of these runs", "specify a level that is not in the table yet"
         raise refuse("identical-runs", message, file=file, field="runs", fix=fix)
     if (count := math.prod(len(each) for each in wanted.values())) > _MOST_RUNS:
-        message = f"the table would have {count} runs, more than {_MOST_RUNS}"
+        message = f"the table would have {count} runs, more than the limit of {_MOST_RUNS}"
         raise refuse("unsupported-setting", message, field="runs", fix="specify fewer levels")
     return wanted
 

@@ -321,6 +321,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def megabytes(size: int) -> str:
+    """Return a number of bytes as a limit in messages: `10 MB`, or `500 bytes`."""
+    return f"{size / 1e6:g} MB" if size >= 1e6 else f"{size} bytes"  # noqa: PLR2004
+
+
 def few(texts: Sequence[str], most: int, *, between: str = ", ", more: str = "{} more", last: str = "and") -> str:
     """Return at most so many texts as a list in prose, followed by the number of omitted ones: `a, b and 3 more`.
 

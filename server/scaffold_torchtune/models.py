@@ -305,7 +305,7 @@ class RunState(Model):
 
     state: RunProgress
     evidence: tuple[str, ...] = Field(
-        default=(), description="evidence, such as `slurm-4711.out` or `job 4711 is PENDING`"
+        default=(), description="evidence, such as `slurm-4711.out exists` or `job 4711 is PENDING`"
     )
     jobs: tuple[str, ...] = Field(default=(), description="IDs of its jobs in the queue")
     past: tuple[str, ...] = Field(default=(), description="IDs of its ended jobs")
@@ -328,7 +328,7 @@ class RunState(Model):
 
     @property
     def told(self) -> str:
-        """Return the state and its evidence: `finished (job 4711 was COMPLETED; slurm-4711.out)`."""
+        """Return the state and its evidence: `finished (job 4711 was COMPLETED; slurm-4711.out exists)`."""
         shows = "; ".join(self.evidence)
         unknown = f"; {self.unknown}, so the run may be running or may have failed" if self.unknown else ""
         return f"{self.state} ({shows}{unknown})" if shows else self.state

@@ -51,7 +51,15 @@ from scaffold_torchtune.system import layout, templating
 from scaffold_torchtune.system.files import is_directory, is_file, is_taken, publish, real_path
 from scaffold_torchtune.system.layout import TEMPLATES
 from scaffold_torchtune.system.markdown import table_lines
-from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, known_models, method_of, recipe_for_gpus
+from scaffold_torchtune.torchtune_facts import (
+    FULL,
+    OF_LORA,
+    find_model,
+    known_models,
+    method_of,
+    recipe_for_gpus,
+    supported_models,
+)
 
 _MOST_RUNS: Final = 2_000
 _ORDER: Final = (
@@ -287,15 +295,15 @@ def check_options(asked: NewExperiment) -> None:
     for model in asked.values.get("model", ()):
         if find_model(str(model)) is None:
             message = did_you_mean(str(model), known_models(), f"{shown(model)} is not a known model.")
-            add("unknown-model", message, field="model", fix=f"use one of {', '.join(known_models())}", actual=model)
+            add("unknown-model", message, field="model", fix=f"use {supported_models()}", actual=model)
     runs = math.prod(len(values) for name, values in asked.values.items() if name in {"model", *COLUMNS})
     if runs > _MOST_RUNS:
-        message = f"the options result in {runs} runs, more than {_MOST_RUNS}"
+        message = f"the options result in {runs} runs, more than the limit of {_MOST_RUNS}"
         fix = "specify fewer values, or create several experiments"
         add("unsupported-setting", message, field="runs", fix=fix)
     for lora in [name for name in OF_LORA if asked.is_full() and name in asked.values]:
         message = f"{OPTIONS[lora].flag} applies only to LoRA, but --recipe selects full fine-tuning"
-        add("unsupported-setting", message, field=lora, fix=f"omit {OPTIONS[lora].flag} or --recipe")
+        add("unsupported-setting", message, field=lora, fix=f"omit `{OPTIONS[lora].flag}` or `--recipe`")
     if "dataset" in asked.values:
         data = Setting(value=asked.one("dataset"), source=Source(kind=SourceKind.RESOURCES))
         asked.problems.findings += checks.data_problems([data], Options(), asked.context())
@@ -405,9 +413,10 @@ def _write(directory: Path, documents: Mapping[str, str]) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         publish(files)
     except OSError as error:
-        message = f"cannot write into {escape(str(directory))}: {error.strerror}"
+        message, place = f"cannot write into this directory: {error.strerror}", escape(str(directory))
         fix = "free disk space, get write permission, or use a different directory"
-        raise refuse("write-failed", message, file=escape(str(directory)), fix=fix) from error
+        problem = finding("write-failed", message, file=place, fix=fix)
+        raise Refused(f"cannot write into {place}", [problem]) from error
     return list(files)
 
 

@@ -73,14 +73,14 @@ def _write(outputs: Outputs) -> None:
     texts = {layout.FINETUNE_YAML: outputs.finetune_yaml, layout.FINETUNE_SLURM: outputs.finetune_slurm}
     for name in texts:
         if os.path.lexists(name) and not stat.S_ISREG(os.lstat(name).st_mode):
-            message = f"{name} is a link, or not a regular file, and would be overwritten"
+            message = f"{name} is a link or is not a regular file; it would be overwritten"
             raise refuse("unsafe-path", message, file=name, fix=f"move {name} elsewhere, then run the command again")
     try:
         publish({Path(name): text.encode("utf-8") for name, text in texts.items()})
     except OSError as error:
         name = str(error.filename or "")
         message = f"the file cannot be written: {error.strerror}"
-        fix = "remove the cause (no disk space, no write permission, a file in the way), then run the command again"
+        fix = "free disk space, get write permission, or move the file away, then run the command again"
         raise refuse("write-failed", message, file=name, fix=fix) from error
 
 

@@ -488,7 +488,7 @@ def test_a_plan_of_forty_runs_fits_a_terminal_and_shows_the_important_facts(plac
             "lr1e-6",
             "lr8e-5_bs4",
             "lr3.7e-5",
-            "slurm-4711.out;",
+            "exists;",
             "--started",
             "[overridden]",
             "scaffold-torchtune",

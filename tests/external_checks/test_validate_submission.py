@@ -121,14 +121,15 @@ def test_a_job_that_the_cluster_accepts_later_is_a_warning(message: str, field: 
     ("message", "fix", "look"),
     [
         ("Invalid account or account/partition combination specified",
-         "--account=lab (line 4, from configuration); --partition=gpu (line 5)", "sacctmgr show assoc"),
+         "--account=lab (line 4, from the Configuration section); --partition=gpu (line 5)", "sacctmgr show assoc"),
         ("Invalid qos specification", "--qos=day (line 7); --account=lab", "`sacctmgr show qos`"),
         ("Invalid generic resource (gres) specification",
-         "--gres=gpu:1 (line 12, from configuration); --partition=gpu (line 5)", "`sinfo "),
+         "--gres=gpu:1 (line 12, from the Configuration section); --partition=gpu (line 5)", "`sinfo "),
         ("More processors requested than permitted",
-         "--cpus-per-task=1 (line 9, from configuration); --ntasks=1 (line 8); --nodes=1 (line 3); ", "`sinfo "),
+         "--cpus-per-task=1 (line 9, from the Configuration section); --ntasks=1 (line 8); --nodes=1 (line 3); ",
+         "`sinfo "),
         ("Memory required by task is not available", "--mem=8G (line 10); --partition=gpu (line 5)", "`sinfo "),
-        ("Invalid license specification", "", "`sinfo "),
+        ("Invalid license specification", "", "`scontrol show licenses`"),
     ],
 )  # fmt: skip
 def test_the_fix_names_the_likely_directives_and_their_sources(message: str, fix: str, look: str) -> None:
@@ -205,7 +206,7 @@ def test_an_option_of_the_submit_line_overrides_the_script() -> None:
     of = sbatch.answer(1, "Invalid qos specification")
     found = sbatch.refusal(planned(), parse_script(SCRIPT), of, [("qos", "night")])
     assert (found.field, found.line) == ("qos", None)
-    assert absent(found.fix, "--qos=night (", " or --account=lab (line 4)") == []
+    assert absent(found.fix, "one of --qos=night (", ", --account=lab (line 4) or ") == []
     assert found.fix.index("--qos=night") < found.fix.index("--account=lab")
     assert "--qos=day" not in found.fix
     assert "line 0" not in found.fix, "it stands in no script"

@@ -111,7 +111,7 @@ def test_a_second_path_beside_a_listed_model_is_reported(below: str, code: str) 
     text = with_models(f"- **{MODEL}**: {LISTED}\n  - {below}")
     found = refusal(parsed, text, WITH_DIR) if code == "ambiguous" else warnings_of(text)
     assert told(found) == [(code, FIELD, SUMMARY, LINE + 1)]
-    assert f"write it in place of {LISTED} in {SUMMARY}:{LINE}" in found[0].fix
+    assert f"write it in place of '{LISTED}' in {SUMMARY}:{LINE}" in found[0].fix
     fixed = text.replace(LISTED, "/tuned/epoch_1")
     assert path_of(fixed) == "/tuned/epoch_1"
     assert warnings_of(fixed) == []
@@ -189,7 +189,7 @@ def test_a_path_in_a_usual_directory_is_a_file_without_an_extension(path: str) -
     (problem,) = refusal(planned, summary(dataset=path))
     assert (problem.code, problem.field, problem.actual) == ("unsupported-format", "dataset", "")
     name = path.rpartition("/")[2]
-    assert f"replace {name} with {name}.json in {SUMMARY}:" in problem.fix
+    assert f"replace '{name}' with '{name}.json' in {SUMMARY}:" in problem.fix
 
 
 def test_the_hub_and_a_missing_extension_are_both_named() -> None:

@@ -110,7 +110,7 @@ def test_outputs_follow_the_rule_of_the_version_below_the_same_base(tmp_path: Pa
     assert finetune(tmp_path / "sweep", RUN)["output_dir"].rstrip("/") == place
     fixed, told = (f.message for f in result.plan.warnings if f.code == "script-writes")
     assert "/scratch/gpfs/LAB/ada/ck-outputs/cap_4L_lora_lr_sweep/RUN/artifacts" in told
-    assert absent(fixed, "lora_attn_modules", "apply_lora_to_mlp", "wandb_mode 'offline'") == []
+    assert absent(fixed, "lora_attn_modules", "apply_lora_to_mlp", "`wandb_mode: offline`") == []
 
 
 @pytest.mark.parametrize("generation", mostly_long(GENERATIONS, "december"))
@@ -171,7 +171,7 @@ def test_fixed_values_of_a_version_are_planned_and_reported(tmp_path: Path) -> N
     defaults = result.plan.defaults
     assert {"seed": 1234, "packed": True, "weight_decay": 0.01, "log_every_n_steps": 5}.items() <= defaults.items()
     (told,) = [f for f in result.plan.warnings if f.code == "script-writes"]
-    assert "seed 1234" in told.message
+    assert "`seed: 1234`" in told.message
     assert "seed" not in setup_yaml(tmp_path / "sweep", RUN)
 
 

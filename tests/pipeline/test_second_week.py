@@ -154,7 +154,8 @@ def test_a_started_run_is_replaced_only_after_its_results_are_moved(sweep: Path)
     refused = refusal(steps.scaffold, sweep, started="replace")
     assert [problem.actual for problem in refused.problems] == [str(outputs_of(sweep, run)) for run in TRAINED]
     for run in TRAINED:
-        assert os.system(refused.problems[TRAINED.index(run)].fix.partition(": ")[2]) == 0  # noqa: S605 - as it is said
+        command = refused.problems[TRAINED.index(run)].fix.partition(": ")[2].strip("`")
+        assert os.system(command) == 0  # noqa: S605 - as it is said
     result = scaffold(sweep, started="replace")
     assert result.ok
     assert submitted(result) == [*RUNS]

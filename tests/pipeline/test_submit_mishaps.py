@@ -128,7 +128,7 @@ def test_a_job_that_cannot_be_released_is_recorded_and_released_later(sweep: Pat
     slurm.hook("scontrol", 'case "$*" in *release*) echo "Access/permission denied for job" >&2; exit 1;; esac')
     result = submitted(sweep)
     assert codes(result) == ["still-held"]
-    assert result.problems[0].fix.endswith(": scontrol release 4711")
+    assert result.problems[0].fix.endswith(": `scontrol release 4711`")
     assert validated(sweep).started == RUNS
     again = submitted(sweep)
     assert (again.outcome, codes(again)) == ("nothing", ["still-held"])

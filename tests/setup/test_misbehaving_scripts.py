@@ -29,7 +29,7 @@ TOO_LONG = f"ran longer than {PATIENCE:g} s and was ended"
 
 # The action of the script in that run, and the text that its reason must contain.
 MISBEHAVIOURS = {
-    "hangs": (f"print('waiting', flush=True){HANGS}", f"{TOO_LONG}. It printed: waiting"),
+    "hangs": (f"print('waiting', flush=True){HANGS}", f"{TOO_LONG}. The script printed: waiting"),
     "hangs with a child of its own session": (
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True)\n{NOTE}{HANGS}", TOO_LONG,
     ),
@@ -38,10 +38,10 @@ MISBEHAVIOURS = {
     ),
     "forks a daemon that holds the pipe and fails": (
         f"child = subprocess.Popen({SLEEPER}, start_new_session=True, env={{}})\n{NOTE}\nsys.exit('no luck')",
-        "status 1. It printed: no luck",
+        "status 1. The script printed: no luck",
     ),
     "prints without end": ("while True:\n    print('x' * 10_000)", "printed endlessly and was ended"),
-    "reads its stdin": ("sys.exit(f'read {sys.stdin.read()!r}')", "It printed: read ''"),
+    "reads its stdin": ("sys.exit(f'read {sys.stdin.read()!r}')", "The script printed: read ''"),
     "makes nothing": ("sys.exit(0)", "exited with status 0 but wrote no finetune.yaml"),
     "makes one of two": ("main([])\nos.unlink('finetune.slurm')\nsys.exit(0)", "wrote no finetune.slurm"),
     "makes an empty file": ("main([])\nopen('finetune.yaml', 'w').close()\nsys.exit(0)", "finetune.yaml of 0 bytes"),
@@ -49,20 +49,23 @@ MISBEHAVIOURS = {
         "main([])\nopen('finetune.yaml', 'w').write('- a')\nsys.exit(0)",
         "is not a YAML mapping",
     ),
-    "fails after writing": ("main([])\nraise ValueError('too late')", "status 1. It printed: ValueError: too late"),
+    "fails after writing": (
+        "main([])\nraise ValueError('too late')",
+        "status 1. The script printed: ValueError: too late",
+    ),
     "fails with a long traceback, and goes on talking": (
         "import atexit\natexit.register(print, 'offline')\ndef f(n):\n    f(n - 1) if n else {}['data_dir']\nf(300)",
-        "status 1. It printed: KeyError: 'data_dir'",
+        "status 1. The script printed: KeyError: 'data_dir'",
     ),
     "prints the heading of its traceback to another stream": (
         (
             "print('Traceback (most recent call last):')\n"
             "print('FileNotFoundError: no t.slurm', file=sys.stderr)\nsys.exit(1)"
         ),
-        "status 1. It printed: FileNotFoundError: no t.slurm",
+        "status 1. The script printed: FileNotFoundError: no t.slurm",
     ),
     "prints nothing but the heading of a traceback": (
-        "print('sorry\\nTraceback (most recent call last):\\n')\nsys.exit(1)", "status 1. It printed: sorry",
+        "print('sorry\\nTraceback (most recent call last):\\n')\nsys.exit(1)", "status 1. The script printed: sorry",
     ),
     "is killed": ("os.kill(os.getpid(), 9)", "status -9"),
     "writes into another run": (
@@ -81,7 +84,7 @@ MISBEHAVIOURS = {
     ),
     "prints what is secret, and frames of a protocol": (
         "print('{\"jsonrpc\": \"2.0\", \"id\": 1, \"result\": {}}')\nsys.exit('0123456789abcdef')",
-        "It printed: [MY_API_KEY]",
+        "The script printed: [MY_API_KEY]",
     ),
 }  # fmt: skip
 

@@ -267,7 +267,7 @@ FOLLOWED: list[tuple[str, Callable[..., None]]] = [
     (r"omit the answer", leave_answer_out),
     (r"keep one of the two columns", keep_one_column),
     (r"keep one of the two values|remove one of the rows", take_out),
-    (r"remove (?:it|the line|this (?:text|setting)|epochs_to_save)", take_out),
+    (r"remove (?:it|the line|this (?:text|setting)|'[^']*' if|epochs_to_save)", take_out),
     (r"take it out|correct or remove the key|remove \w+ from the template", take_out),
     (r"write `?(?P<new>[^`\s]+)`? for \w+ in this row", write_cell),
     (r"write `?(?P<new>[^`\s]+)`? in (?:these rows|this row)", write_cell),

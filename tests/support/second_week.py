@@ -239,5 +239,5 @@ def codes(week: Week, **given: Any) -> set[str]:
 def moved_away(week: Week, started: str | None = None) -> None:
     """Run the commands in the fixes of a refusal."""
     for problem in errors_in(week.refused(started=started).problems):
-        command = (problem.fix or "").partition(": ")[2]
+        command = (problem.fix or "").partition(": ")[2].strip("`")
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=week.directory)

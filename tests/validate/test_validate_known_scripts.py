@@ -86,7 +86,7 @@ def test_a_key_that_the_script_always_adds_is_an_info(key: str) -> None:
     run, config = planned(generation="v0.3.4"), f"{GOOD_CONFIG}{key}: mine\n"
     (found,) = (f for f in validate_run(run, files_of(run, config), bundled=False) if is_unread(f))
     assert (str(found.severity), found.field) == ("info", None)
-    assert found.message.endswith(f": '{key}'")
+    assert absent(found.message, f"'{key}'", "the setup script always adds") == []
     nobodys = planned(generation="")
     others = validate_run(nobodys, files_of(nobodys, config), bundled=False)
     assert {str(f.severity) for f in others if f.line == config.count("\n")} in ({"warning"}, {"error"})

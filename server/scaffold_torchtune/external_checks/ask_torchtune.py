@@ -150,7 +150,9 @@ def _ask(python: Python, asked: Sequence[NodeQuestion]) -> Checked:
         return _without_torchtune(python, answers.missing)
     if not answers.done:
         how = f"ran longer than {DEADLINE:g} s" if done.ended else f"exited with status {done.status}"
-        reason = f"the program {how}; its last output: {answers.noise or 'none'}"
+        reason = f"the program {how}" + (
+            f"; its last output: {answers.noise}" if answers.noise else " and printed nothing"
+        )
         return _check("no answer"), [untested("torchtune-unanswered", python, reason)]
     configs = {config.directory for question in asked for config in question.configs}
     told = f"{escape(answers.torchtune)}, {counted(len(configs), 'config')} checked"
@@ -201,9 +203,9 @@ def read_answers(output: str, mark: str, count: int) -> TorchtuneAnswers:
 
 def untested(code: str, python: Python, reason: str) -> RunFinding:
     """Return the finding that the configs were not tested with torchtune; a warning if not requested."""
-    message = f"the configs were not tested with torchtune in {shown(python.path)}: {escape(reason)}"
+    message = f"the configs were not tested with the torchtune of {shown(python.path)}: {escape(reason)}"
     named = f"set {PYTHON_VARIABLE} to the path of a Python with a working torchtune {load().torchtune}"
-    fix = f"{named}, then run validate again; or skip this check with --no-with-torchtune"
+    fix = f"{named}, then run validate again; or skip this check with `--no-with-torchtune`"
     return WHOLE, finding(code, message, severity=None if python.asked_for else Severity.WARNING, fix=fix)
 
 
@@ -232,7 +234,7 @@ def _refused(config: Config, line: Line, version: str) -> Iterator[Finding]:
         value = at(config.file.data, line.path)
         actual = escape(str(value)) if isinstance(value, str | int | float) else None
         rejected = escape(".".join(line.path))
-        message = f"torchtune {version} rejects {rejected}: {escape(line.refused, _LONGEST)}"
+        message = f"torchtune {version} rejects the setting '{rejected}': {escape(line.refused, _LONGEST)}"
         yield _at(config, "torchtune-refused", message, line.path, actual=actual)
 
 
@@ -279,16 +281,17 @@ def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterat
         if (reason := answers.nodes[number].unasked)
     }
     if named:
-        message = f"torchtune did not check some components: {few(list(named), _LISTED, between='; ')}"
-        yield finding("torchtune-unasked", message, fix="check these components yourself")
+        which, these = ("component", "this component") if len(named) == 1 else ("components", "these components")
+        message = f"torchtune did not check the {which} {few(list(named), len(named))}"
+        yield finding("torchtune-unasked", message, fix=f"check {these} yourself")
 
 
 def _built(node: dict[str, Any], line: Line) -> str:
     name = escape(str(node["_component_"])).rpartition(".")[2]
     if "lora_rank" not in node:
-        return f"{name}: {line.parameters:,} parameters, all trained"
+        return f"{name} ({line.parameters:,} parameters, all trained)"
     rank = escape(str(node["lora_rank"]))
-    return f"{name} with rank {rank}: {line.parameters:,} parameters, {line.lora:,} of them LoRA"
+    return f"{name} with rank {rank} ({line.parameters:,} parameters, {line.lora:,} of them LoRA)"
 
 
 def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: str) -> Finding:
@@ -296,7 +299,7 @@ def _agrees(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers, python: st
     configs = {config.directory for question in asked for config in question.configs}
     lines = [(question.node, answers.nodes[number]) for number, question in enumerate(asked)]
     built = [_built(node, line) for node, line in lines if line.parameters]
-    models = few(list(dict.fromkeys(built)), _LISTED, between="; ", more="...")
+    models = few(list(dict.fromkeys(built)), _LISTED, more="...")
     made = f" and built {counted(len(built), 'distinct model')}: {models}" if built else ""
     own = load().torchtune
     same = answers.torchtune.partition("+")[0] == own

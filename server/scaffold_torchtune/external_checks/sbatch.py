@@ -13,8 +13,8 @@ from typing import Final, Literal, NamedTuple
 
 from scaffold_torchtune.external_checks import WHOLE, Checked, FilesByRun, RunFinding
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Refused, counted, escape, finding, shown
-from scaffold_torchtune.models import Plan, PlannedRun
+from scaffold_torchtune.findings import Finding, Refused, counted, escape, few, finding, shown
+from scaffold_torchtune.models import Plan, PlannedRun, SourceKind
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.step_results import ExternalCheck
 from scaffold_torchtune.settings import parameters
@@ -70,10 +70,12 @@ _CAUSES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 """The directives that a message can be about, the likeliest first."""
 
 _SHOWN: Final = 3
+_TWO: Final = 2
 _COMMANDS: Final = {
     "account": "sacctmgr show associations user=$USER",
     "qos": "sacctmgr show qos",
     "reservation": "scontrol show reservation",
+    "licenses": "scontrol show licenses",
 }
 _NODES: Final = "sinfo -o '%P %l %G %f %m %c'"
 """The command that shows the resources of a cluster, for directives without a command of their own."""
@@ -82,6 +84,15 @@ STANDS_FOR: Final = {
     f"SBATCH_{name.upper()}": name for name in ("account", "clusters", "constraint", "partition", "qos", "reservation")
 }
 """Variables that sbatch treats as a directive (sbatch(1), INPUT ENVIRONMENT VARIABLES), and the directive."""
+
+_UNKNOWN_OPTION: Final = re.compile("(?:invalid|unrecognized|ambiguous|unknown) option", re.IGNORECASE)
+_ORIGINS: Final = {
+    SourceKind.CONFIGURATION: "the Configuration section",
+    SourceKind.DERIVED: "other values",
+    SourceKind.ANSWER: "an answer",
+    SourceKind.DEFAULT: "the defaults",
+}
+"""Sources of values that are not in a document, as text."""
 
 _RUN: Final = "$run"
 
@@ -187,7 +198,7 @@ def answer(status: int, output: str) -> SbatchAnswer:
     """Return the result for the exit status and the output of `sbatch --test-only`."""
     lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
     messages = [escape(line) for line in lines if line and not line.startswith('Try "sbatch')]
-    last = messages[-1] if messages else f"no message, exit status {status}"
+    last = messages[-1] if messages else f"sbatch exited with status {status} and printed nothing"
     joined = "; ".join(dict.fromkeys(messages[-_SHOWN:])) or last
     if status == 0:
         return SbatchAnswer("taken", last, joined)
@@ -205,21 +216,22 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
     submitted = {name: Directive(name, value, 0, late=False) for name, value in options}
     likely = _likely(active(script) | submitted, of.message)
     first = likely[0] if likely else Directive("", "", 0, late=False)
-    command = _shows_values(first.name, of.message)
+    command, values = _shows_values(first.name, of.message), "the available values"
+    if _UNKNOWN_OPTION.search(of.message):
+        command, values = "sbatch --help", "the options of sbatch"
     later = of.verdict == "not-now"
     if later:
         fix = f"no action if the cluster can run the job later; `{command}` shows the current state of the cluster"
     elif likely:
-        found = " or ".join(_with_origin(run, directive) for directive in likely)
+        found = few([_with_origin(run, directive) for directive in likely], len(likely), last="or")
+        found = f"one of {found}" if len(likely) > _TWO else found
         fix = (
             f"correct the likely cause, {found}, in the document or template that sets it, then scaffold again;"
-            f" `{command}` shows the available values"
+            f" `{command}` shows {values}"
         )
     else:
-        fix = (
-            f"correct or add the setting in claude.local.md, then scaffold again; `{command}`"
-            " shows the available values"
-        )
+        what = next((f"the option --{name}" for name in _causes(of.message)), "the option that sbatch rejects")
+        fix = f"correct or add {what} in claude.local.md, then scaffold again; `{command}` shows {values}"
     return finding(
         "sbatch-refused",
         f"sbatch rejected the script: {of.messages}",
@@ -234,7 +246,7 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
 
 def _shows_values(name: str, message: str) -> str:
     """Return the command that shows the possible values of the directive that a message is about."""
-    names = next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
+    names = _causes(message)
     return next((_COMMANDS[each] for each in (name, *names[:1]) if each in _COMMANDS), _NODES)
 
 
@@ -243,14 +255,21 @@ def _likely(given: Mapping[str, Directive], message: str) -> list[Directive]:
     named = re.search(r"--([a-z][a-z-]*)|option -- '(\w)'", message)
     if named:
         return [found for name, found in given.items() if name in named.groups()]
-    names = next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
-    return [given[name] for name in names if name in given]
+    return [given[name] for name in _causes(message) if name in given]
+
+
+def _causes(message: str) -> tuple[str, ...]:
+    """Return the names of the directives that a message can be about, the likeliest first."""
+    return next((names for pattern, names in _CAUSES if re.search(pattern, message, re.IGNORECASE)), ())
 
 
 def _with_origin(run: PlannedRun, directive: Directive) -> str:
     """Return a directive with its line, and the source of its value."""
     setting = run.settings.get("gpus" if directive.name in _GPUS else directive.name.replace("-", "_"))
-    origin = f", from {setting.source}" if setting else ""
+    origin = ""
+    if setting:
+        source = setting.source
+        origin = f", from {source if source.file else _ORIGINS.get(source.kind, source)}"
     line = f"line {directive.line}" if directive.line else "in the submit line"
     return f"--{escape(directive.name)}={escape(directive.value)} ({line}{origin})"
 
@@ -259,7 +278,7 @@ def unavailable(reason: str, untested: int, kinds: int) -> Finding:
     """Return the finding that SLURM does not work here, with `untested` of `kinds` distinct scripts."""
     were = "was" if untested == 1 else "were"
     what = "the scripts were" if untested == kinds else f"{untested} of {kinds} distinct scripts {were}"
-    message = f"{what} not tested with sbatch --test-only: {reason}"
+    message = f"{what} not tested with `sbatch --test-only`: {reason}"
     fix = (
         "no action if this machine has no SLURM; otherwise correct the cause, or run validate again on a machine where"
         " sbatch can reach the controller"

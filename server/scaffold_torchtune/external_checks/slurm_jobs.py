@@ -378,7 +378,7 @@ def _asked(program: str, arguments: Sequence[str], root: Path, request: Request)
         return "", f"{program} did not answer within {sbatch.DEADLINE:g} s"
     if done.status != 0:
         lines = done.output.strip().splitlines() or [f"exit status {done.status}"]
-        return "", f"{program} failed: {shown(escape(lines[-1]))}"
+        return "", f"{program} failed: {escape(lines[-1])}"
     return done.output, ""
 
 

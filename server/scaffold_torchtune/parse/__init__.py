@@ -548,13 +548,14 @@ def _other_path(reading: Reading, found: Mapping[str, Setting], text: SourceText
     """Report a path beside models that all have their own paths."""
     name, setting = next(iter(found.items()))
     message = f"{shown(text.text)} is not used: each model has its own path"
-    fix = f"if the runs start from {escape(text.text)}, write it as the path of its model; otherwise"
+    fix = f"if the runs should start from {shown(text.text)}, write it as the path of its model; otherwise"
     if len(found) == 1:
         message = f"{shown(text.text)} is not used: {name} is read from {shown(setting.text)}"
-        place = f"{reading.summary.file}:{setting.source.line}"
+        source = setting.source
+        place = f"in {source.file or reading.summary.file}:{source.line}" if source.line else "in the answer"
         fix = (
-            f"if the runs start from {escape(text.text)}, write it in place of {escape(setting.text)}"
-            f" in {place}; otherwise"
+            f"if the runs should start from {shown(text.text)}, write it in place of {shown(setting.text)} {place};"
+            " otherwise"
         )
     code, rest = ("ambiguous", "remove it") if _STARTS.search(text.note) else ("unused-field", "no action")
     reading.add(

@@ -311,7 +311,10 @@ def _of_rows(field: str, runs: Sequence[Run], answer: str, file: str) -> Finding
 
 def _unknown(field: str, wanted: set[str]) -> Finding:
     fields = sorted({*wanted, *(name for name in PARAMETERS if answerable(name))})
-    near = did_you_mean(field, fields, "correct the name of the field.")
-    others = f"answer one of these fields: {', '.join(sorted(wanted))}" if wanted else "omit this answer"
-    fix = near if near.endswith("?") else others
-    return finding("unknown-key", f"{shown(field)} is not a field that can be answered", field=escape(field), fix=fix)
+    near, names = did_you_mean(field, fields), [shown(name) for name in sorted(wanted)]
+    message = f"{shown(field)} is not the name of a field that accepts an answer"
+    fix = f"answer one of these fields: {few(names, len(names), last='or')}" if names else "omit this answer"
+    fix = f"answer the only field that needs an answer, {names[0]}" if len(names) == 1 else fix
+    if near:
+        message, fix = f"{message}. {near}", "correct the name of the field"
+    return finding("unknown-key", message, field=escape(field), fix=fix)

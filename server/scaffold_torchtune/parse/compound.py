@@ -131,7 +131,7 @@ _WRITE_PLACES: Final = (
 )
 
 _GIVE_METHOD: Final = (
-    "write - instead, and full fine-tuning in a column `Method` of the table of runs; if all runs use it, add"
+    "write `-` instead, and `full fine-tuning` in a column `Method` of the table of runs; if all runs use it, add"
     " `- **Method:** full fine-tuning` to Configuration"
 )
 
@@ -224,7 +224,7 @@ def _named_method(method: str, field: SourceText) -> _Read:
     plain = text.strip(" `\"'.").lower()
     if plain in _OFF and method == LORA:
         raise NotHonoured(
-            "switches LoRA off without a different method",
+            "which switches LoRA off without a different method",
             "write {line} instead, if full fine-tuning is intended",
             line=("recipe", "full fine-tuning"),
         )
@@ -252,15 +252,14 @@ def places_of(text: str) -> dict[str, str]:
     mlp = {_MLP[name] for name in names if name in _MLP} | ({"w1", "w2", "w3"} if _WHOLE_MLP & set(names) else set())
     unknown = [name for name in names if name not in _ATTENTION | _MLP and name not in _WHOLE_MLP | _OUTPUT]
     if unknown or not names:
-        raise NotHonoured(
-            f"contains {shown(unknown[0] if unknown else text)}, which is not a module that supports LoRA",
-            _WRITE_PLACES,
-        )
+        is_whole = not unknown or unknown[0] == plain
+        part = "which" if is_whole else f"of which {shown(unknown[0])}"
+        raise NotHonoured(f"{part} is not a module that supports LoRA", _WRITE_PLACES)
     if mlp and len(mlp) != len({"w1", "w2", "w3"}):
-        what = "contains only some of the MLP projections; torchtune applies LoRA to all three projections or to none"
+        what = "which has only some of the MLP projections; torchtune applies LoRA to all three of them or to none"
         raise NotHonoured(what, "list gate_proj, up_proj and down_proj, or none of them")
     if not attention:
-        raise NotHonoured("contains no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
+        raise NotHonoured("which has no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     return _as_settings(attention, mlp=bool(mlp), output=bool(_OUTPUT & set(names)))
 
 
@@ -277,7 +276,7 @@ def _projections(field: SourceText) -> _Read:
     plain = _whole(field).strip("[](){}").replace('"', "").replace("'", "").replace("`", "")
     names = [name for name in _BETWEEN.split(plain.strip()) if name]
     if names == ["none"]:
-        raise NotHonoured("contains no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
+        raise NotHonoured("which has no attention projection; torchtune's LoRA needs at least one", _WRITE_PLACES)
     known = all(name.lower() in _ATTENTION for name in names) and names
     return {"lora_attn_modules": ",".join(_ATTENTION[n.lower()] for n in names) if known else field}
 
@@ -333,9 +332,10 @@ def _batch(name: str) -> Callable[[SourceText], _Read]:
             found["effective_batch_size"] = effective["size"] or effective["product"]
             rest = f"{rest[: effective.start()]} {rest[effective.end() :]}"
         if rest := " ".join(rest.split()).strip(_EDGES + "=."):
-            what = f"has {shown(rest)} after the number, so the number may be per GPU or per step"
+            what = f"with {shown(rest)} after the number, so the number may be per GPU or per step"
             raise NotHonoured(
-                what, "write the samples per GPU as Batch size, and Gradient accumulation steps on a separate line"
+                what,
+                "write only the samples per GPU here, and give 'Gradient accumulation steps' as a separate setting",
             )
         return found
 
@@ -381,8 +381,8 @@ def _scheduler(field: SourceText) -> _Read:
     match = _BESIDE.fullmatch(remark)
     if match is None:
         if _OF_A_SCHEDULE.search(remark) and any(character.isdigit() for character in remark):
-            what = f"has {shown(remark)} after the schedule, which is not understood"
-            raise NotHonoured(what, "write Warmup steps or Warmup ratio on a separate line, or omit this remark")
+            what = f"with {shown(remark)} after the schedule, which is not understood"
+            raise NotHonoured(what, "give 'Warmup steps' or 'Warmup ratio' as a separate setting, or omit this remark")
         return {"lr_scheduler": field}
     if match["percent"]:
         return {"lr_scheduler": schedule, "warmup_ratio": format(float(match["percent"]) / 100, ".12g")}
@@ -425,14 +425,14 @@ def _mode_of(words: str, field: SourceText) -> SourceText | str | None:
         return mode if mode in _MODES else None
     if words in _LOGGERS:
         raise NotHonoured(
-            "is not Weights & Biases, the only supported logger",
-            "write W&B, or set its mode: {line}, online or disabled",
+            "which is not Weights & Biases, the only supported logger",
+            "write `W&B`, or set the mode of W&B instead: {line} (other modes: `online` and `disabled`)",
             expected="W&B",
             line=("wandb_mode", "offline"),
         )
     raise NotHonoured(
-        "is not a mode of Weights & Biases",
-        "write online, offline or disabled as W&B mode, or the name of a project as W&B project",
+        "which is not a mode of Weights & Biases",
+        "write `online`, `offline` or `disabled` as 'W&B mode', or the name of a project as 'W&B project'",
         expected="online, offline or disabled",
     )
 
@@ -448,7 +448,7 @@ def _of_lora(name: str, value: Callable[[SourceText], _Read] | None = None) -> C
         without = values.without_remark(text)
         stated = text.removeprefix(without).strip(" ()") if values.is_empty(without) else text
         if not text[:1].isdigit() and (_NO_LORA.fullmatch(stated) or notations.names_full(stated)):
-            raise NotHonoured(f"asks for full fine-tuning, which has no {name}", _GIVE_METHOD)
+            raise NotHonoured(f"which asks for full fine-tuning, a method without {name}", _GIVE_METHOD)
         return value(field) if value else {name: field}
 
     return read

@@ -140,8 +140,8 @@ class Draft(Collector):
         texts = [(text.line, text.labelled()) for section in root.walk() for text in section.struck]
         lines = [line for line, pair in texts if pair is not None and is_setting(pair.label)]
         if lines:
-            message = f"text that is struck out is not read ({lines_text(lines)})"
-            fix = "no action if intended; otherwise remove the ~~ around the text"
+            message = "text that is struck out is not read" + (f" ({lines_text(lines)})" if len(lines) > 1 else "")
+            fix = "no action if that is intended; otherwise remove the ~~ around the text"
             self.add("unused-field", message, field="struck", line=lines[0], fix=fix, severity=Severity.INFO)
         return set(lines)
 

@@ -244,8 +244,8 @@ def _note_aside(draft: SummaryDraft) -> None:
     """Report settings below titles of another plan, as a warning if one may be of the runs: `Preliminary settings`."""
     if draft.aside:
         lines, titles = sorted(draft.aside), [*dict.fromkeys(draft.aside.values())]
-        where = f"{few([shown(title) for title in titles], _FEW)} ({lines_text(lines)})"
-        message = f"the settings below {where} are not read, because the heading suggests that the runs do not use them"
+        where = few([shown(title) for title in titles], _FEW) + (f" ({lines_text(lines)})" if len(lines) > 1 else "")
+        message = f"the settings under {where} are not read, because the heading suggests that the runs do not use them"
         fix = "no action if that is intended; otherwise move them to Configuration"
         is_doubtful = any(is_configuration(_reduced(title, _BEFORE_THE_RUNS)) for title in titles)
         severity = None if is_doubtful else Severity.INFO

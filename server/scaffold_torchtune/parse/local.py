@@ -38,11 +38,13 @@ _USUAL_FILE = re.compile(
     r"(?:.*/)?(?:\.?bashrc|\.?(?:bash_)?profile|conda\.sh|mamba\.sh|micromamba\.sh|modules?\.sh|lmod\.sh|(?:lmod|modules)"
     r"/.*init/\w+)"
 )
-_IN_A_BLOCK = "if jobs should load the module, add it to the code block below '## Module System'"
+_IN_A_BLOCK = "if jobs should load the module, add it to the code block under '## Module System'"
 _VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
-_AS_A_LINE = "if it contains a setting, write this as a line `- **Name:** value`"
+_UNLESS = "no action, unless it should change the jobs; in that case, use a label from workflows/labels.md"
+_AS_A_LINE = "if it is a setting, write it as a line `- **Name:** value`"
+_AS_LINES = "if it contains settings, write each of them as a line `- **Name:** value`"
 
 
 def read_local(text: str, file: str) -> LocalDraft:
@@ -174,7 +176,7 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     try:
         found = _parts(name, entry)
     except NotHonoured as problem:
-        message = f"{entry.note}: {shown(entry.value)} {problem.what}"
+        message = f"{entry.note} is {shown(entry.value)}, {problem.what}"
         _refuse(draft, "unsupported-setting", entry, name, message, problem.fix)
         return
     for part, text in found.items():
@@ -260,7 +262,7 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
             message = f"{entry.note}: {name} is not read here, because it might not be a SLURM setting"
-            _unused(draft, name, entry.line, message, "if it is a SLURM setting, move it below '## SLURM Defaults'")
+            _unused(draft, name, entry.line, message, "if it is a SLURM setting, move it under '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
         return
@@ -278,7 +280,7 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
         message += f" of {draft.file}"
         _unused(draft, parameter.name, entry.line, message, "move it to the experiment's summary")
     elif local_lines.is_other_option(entry.label) or (is_strict and not local_lines.is_for_people(entry.label)):
-        _unused(draft, entry.label, entry.line, message, "no action, unless it should change the jobs")
+        _unused(draft, entry.label, entry.line, message, _UNLESS)
 
 
 def _asks_for_other_runs(entry: LocalEntry) -> bool:
@@ -301,7 +303,7 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if name == "gpu_type" or name in draft.settings or not _is_plainly(name, entry):
         message = f"{entry.note}: {shown(entry.value)} is not read as a resource that jobs request"
-        _unused(draft, name, entry.line, message, "if jobs should request it, move the line below '## SLURM Defaults'")
+        _unused(draft, name, entry.line, message, "if jobs should request it, move the line under '## SLURM Defaults'")
         return
     message = f"{entry.note}: {shown(entry.value)} may be a value per job or per node"
     label = entry.label
@@ -319,9 +321,10 @@ def _note_apart(entry: LocalEntry, draft: LocalDraft) -> None:
     if name is None or not _fits(name, entry) or (had is not None and _same(name, had, entry.as_field())):
         return
     message = (
-        f"{entry.note}: {name} {shown(entry.value)} is not used, because the section is not about the jobs of the runs"
+        f"{entry.note}: {name} is {shown(entry.value)}, which is not used, because the section is not about the jobs of"
+        " the runs"
     )
-    fix = "no action if that is intended; otherwise move it below '## SLURM Defaults'"
+    fix = "no action if that is intended; otherwise move it under '## SLURM Defaults'"
     _unused(draft, name, entry.line, message, fix)
 
 
@@ -367,14 +370,14 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
             if (local_lines.is_strict(topic) or names) and not local_lines.is_of_others(topic):
                 message = f"{title}: settings are not read from a table of this form"
                 code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
-                fix = "use the two columns Setting and Value, or write each setting as a line `- **Name**: value`"
+                fix = "use the two columns Setting and Value, or write each setting as a line `- **Name:** value`"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
         _note_examples(part, draft)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:
                 message = f"{title}: settings are not read from this code block"
-                _unused(draft, "block of code", line, message, _AS_A_LINE)
+                _unused(draft, "block of code", line, message, _AS_LINES)
 
 
 def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
@@ -397,7 +400,7 @@ def _note_lost_options(text: str, found: Sequence[Part], struck: set[int], draft
     for number, line in enumerate(text.splitlines(), start=1):
         if number not in read and any(value for _, value in notations.sbatch_options(line) if "#SBATCH" in line):
             message = f"{shown(line.strip())} is not read here"
-            _unused(draft, "sbatch", number, message, "move it to a code block below '## SLURM Defaults'")
+            _unused(draft, "sbatch", number, message, "move it to a code block under '## SLURM Defaults'")
 
 
 def _note_examples(part: Part, draft: LocalDraft) -> None:
@@ -412,13 +415,14 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
         except NotHonoured:
             asked = {name: entry.as_field()}
         firsts = [(each, text, draft.settings.get(each)) for each, text in asked.items()]
-        others += [f"{each} {text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
+        others += [f"{each}={text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
     if others:
+        this = "this differs" if len(others) == 1 else "these differ"
         message = (
-            f"{part.title}: the sbatch options in this example are not used; they differ from the jobs' options:"
+            f"{part.title}: the sbatch options in this example are not used; {this} from the options of the jobs:"
             f" {few(others, _FEW)}"
         )
-        fix = "no action if it is only an example; otherwise write the options below '## SLURM Defaults'"
+        fix = "no action if it is only an example; otherwise write the options under '## SLURM Defaults'"
         _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 
 
@@ -504,7 +508,7 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
         lines.sort(key=lambda one: one[0])
         for line, written, loaded in lines:
             if loaded.changes:
-                message = f"{shown(written)} is not a `module load` command; other changes of modules are not supported"
+                message = f"{shown(written)} is not used, because only `module load` is supported"
                 fix = "load each module by name and version; a job starts without any modules"
                 _unused(draft, "modules", line, message, fix)
         names = [(name, line) for line, _, loaded in lines for name in loaded.names]
@@ -534,7 +538,11 @@ def _of_text(text: Text, draft: LocalDraft) -> _Loads:
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
         _unused(
-            draft, "modules", text.line, f"{shown(text.plain)} is not clearly a module, and is not read", _IN_A_BLOCK
+            draft,
+            "modules",
+            text.line,
+            f"{shown(text.plain)} may not be the name of a module, so it is not read",
+            _IN_A_BLOCK,
         )
     return found
 
@@ -562,7 +570,7 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
             them = "it" if len(dropped) == 1 else "them"
             fix = (
                 f"no action if the jobs do not need {them}; otherwise run {them} in the shell that submits the jobs,"
-                " because sbatch passes the environment on to them"
+                " because sbatch passes the environment of that shell to the jobs"
             )
             _unused(draft, "modules", number, message, fix)
 
@@ -578,8 +586,8 @@ def _note_environment(env: str, line: int, draft: LocalDraft) -> None:
     if setting is not None and env.rstrip("/").rpartition("/")[2] != setting.text.rstrip("/").rpartition("/")[2]:
         message = f"this command activates {shown(env)}, but jobs activate {shown(setting.text)} (line {setting.line})"
         fix = (
-            f"if the jobs need {shown(env)}, replace {shown(setting.text)} with it on line {setting.line}; otherwise"
-            f" remove line {line}"
+            f"if the jobs need {shown(env)}, replace {shown(setting.text)} with {shown(env)} on line {setting.line};"
+            f" otherwise remove line {line}"
         )
         _unused(draft, "conda_env", line, message, escape(fix))
 
@@ -609,5 +617,5 @@ def _note_other_loads(found: Sequence[Part], draft: LocalDraft) -> None:
         for number, written in lines:
             names = _plainly_loads(written, in_prose=False)
             if names and not known.issuperset(names):
-                message = f"{shown(written.strip())} is not read here; modules are read only below Module System"
+                message = f"{shown(written.strip())} is not read here; modules are read only under '## Module System'"
                 _unused(draft, "modules", number, message, _IN_A_BLOCK)

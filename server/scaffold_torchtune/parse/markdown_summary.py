@@ -12,7 +12,7 @@ from scaffold_torchtune.models import Run, Setting, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, notations, runs_table, values, yaml_source
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import names_some_runs, of_some_runs, sets_some_runs
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.parameters import (
@@ -157,8 +157,8 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
     unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"
     message, name = f"{text.note}: {shown(label)} {unknown}", escape(label)
     if by_label(label) is None and (asked := compound.asked_of(label, text.full or text.text)):
-        what = f"requests {shown(asked)}, which is not supported"
-        reading.not_honoured(label, text, NotHonoured(what, REMOVE_UNSUPPORTED))
+        what = not_supported(asked, text.full or text.text)
+        reading.not_honoured(label, text, NotHonoured(what, remove_unsupported()))
         return
     if _is_of_some(label, text, reading.summary):
         message = f"{text.note}: {shown(label)} applies only to some runs, but Configuration applies to all runs"
@@ -438,13 +438,13 @@ def _of_dataset(label: str, field: SourceText, written: str, draft: SummaryDraft
     elif label == "format":
         draft.data_claims.append(("format", field))
     elif label.startswith(("validation", "test")) and _is_path(field.text):
-        message = f"{field.note}: a separate file is not read; only the parts of the data set are"
+        message = f"{field.note}: this separate file is not read, because runs read only the splits of their data set"
         draft.add(
             "unused-field",
             message,
             field="dataset",
             line=field.line,
-            fix="add its samples to the data set as a separate part",
+            fix="add its samples to the data set as a separate split",
         )
     elif "://" not in field.text and " " not in values.without_remark(field.text):
         if _extension(field.text) in _FORMATS:

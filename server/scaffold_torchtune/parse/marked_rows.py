@@ -107,7 +107,7 @@ def add_no_run(row: Row, what: str, draft: SummaryDraft) -> None:
     text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
     message, fix = (
         f"the row {shown(text)} is {what}, and is skipped",
-        "no action if intended; if it is a run, fill in its values and give it a name that is not only a level",
+        "no action if that is intended; otherwise fill in the values of the run, and give it a name that is no level",
     )
     draft.add("unused-row", message, field="runs", line=row.line, fix=fix, severity=Severity.INFO)
 

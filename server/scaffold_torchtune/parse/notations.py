@@ -408,12 +408,21 @@ def _of_sbatch(name: str, value: str) -> Iterator[tuple[str, str]]:
 EXPECTED_METHOD: Final = "LoRA or full fine-tuning"
 """The allowed methods, for messages."""
 
-REMOVE_UNSUPPORTED: Final = "remove this text if the runs do not need it; this tool cannot scaffold runs that do"
-"""The fix for a request for something unsupported."""
+
+def remove_unsupported(what: str = "this setting") -> str:
+    """Return the fix for a request for something unsupported."""
+    return f"remove {what} if the runs do not need it; this tool cannot scaffold runs that need it"
+
+
+def not_supported(part: str, text: str, why: str = "supported") -> str:
+    """Return the clause about an unsupported part of a text, or about a part that follows from its label."""
+    if part.strip().casefold() == text.strip().casefold():
+        return f"which is not {why}"
+    return f"{'of which' if part in text else 'and'} {shown(part)} is not {why}"
 
 
 class NotHonoured(Exception):
-    """A request for something unsupported: the problem, the fix, and the allowed values.
+    """A request for something unsupported: the problem as a clause (`which is ...`), the fix, and the allowed values.
 
     `several`: the line names more than one supported method. {line} in the given fix is the line of a setting.
     """
@@ -488,32 +497,30 @@ def read_method(text: str) -> Method:
     """
     found = _Found()
     if len(text) > _LONGEST:
-        raise NotHonoured("is longer than the name of a method", _fix(None), expected=EXPECTED_METHOD)
+        raise NotHonoured("which is longer than the name of a method", _fix(None), expected=EXPECTED_METHOD)
     text = _MARKS.sub("", text.translate(_HYPHENS))
     for part in _SEPARATORS.split(text):
         found.take(part.strip(_EDGES))
     if found.unknown:
         named = next((other for part in found.unknown if (other := other_training(part))), None) or other_training(text)
-        what = shown(named or found.unknown[0])
-        why = "is not supported" if named else "is not understood"
-        raise NotHonoured(f"contains {what}, which {why}", _fix(found.method), expected=EXPECTED_METHOD)
+        clause = not_supported(named or found.unknown[0], text.strip(_EDGES), "supported" if named else "understood")
+        raise NotHonoured(clause, _fix(found.method), expected=EXPECTED_METHOD)
     if other := other_training(text):
-        raise NotHonoured(
-            f"contains {shown(other)}, which is not supported", _fix(found.method), expected=EXPECTED_METHOD
-        )
+        raise NotHonoured(not_supported(other, text), _fix(found.method), expected=EXPECTED_METHOD)
     if len(found.recipes) > 1 or (found.method == LORA and found.denied_lora):
-        raise NotHonoured("contains more than one method", _fix(None), expected=EXPECTED_METHOD, several=True)
+        fix = "write only one of them, `LoRA` or `full fine-tuning`; if the runs differ, give each run its own method"
+        raise NotHonoured("which names more than one method", fix, expected=EXPECTED_METHOD, several=True)
     method = found.method
     if method is None:
-        raise NotHonoured("contains no supported method", _fix(None), expected=EXPECTED_METHOD)
+        raise NotHonoured("which is not a supported method", _fix(None), expected=EXPECTED_METHOD)
     return Method(method, found.settings, tuple(found.modules))
 
 
 def _fix(method: str | None) -> str:
     written = {LORA: "LoRA", FULL: "full fine-tuning"}.get(method_of(method or "") or "", "")
     if written:
-        return f"write only {written} if that is intended; this tool supports only LoRA and full fine-tuning"
-    return f"write {EXPECTED_METHOD}; this tool supports no other method"
+        return f"write only `{written}` if that is intended; this tool supports only LoRA and full fine-tuning"
+    return "write `LoRA` or `full fine-tuning`; this tool supports no other method"
 
 
 def _are_harmless(part: str, words: str) -> bool:

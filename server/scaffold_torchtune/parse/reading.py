@@ -25,11 +25,11 @@ from scaffold_torchtune.models import Experiment, Run, Setting, Source, SourceKi
 from scaffold_torchtune.parse import document_lines, local_lines, values
 from scaffold_torchtune.parse.document_lines import Written
 from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.values import configured
-from scaffold_torchtune.settings.kinds import NotTyped
+from scaffold_torchtune.settings.kinds import NotTyped, as_line
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, is_refused, usual_of
+from scaffold_torchtune.settings.unsupported import NOT_PLANNED, asked_otherwise, instead_of, is_refused, usual_of
 from scaffold_torchtune.system.serialization import KeyPath, read_yaml, yaml_scalar
 from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, method_of, model_by_spelling
 
@@ -452,8 +452,9 @@ class Reading(Collector):
 
     def not_needed(self, problem: Finding) -> None:
         """Report the problem of an unneeded value as a warning."""
-        message = f"{problem.message}; the value is not needed, because every row has its own"
-        fix = "no action if the rows are correct"
+        rows = "every run" if self.form == "yaml" else "every row of the table of runs"
+        message = f"{problem.message}, but no value is needed here: {rows} has its own {problem.field}"
+        fix = "no action if the values of the runs are correct"
         self.add("unused-field", message, field=problem.field, actual=problem.actual, at=problem, fix=fix)
 
     def not_planned(self, label: str, text: SourceText) -> None:
@@ -468,7 +469,14 @@ class Reading(Collector):
             else f"{shown(label)} is not supported"
         )
         message = f"{what}: {NOT_PLANNED[name]}"
-        fix = f"write {usual} if that is acceptable; this tool supports no other value" if usual else REMOVE_UNSUPPORTED
+        fix = (
+            f"write `{usual}` if that is acceptable; this tool supports no other value"
+            if usual
+            else remove_unsupported()
+        )
+        if instead := instead_of(name):
+            line = as_line(instead, "NUMBER", yaml=self.form == "yaml")
+            fix = f"write `{usual}` if that is acceptable; otherwise replace this setting with {line}"
         actual = escape(written)
         self.add(
             "unsupported-setting", message, field=name, expected=usual, actual=actual, line=text.line, fix=fix
@@ -493,9 +501,10 @@ class Reading(Collector):
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)
-        subject = f"{labelled(text, escape(label))}: {shown(text.full or text.text)}"
+        where = labelled(text, escape(label))
+        subject = f"{where} is {shown(text.full or text.text)},"
         if text.answer:
-            subject = f"the answer {shown(text.full or text.text)} for {shown(label)}"
+            subject = f"the answer for {escape(label)} is {shown(text.full or text.text)},"
         message = f"{subject} {problem.what}"
         known, expected = by_label(label), problem.expected or None
         fix = problem.fix_in_yaml if self.form == "yaml" and file is None else problem.fix
@@ -509,8 +518,8 @@ class Reading(Collector):
         """Report a remark after a value: as a problem if it names an unsupported training, else as a warning."""
         other = next(asked_otherwise(remark), None)
         if other is not None and file in {None, self.summary.file}:
-            what = f"has the remark {shown(other[0])} after the value, which is not supported"
-            self.not_honoured(name, text, NotHonoured(what, REMOVE_UNSUPPORTED), file)
+            what = not_supported(other[0], text.full or text.text)
+            self.not_honoured(name, text, NotHonoured(what, remove_unsupported(shown(other[0]))), file)
             return
         taken = shortest_number(value) if isinstance(value, float) else shown(value)
         message = f"{text.note}: {name} is {taken}; the remark {shown(remark)} is ignored"

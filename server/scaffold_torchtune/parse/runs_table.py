@@ -14,7 +14,7 @@ from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, in_column, not_typed
 from scaffold_torchtune.settings import parameters
 from scaffold_torchtune.settings.kinds import NotTyped
@@ -189,7 +189,7 @@ def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
         named = "model" in labels and not _NAME_COLUMNS.isdisjoint(labels)
         if named and set(_columns(labels)) - {"model"} and table not in taken:
             message = f"the table looks like a table of runs, but runs are not read from the section {section.title!r}"
-            fix = "move these runs to the table under '## All Runs' if they should be planned"
+            fix = "no action if these are no runs; otherwise move them to the table under '## All Runs'"
             draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
 
 
@@ -366,7 +366,7 @@ def _differing_methods(
     methods = [method_in_words(text) or method_of(text) for text in texts]
     if other := other_training(field.full or field.text):
         message = f"{shown(field.note)} compares methods, but {shown(other)} is not supported"
-        fix, line = REMOVE_UNSUPPORTED, field.line
+        fix, line = remove_unsupported(shown(other)), field.line
         yield finding("unsupported-setting", message, field="recipe", file=file, line=line, fix=fix)
     elif None not in methods:
         given = [run.parameters.get("recipe") or config.get("recipe") for run in tuned]
@@ -579,8 +579,8 @@ def _texts(
     for i, column in columns.unknown.items() if is_tuned else ():
         cell = row.cells.get(i)
         if cell is not None and (asked := _asked(column, cell)):
-            what = f"requests {shown(asked)}, which is not supported"
-            reading.not_honoured(column.text, cell, NotHonoured(what, REMOVE_UNSUPPORTED))
+            what = not_supported(asked, cell.full or cell.text)
+            reading.not_honoured(column.text, cell, NotHonoured(what, remove_unsupported()))
     kind = row.cells.get(columns.type) if columns.type is not None else None
     stated = "" if kind is None else notations.method_of_type(kind.text)
     if columns.type is not None and kind is not None and stated:

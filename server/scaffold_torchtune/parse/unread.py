@@ -16,7 +16,7 @@ from scaffold_torchtune.parse import compound, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.marked_rows import full_in_name, of_some_runs
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED, NotHonoured
+from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
@@ -159,7 +159,6 @@ def _typed(parameter: Parameter, stated: Stated, text: SourceText) -> list[Scala
 def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
-    has = _listed(levels, "")
     message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
     section = "in 'controls'" if reading.form == "yaml" else "under '## Configuration'"
     to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} {section}"
@@ -168,7 +167,7 @@ def _other_value(
     elif any(mark in str(value) for mark in ("\n", "\\n", "`")):
         to = f"the runs, write it {section}"
     fix = f"if it applies to {to}; otherwise remove it"
-    reading.add(code, message, field=name, expected=has, actual=value, line=text.line, fix=fix)
+    reading.add(code, message, field=name, expected=_listed(levels, ""), actual=value, line=text.line, fix=fix)
 
 
 def _listed(levels: Mapping[Scalar, int], last: str = "and") -> str:
@@ -190,9 +189,11 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
         reading.not_planned(label, text)
         return
     message = (
-        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses that: {NOT_PLANNED[words]}"
+        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses this value:"
+        f" {NOT_PLANNED[words]}"
     )
-    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=REMOVE_UNSUPPORTED)
+    fix = f"no action if it is not a setting of the runs; otherwise {remove_unsupported()}"
+    reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=fix)
 
 
 def _levels_of(reading: Reading, line: UnreadLine, tuned: TunedRuns) -> None:
@@ -279,8 +280,8 @@ def _notes(reading: Reading, row: RowDraft, run: Run, tuned: TunedRuns, reported
         if named.other is not None and not (
             free_text.is_of_places(named.other) and tuned.of("apply_lora_to_mlp", run) is False
         ):
-            what = f"requests {shown(named.other)}, which is not supported"
-            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, REMOVE_UNSUPPORTED))
+            what, fix = not_supported(named.other, note.full or note.text), remove_unsupported(shown(named.other))
+            reading.not_honoured(note.note.rpartition(".")[2], note, NotHonoured(what, fix))
         elif named.recipe is not None and planned is not None and named.recipe != planned:
             method, place = _METHODS[named.recipe], reading.own_place("recipe")
             fix = f"if {method} is intended, write `{method}` for this run in {place}; otherwise correct the note"
@@ -428,7 +429,7 @@ def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: Tu
         f"the table estimates up to {kinds.slurm_time(most)} for {names}, but the time limit is {limit}, after which"
         " SLURM ends the job"
     )
-    fix = f"{fix} (twice the estimate), or correct the estimate"
+    fix = f"{fix}, or correct the estimate; {enough} is twice the estimate"
     expected, line = f"at least {kinds.slurm_time(most)}", row.line
     reading.add("time-limit", message, field="time", expected=expected, actual=limit, line=line, fix=fix)
 
@@ -543,9 +544,8 @@ def _named(reading: Reading, named: free_text.Named, text: SourceText, tuned: Tu
     methods = tuned.methods
     if named.other is not None:
         message = f"according to {text.place()}, the runs are trained with {shown(named.other)}, which is not supported"
-        reading.add(
-            "unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=REMOVE_UNSUPPORTED
-        )
+        fix = remove_unsupported(shown(named.other))
+        reading.add("unsupported-setting", message, field="recipe", actual=named.other, line=text.line, fix=fix)
     elif named.recipe is not None and named.recipe not in methods and None not in methods:
         (planned, *_) = sorted(filter(None, methods))
         method, used = _METHODS[named.recipe], _METHODS[planned]

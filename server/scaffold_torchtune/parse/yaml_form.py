@@ -310,11 +310,13 @@ def _not_used(source: YamlSource, path: KeyPath, parameter: Parameter | None) ->
     message = f"'{name}' is not used" + (f", although it contains {few(held, len(held))}" if held else "")
     fix = "no action, unless it should change the runs"
     if parameter is not None and not parameter.column:
-        fix += f"; if so, {_move_to(parameter)}"
+        fix += f"; in that case, {_move_to(parameter)}"
     elif path[0] == "output":
         fix += "; the directory for outputs belongs in claude.local.md"
     elif held or parameter is not None:
-        fix += f"; if so, {_move_to(parameter)}"
+        fix += f"; in that case, {_move_to(parameter)}"
+    else:
+        fix += "; in that case, write it under `controls` with a key from workflows/labels.md"
     source.draft.add("unused-field", message, field=name, line=source.line(path), fix=fix)
 
 

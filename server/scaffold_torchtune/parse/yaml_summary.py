@@ -10,7 +10,7 @@ from scaffold_torchtune.findings import escape, shown
 from scaffold_torchtune.parse import compound, notations, values, yaml_form, yaml_source
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, UnreadLine
 from scaffold_torchtune.parse.marked_rows import mark_of, not_struck
-from scaffold_torchtune.parse.notations import REMOVE_UNSUPPORTED
+from scaffold_torchtune.parse.notations import remove_unsupported
 from scaffold_torchtune.parse.yaml_source import YamlSource, field_at
 from scaffold_torchtune.settings.parameters import (
     PARAMETERS,
@@ -215,9 +215,8 @@ def _column(source: YamlSource, path: KeyPath, unknown: set[str]) -> str | None:
     if found is None and notations.speaks_of_method(str(source.at(path))):
         return "method"
     if asked := compound.asked_of(key, str(source.at(path))):
-        what = f"requests {shown(asked)}, which is not supported"
-        message = f"{source.name(path)} {what}"
-        fix = REMOVE_UNSUPPORTED
+        message = f"{source.name(path)} requests {shown(asked)}, which is not supported"
+        fix = remove_unsupported()
         source.draft.add("unsupported-setting", message, field=key, line=source.line(path), fix=fix)
         return None
     similar = None if by_plural(key) else yaml_form.nearest_parameter(key)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scaffold_torchtune.findings import Finding, Refused, errors_in, escape, few, finding, refuse, shown
+from scaffold_torchtune.findings import Finding, Refused, errors_in, escape, few, finding, one_line, refuse, shown
 from scaffold_torchtune.models import Interface, Plan, PlannedRun, Setting
 from scaffold_torchtune.pipeline.locate import expanded, named_script
 from scaffold_torchtune.pipeline.state import identity
@@ -142,7 +142,7 @@ def interface_of(setup_script: str, settings: Mapping[str, Setting], request: Re
         return ask_interface(script, environment.python, environment.variables, min(request.timeout, _SECONDS))
     except InterfaceFault as fault:
         reason, lack = escape(str(fault)), lack_of(str(fault), script, environment)
-        message = f"the setup script {shown(setup_script)} cannot run: "
+        message = f"the setup script {shown(setup_script)} cannot be run: "
         message += f"{lack.cause}. The script printed: {reason}" if lack else reason
         fix = "correct the script, or activate an environment that has the version of Python that it needs"
         fix = lack.fix if lack else f"{fix}; then scaffold again"
@@ -234,15 +234,17 @@ def backend_of(plan: Plan, request: Request) -> Backend:
     planned = plan.options.setup_script
     if planned == "bundled":
         if request.setup_script and named != "bundled":
-            raise _other_script(f"the plan was made with the bundled setup_finetune, not with {shown(str(named))}")
+            message = f"the plan was made with the bundled setup_finetune, not with {shown(str(named))}"
+            raise _other_script(message, "bundled")
         return Backend(identity(plan))
     if named != planned:
-        raise _other_script(f"the plan was made with the setup script {shown(planned)}, which is not specified here")
+        message = f"the plan was made with the setup script {shown(planned)}, which is not specified here"
+        raise _other_script(message, planned)
     try:
         found = identity(plan)
     except OSError as error:
         message = f"the setup script {shown(planned)} cannot be read: {error.strerror}"
-        fix = "restore the script, or render again with a different --setup-script"
+        fix = "restore the script, or render again with a different `--setup-script`"
         raise refuse("setup-script-missing", message, file=planned, fix=fix) from error
     return Backend(found, SetupScript(Path(planned), environment_of(plan.runs[0].settings, request)))
 
@@ -302,10 +304,10 @@ _DEPTH_BESIDE: Final = 3  # cruijff_kit's templates are two directories below
 _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", ".swp", "~")
 
 
-def _other_script(message: str) -> Refused:
+def _other_script(message: str, planned: str) -> Refused:
     fix = (
-        "use the plan's setup_finetune (--setup-script or SCAFFOLD_TORCHTUNE_SETUP_SCRIPT); alternatively, render again"
-        " with the one that you want to use"
+        f"specify the setup_finetune of the plan with `--setup-script {one_line(planned)}` (for the server, with"
+        " SCAFFOLD_TORCHTUNE_SETUP_SCRIPT); alternatively, render again with the one that you want to use"
     )
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 

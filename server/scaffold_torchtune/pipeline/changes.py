@@ -391,15 +391,14 @@ def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     lost, why = _overwritten(planned, arrivals.output_dir(planned), state.results if state else ())
     if state and state.jobs:
         ids, one = " ".join(state.jobs), len(state.jobs) == 1
-        has = "has a pending or running job, which reads its files when it starts"
-        message = f"{run} {has if one else 'has pending or running jobs, which read its files when they start'}: "
-        message += few(state.evidence, _LISTED)
-        fix = f"cancel {'this job' if one else 'these jobs'} first: scancel {ids}"
+        has = f"has {'a pending or running job' if one else 'pending or running jobs'}"
+        message = f"{run} {has}, and a job reads the run's files when it starts: {few(state.evidence, _LISTED)}"
+        fix = f"cancel the {'job' if one else 'jobs'} before replacing the run: `scancel {ids}`"
         yield finding("started-run", message, field="started", actual=ids, fix=fix)
     if state and lost:
         path = state.output_dir
-        message = f"results of {run} are in {shown(path)}: {few(lost, _LISTED)}{why}"
-        fix = f"first move the results elsewhere: {_moved_away(path)}"
+        message = f"{run} has results in {shown(path)} that a new job would overwrite: {few(lost, _LISTED)}{why}"
+        fix = f"first move the results elsewhere: `{_moved_away(path)}`"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
     elif state and not state.results and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
@@ -424,7 +423,7 @@ def _overwritten(run: PlannedRun, path: str | None, results: Sequence[str]) -> t
     if found and found.can_resume:
         return (), ""
     why = (
-        f"; {shown(path)} has no readable recipe_state/recipe_state.pt, so the job would start over instead of resuming"
+        "; the directory has no readable recipe_state/recipe_state.pt, so the job would start over instead of resuming"
     )
     return weights, why
 
@@ -456,7 +455,7 @@ def taken_outputs(runs: Sequence[PlannedRun], changes: Sequence[RunChange]) -> I
             message += f" would overwrite{lost[1]}"
             source = next((run.settings[name].source for name in _PLACED if name in run.settings), None)
             fix = "give the experiment a different title or output directory, or move these results elsewhere"
-            fix = f"move these results elsewhere: {_moved_away(path)}" if run.directory in again else fix
+            fix = f"move these results elsewhere: `{_moved_away(path)}`" if run.directory in again else fix
             yield finding("output-taken", message, field="output_dir_base", actual=path, at=source, fix=fix)
 
 

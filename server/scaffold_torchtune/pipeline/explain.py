@@ -302,7 +302,7 @@ def _matching(known: _Known, wanted: str | None) -> list[PlannedRun]:
         found = [run for run in runs if any(fnmatch.fnmatchcase(name, wanted) for name in (run.directory, run.name))]
     if not found:
         names = list(dict.fromkeys(name for run in runs for name in (run.directory, run.name)))
-        message = did_you_mean(str(wanted), names, f"there is no run {shown(wanted)}.")
+        message = did_you_mean(str(wanted), names, f"no run matches {shown(wanted)}.")
         fix = f"specify {one_of([run.directory for run in runs], _NAMED)}"
         raise refuse("unknown-name", message, field="run", actual=escape(str(wanted)), fix=fix)
     return found
@@ -328,8 +328,10 @@ def _fields(run: PlannedRun, field: str | None, places: Iterable[Arrival]) -> li
 def _no_field(run: PlannedRun, field: str) -> Refused:
     label = nearest_label(field)
     known = [*run.settings, *(dotted(each.path) for each in arrivals.expectations(run)), *([label] if label else [])]
-    message = did_you_mean(field, known, f"there is no setting {shown(field)}.", label)
-    fix = "specify a setting by its name in setup_finetune.yaml, label in the documents, or key in finetune.yaml"
+    message = did_you_mean(field, known, f"{shown(field)} is not a known setting.", label)
+    fix = (
+        "specify a setting by its name in setup_finetune.yaml, its label in the documents, or its key in finetune.yaml"
+    )
     return refuse("unknown-name", message, field="field", actual=escape(field), fix=fix)
 
 

@@ -344,7 +344,7 @@ def history(request: Request, run: str | None = None, versions: list[str] | None
 def _sides(run: str, places: list[VersionPlace], versions: list[str]) -> tuple[VersionPlace, VersionPlace]:
     """Return the two versions to compare, the left one first."""
     if not places:
-        message = f"no files of {shown(run)} were replaced, so there is no version to compare"
+        message = f"no files of {shown(run)} have been replaced, so there is no earlier version"
         fix = "read the files in the run directory, which are the only version"
         raise refuse("unknown-name", message, field="version", fix=fix)
     if len(versions) > 2:  # noqa: PLR2004 - a left and a right one
@@ -364,10 +364,10 @@ def _version(run: str, places: list[VersionPlace], name: str) -> VersionPlace:
     if len(matches) == 1:
         return matches[0]
     known = [place.name for place in places]
-    message = f"the names of {len(matches)} versions of {shown(run)} begin with {shown(name)}"
+    message = f"{shown(name)} is ambiguous: the names of {len(matches)} versions of {shown(run)} begin with it"
     if not matches:
         message = did_you_mean(name, known, f"there is no version {shown(name)} of {shown(run)}.")
-    fix = f"specify one of {few(known, 8, last='')}, or `{NOW}` for the present files"
+    fix = f"specify one of {few(known, 8, last='')}, or `{NOW}` for the current files"
     raise refuse("unknown-name", message, field="version", actual=escape(name), fix=fix)
 
 

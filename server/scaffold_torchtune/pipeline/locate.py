@@ -81,7 +81,12 @@ def experiment_directory(request: Request) -> Path:
     real = real_path(given if is_directory(given) else given.parent)
     if not str(real).isprintable():
         message = f"the path {shown(str(real))} contains a non-printable character"
-        raise refuse("unsafe-path", message, field="experiment", fix="rename the directory")
+        raise refuse(
+            "unsafe-path",
+            message,
+            field="experiment",
+            fix="rename the directory, so that its path has only printable characters",
+        )
     check_roots(real, request, must_exist=True)
     if not is_there(given):
         fix = f"specify the path of the experiment directory, or of its {layout.SUMMARY}"

@@ -507,10 +507,10 @@ def default_script(working_dir: Setting | None) -> str:
         return "bundled"
     message = f"the working directory contains {script}; choose whether to use this script"
     fix = (
-        'to use the bundled setup_finetune, add --setup-script bundled (tool calls: setup_script: "bundled", as an'
-        " argument or in `answers`);"
-        f" to use this script, which only the user can allow, add --setup-script {script}"
-        f" (for the server, set SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script})"
+        'to use the bundled setup_finetune, add `--setup-script bundled` (in a tool call: `setup_script: "bundled"`, as'
+        " an argument or in `answers`);"
+        f" to use this script, add `--setup-script {script}` (for the server, only the user can allow the script: set"
+        f" `SCAFFOLD_TORCHTUNE_SETUP_SCRIPT={script}`)"
     )
     problem = finding("setup-choice", message, field="setup_script", at=working_dir.source, fix=fix)
     question = (

@@ -188,7 +188,7 @@ def _matching(runs: Sequence[PlannedRun], only: str | None) -> Sequence[PlannedR
 
 
 def _unknown_run(only: str, names: Sequence[str]) -> Refused:
-    message = did_you_mean(only, names, f"there is no run {shown(only)}.")
+    message = did_you_mean(only, names, f"no run matches {shown(only)}.")
     fix = f"specify {one_of(names, _NAMED)}"
     return refuse("unknown-name", message, field="run", actual=escape(only), fix=fix)
 
@@ -400,8 +400,9 @@ def _write(path: Path, data: bytes, request: Request) -> None:
         _check(read_regular(path, MAX_READ * 10, follow=False) if is_taken(path) else None, name, request)
         publish({path: data})
     except OSError as error:
-        message = f"cannot write {name}: {error.strerror}"
-        raise refuse("write-failed", message, file=name, fix="specify a different file with --output") from error
+        message, fix = f"cannot write this file: {error.strerror}", "specify a different file with `--output`"
+        problem = finding("write-failed", message, file=name, fix=fix)
+        raise Refused(f"cannot write {name}", [problem]) from error
 
 
 def _check(there: bytes | None, name: str, request: Request) -> None:

@@ -374,8 +374,8 @@ def _state(
     lost = [f"job {job_id} was submitted" if job_id else "a job may have been submitted" for job_id in of_slurm.lost]
     evidence = [f"job {job.id} is {job.state}" for job in waiting]
     evidence += [f"job {job.id} was {job.state}" for job in past[-1:] if not waiting]
-    evidence += [few(sorted(outputs), _LISTED)] if outputs else []
-    evidence += [f"{few(left, _LISTED)} in {path}"] if left else []
+    evidence += [f"{few(sorted(outputs), _LISTED)} {'exists' if len(outputs) == 1 else 'exist'}"] if outputs else []
+    evidence += [f"{few(left, _LISTED)} {'is' if len(left) == 1 else 'are'} in {path}"] if left else []
     evidence += lost[-1:] if not (waiting or past or outputs) else []
     done = results is not None and results.epochs >= run.integer("epochs", 1)
     if waiting:

@@ -214,7 +214,7 @@ def _refuse_unavailable(request: Request) -> None:
         raise refuse("submit-unavailable", message, actual=sbatch.SWITCH, fix=fix)
     if missing := slurm_jobs.missing():
         message = f"{few(missing, len(missing))} {'was' if len(missing) == 1 else 'were'} not found on this machine"
-        raise refuse("submit-unavailable", message, actual=missing[0], fix="submit on a login node of the cluster")
+        raise refuse("submit-unavailable", message, actual=missing[0], fix="submit from a login node of the cluster")
 
 
 def _refuse_unknown(unknown: str) -> None:
@@ -512,7 +512,7 @@ def _released(tree: Tree, one: Submission, save: Callable[[Submission], Submissi
             submitted = f"job {one.job} was submitted for {few(one.runs, _LISTED)}"
             message = f"{submitted}, but is still on hold because it could not be released: {reason}"
             where = f"--clusters={one.clusters} " if one.clusters else ""
-            fix = f"release the job: scontrol {where}release {one.job}"
+            fix = f"release the job: `scontrol {where}release {one.job}`"
             return [finding("still-held", message, actual=one.job, fix=fix)]
     save(one.model_copy(update={"progress": "released"}))
     return []

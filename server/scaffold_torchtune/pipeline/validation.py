@@ -90,7 +90,7 @@ def freshness_findings(
         return list(_changed_since(tree, record, kept))
     if record.failed:
         output = layout.output(run.directory)
-        fix = f"fix the cause, then {_AGAIN}"
+        fix = f"correct the cause, then {_AGAIN}"
         fix = f"read the script's output ({output}), {fix}" if tree.kind(output) else fix
         message = f"the last setup of {run.directory} failed: {one_line(record.failed)}"
         path = layout.record(run.directory)
@@ -237,7 +237,8 @@ def read_files(tree: Tree, run: PlannedRun) -> tuple[RunFiles, list[Finding]]:
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
             message = f"{path} is not UTF-8 text"
-            problems.append(finding("unreadable-file", message, file=path, line=line, fix=_AGAIN))
+            fix = "run render again, then run setup" if name == layout.SETUP_YAML else _AGAIN
+            problems.append(finding("unreadable-file", message, file=path, line=line, fix=fix))
     return RunFiles(texts), problems
 
 

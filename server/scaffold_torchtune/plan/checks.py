@@ -26,7 +26,7 @@ from scaffold_torchtune.plan.run_settings import (
     warmup_ratio,
 )
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.settings.kinds import NotTyped, for_each, in_cells, line_of, to_give
+from scaffold_torchtune.settings.kinds import NotTyped, for_each, in_cells, to_give
 from scaffold_torchtune.settings.parameters import KEYS, PARAMETERS, by_label
 from scaffold_torchtune.system.layout import SETUP_TEMPLATES, data_label
 from scaffold_torchtune.torchtune_facts import (
@@ -40,6 +40,7 @@ from scaffold_torchtune.torchtune_facts import (
     model_by_spelling,
     recipe_for_gpus,
     recipes_agree,
+    supported_models,
 )
 
 _ANEW: Final = {
@@ -92,11 +93,11 @@ def _recipe_problem(
         expected = ", ".join(RECIPE_NAMES)
         message = f"the recipe {shown(name)} is not supported."
         message = did_you_mean(name, (*RECIPES, *RECIPE_NAMES), message)
-        fix = f"write LoRA or full, which fit any number of GPUs, or one of {expected}; the default is LoRA"
+        fix = f"write `LoRA` or `full`, which fit any number of GPUs, or one of {expected}; the default is LoRA"
     elif gpus is not None and recipe_for_gpus(method, gpus.integer) != name != method:
         code = "wrong-recipe"
         message = f"the recipe is {name}, but the run on line {run.line} has {counted(gpus.integer, 'GPU')}"
-        fix = f"correct the recipe or the number of GPUs, or write just {shown(method)}, which fits any number of GPUs"
+        fix = f"correct the recipe or the number of GPUs, or write just `{method}`, which fits any number of GPUs"
     elif method == FULL and options.setup_script != "bundled":
         message = f"full fine-tuning needs the bundled setup_finetune, not {shown(options.setup_script)}"
         fix = "use `--setup-script bundled` for this experiment"
@@ -115,10 +116,10 @@ def _adapter_problem(name: str, full: Sequence[Run], tuned: Sequence[Run], exper
     given = rows[0].parameters[name] if rows else common
     if given is None:
         return None
-    more = f" (as in {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
     run = f"the run on line {rows[0].line} uses" if rows else "the runs use"
-    message = f"{name} is {shown(given.value)}, but {run} full fine-tuning, without LoRA{more}"
-    cell = "write - in the cell"
+    run = f"the runs on lines {few([str(row.line) for row in rows], _LISTED)} use" if len(rows) > 1 else run
+    message = f"{name} is {'set' if len(rows) > 1 else shown(given.value)}, but {run} full fine-tuning, without LoRA"
+    cell = f"write `-` in {'this cell' if len(rows) == 1 else 'these cells'}"
     if experiment.form == "yaml":
         cell = f"remove {name} from the parameters of {'this run' if len(rows) == 1 else 'these runs'}"
     remove, remark = (cell, "") if rows else _removal(name, given, experiment)
@@ -203,7 +204,7 @@ def unknown_models(tuned: Sequence[Run], experiment: Experiment, options: Option
         if find_model(name) is None:
             message = did_you_mean(name, known_models(), f"{shown(name)} is not a known model.")
             expected, at = ", ".join(known_models()), Location(experiment.summary_file, run.line)
-            fix, actual = "use one of the known models", escape(name)
+            fix, actual = f"use {supported_models()}", escape(name)
             yield finding("unknown-model", message, field="model", expected=expected, actual=actual, at=at, fix=fix)
 
 
@@ -216,16 +217,18 @@ def data_problems(data: Sequence[Setting], options: Options, context: PlanContex
 def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iterator[Finding]:
     label, extension = data_label(path.text)
     if extension not in SETUP_TEMPLATES:
-        formats, actual = " or ".join(SETUP_TEMPLATES), escape(extension)
-        has = f"has the extension {shown(extension)}, not" if extension else "has no file extension; it must end in"
-        message = f"the data set {shown(path.text)} {has} {formats}"
-        fix, at = f"convert the data set to {formats}", path.source
-        if not extension:
-            name = posixpath.basename(path.text)
+        formats, actual, at = " or ".join(SETUP_TEMPLATES), escape(extension), path.source
+        is_dot = (name := posixpath.basename(path.text)).startswith(".")
+        has = f"has no {'name before the dot' if is_dot else 'file extension'}; its name must end in"
+        has = f"has the extension {shown(extension)}, not" if extension else has
+        message, fix = f"the data set {shown(path.text)} {has} {formats}", f"convert the data set to {formats}"
+        fix = f"give the file a name that ends in {formats}" if is_dot and not extension else fix
+        fix = f"{fix}, then correct its path"
+        if not extension and not is_dot:
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
-            found = None if name.startswith(".") or path.source.line is None else found
             fix = f"add the extension if the file is {formats}; otherwise {fix}"
-            fix = f"replace `{name}` with `{name}{found}` in {path.source.file}:{path.source.line}" if found else fix
+            if found and at.line is not None:
+                fix = f"replace `{name}` with `{name}{found}` in {at.file}:{at.line}, at the end of the path"
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:
@@ -527,10 +530,7 @@ def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
-        fix = (
-            "if one node is enough, write 1, and set gpus to the number of GPUs of a run;"
-            " this tool supports only one node"
-        )
+        fix = "write `1` if one node is enough, and set gpus to the number of GPUs of a run; more are not supported"
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )
@@ -625,8 +625,9 @@ def _warmup(run: Run, planned: Mapping[str, Setting], experiment: Experiment) ->
         if packed is not None and packed.value is True:
             why = "it depends on the lengths of the packed samples"
         message = f"the warm-up is {shown(ratio.value)} of the steps, but the number of steps is unknown: {why}"
-        line = line_of("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
-        fix = f"write {line} instead, with {shown(ratio.value)} of the optimizer steps in all epochs as NUMBER"
+        line = kinds.as_line("num_warmup_steps", "NUMBER", yaml=experiment.form == "yaml")
+        total = "the number of optimizer steps in all epochs"
+        fix = f"replace it with {line}, where NUMBER is {shown(ratio.value)} times {total}"
         yield finding(
             "unsupported-setting", message, field="warmup_ratio", actual=ratio.value, at=ratio.source, fix=fix
         )

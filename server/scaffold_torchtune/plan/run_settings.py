@@ -147,17 +147,16 @@ def external_warnings(runs: Sequence[PlannedRun], interface: Interface | None) -
     yield from _unknown_defaults(runs, interface)
     if interface.options is None:
         return
-    always = [f"{name} {shown(value)}" for name, value in fixed_by_script(interface).items() if name in ADOPTED]
-    if always:
-        values = few(always, len(always))
+    fixed = [pair for pair in fixed_by_script(interface).items() if pair[0] in ADOPTED]
+    if fixed:
+        values = few([kinds.as_line(*pair, yaml=True) for pair in fixed], len(fixed))
         message = f"the setup_finetune.py in use has no option for some settings and always writes {values}"
-        yield finding(
-            "script-writes", message, fix="use a newer version of the script if a different value is intended"
-        )
+        fix = "use a newer version of the script if a different value is intended"
+        yield finding("script-writes", message, fix=fix)
     rule = runs[0].settings.get("project_dir")
     if rule is not None and script_output_rule(interface) and rule.source.kind is not SourceKind.DERIVED:
         folder = "/".join([rule.text, runs[0].text("experiment_name"), "RUN", "artifacts"])
-        message = f"outputs go to {folder}: the setup_finetune.py in use has its own layout of directories"
+        message = f"outputs go to {folder}: the setup_finetune.py in use has its own layout for outputs"
         yield finding("script-writes", message, at=rule.source, fix="no action needed")
 
 
@@ -166,12 +165,12 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     chosen = [name for name in _CHANGES_TRAINING if not all(name in run.settings for run in runs)]
     if interface.of_cruijff_kit or not chosen:
         return
-    message = f"the setup_finetune.py in use has its own defaults for {few(chosen, len(chosen))}, which are unknown"
+    message = f"the setup_finetune.py in use applies its own, unknown defaults for {few(chosen, len(chosen))}"
     settable = [name for name in chosen if script_takes(interface, name)]
-    fix = "finetune.yaml shows the values that the script chose"
+    fix = "finetune.yaml shows what the script chose"
     if settable:
-        which = "the values that matter" + (f" of {few(settable, len(settable))}" if settable != chosen else "")
-        fix = f"set {which} in the summary; {fix}"
+        which = few(settable, len(settable)) if settable != chosen else "these values"
+        fix = f"in the summary, set those of {which} that matter to you; {fix}"
     if settable != chosen:
         fix += "; use `--setup-script bundled` to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)
@@ -191,8 +190,8 @@ def _untaken(name: str, setting: Setting, run: PlannedRun, interface: Interface)
         value = 2 * run.settings["lora_rank"].integer
     if setting.value == value:
         return None
-    fixed = f"; it always writes {shown(value)}" if value is not None else ""
-    message = f"the plan sets {name} to {shown(setting.value)}, but the setup script in use has no option for it{fixed}"
+    always = f"; it always writes {shown(value)}" if value is not None else ""
+    message = f"the setup_finetune.py in use has no option for {name} (planned: {shown(setting.value)}){always}"
     change = f"remove {name} from {setting.source.file or 'the documents'}" if value is None else f"use {shown(value)}"
     fix = f"{change}, use a newer setup_finetune.py, or use `--setup-script bundled`"
     return _untaken_setting(name, message, fix, setting, value)
@@ -257,7 +256,7 @@ def settings_submitted(settings: Mapping[str, Setting], interface: Interface | N
 def submit_warnings(runs: Sequence[PlannedRun]) -> Iterator[Finding]:
     """Yield one finding about the settings that the submit line passes."""
     values = {(name, run.settings[name].value): run.settings[name] for run in runs for name in run.submitted}
-    passed = [f"{name} {shown(value)}" for name, value in values if (name, value) != ("offline", False)]
+    passed = [kinds.as_line(*pair, yaml=True) for pair in values if pair != ("offline", False)]
     if passed:
         message = (
             f"the setup_finetune.py in use has no option for {few(passed, len(passed))}; the submit line passes"

@@ -305,7 +305,8 @@ def log_path_problem(root: str) -> Finding | None:
         return None
     names = [name for name in root.split("/") if {*name} & {*found}]
     message = f"the path of the experiment contains {' and '.join(map(shown, found))}, so SLURM cannot write logs"
-    fix = f"rename {' and '.join(map(shown, names))}, then scaffold again"
+    which = "directory" if len(names) == 1 else "directories"
+    fix = f"rename the {which} {few([*map(shown, names)], len(names))}, then scaffold again"
     return finding("unsafe-path", message, file=escape(root), fix=fix)
 
 

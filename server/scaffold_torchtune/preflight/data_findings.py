@@ -239,10 +239,11 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
             continue
         listed, columns = few([shown(name) for name in names], _LISTED), few([shown(name) for name in read], _LISTED)
         filled = f"{shown(names[0])} has a value" if len(names) > 1 else "with a value"
+        count = part.filled[names[0]]
+        filled += f" in {count} of {counted(part.rows, 'row')}" if count < part.rows else " in every row"
         message = (
-            f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} ({filled} in"
-            f" {part.filled[names[0]]} of {part.rows} rows) {verb(len(names), 'are')} not read:"
-            f" {who_do(some, plan, 'train')} only on {columns}"
+            f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} ({filled})"
+            f" {verb(len(names), 'are')} not read: {who_do(some, plan, 'train')} only on {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
         fix = _unread_fix(kind, names[0], read[0], to_give(field, for_each(some, names[0]), some, plan.runs))
@@ -258,11 +259,11 @@ def _read(run: PlannedRun) -> tuple[str, ...]:
 
 
 def _unread_fix(kind: str, unread: str, column: str, other: str) -> str:
-    without = f"no action if the runs should train without {shown(unread)}"
+    without = f"no action if the runs should train without {shown(unread)}; otherwise"
     if kind == CHAT:
-        return f"move the text of {shown(unread)} into the messages; {without}"
-    named = "" if kind == TEXT else f"; or, to read {shown(unread)} instead, {other}"
-    return f"move the text of {shown(unread)} into {shown(column)} in the file{named}; {without}"
+        return f"{without} move the text of {shown(unread)} into the messages"
+    named = "" if kind == TEXT else f", or, to read {shown(unread)} instead, {other}"
+    return f"{without} move the text of {shown(unread)} into {shown(column)} in the file{named}"
 
 
 def _blank(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile) -> Iterator[Finding]:
@@ -306,7 +307,7 @@ def _samples(about: Subject, plan: Plan, runs: list[PlannedRun], disk: DiskState
         rows = existing[some[0].directory]
         message = (
             f"{who_do(some, plan, 'request')} {asked} training samples, but {shown(about.name)} has only"
-            f" {counted(rows, 'row')} in {TRAIN}, so every row is used"
+            f" {counted(rows, 'row')} in the split {TRAIN!r}, so every row is used"
         )
         fix = f"{to_give(field, existing, some, plan.runs)}, or use a larger data set"
         yield _other_count(message, field, asked, rows, fix, at(some[0], field))
@@ -549,5 +550,7 @@ def _headers(plan: Plan) -> Iterator[Finding]:
             " <|start_header_id|>) around each message, but their embeddings are untrained, and LoRA does not train"
             " them either"
         )
-        fix = f"use {entry.name}-Instruct, or the Dataset type {TEXT} with prompt and answer combined in one column"
+        fix = (
+            f"use {entry.name}-Instruct, or set 'Dataset type' to `{TEXT}`, and combine prompt and answer in one column"
+        )
         yield finding("untrained-tokens", message, field="model", actual=entry.name, fix=fix, at=row_of(some[0]))

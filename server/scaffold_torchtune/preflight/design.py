@@ -405,10 +405,10 @@ def _seeds(plan: Plan) -> Iterator[Finding]:
     for runs in same:
         seeds = few([str(run.value("seed")) for run in runs], _LISTED)
         message = (
-            f"{concerning(runs, plan)} have equal settings except for seed ({seeds}), but torchtune 0.6.1 does not use"
-            " the seed in full fine-tuning: they end with the same weights"
+            f"{concerning(runs, plan)} have equal settings except for seed ({seeds}); torchtune 0.6.1 does not use the"
+            " seed in full fine-tuning, so they end with the same weights"
         )
-        fix = "keep one of these rows, and use the column Seed only for LoRA runs"
+        fix = "keep only one of these rows, and use the column Seed only for LoRA runs"
         yield finding("seed-effect", message, field="seed", actual=len(runs), fix=fix, at=_cell(runs[1], "seed"))
     drawn = [run for (is_full, _), runs in seeded.items() if not is_full for run in runs]
     if drawn:
@@ -525,12 +525,10 @@ def _said(plan: Plan, name: str) -> dict[tuple[Scalar, bool], list[PlannedRun]]:
     return grouped(chosen, lambda run: (run.value(name), full(run)))
 
 
-def _unusual(
-    plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "; usual values are"
-) -> Finding:
+def _unusual(plan: Plan, runs: list[PlannedRun], name: str, value: Scalar, usual: Bounds, so: str = "") -> Finding:
     limits = str(usual).replace(" of at ", " at ").replace(" from ", " between ").replace(" to ", " and ")
-    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so}{limits}"
-    fix = f"correct {name}; no action if {kinds.written(value)} is intended"
+    message = f"{name} is {kinds.written(value)} in {concerning(runs, plan)}{so or '; usual values are'}{limits}"
+    fix = f"no action if {kinds.written(value)} is intended; otherwise correct {name}{' or lora_rank' if so else ''}"
     expected, place = f"a number{usual}", at(runs[0], name)
     return finding("unusual-value", message, field=name, expected=expected, actual=value, fix=fix, at=place)
 

@@ -612,7 +612,7 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
         raised = to_give("time", for_each(short, enough), short, plan.runs)
-        fix = f"{raised} (twice the computed minimum, rounded up to a full hour), use more GPUs, or reduce epochs"
+        fix = f"{raised}, use more GPUs, or reduce epochs; {enough} is twice the computed minimum, in full hours"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_STEPS_FOLLOW: Final = "the number of steps follows from the data, the batch size and the epochs"
+_STEPS_FOLLOW: Final = (
+    "the number of steps follows from the data, the batch size and the epochs; only max_steps_per_epoch can limit it"
+)
 _IN_BF16: Final = "models are trained in bf16, without quantization"
 _PLAIN_LORA: Final = "only plain LoRA is supported, not its variants"
 _ADAMW: Final = "the optimizer is always AdamW with PyTorch's default betas and epsilon"
 _SUPERVISED: Final = "only supervised fine-tuning is supported"
 _BY_DIRECTORY: Final = (
     "a run has the name of its directory, which is derived from the varying parameters (or from Run Name, with"
-    " --names table)"
+    " `--names table`)"
 )
 _NO_CONFIG: Final = "values are not read from a config file"
 _OF_WANDB: Final = "the supported Weights & Biases settings are project, entity, group, tags and mode"
@@ -23,7 +25,7 @@ _ALL_LAYERS: Final = "all layers are trained in the same way"
 _SHARDED: Final = "torchtune's recipes distribute a model with FSDP"
 _AS_PUBLISHED: Final = "the model and its tokenizer are used as published"
 _SHUFFLED: Final = "samples are always shuffled, and an incomplete last batch is dropped"
-_THE_SCHEDULE: Final = "the schedule is torchtune's cosine schedule, which falls to zero after the warm-up"
+_THE_SCHEDULE: Final = "after the warm-up, the learning rate falls to zero with torchtune's cosine schedule"
 
 
 # --- text that a line under a label may have because it is true of every run. torch.optim.AdamW has these constants
@@ -81,7 +83,7 @@ _NO_BIAS: Final = re.compile(r"(?!(?:all|lora_only|lora only|true|yes)\b).*", re
 
 
 class _Group(NamedTuple):
-    """Comma-separated labels, the reason why only `so` is possible, and the text to write instead.
+    """Comma-separated labels, the reason why only `so` is possible, the text to write, and the setting to use instead.
 
     Without `so`, the only accepted text denies the setting.
     """
@@ -90,6 +92,7 @@ class _Group(NamedTuple):
     why: str
     so: re.Pattern[str] | None = None
     usual: str = ""
+    instead: str = ""
 
 
 _GROUPS: Final = (
@@ -99,7 +102,7 @@ _GROUPS: Final = (
     ),
     _Group(
         "max steps",
-        "max_steps_per_epoch limits the steps of each epoch, but the total cannot be limited",
+        "max_steps_per_epoch limits the steps of each epoch; the total cannot be limited",
     ),
     _Group(
         "total steps, training steps, max train steps",
@@ -226,14 +229,15 @@ _GROUPS: Final = (
     _Group(
         "data fraction, train fraction, training fraction, dataset fraction, sample fraction, subset, data subset, "
         "data percentage, percent of data, training data fraction",
-        "to train on part of the data, replace it with Training samples and their number",
+        "the part of the data to train on is set as a number of samples",
         _ALL_DATA,
         "all",
+        "training_samples",
     ),
     _Group(
         "init from, initialize from, initialise from, initialized from, start from, starts from, warm start, "
         "initial checkpoint, init checkpoint, starting checkpoint, start checkpoint, initial weights, starting weights",
-        "a run starts from the model in the directory that is listed below Models",
+        "a run starts from the model in the directory that is listed under 'Models'",
         _THE_MODEL,
         "base",
     ),
@@ -462,6 +466,11 @@ def is_refused(label: str, text: str) -> bool:
 def usual_of(label: str) -> str:
     """Return the text to write under a label that may describe every run; empty for other labels."""
     return _BY_LABEL[label].usual if label in _BY_LABEL else ""
+
+
+def instead_of(label: str) -> str:
+    """Return the supported setting that may replace a label; empty without one."""
+    return _BY_LABEL[label].instead if label in _BY_LABEL else ""
 
 
 def beside_optimizer(label: str, text: str) -> dict[str, str]:

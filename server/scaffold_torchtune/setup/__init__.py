@@ -83,8 +83,9 @@ def render_runs(
         try:
             texts = templating.render_each(Path(template).name, each, folders, stop)
         except templating.TemplateProblem as problem:
-            message = f"the template cannot be rendered for {some[problem.number].directory}: {escape(problem.message)}"
-            fix = "correct the template; templates/setup_finetune_template.yaml.j2 shows the complete structure"
+            why = escape(problem.message).removesuffix(".")
+            message = f"the template cannot be rendered for {some[problem.number].directory}: {why}"
+            fix = "correct the template; see templates/setup_finetune_template.yaml.j2 for a complete template"
             at = Location(template, problem.line)
             raise refuse("template-error", message, field="template", at=at, fix=fix) from problem
         for run, settings, text in zip(some, written, texts, strict=True):
@@ -221,7 +222,7 @@ def run_script(
             return Outcome({name: _output(folder / name) for name in OUTPUTS}, ran=done)
         except _NoOutput as problem:
             what, cause = f"exited with status 0 but wrote {problem}", problem.cause
-    printed = f"It printed: {line}" if line else "It printed nothing."
+    printed = f"The script printed: {line}" if line else "The script printed nothing"
     return Outcome(reason=f"the script {what}. {printed}", cause=cause, ran=done)
 
 

@@ -18,6 +18,7 @@ from scaffold_torchtune.findings import (
     Finding,
     Refused,
     Scalar,
+    counted,
     did_you_mean,
     errors_in,
     escape,
@@ -38,6 +39,7 @@ from scaffold_torchtune.torchtune_facts import (
     known_models,
     method_of,
     recipe_for_gpus,
+    supported_models,
 )
 
 _EMPTY_IS_A_VALUE: Final = frozenset({"input_formatting", "prompt", "system_prompt"})
@@ -145,7 +147,7 @@ def read_keys(content: str | YamlDocument, file: str) -> tuple[Settings, Setting
 
 
 def _not_yaml(file: str, reason: str, line: int | None, fix: str) -> Refused:
-    message = f"the file cannot be read as a setup_finetune.yaml: {escape(reason)}"
+    message = f"the file cannot be read as a setup_finetune.yaml file: {escape(reason)}"
     expected = "one YAML mapping of keys to values"
     problem = finding("unreadable-file", message, file=file, line=line, expected=expected, fix=fix)
     return Refused(f"{file} cannot be read", [problem])
@@ -361,11 +363,11 @@ def check_rules(settings: Settings, report: SettingsReport) -> ModelEntry | None
     entry = find_model(name)
     if name and entry is None:
         message = f"torchtune_model_name {shown(name)} is not a known model."
-        message, fix = did_you_mean(name, known_models(), message), f"write one of {', '.join(known_models())}"
+        message, fix = did_you_mean(name, known_models(), message), f"write {supported_models()}"
         report.refuse("torchtune_model_name", message, fix, code="unknown-model", found=name)
     if scheduler != _SCHEDULER:
         message = f"lr_scheduler is {shown(scheduler)}, which torchtune 0.6.1 does not have"
-        report.refuse("lr_scheduler", message, f"write {_SCHEDULER}", found=scheduler, allowed=_SCHEDULER)
+        report.refuse("lr_scheduler", message, f"write `{_SCHEDULER}`", found=scheduler, allowed=_SCHEDULER)
     _check_lora(settings, entry, report)
     _check_dataset(settings, entry, report)
     return entry
@@ -402,7 +404,7 @@ def _check_output(settings: Settings, report: SettingsReport) -> None:
 def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     if base := settings.text("base_recipe"):
         message = "base_recipe is not supported, because every value must be visible in this file"
-        fix = "remove base_recipe, and write the values that you need from it (lora_rank, lr, ...) as keys"
+        fix = "remove base_recipe, and write each value that you need from that recipe as a key, such as `lora_rank: 8`"
         report.refuse("base_recipe", message, fix, found=base)
     name, gpus = settings.recipe, settings.integer("gpus")
     is_sure = not any(error.field == "gpus" for error in report.errors)
@@ -411,8 +413,8 @@ def _check_recipe(settings: Settings, report: SettingsReport) -> None:
         fix = f"remove custom_recipe, or set it to one of {', '.join(RECIPE_NAMES)}"
         report.refuse("custom_recipe", message, fix, found=name)
     elif is_sure and ("single_device" if gpus > 1 else "distributed") in name:
-        message = f"custom_recipe {name} does not support gpus: {gpus}"
-        fix = "use a single-device recipe with gpus: 1, or a distributed recipe with two or more GPUs"
+        message = f"the custom_recipe {name} does not support {counted(gpus, 'GPU')}"
+        fix = "use a single-device recipe with `gpus: 1`, or a distributed recipe with two or more GPUs"
         report.refuse("custom_recipe", message, fix, code="wrong-recipe", found=name)
     if not settings.is_full:
         return
@@ -425,8 +427,8 @@ def _check_recipe(settings: Settings, report: SettingsReport) -> None:
     # are known only when the job starts again.
     if settings.flag("resume_from_checkpoint"):
         message = (
-            "resume_from_checkpoint is true, but full fine-tuning cannot find the checkpoint"
-            " of the last epoch by itself"
+            "resume_from_checkpoint is true, but in full fine-tuning, torchtune does not find the checkpoint of the"
+            " last epoch"
         )
         fix = "remove resume_from_checkpoint, or train with LoRA"
         report.refuse("resume_from_checkpoint", message, fix, found=True)
@@ -497,14 +499,15 @@ def _check_prompt(prompt: str, kind: str, entry: ModelEntry | None, report: Sett
         )
         report.refuse("prompt", message, fix, code="invalid-value", found=prompt, allowed=allowed)
     elif entry and kind not in _CRUIJFF and (reason := _why_not(kind, entry, _around_input(prompt))):
-        fix = "put the text into the data, or set dataset_type to chat_completion (of cruijff_kit, JSON only)"
+        other = "set dataset_type to chat_completion (of cruijff_kit, JSON only)"
+        fix = f"put the text of the prompt into the data, or {other}"
         report.refuse("prompt", f"prompt: {reason}", fix, found=prompt)
 
 
 def _why_not(kind: str, entry: ModelEntry, parts: tuple[str, str] | None) -> str:
     """Return the reason why torchtune 0.6.1 would not train on exactly this prompt, or an empty string."""
     if parts is None:
-        return f"torchtune's {kind} replaces only {{input}}, and only once"
+        return f"torchtune's {kind} supports only one {{input}} in a prompt, and no other placeholder"
     if parts == ("", ""):
         return ""
     if kind == "text_completion_dataset":
@@ -512,5 +515,8 @@ def _why_not(kind: str, entry: ModelEntry, parts: tuple[str, str] | None) -> str
     if entry.prompt == "own":
         return f"a prompt would replace the chat template that {entry.name} needs in torchtune 0.6.1"
     if entry.prompt == "stripped" and (parts[0] or parts[1] not in _SAME_AS_INPUT):
-        return f"torchtune 0.6.1's tokenizer for {entry.name} strips white space around the input"
+        return (
+            f"torchtune 0.6.1's tokenizer for {entry.name} strips white space around the input, so the white space"
+            " between the prompt and the input would be lost"
+        )
     return ""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from scaffold_torchtune.findings import Refused, escape, refuse
+from scaffold_torchtune.findings import Refused, escape, megabytes, refuse, shown
 from scaffold_torchtune.system import layout, locking
 
 MAX_READ = 10_000_000
@@ -77,7 +77,7 @@ def read_regular(
     if data is None:  # a file of the kernel without current content
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+        raise OSError(errno.EFBIG, f"it is larger than {megabytes(most)}")
     return data
 
 
@@ -549,12 +549,12 @@ def _refused(path: str, error: OSError, action: str) -> Refused:
         code = "unsafe-path"
         fix = f"see what it is with `ls -ld {at}`, move it elsewhere, and repeat the step"
         if reason == named:
-            reason = "a part of this path is a link or not of the expected type"
+            reason = "a part of this path is a link, or is not of the expected type"
             fix = f"find that part of the path with `namei -l {at}`, move it elsewhere, and repeat the step"
     else:
         code = "unreadable-file" if action in _READING else "write-failed"
         fix = f"{_next_step(at, error.errno, action)}, then repeat the step"
-    return refuse(code, f"cannot {action} {at}: {reason}", file=at, fix=fix)
+    return refuse(code, f"cannot {action} {shown(path)}: {reason}", file=at, fix=fix)
 
 
 def _next_step(path: str, number: int | None, action: str) -> str:

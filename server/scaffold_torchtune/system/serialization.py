@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 import yaml
 
-from scaffold_torchtune.findings import LineError, Scalar, escape, number_text
+from scaffold_torchtune.findings import LineError, Scalar, escape, megabytes, number_text
 
 MAX_JSON_VALUE: Final = 4 * 1024**2
 """The maximum number of characters of a single value: a row, or a value that is not a list of rows."""
@@ -49,7 +49,7 @@ def read_json(data: bytes, most: int, **hooks: Any) -> Any:
         NotJson: it is not JSON, is larger, is nested too deeply, or has too many mappings and lists for its size.
     """
     if len(data) > most:
-        raise NotJson(f"it is larger than {most} bytes")
+        raise NotJson(f"it is larger than {megabytes(most)}")
     # each takes many times its text's size in memory
     if data.count(b"{") + data.count(b"[") > len(data) // _SPARSE + _FEW:
         raise NotJson(f"it contains more than one mapping or list per {_SPARSE} bytes")
@@ -285,7 +285,7 @@ def read_yaml(text: str, *, aliases: bool = False) -> YamlDocument:
             alias that is not accepted.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_YAML_BYTES:
-        raise YamlError(f"the text is larger than {MAX_YAML_BYTES} bytes")
+        raise YamlError(f"the text is larger than {megabytes(MAX_YAML_BYTES)}")
     if text.count(_TAG_DIRECTIVE) > _MAX_DIRECTIVES:
         raise YamlError("tags are not supported", text.count("\n", 0, text.index(_TAG_DIRECTIVE)) + 2, _NO_TAGS)
     document = YamlDocument(None, {})
@@ -421,7 +421,7 @@ def _mapping(rest: Iterator[_Event], path: KeyPath, document: YamlDocument) -> d
         if tag == "tag:yaml.org,2002:merge":
             raise YamlError("merge keys (<<) are not supported", line, "write the keys out instead of <<")
         if tag != _TEXT:
-            raise YamlError("a key is not text", line)
+            raise YamlError("a key is not a string", line)
         if key.value in built:
             raise YamlError(
                 f"the key {key.value!r} occurs more than once", line, "keep only one of the lines with this key"

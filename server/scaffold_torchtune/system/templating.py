@@ -126,7 +126,9 @@ def render(name: str, values: Mapping[str, Any], folders: Sequence[Path] = (TEMP
     except TemplateProblem:
         raise
     except jinja2.TemplateNotFound as error:
-        raise TemplateProblem(f"the template {error.name} is missing") from error
+        is_included = error.name != name
+        missing = f"it includes {str(error.name)!r}, which was not found" if is_included else "it was not found"
+        raise TemplateProblem(missing) from error
     except jinja2.TemplateSyntaxError as error:
         raise TemplateProblem(str(error.message), error.lineno) from error
     except (

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from scaffold_torchtune.findings import one_of
 from scaffold_torchtune.system.serialization import read_yaml
 
 LORA: Final = "lora"
@@ -177,6 +178,11 @@ def _by_label() -> dict[str, ModelEntry]:
 def known_models() -> tuple[str, ...]:
     """Return the names of all models, without their aliases."""
     return tuple(_entries())
+
+
+def supported_models() -> str:
+    """Return the choice of a model in prose: `one of Llama-3.2-1B, ... or phi-4`."""
+    return one_of(known_models(), len(known_models()))
 
 
 def find_model(name: str) -> ModelEntry | None:

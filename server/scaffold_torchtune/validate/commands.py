@@ -172,6 +172,7 @@ def _launcher(report: Report, words: tuple[str, ...], line: int) -> None:
     if "timeout" in names:
         report.unplanned(f"{text} may end it before the time limit of the job", Severity.WARNING, **parts)
     if CONTAINERS.keys() & {*names}:
+        parts["fix"] = None if report.bundled else f"no action if this is intended; otherwise {report.fix}"
         report.unplanned(f"{text} starts it in a container with its own environment", Severity.INFO, **parts)
 
 
@@ -210,7 +211,7 @@ def _modules(report: Report, commands: list[Command]) -> None:
             report.differs("modules", where, name)
     for name, line in found:
         if name not in planned:
-            message = f"`module load {quoted(name)}` is not planned"
+            message = f"`module load {quoted(name)}` is not in the plan"
             report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
     order = [name for name in names if name in planned]
     if order != planned and sorted(order) == sorted(planned):
@@ -401,8 +402,9 @@ def _recipe(report: Report, recipe: str, line: int) -> str | None:
             f"the script starts its own recipe {quoted(name)}; it is unknown which keys of finetune.yaml that recipe"
             " reads"
         )
+        fix = "no action if that recipe reads the planned settings"
         report.add(
-            "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=""
+            "wrong-recipe", message, field="custom_recipe", actual=name, line=line, severity=Severity.INFO, fix=fix
         )
         return None
     report.differs(setting, where, expected, recipe, code="wrong-recipe", line=line)
@@ -426,11 +428,12 @@ def _processes(report: Report, actual: str | None, line: int) -> None:
     if gpus is not None and (gpus > 1 or actual is not None):
         planned = str(gpus) if gpus > 1 else None
         report.looked("gpus", where, planned, actual, arrived=actual == planned, line=line)
+    found = int(actual) if actual is not None and re.fullmatch(r"[0-9]{1,4}", actual, re.ASCII) else actual
     if gpus is not None and gpus > 1 and actual != str(gpus):
-        report.differs("gpus", where, gpus, actual, code=code, line=line)
+        report.differs("gpus", where, gpus, found, code=code, line=line)
     elif gpus == 1 and actual is not None:
         note = "a single GPU requires the single-device recipe"
-        report.differs("gpus", where, None, actual, code=code, line=line, note=note)
+        report.differs("gpus", where, None, found, code=code, line=line, note=note)
 
 
 def _config(report: Report, words: deque[str], command: Command) -> None:
@@ -447,13 +450,15 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
             continue
         elif command.expands(word) and ("$" in name or "`" in name):
             message = (
-                f"`tune run` has the argument {quoted(word)}, which the shell expands, and which"
-                " may then override finetune.yaml"
+                f"`tune run` has the argument {quoted(word)}, which the shell expands; the result may"
+                " override finetune.yaml"
             )
             fix = "write the arguments of `tune run` as plain text in the setup script, then run setup again"
             report.add("unplanned-value", message, field="tune run", actual=word, line=line, fix=fix)
         elif "=" in word or word.startswith(("~", "-")):
-            message = f"`tune run` has the argument {quoted(word)}, which may override finetune.yaml and is not planned"
+            message = (
+                f"`tune run` has the argument {quoted(word)}, which is not in the plan and may override finetune.yaml"
+            )
             report.add("unplanned-value", message, field=name, actual=word, line=line)
     if given is None or not _is_own(given):
         report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)

@@ -24,8 +24,8 @@ _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
 _USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
 """Unplanned directives that a script may have: none affects the commands or the time limit."""
 
-_MAKE: Final = "create the directory before you submit the run"
-_MADE: Final = "no action if you submit the run with the printed submit line, which creates the directory first"
+_MAKE: Final = "create this directory before you submit the run"
+_MADE: Final = "no action if you submit the run with the printed submit line, which creates this directory first"
 _MEMORY: Final = {"": 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3}
 _ONE_GPU: Final = (
     "this is a known bug in the setup script, which treats `gpus: 1` as not set and uses its own number of GPUs"
@@ -105,7 +105,8 @@ def _compare(
     where, arrived = f"--{name or setting}", actual is not None and reading(actual) == reading(str(expected))
     report.looked(setting, where, expected, actual, arrived=arrived, line=line)
     if not arrived:
-        report.differs(setting, where, expected, actual, line=line, note=note)
+        written = f"gpu:{expected}" if name == "gres" else ""
+        report.differs(setting, where, expected, actual, line=line, note=note, written=written)
 
 
 def _required(report: Report, active: dict[str, Directive]) -> None:
@@ -244,9 +245,11 @@ def _files(report: Report, active: dict[str, Directive]) -> None:
         directive = active.get(name)
         if directive is not None and "/" in directive.value:
             # the submit line creates a directory with a known name
-            made = "%" not in directive.value.rpartition("/")[0]
+            folder = directive.value.rpartition("/")[0] or "/"
+            made = "%" not in folder
             report.unplanned(
-                f"--{name} is {quoted(directive.value)}, but SLURM creates no directories, so the job may fail",
+                f"--{name} is {quoted(directive.value)}, but SLURM does not create the directory {quoted(folder)}, so"
+                " the job may fail",
                 Severity.INFO if made else Severity.WARNING,
                 field=name,
                 expected="a file name without a directory",
@@ -267,5 +270,5 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
         elif name in _ANOTHER_JOB:
             severity = Severity.ERROR
         has = f"is {quoted(directive.value)}, which" if directive.value else "is set, but"
-        message = f"--{_shown(name)} {has} is not planned"
+        message = f"--{_shown(name)} {has} is not in the plan"
         report.unplanned(message, severity, field=name, actual=directive.value, line=directive.line, fix=fix)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeGuard
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import did_you_mean, one_of
+from scaffold_torchtune.findings import did_you_mean, few, one_of
 from scaffold_torchtune.system.serialization import KeyPath
+from scaffold_torchtune.torchtune_facts import supported_models
 from scaffold_torchtune.torchtune_facts.facts import Component, Recipe, load
 from scaffold_torchtune.validate import arrivals
 from scaffold_torchtune.validate.arrivals import Comparison, Expectation, is_full, output_dir
@@ -183,9 +184,7 @@ def _format(report: Report, given: dict[str, Any]) -> None:
     """Check `filename_format`, which has two numbers, and `max_filename`, which must be text to keep its zeros."""
     form, last = given.get("filename_format"), given.get("max_filename")
     if not _has_two_numbers(form):
-        message = (
-            f"checkpoint_files.filename_format is {quoted(form)}, but torchtune requires two placeholders {{}} in it"
-        )
+        message = f"checkpoint_files.filename_format is {quoted(form)}, but torchtune requires two {{}} in it"
         path, expected = (*_PATH, "filename_format"), "model-{}-of-{}.safetensors"
         report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
@@ -213,7 +212,9 @@ def _list(report: Report, names: list[str]) -> None:
         numbers.setdefault((match[1], int(match[3]), match[4]), set()).add(int(match[2]))
     for (begin, total, end), there in numbers.items():
         if len(there) != total or max(there) != total:
-            message = f"{files} {len(there)} of the {total} files {quoted(f'{begin}*-of-{total}{end}')}"
+            pattern, known = quoted(f"{begin}*-of-{total}{end}"), len(there & {*range(1, min(total, _MAX_FILES) + 1)})
+            message = f"{files} only {known} of the {total} files that match {pattern}"
+            message = message if known < total else f"{files} more than the {total} files that match {pattern}"
             report.add(code, message, field=_FIELD, expected=total, actual=len(there), path=_PATH)
     is_planned = report.planned(_FIELD) is not None
     odd = [name for name in names if not _PUBLISHED.fullmatch(name) and not is_planned]
@@ -322,7 +323,7 @@ def _models(report: Report) -> None:
             actual=name,
             path=("model",),
             severity=severity,
-            fix=f"use a supported model{'' if report.bundled else ', or check these sections yourself'}",
+            fix=f"use {supported_models()}{'' if report.bundled else ', or check these sections yourself'}",
         )
     if arrivals.shape_of(report.run) is None:
         report.add(
@@ -376,7 +377,8 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
         report.add(code, expected.unused, field=setting, expected=expected.value, path=path, fix=_NO_SYSTEM_PROMPT)
         return
     is_list = expected.kind is Comparison.PARTS and code == "wrong-type"
-    note, source_of = "write it as a list, in brackets" if is_list else expected.note, expected.source_of
+    note, source_of = expected.note, expected.source_of
+    note = f"torchtune requires a list, [{', '.join(str(expected.value).split(','))}]" if is_list else note
     report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
 
 
@@ -421,8 +423,8 @@ def _unread_text(report: Report) -> None:
     """Report a planned `train_on_input: false` for a data set that always trains on the whole text."""
     shape, setting = arrivals.shape_of(report.run), report.run.settings.get("train_on_input")
     if shape and not shape.train_on_input and setting and setting.value is False and setting.source.kind != "default":
-        message = f"{shape.component} always trains on the whole text, so train_on_input: false has no effect"
-        fix = "use a different dataset type, or remove train_on_input"
+        message = f"{shape.component} always trains on the whole text, so `train_on_input: false` has no effect"
+        fix = "in the summary, use a different dataset type, or remove train_on_input; then scaffold again"
         report.add(
             "unread-setting", message, field="train_on_input", expected=False, path=("dataset", "_component_"), fix=fix
         )
@@ -443,7 +445,7 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
         if key != "dataset_val" and not report.lenient(key):
             version = load().torchtune
             message = f"{key} has the planned value, but the recipe {recipe} of torchtune {version} does not read it"
-            fix = "remove the setting, or use a custom recipe that reads it"
+            fix = f"remove {key} from the summary, or use a custom recipe that reads it; then scaffold again"
             report.add("unread-setting", message, field=key, path=(key,), fix=fix)
     unplanned = [key for key in unread if key not in planned and (report.bundled or data[key] not in (None, "", {}))]
     _unplanned_keys(report, unplanned, recipe)
@@ -452,9 +454,10 @@ def _keys(report: Report, data: dict[str, Any], recipe: str | None, named: froze
 def _unplanned_keys(report: Report, keys: list[str], recipe: str | None) -> None:
     own = [key for key in keys if key in _UNREAD] if report.run.generation and not report.bundled else []
     if own:
-        shown = ", ".join(quoted(key) for key in own)
-        message = f"the recipe {recipe} does not read some top-level keys that the script always adds: {shown}"
-        report.add("unplanned-value", message, severity=Severity.INFO, fix="no action needed: the keys have no effect")
+        names = f"{'key' if len(own) == 1 else 'keys'} {few([*map(quoted, own)], len(own))}"
+        message = f"the recipe {recipe} does not read the top-level {names}, which the setup script always adds"
+        fix = f"no action needed: {'this key has' if len(own) == 1 else 'these keys have'} no effect"
+        report.add("unplanned-value", message, severity=Severity.INFO, fix=fix)
     reported = {path[0] for path in report.paths}
     for key in [key for key in keys if key not in reported and key not in own]:
         message = f"the recipe {recipe} does not read the top-level key {quoted(key)}, which is not in the plan"
@@ -496,7 +499,7 @@ def check_unplanned(report: Report, data: dict[str, Any], planned: Iterable[KeyP
         own = f"; torchtune's default is {' or '.join(quoted(each) for each in known)}" if known else ""
         expected = known[0] if len(known) == 1 else None
         fix = None if report.bundled else _fix(path)
-        _unplanned(report, path, value, f"is not planned{own}", expected, fix)
+        _unplanned(report, path, value, f"is not in the plan{own}", expected, fix)
 
 
 def _fix(path: KeyPath) -> str | None:

@@ -100,7 +100,9 @@ def parse_script(text: str) -> SlurmScript:
     if not re.match(r"#!\s*/\S", lines[0]):
         script.problem(1, "the first line names no interpreter (such as #!/bin/bash), so sbatch rejects the script")
     elif not _SHELL.match(lines[0]):
-        script.problem(1, f"the first line is {quoted(lines[0])}, but the commands of the script need bash")
+        script.problem(
+            1, f"the first line is {quoted(lines[0])}, but the commands of the script need bash (#!/bin/bash)"
+        )
     for character, why in _NEVER.items():
         number = next((n for n, line in enumerate(lines, 1) if character in line), None)
         if number is not None:
@@ -134,7 +136,8 @@ def _directive(script: SlurmScript, rest: str, line: int, *, late: bool) -> None
         word = words.pop(0)
         name, equals, value = _split_option(word)
         if not name:
-            script.problem(line, f"this #SBATCH line has {quoted(word)}, which is not an option")
+            why = "; heterogeneous jobs are not supported" if word == "hetjob" else ", which is not an option"
+            script.problem(line, f"this #SBATCH line has {quoted(word)}{why}")
             continue
         if not equals and not value and name not in _WITHOUT_VALUE and words and not words[0].startswith("-"):
             value = words.pop(0)
