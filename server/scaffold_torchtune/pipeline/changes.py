@@ -288,7 +288,7 @@ def _to_keep(runs: int) -> str:
 
 
 def _to_replace(runs: int) -> str:
-    """Return the fix that makes started runs anew."""
+    """Return the fix that replaces started runs."""
     if runs == 1:
         return "cancel its job if it has one, move its results elsewhere, and replace the run (`--started replace`)"
     return "cancel their jobs, move their results elsewhere, and replace these runs (`--started replace`)"
