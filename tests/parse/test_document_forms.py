@@ -103,7 +103,8 @@ def test_a_value_that_differs_between_the_forms_is_refused_with_run_and_setting(
         steps.plan(Request(folder))
     problems = refused.value.problems
     assert {problem.code for problem in problems} == {"ambiguous"}
-    assert [p for p in problems if p.field == setting and absent(p.message, run, setting, f"{YML}:", f"{MD}:") == []]
+    matching = [p for p in problems if p.field == setting and absent(p.message, run, setting, f"{YML}:", "here") == []]
+    assert {(p.file, p.line is not None) for p in matching} == {(MD, True)}
 
 
 @pytest.mark.parametrize("document", [MD, YML])

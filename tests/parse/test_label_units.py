@@ -256,7 +256,9 @@ def test_a_time_limit_below_the_estimate_of_the_table_is_a_warning(
         limit or "00:15:00",
         7 if limit == "0:15:00" else 6,
     )
-    assert enough in finding.fix.split("`")[1] if limit is None else f"replace {limit} with {enough} in" in finding.fix
+    assert (
+        enough in finding.fix.split("`")[1] if limit is None else f"replace `{limit}` with `{enough}` in" in finding.fix
+    )
     assert [each.code for each in parsed(text.replace(f"{limit}", enough)).warnings if limit] == []
 
 
@@ -264,7 +266,7 @@ def test_the_time_limit_of_a_row_is_compared_with_its_own_estimate() -> None:
     table = runs(2, Time=["1:00:00", "3:00:00"], Est=["2h", "2h"]).replace(" Est ", " Est. Time ")
     (finding,) = [each for each in parsed(summary(table=table)).warnings if each.code == "time-limit"]
     assert finding.line == 6
-    assert finding.fix.startswith("replace 1:00:00 with 4:00:00 in the column Time (line 6)")
+    assert finding.fix.startswith("replace `1:00:00` with `4:00:00` in the column 'Time' (line 6)")
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_run_named_after_full_fine_tuning_does_not_become_lora(name: str, trai
     table = runs(2, LoRA_Rank=["8", "-"], Learning_Rate=["1e-4", "1e-5"]).replace("run_2", name)
     found = error_of(summary(table=table, training=training))
     assert told([found]) == [("ambiguous", "recipe", "experiment_summary.md", 7)]
-    assert f"add a column `Method` to the table of runs, with full for {name}, and LoRA for the others" in found.fix
+    assert f"add a column `Method` to the table of runs, with `full` for {name} and `LoRA` for the others" in found.fix
     fixed = runs(2, LoRA_Rank=["8", "-"], Learning_Rate=["1e-4", "1e-5"], Method=["LoRA", "full"])
     plan = planned(summary(table=fixed.replace("run_2", name), training=training))
     assert [(run.value("custom_recipe"), run.value("lora_rank")) for run in plan.runs] == [
@@ -200,7 +200,7 @@ runs:
 def test_an_empty_cell_of_a_method_is_named_by_its_column() -> None:
     table = runs(2, Learning_Rate=["1e-4", "1e-5"], LoRA_Rank=["8", "-"], Method=["LoRA", "-"])
     found = error_of(summary(table=table.replace("run_2", "full_ft")))
-    assert "write `full` in the column Method (line 7)" in found.fix
+    assert "write `full` in the column 'Method' (line 7)" in found.fix
 
 
 def test_if_all_runs_are_named_after_full_fine_tuning_the_fix_is_a_line_for_all() -> None:

@@ -259,7 +259,7 @@ def test_a_different_table_in_configuration_is_refused() -> None:
     text = summary().replace("### Training\n", "### Training\n| Model | Seed |\n|--|--|\n| a | 99 |\n\n")
     (problem,) = refusal(parsed, text)
     assert (problem.code, problem.line) == ("misspelt-field", 22)
-    assert absent(problem.message, "Model, Seed") == []
+    assert absent(problem.message, "'Model' and 'Seed'") == []
 
 
 @pytest.mark.parametrize(

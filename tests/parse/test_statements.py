@@ -163,7 +163,7 @@ def test_the_fix_of_a_warm_up_ratio_gives_the_steps() -> None:
     text = overview("All runs use 10% warm-up.", training=STEPS)
     (found,) = warned(planned_of(480, text))
     line = text.splitlines().index("- **Warmup steps:** 12") + 1
-    assert f"replace 12 with 24 in {SUMMARY}:{line}" in found.fix
+    assert f"replace `12` with `24` in {SUMMARY}:{line}" in found.fix
     assert warned(planned_of(480, text.replace("Warmup steps:** 12", "Warmup steps:** 24"))) == []
 
 
@@ -290,7 +290,7 @@ def test_a_size_in_the_name_of_a_run_is_compared_if_a_run_uses_it() -> None:
     text = summary(table=table, models={n: f"`/models/{n}`" for n in (MODEL, LARGE)})
     found = [each for each in warned(planned(text)) if each.code == "name-mismatch"]
     assert [(each.expected, each.actual, each.line) for each in found] == [("8B", MODEL, 6)]
-    assert "2 runs" in found[0].message
+    assert "2 run names" in found[0].message
 
 
 def test_a_base_model_in_the_name_of_an_instruct_run_is_reported_if_both_are_used() -> None:

@@ -173,7 +173,7 @@ def test_an_accumulation_of_the_documents_is_replaced() -> None:
     training = {"Effective batch size": "32", "Gradient accumulation": "2 (per GPU)"}
     (problem,) = refusal(planned, summary(training=training))
     assert (problem.expected, problem.actual) == (32, 8)
-    assert problem.fix.startswith(f"replace 2 with 8 in {SUMMARY}:26")
+    assert problem.fix.startswith(f"replace `2` with `8` in {SUMMARY}:26")
 
 
 def test_runs_that_need_different_accumulations_get_a_column() -> None:
@@ -181,7 +181,7 @@ def test_runs_that_need_different_accumulations_get_a_column() -> None:
     text = summary(table=table, training={"Batch size": None, "Effective batch size": "16"})
     (problem,) = refusal(planned, text)
     assert (problem.expected, problem.actual) == (16, 4)
-    assert "with 4 for bs4, 2 for bs8, and 1 for the other run" in problem.fix
+    assert "with `4` for bs4, `2` for bs8, and `1` for the other run" in problem.fix
     columns = runs(3, Batch_Size=["4", "8", "16"], Gradient_accumulation=["4", "2", "1"])
     assert planned(summary(table=columns, training={"Batch size": None, "Effective batch size": "16"})).warnings == ()
 
@@ -189,8 +189,8 @@ def test_runs_that_need_different_accumulations_get_a_column() -> None:
 def test_a_column_of_accumulations_is_corrected_in_its_rows() -> None:
     table = runs(3, Batch_Size=["4", "8", "16"], Gradient_accumulation=["4", "4", "4"])
     (problem,) = refusal(planned, summary(table=table, training={"Batch size": None, "Effective batch size": "16"}))
-    assert "replace 4 with 2 in the column Gradient accumulation (line 7)" in problem.fix
-    assert "replace 4 with 1 in the column Gradient accumulation (line 8)" in problem.fix
+    assert "replace `4` with `2` in the column 'Gradient accumulation' (line 7)" in problem.fix
+    assert "replace `4` with `1` in the column 'Gradient accumulation' (line 8)" in problem.fix
 
 
 def test_an_effective_batch_size_that_no_accumulation_gives_has_no_value_in_its_fix() -> None:
@@ -220,7 +220,8 @@ def test_a_line_that_other_rows_use_is_written_into_them_first() -> None:
     table = runs(3, Batch_Size=["8", "-", "16"])
     found = overridden(summary(table=table, training={"Batch size": "4"}))
     assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
-    assert found.fix.startswith("if the rows are correct, write 4 in the column Batch Size (line 7), then remove line ")
+    write = "write `4` in the column 'Batch Size' (line 7)"
+    assert found.fix.startswith(f"if the rows are correct, {write}, then remove line ")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_resuming_is_suggested_only_for_runs_that_can_resume() -> None:
     table = runs(2, LoRA_Rank=["8", "-"], Recipe=["LoRA", "full"])
     mixed = summary(table=table, training={"Requeue": "yes"})
     (found,) = [each for each in planned(mixed).warnings if each.code == "begins-anew"]
-    assert absent(found.fix, "`Resume from checkpoint` to the table of runs, with yes for rank8_recipe-lora") == []
+    assert absent(found.fix, "`Resume from checkpoint` to the table of runs, with `yes` for rank8_recipe-lora") == []
     table = runs(2, LoRA_Rank=["-", "-"], Learning_Rate=["1e-5", "2e-5"])
     only_full = summary(table=table, training={"Requeue": "yes", "Recipe": "full"})
     (found,) = [each for each in planned(only_full).warnings if each.code == "begins-anew"]
