@@ -29,7 +29,7 @@ def test_if_torchtune_agrees_one_note_lists_the_built_components(
     assert (found.code, found.severity, found.fix) == ("torchtune-agrees", "info", "")
     whose, _, models = found.message.partition(": ")
     assert absent(whose, "torchtune 0.6.1", "torch 2.13.0", f"'{python}'", 4, 2) == []
-    small, large = models.split("; ")
+    small, large = models.split(" and ")
     assert absent(small, "lora_llama3_2_1b", "rank 8", "1,000,000,000", "5,308,416") == []
     assert absent(large, "lora_llama3_2_1b", "rank 16", "1,000,000,000", "10,616,832") == []
 
@@ -174,7 +174,7 @@ def test_third_party_components_are_one_note(done: Path, folder: Path, monkeypat
     assert result.passed
     unasked, agrees = answers(result)
     assert (unasked.code, unasked.severity, agrees.code) == ("torchtune-unasked", "info", "torchtune-agrees")
-    dataset, logger = unasked.message.partition(": ")[2].split("; ")
+    dataset, logger = unasked.message.partition("components ")[2].split(" and ")
     assert absent(dataset, "dataset", "'torchtune.datasets.instruct_dataset'", "not ours") == []
     assert absent(logger, "metric_logger", "'torchtune.", ": no)") == []
 

@@ -211,15 +211,15 @@ def test_a_blank_cell_below_a_value_is_reported_with_the_value_used() -> None:
 def test_a_blank_cell_gets_the_value_of_the_run_name_if_the_row_above_has_a_different_one() -> None:
     (told,) = blanks(EXAMPLE_SUMMARY.replace("| 8 | 5e-5 | 4 |", "| 8 | | 4 |"))
     assert (told.field, told.expected, told.actual) == ("lr", "1e-5", "1e-4")
-    assert absent(told.fix, "5e-5 in this row") == []
-    assert "1e-5 in this row" not in told.fix
+    assert absent(told.fix, "write `5e-5` in this row") == []
+    assert "`1e-5` in this row" not in told.fix
 
 
 def test_no_value_is_suggested_for_a_blank_cell_that_makes_the_row_equal_to_another() -> None:
     names = EXAMPLE_SUMMARY.replace("_rank8_lr1e-5", "_a").replace("_rank8_lr5e-5", "_b")
     (told,) = blanks(names.replace("| 8 | 5e-5 | 4 |", "| 8 | | 4 |"))
     assert (told.field, told.expected, told.actual) == ("lr", "1e-5", "1e-4")
-    assert "write 1e-5" not in told.fix
+    assert "write `1e-5`" not in told.fix
 
 
 @pytest.mark.parametrize(

@@ -509,7 +509,7 @@ def test_a_run_without_versions_has_nothing_to_compare(done: Path) -> None:
 def test_a_run_without_its_experiment_is_refused_with_the_complete_command(done: Path, tmp_path: Path) -> None:
     refused = refusal(history, done / FIRST)
     assert [problem.code for problem in refused.problems] == ["not-a-directory"]
-    assert refused.problems[0].fix.endswith(f"scaffold-torchtune history {done} {FIRST}")
+    assert refused.problems[0].fix.endswith(f": `scaffold-torchtune history {done} {FIRST}`")
     assert refusal(history, tmp_path).problems[0].fix
 
 

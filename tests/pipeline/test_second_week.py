@@ -250,7 +250,7 @@ def test_outputs_of_a_different_training_are_refused_and_described(sweep: Path, 
         found = [problem for problem in refused.problems if problem.code == "output-taken"]
         assert [problem.actual for problem in found] == [str(outputs_of(sweep, run)) for run in TRAINED]
     (text,) = [problem.message for problem in found if problem.actual == str(folder)]
-    assert all(part in text for part in ("theirs", "epochs '3'", "lr '0.5'", "epoch_0"))
+    assert all(part in text for part in ("'theirs'", "epochs 3", "lr 0.5", "epoch_0"))
     assert not list(copied.glob("rank*"))
     change(copied / SUMMARY, "# cap_4L_lora_lr_sweep", "# another_title")
     assert scaffold(copied).ok

@@ -102,10 +102,10 @@ def test_a_directory_is_misnamed_if_a_run_name_contradicts_a_value(
 def test_a_default_that_differs_from_names_is_reported_once_for_all_runs() -> None:
     some = [named(f"rank8_{n}", {"lora_rank": 64}, n, defaults=["lora_rank"]) for n in range(3)]
     (found,) = mismatches(*some, named("rank64", {"lora_rank": 64}, 3))
-    assert absent(found.message, "'rank8_0'", "'rank8'", "lora_rank", 64, "default", "3 runs") == []
+    assert absent(found.message, "'rank8_0'", "'rank8'", "lora_rank", 64, "default", "3 run names") == []
     assert (found.field, found.expected, found.actual) == ("lora_rank", 8, 64)
     (two,) = mismatches(*some[:2])
-    assert absent(two.message, "2 runs") == []
+    assert absent(two.message, "2 run names") == []
 
 
 def test_each_setting_in_a_name_has_a_separate_finding() -> None:
@@ -125,8 +125,8 @@ def test_runs_without_the_setting_are_listed_separately_from_runs_with_a_differe
     full = {"custom_recipe": "full_finetune_single_device", "lora_rank": None, "lora_alpha": None}
     found = mismatches(named("rank16", {"lora_rank": 8}), named("rank4", full, 1), named("rank5", full, 2))
     assert [each.actual for each in found] == [8, None]
-    assert absent(found[1].message, "2 runs") == []
-    assert " runs" not in found[0].message
+    assert absent(found[1].message, "2 run names") == []
+    assert "run names" not in found[0].message
 
 
 def test_a_name_may_state_the_batch_size_or_a_total_of_samples() -> None:

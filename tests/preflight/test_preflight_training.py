@@ -120,7 +120,7 @@ def test_a_warmup_as_long_as_the_training_is_a_warning_with_a_suggested_value() 
 def test_a_warmup_of_more_than_half_of_the_training_is_a_warning() -> None:
     (finding,) = found({"num_warmup_steps": 499})
     assert (finding.code, finding.actual) == ("long-warmup", 499)
-    assert absent(finding.message, 499, "500 steps") == []
+    assert absent(finding.message, 499, "500 training steps") == []
     assert found({"num_warmup_steps": 251})
     assert not found({"num_warmup_steps": 250})
 
@@ -206,7 +206,7 @@ def test_each_finding_states_the_samples_of_its_own_runs() -> None:
     assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
     assert [absent(each.message, samples) for each, samples in zip(findings, (320, 160), strict=True)] == [[], []]
     for each in findings:
-        assert absent(each.fix, "with 6 for run0, 12 for run1, and 20 for the other run") == []
+        assert absent(each.fix, "with `6` for run0, `12` for run1, and `20` for the other run") == []
         assert "batch" not in each.fix.lower()
 
 
@@ -214,7 +214,7 @@ def test_batch_sizes_that_would_become_equal_get_no_common_value() -> None:
     findings = found(*in_rows("batch_size", [400, 300, 4]), rows=100)
     assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
     for each, line, other in zip(findings, (3, 4), ("run1", "run0"), strict=True):
-        assert absent(each.fix, f"correct the value in the column Column batch_size (line {line})", other) == []
+        assert absent(each.fix, f"correct the value in the column 'Column batch_size' (line {line})", f"'{other}'") == []
         assert "replace" not in each.fix
 
 
@@ -222,13 +222,13 @@ def test_every_run_with_a_long_warm_up_gets_its_own_value() -> None:
     findings = found(*in_rows("batch_size", [4, 8, 1], num_warmup_steps=61), rows=100)
     assert [each.code for each in findings] == ["long-warmup"] * 2
     assert len({each.fix for each in findings}) == 1
-    assert absent(findings[0].fix, "with 5 for run0, 2 for run1, and 61 for the other run") == []
+    assert absent(findings[0].fix, "with `5` for run0, `2` for run1, and `61` for the other run") == []
 
 
 def test_one_value_for_all_runs_needs_no_column() -> None:
     (finding,) = found(*in_rows("lr", [1e-5, 2e-5], num_warmup_steps=61), rows=100)
     assert finding.code == "long-warmup"
-    assert finding.fix.startswith(f"replace 61 with 5 in {SUMMARY}:{LINES['num_warmup_steps']}")
+    assert finding.fix.startswith(f"replace `61` with `5` in {SUMMARY}:{LINES['num_warmup_steps']}")
 
 
 def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
@@ -240,7 +240,7 @@ def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
         parameters = {**run.parameters, "seed": run.line}
         runs.append(run.model_copy(update={"settings": settings, "parameters": parameters}))
     some, other = sorted(found(*runs, rows=100), key=lambda each: "the run 'run2'" in each.message)
-    assert "`num_warmup_steps: 5` in the parameters of run0 and run1" in some.fix
-    assert "`num_warmup_steps: 2` in the parameters of run2" in other.fix
+    assert "`num_warmup_steps: 5` in the parameters of the runs 'run0' and 'run1'" in some.fix
+    assert "`num_warmup_steps: 2` in the parameters of the run 'run2'" in other.fix
     (all_runs,) = found(*runs[:2], rows=100)
-    assert all_runs.fix.startswith(f"replace 61 with 5 in {file}:")
+    assert all_runs.fix.startswith(f"replace `61` with `5` in {file}:")

@@ -127,7 +127,7 @@ def test_a_quoted_number_and_an_unquoted_time_have_a_fix() -> None:
     rank, time = refusal.value.problems
     assert rank.fix != fix_of(text_of() + "lora_rank: -8\n"), "the quotes are to go"
     assert (rank.field, rank.actual, time.field, time.actual) == ("lora_rank", "8", "time", "12:30:00")
-    assert absent(time.fix, "'12:30:00'") == []
+    assert absent(time.fix, '`"12:30:00"`') == []
 
 
 def test_user_in_a_path_must_be_written_out() -> None:

@@ -151,7 +151,7 @@ def test_a_missing_cruijff_kit_is_answered_with_the_activation(three: Path, tmp_
 def test_without_modules_the_fix_names_only_the_environment(tmp_path: Path) -> None:
     experiment = make_experiment(tmp_path / "sweep", without=["module load"])
     file = script(tmp_path, "import cruijff_kit\n", start="")
-    assert "(conda activate cruijff)" in failed(scaffold(experiment, file))[0].fix
+    assert "(`conda activate cruijff`)" in failed(scaffold(experiment, file))[0].fix
 
 
 @pytest.mark.parametrize(

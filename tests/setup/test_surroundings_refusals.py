@@ -69,7 +69,7 @@ def test_a_module_that_cannot_be_loaded(tmp_path: Path) -> None:
 def test_no_module_system() -> None:
     found = activation_problem(Fault("modules", "a/1 b"), Activation(("a/1", "b"), "tune"), {})
     assert found.code == "modules-missing"
-    assert absent(found.message, "a/1 b", "`module`") == []
+    assert absent(found.message, "the modules 'a/1' and 'b'", "`module`") == []
     assert absent(found.fix, "module load a/1; module load b; conda activate tune", "--no-activate") == []
 
 

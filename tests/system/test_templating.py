@@ -84,9 +84,15 @@ def test_an_operation_that_cannot_be_interrupted_is_ended_with_its_process(tmp_p
     assert absent(problem_of(tmp_path, power, limits).message, "1 s") == []
 
 
-@pytest.mark.parametrize("source", ["{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", "x" * (MAX_TEMPLATE + 1)])
-def test_output_and_size_of_a_template_are_limited(tmp_path: Path, source: str) -> None:
-    assert absent(problem_of(tmp_path, source).message, MAX_TEMPLATE) == []
+@pytest.mark.parametrize(
+    ("source", "limit"),
+    [
+        ("{% for i in range(99999) %}{{ 'x' * 100 }}{% endfor %}", f"{MAX_TEMPLATE} characters"),
+        ("x" * (MAX_TEMPLATE + 1), f"{MAX_TEMPLATE / 1e6:g} MB"),
+    ],
+)
+def test_output_and_size_of_a_template_are_limited(tmp_path: Path, source: str, limit: str) -> None:
+    assert absent(problem_of(tmp_path, source).message, limit) == []
 
 
 @pytest.mark.long

@@ -411,7 +411,7 @@ def blank_cells(
             f"which is also the value on line {line}" if same else f"but the row above on line {line} has {of_above}"
         )
         named = "if the cells were merged" if likely == of_above else f"as in the name{'s' * (len(runs) > 1)}"
-        fix = f"write {likely} in {rows} {named}; no action if {got} is intended"
+        fix = f"write `{likely}` in {rows}, {named}; no action if {got} is intended"
         if same or not likely:
             fix = f"no action if {got} is intended; otherwise write the intended value in {rows}"
         severity, at = Severity.INFO if same else None, Location(reading.summary.file, runs[0].line)

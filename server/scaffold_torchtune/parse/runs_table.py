@@ -348,11 +348,12 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
         settings = [setting for run in tuned if (setting := given_value(name, run, config))]
         planned = sorted({float(setting.text) for setting in settings}) if levels else []
         if set(levels) != set(planned):
-            listed, used = values.numbers_text(levels), values.numbers_text(planned)
+            listed, used, at = values.numbers_text(levels), values.numbers_text(planned), f"{draft.file}:{field.line}"
             those, all_of = values.numbers_text(planned, last="and"), "all" if len(planned) == 1 else "the"
             has = f"{all_of} runs use {those}" if planned else f"no run sets {name}"
             message = f"{shown(field.note)} lists {values.numbers_text(levels, last='and')} for {name}, but {has}"
-            as_runs = f"replace `{listed}` with `{used}` in {draft.file}:{field.line}"
+            is_literal = listed in (field.full or field.text)
+            as_runs = f"replace `{listed}` with `{used}` in {at}" if is_literal else f"correct {at} (`{used}`)"
             fix = f"{as_runs}, or correct the runs{UNTIL_THEN}" if planned else "correct this line or the runs"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found

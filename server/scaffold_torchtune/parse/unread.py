@@ -415,7 +415,7 @@ def _estimates(reading: Reading, rows: Sequence[tuple[RowDraft, Run]], tuned: Tu
         return
     row, run, limit, _ = short[0]
     most = max(seconds for *_, seconds in short)
-    names = few([run.name for _, run, _, _ in short], _FEW)
+    names = ("the run " if len(short) == 1 else "") + few([shown(run.name) for _, run, _, _ in short], _FEW)
     enough, planned = kinds.slurm_time(2 * most), run.parameters.get("time") or tuned.config.get("time")
     if "time" in run.parameters:
         lines = lines_text((each.line for each, _, _, _ in short), len(short))

@@ -79,10 +79,9 @@ def plan(request: Request) -> PlanResult:
 
 
 def _plan_result(prepared: prepare.Prepared, request: Request) -> PlanResult:
-    told = prepared.previous.warnings if prepared.previous else ()
     names = [each.directory for each in prepared.changes]
     replaced = {name for name in names if request.started and decisions(request, names)(name) == "replace"}
-    found = plan_result(prepared.plan, prepared.changes, told, replaced)
+    found = plan_result(prepared.plan, prepared.changes, prepared.previous, replaced)
     asked = {
         "ask": apply.asked_first(prepared, request),
         "outputs": _outputs(prepared.plan),

@@ -426,14 +426,14 @@ def _old_and_new(change: FieldChange) -> tuple[str, str]:
 
 
 def plan_result(
-    plan: Plan, changes: Sequence[RunChange] = (), before: Sequence[Finding] = (), replaced: Collection[str] = ()
+    plan: Plan, changes: Sequence[RunChange] = (), previous: Plan | None = None, replaced: Collection[str] = ()
 ) -> PlanResult:
     """Return the plan as the result of plan_runs: the values of each run, and the values that all runs share.
 
     Args:
         plan: the plan.
         changes: the change of each run.
-        before: the warnings of the previous plan.
+        previous: the plan before this one.
         replaced: the started runs to replace.
     """
     compared = changes_of(changes, replaced=replaced)
@@ -448,26 +448,28 @@ def plan_result(
         "levels": {name: _levels([run.parameters.get(name) for run in plan.runs]) for name in plan.varying},
         "common": common,
         "changes": compared,
-        "repeated": _told_before(plan.warnings, before),
+        "repeated": _told_before(plan, previous),
     }
     return PlanResult(**shared_fields(plan, PlanResult) | own)
 
 
-def _told_before(now: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+def _told_before(plan: Plan, previous: Plan | None) -> tuple[Finding, ...]:
     """Return the findings that the previous plan had too: only their lines and the number of all runs may differ."""
-    now, known = tuple(now), Counter(map(_content, before))
-    same = {content for content, count in Counter(map(_content, now)).items() if count <= known[content]}
-    return tuple(each for each in now if _content(each) in same)
+    now = {each: _content(each, plan) for each in plan.warnings}
+    known = Counter(_content(each, previous) for each in previous.warnings) if previous else {}
+    same = {content for content, count in Counter(now.values()).items() if count <= known.get(content, 0)}
+    return tuple(each for each in plan.warnings if now[each] in same)
 
 
 _LINE: Final = re.compile(r"(?<=\.(?:md|ml)):[0-9]++")
 _ALL_RUNS: Final = re.compile(r"\b(?:all [0-9]++|both|the|(?<=of )[0-9]++) runs?\b")
 
 
-def _content(of: Finding) -> tuple[object, ...]:
-    """Return what a finding says, without its line and the number of all runs."""
+def _content(of: Finding, plan: Plan) -> tuple[object, ...]:
+    """Return what a finding says, without its line and the number of all runs, or the name of the only run."""
     lasting = lasting_part(of)
-    message = _ALL_RUNS.sub("the runs", _LINE.sub("", lasting.message))
+    only = f" {shown(plan.runs[0].directory)}" if len(plan.runs) == 1 else ""
+    message = _ALL_RUNS.sub("the runs", _LINE.sub("", lasting.message.replace(f"the run{only}", "the run")))
     return lasting.code, lasting.severity, lasting.field, lasting.file, message, lasting.expected, lasting.actual
 
 

@@ -566,7 +566,7 @@ def in_column(column: str, lines: Iterable[int | None]) -> str:
 
 def _of_runs(runs: Sequence[PlannedRun]) -> str:
     """Return the names of runs after `the`: `run 'first'`."""
-    return f"{'run' if len(runs) == 1 else 'runs'} {few([shown(run.directory) for run in runs], _LISTED)}"
+    return f"{'run' if len(runs) == 1 else 'runs'} {few([shown(run.name) for run in runs], _LISTED)}"
 
 
 def _named(runs: Sequence[PlannedRun]) -> str:
