@@ -113,6 +113,20 @@ def test_findings_that_moved_or_concern_more_runs_are_as_before(experiment: Path
     assert not absent(" ".join(each.message for each in plan.repeated), "all 6 runs")
 
 
+def test_findings_about_the_only_run_and_about_all_runs_are_the_same(experiment: Path) -> None:
+    configured(experiment, "- **Warmup steps:** 70")
+    whole = (experiment / SUMMARY).read_text()
+    kept = [line for line in whole.splitlines(keepends=True) if "_rank8_lr1e-5 |" in line or "_rank" not in line]
+    for text, runs in ((whole, "all 4 runs"), ("".join(kept), "the run 'rank8_lr1e-5'"), (whole, "all 4 runs")):
+        (experiment / SUMMARY).write_text(text)
+        plan, new, repeated = told(experiment)
+        if not plan.changes.is_first:
+            assert {"long-warmup", "not-seen"} <= {*repeated} - {*new}
+        about = [each.message for each in plan.warnings if each.code in {"long-warmup", "not-seen"}]
+        assert [absent(message, runs) for message in about] == [[], []]
+        assert scaffold(experiment).ok
+
+
 def test_less_free_space_is_no_new_finding_and_a_larger_need_is(
     experiment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
