@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 # Try three times, because pip may fail on a transient network error.
 RETRY := scripts/retry
 
-.PHONY: demo test test-long test-all check structure format contract slurm modules kit package page bundle tokens facts codes labels golden fuzz hostile faults bench explore mutation clean
+.PHONY: demo test test-long test-all check structure format contract slurm modules kit package page bundle tokens facts codes labels golden fuzz hostile faults bench growth explore mutation clean
 
 demo: $(RUNTIME)  ## scaffold the bundled example into demo/
 	@$(BIN)/scaffold-torchtune demo demo
@@ -101,6 +101,9 @@ faults: $(STAMP)  ## count the results of kills, disk errors, races, hostile val
 bench: $(STAMP)  ## time planning, an unchanged second scaffold, and validation compared with scaffolding, for 100 runs
 	$(BIN)/python benchmarks/plan_time.py
 	$(BIN)/python benchmarks/validate_share.py
+
+growth: $(STAMP)  ## measure how processor time grows with documents, started runs and changes; needs a quiet machine
+	$(BIN)/python benchmarks/growth.py
 
 explore: $(STAMP)  ## run the property tests on new examples instead of the fixed ones
 	HYPOTHESIS_PROFILE=default $(BIN)/python -m pytest -n 2 -q tests

@@ -1,45 +1,25 @@
-"""Parsing time grows linearly with the size of a document, for repeated pieces of text in every place."""
+"""Long documents of one repeated piece of text, in every place, are parsed in bounded time.
+
+`benchmarks/growth.py` measures whether the time is linear; it needs a quiet machine.
+"""
 
 import contextlib
 import gc
-import itertools
 import time
-from collections.abc import Callable
 
 import pytest
 
 from scaffold_torchtune.findings import Refused
 from scaffold_torchtune.parse import parse_experiment
 from scaffold_torchtune.system import markdown
-from support.documents import DIRECTORY, LOCAL, SUMMARY, local_md, runs, summary
-from support.sampling import sampled, spread
+from support.documents import DIRECTORY, LOCAL, SUMMARY, runs, summary
+from support.repeated_pieces import PIECES, PLACES, in_summary
+from support.sampling import sampled
 
 pytestmark = pytest.mark.long
 
-SHORT = 4_000
-TIMES = 5  # linear: 5 times as long, quadratic: 25 times
-WORSE = 14
-ATTEMPTS = 4
-PIECES = [
-    "`", "``a", "` ", "*", "_", "**a ", "__a ", "[a](", "![", "<", "<a ", "<!--", "&#1;", "\\|", "| ", "- ", "> ",
-    "a: ", "(", "( ", " (a", "()", "'", '"a', "“", " ", "\u00a0", "a ", ", ", "a, ", " or ", "/", "~", "=", "0", "1:",
-    "✅ ", "e\u0301", "same as ", "lora ", "LoRA, ", "every 1 ", "cosine ", "- a\n", "# a\n", "a\n\n", "lr: 1\n",
-    "## System prompt\na\n", "**lr:** 1\n", "| a | b |\n", "```\n", "> a\n", "  - a\n", "<br>", "x-", " => ",
-]  # fmt: skip
-
-
-def in_summary(text: str) -> tuple[str, str]:
-    return text, local_md()
-
-
-PLACES: dict[str, Callable[[str], tuple[str, str]]] = {
-    "prompt": lambda text: in_summary(summary() + f"\n- **System prompt:** {text}\n"),
-    "section": lambda text: in_summary(summary() + f"\n## System prompt\n\n{text}\n"),
-    "label": lambda text: in_summary(summary() + f"\n- **{text}:** 1\n"),
-    "title": lambda text: in_summary(summary() + f"\n## {text}\n\ntext\n"),
-    "value": lambda text: in_summary(summary() + f"\n- **Method:** {text})\n- **GPUs:** {text})\n- **lr:** {text})\n"),
-    "local": lambda text: (summary(), local_md() + f"\n- **Account:** {text}\n\n{text}\n"),
-}
+LENGTH = 40_000
+SECONDS = 20  # of processor time: a linear reader needs about one, a quadratic one minutes
 
 
 def seconds(documents: tuple[str, str]) -> float:
@@ -55,39 +35,10 @@ def seconds(documents: tuple[str, str]) -> float:
         gc.enable()
 
 
-def grows(place: str, piece: str) -> float:
-    """Return the factor by which the time grows if a piece is repeated `TIMES` as often, without the constant part."""
-    number = SHORT // len(piece)
-    short, long = (PLACES[place](piece * count) for count in (number, TIMES * number))
-    nothing = min(seconds(PLACES[place]("a")) for _ in range(2))
-    if (most := seconds(long)) < 0.05:
-        return 0.0
-    least = seconds(short)
-    for _ in range(ATTEMPTS):  # other load on the machine slows down either measurement
-        most, least = min(most, seconds(long)), min(least, seconds(short))
-        if (ratio := (most - nothing) / max(least - nothing, 0.002)) < WORSE:
-            break
-    return ratio
-
-
-@pytest.mark.parametrize(
-    ("piece", "place"),
-    spread(
-        itertools.product(
-            ["`", "``a", "( ", " or ", "[a](", "## System prompt\na\n", "\u00a0"], ["prompt", "value", "local"]
-        ),
-        every=8,
-    ),
-)
-def test_parsing_time_grows_linearly_with_size(place: str, piece: str) -> None:
-    assert grows(place, piece) < WORSE
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("place", PLACES)
-def test_parsing_time_grows_linearly_with_any_piece(place: str) -> None:
-    found = {piece: grows(place, piece) for piece in sampled(PIECES, every=16)}
-    assert {piece: ratio for piece, ratio in found.items() if ratio > WORSE} == {}
+def test_a_document_of_one_piece_is_parsed_in_bounded_time(place: str) -> None:
+    documents = {piece: PLACES[place](piece * (LENGTH // len(piece))) for piece in sampled(PIECES, every=8)}
+    assert {piece: took for piece, each in documents.items() if (took := seconds(each)) > SECONDS} == {}
 
 
 def test_a_prompt_of_only_backticks_is_read_quickly() -> None:

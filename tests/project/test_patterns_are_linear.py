@@ -1,14 +1,13 @@
-"""Test that no regular expression of the package needs more than linear time.
+"""Test that no regular expression of the package needs much time for a long text.
 
-Every one is found in the source and tried, with the methods that call it, on texts of one repeated piece, at two
-lengths. If the time grows much more than the length, the pattern is worse than linear. Both times are measured in the
-same way, and only their ratio matters.
-
+Every one is found in the source and tried, with the methods that call it, on long texts of one repeated piece. A linear
+pattern needs a few milliseconds of processor time for such a text, a quadratic one hundreds of times as much.
 """
 
 import ast
 import functools
 import importlib
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -62,10 +61,8 @@ PIECES: Final = [
 ]
 BEFORE: Final = ("", "`", " (", "#", "$")
 AFTER: Final = ("\x01", ")", "\n")
-SHORT: Final = 800
-TIMES: Final = 6  # a linear one needs 6 times as long, a quadratic one 36 times
-WORSE: Final = 15
-NOTICED: Final = 0.004  # seconds: a shorter time for the long text needs no second measurement
+LENGTH: Final = 10_000
+SECONDS: Final = 0.2  # of processor time: a linear pattern needs at most a tenth of it, on a slow machine too
 
 
 class Used(NamedTuple):
@@ -176,25 +173,16 @@ def words_of(pattern: str) -> list[str]:
     return [*words, *(f"{word} " for word in words[:4]), *(f" {word}" for word in words[:4])]
 
 
-def grows(one: Used, before: str, piece: str, after: str, most: int) -> float:
-    """Return the growth of the time for a text that is `TIMES` as long; 0 if both times are negligible."""
-    number = min(SHORT, most // TIMES) // len(piece) + 1
-    short, long = before + piece * number + after, before + piece * (TIMES * number) + after
-    if (first := seconds(one, long)) < NOTICED:
-        return 0.0
-    least = min(first, *(seconds(one, long) for _ in range(3)))
-    return least / max(min(seconds(one, short) for _ in range(5)), 1e-6)
-
-
-def worst(one: Used, befores: tuple[str, ...], afters: tuple[str, ...]) -> tuple[float, str]:
-    most = BOUNDED.get(one.where, 10**9)
-    tried = (
-        (grows(one, before, piece, after, most), f"{before!r} {piece!r} {after!r}")
-        for piece in [*PIECES, *words_of(one.pattern.pattern)]
-        for before in befores
-        for after in afters
-    )
-    return max(tried)
+def slow(one: Used, befores: tuple[str, ...], afters: tuple[str, ...]) -> dict[str, float]:
+    """Return the seconds for the texts that take too long, which are measured again: the machine may be busy."""
+    length = min(LENGTH, BOUNDED.get(one.where, LENGTH))
+    found: dict[str, float] = {}
+    for piece in [*PIECES, *words_of(one.pattern.pattern)]:
+        for before, after in itertools.product(befores, afters):
+            text = before + piece * (length // len(piece)) + after
+            if seconds(one, text) > SECONDS and (least := min(seconds(one, text) for _ in range(2))) > SECONDS:
+                found[f"{before!r} {piece!r} {after!r}"] = least
+    return found
 
 
 def test_all_patterns_are_found() -> None:
@@ -203,18 +191,17 @@ def test_all_patterns_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "piece"), [(r"(`+)(.*?)\1(.*)", "`"), (r"\s*[,;]\s*", " "), (r"[A-Z][a-z]*([A-Z]\w*)?$", "A")]
+    ("pattern", "piece"), [(r"(`{1,2})(.*?)\1x", "`"), (r"\s*[,;]\s*", " "), (r"[A-Z][a-z]*([A-Z]\w*)?$", "A")]
 )
 def test_a_superlinear_pattern_is_detected(pattern: str, piece: str) -> None:
-    assert grows(Used("", re.compile(pattern, re.DOTALL), "search"), "", piece, "\x01", 1200) > WORSE
+    one = Used("", re.compile(pattern, re.DOTALL), "search")
+    assert seconds(one, piece * (LENGTH // len(piece)) + "\x01") > SECONDS
 
 
 def test_no_pattern_is_worse_than_linear() -> None:
-    found = {one: worst(one, ("",), AFTER[:1]) for one in used()}
-    assert {one: how for one, how in found.items() if how[0] > WORSE} == {}
+    assert {one: found for one in used() if (found := slow(one, ("",), AFTER[:1]))} == {}
 
 
-@pytest.mark.long
 def test_no_pattern_is_worse_than_linear_after_other_prefixes() -> None:
-    found = {one: worst(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER) for one in sampled([*used()], every=8)}
-    assert {one: how for one, how in found.items() if how[0] > WORSE} == {}
+    some = sampled([*used()], every=24)
+    assert {one: found for one in some if (found := slow(one, (*BEFORE, *words_of(one.pattern.pattern)), AFTER))} == {}
