@@ -1,13 +1,14 @@
 import pytest
 
 from fuzz_documents import MAX_MEGABYTES, megabytes, tried
+from support.sampling import EVERY
 
 # Coverage and parallel tests slow down parsing; `make fuzz` enforces the real limit.
 PATIENCE = 5.0
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("count", [100, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [100, pytest.param(1500 if EVERY else 500, marks=pytest.mark.long)])
 def test_mutated_documents_give_a_plan_or_a_refusal(count: int) -> None:
     before = megabytes()
     outcomes = [tried(seed) for seed in range(count)]

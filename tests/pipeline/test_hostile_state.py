@@ -118,7 +118,7 @@ def one(single: Path) -> Path:
 @pytest.mark.parametrize("count", [12, pytest.param(0, marks=pytest.mark.long)], ids=["few", "many"])
 def test_a_damaged_file_is_refused_or_read(one: Path, name: str, count: int) -> None:
     with memory_at_most(MEGABYTES):
-        refused = tried(one, name, 16 + count, count or int(os.environ.get("HOSTILE_FILES", "200")))
+        refused = tried(one, name, 16 + count, count or int(os.environ.get("HOSTILE_FILES", "80")))
     assert refused or name in {"scaffold.log", ".scaffold/lock", ".scaffold/progress.json"}
     assert steps.scaffold(Request(one)).ok
 
@@ -184,7 +184,7 @@ def resuming(tmp_path: Path) -> tuple[Path, Plan]:
 @pytest.mark.parametrize("count", [150, pytest.param(0, marks=pytest.mark.long)], ids=["few", "many"])
 def test_hostile_output_directories_are_reported_or_skipped(resuming: tuple[Path, Plan], count: int) -> None:
     with memory_at_most(MEGABYTES):
-        number = count or int(os.environ.get("HOSTILE_FILES", "2000"))
+        number = count or int(os.environ.get("HOSTILE_FILES", "700"))
         found = outputs_looked_at(*resuming, 17 + count, number)
     assert min(found) > number // 10
 

@@ -30,7 +30,7 @@ def test_any_output_is_read_quickly_and_shown_as_plain_text(count: int) -> None:
     choose, causes, steps_seen = random.Random(18 + count), 0, 0  # noqa: S311 - it must be the same each time
     texts = [one.text for one in corpus()]
     asked = Requested("/e", "run", "run/slurm-1.out", batch_size=4, lr=1e-4, memory="24G", time=3540)
-    number = count or int(os.environ.get("HOSTILE_FILES", "3000"))
+    number = count or int(os.environ.get("HOSTILE_FILES", "1000"))
     with memory_at_most(300):
         for turn in range(number):
             data = hostile_output(texts, choose)

@@ -138,7 +138,7 @@ def points(
 
 
 # A sample of the points, or every point.
-anywhere = pytest.mark.parametrize(("first", "distance"), [(1, sampling.distance(8))])
+anywhere = pytest.mark.parametrize(("first", "distance"), [(1, sampling.distance(12))])
 
 
 @anywhere
@@ -281,7 +281,7 @@ def test_a_run_submitted_after_a_kill_is_kept_unchanged(tmp_path: Path, first: i
     assert old
 
 
-@pytest.mark.parametrize(("name", "distance"), [(name, sampling.distance(8)) for name in CHANGES])
+@pytest.mark.parametrize(("name", "distance"), [(name, sampling.distance(12)) for name in CHANGES])
 def test_a_change_killed_anywhere_ends_like_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, distance: int
 ) -> None:

@@ -237,7 +237,7 @@ def changed_at(content: dict[str, Any], place: tuple[Any, ...], value: Any, *, r
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20, distance(5)))], (0, 150))
+    ("seed", "tries"), mostly_long([(0, 150), *((n, 600) for n in range(1, 20, distance(10)))], (0, 150))
 )
 def test_any_value_at_any_place_is_a_plan_or_refused(done: Path, seed: int, tries: int) -> None:
     """With a matching id; every step runs an accepted plan without an exception."""

@@ -206,7 +206,7 @@ def test_text_of_a_document_is_never_a_template() -> None:
 
 
 def test_a_missing_or_binary_template_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(templating.TemplateProblem, match="^it was not found$"):
+    with pytest.raises(templating.TemplateProblem, match=r"^it was not found$"):
         templating.render("x", {}, [tmp_path])
     (tmp_path / "w").write_text("{% include 'x' %}", encoding="utf-8")
     with pytest.raises(templating.TemplateProblem, match="includes 'x', which was not found"):

@@ -143,14 +143,9 @@ def test_a_scaffold_reports_a_different_name_once(tmp_path: Path) -> None:
     "pattern", spread(["{a}" * 60 + "x", "*" * 200, "[" * 150 + "{rank}", "<" * 200, "A_" * 100], every=5)
 )
 def test_a_hostile_pattern_is_compared_quickly(pattern: str, tmp_path: Path) -> None:
-    experiment = many_runs(tmp_path, 200)
+    experiment = many_runs(tmp_path, 60)
     summary = experiment / "experiment_summary.md"
-    plain = _seconds(experiment)
     change(summary, OLD, f"- **Naming pattern:** `{pattern}`")
-    assert _seconds(experiment) < plain + 1.5
-
-
-def _seconds(experiment: Path) -> float:
-    start = time.process_time()
+    began = time.process_time()
     steps.plan(Request(experiment))
-    return time.process_time() - start
+    assert time.process_time() - began < 20  # exponential: hours

@@ -214,7 +214,9 @@ def test_batch_sizes_that_would_become_equal_get_no_common_value() -> None:
     findings = found(*in_rows("batch_size", [400, 300, 4]), rows=100)
     assert [(each.code, each.line) for each in findings] == [("no-steps", 3), ("no-steps", 4)]
     for each, line, other in zip(findings, (3, 4), ("run1", "run0"), strict=True):
-        assert absent(each.fix, f"correct the value in the column 'Column batch_size' (line {line})", f"'{other}'") == []
+        assert (
+            absent(each.fix, f"correct the value in the column 'Column batch_size' (line {line})", f"'{other}'") == []
+        )
         assert "replace" not in each.fix
 
 
