@@ -353,7 +353,7 @@ def differing_levels(draft: SummaryDraft, runs: Sequence[Run], config: Mapping[s
             has = f"{all_of} runs use {those}" if planned else f"no run sets {name}"
             message = f"{shown(field.note)} lists {values.numbers_text(levels, last='and')} for {name}, but {has}"
             is_literal = listed in (field.full or field.text)
-            as_runs = f"replace `{listed}` with `{used}` in {at}" if is_literal else f"correct {at} (`{used}`)"
+            as_runs = f"replace `{listed}` with `{used}` in {at}" if is_literal else f"list `{used}` in {at}"
             fix = f"{as_runs}, or correct the runs{UNTIL_THEN}" if planned else "correct this line or the runs"
             found.append(finding("levels-differ", message, field=name, file=draft.file, line=field.line, fix=fix))
     return found
