@@ -183,7 +183,7 @@ def test_a_given_local_file_is_read_again_by_steps_that_follow_the_plan(experime
     change(given["local"], "0:45:00", "0:30:00")
     result = steps.validate(Request(experiment))
     assert [each.code for each in result.findings if each.severity == "error"] == ["plan-outdated"]
-    assert not absent("".join(each.message for each in result.findings), "0:45:00 -> 0:30:00")
+    assert not absent("".join(each.message for each in result.findings), "'0:45:00' -> '0:30:00'")
     assert status(Request(experiment)).changed_documents == ("other.local.md",)
 
 

@@ -228,7 +228,7 @@ def test_an_edited_started_run_is_a_question_and_kept_unchanged(week: Week, name
     )
     assert codes(week.refused(overwrite=True)) == {"started-run"}
     result = week.scaffold(started="keep")
-    assert result.validation.kept_values == (f"{name} is {how}",)
+    assert result.validation.kept_values == (f"{name} has been {how}",)
     file.write_text("later\n")  # the kept file is checked from now on
     assert "changed-output" in codes_of_errors(steps.validate(week.request()))
 

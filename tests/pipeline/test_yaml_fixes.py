@@ -245,7 +245,7 @@ def test_levels_do_not_contain_a_shared_rank_that_only_full_fine_tuning_has(tmp_
     assert "levels-differ" not in {each.code for each in findings(place)}
     change(place / YML, "      lora_rank: 8\n", "      lora_rank: 64\n")
     found = found_in(place, "levels-differ", "lora_rank")
-    assert absent(found.fix, "with 16, 64") == []
+    assert absent(found.fix, "with `16, 64`") == []
     assert "32" not in found.message
 
 
@@ -314,7 +314,7 @@ def test_a_failed_run_has_a_fix_that_changes_no_run_with_results(
     assert [line for line, start in zip(written, lines, strict=True) if not line.startswith(start)] == []
     for line in written:
         if shared:
-            assert absent(cause.fix, f"`{line}` in the parameters of {FIRST}") == []
+            assert absent(cause.fix, f"`{line}` in the parameters of the run '{FIRST}'") == []
             in_parameters(place, FIRST, line)
         else:
             lines_now = (place / YML).read_text()
