@@ -242,7 +242,7 @@ def test_runs_of_the_yaml_form_get_the_value_in_their_parameters() -> None:
         parameters = {**run.parameters, "seed": run.line}
         runs.append(run.model_copy(update={"settings": settings, "parameters": parameters}))
     some, other = sorted(found(*runs, rows=100), key=lambda each: "the run 'run2'" in each.message)
-    assert "`num_warmup_steps: 5` in the parameters of the runs 'run0' and 'run1'" in some.fix
-    assert "`num_warmup_steps: 2` in the parameters of the run 'run2'" in other.fix
+    assert "`num_warmup_steps: 5` in the parameters of the runs 'run 0' and 'run 1'" in some.fix
+    assert "`num_warmup_steps: 2` in the parameters of the run 'run 2'" in other.fix
     (all_runs,) = found(*runs[:2], rows=100)
     assert all_runs.fix.startswith(f"replace `61` with `5` in {file}:")
