@@ -43,11 +43,10 @@ def has_room(directory: Path) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Try few cases of each test if all tests are collected, and all cases if files, directories or names are given.
 
-    All cases count if COVERAGE is set, because the bound of coverage needs them. The slowest test is run first, so that
-    no worker waits for it at the end.
+    The slowest test is run first, so that no worker waits for it at the end.
     """
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    if is_whole and "COVERAGE" not in os.environ:
+    if is_whole:
         mark_most_cases_long(items)
     items.sort(key=lambda item: item.name != "test_no_mutant_of_a_sample_survives")
 

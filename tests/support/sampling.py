@@ -27,17 +27,18 @@ OWN_MARKS: Final = {"examples", "kit", "long", "modules", "package", "page", "sl
 """The marks of the tests that other targets than `make test` run."""
 
 MOST_CASES: Final = 6
-"""The most cases of a parametrized test in `make test`; `make test-long` tries the others."""
+"""The most cases of a test in `make test`, twice as many if coverage is measured; `make test-long` tries the others."""
 
 
 def mark_most_cases_long(items: Iterable[pytest.Item]) -> None:
     """Mark the cases of each parametrized test as long, except for a few that are spread over all of them."""
+    most = 2 * MOST_CASES if "COVERAGE" in os.environ else MOST_CASES  # the bound of coverage needs more of them
     plain = [item for item in items if not OWN_MARKS & {mark.name for mark in item.iter_markers()}]
     for _, group in groupby(plain, lambda item: item.nodeid.partition("[")[0]):
         cases = list(group)
-        kept = {number * len(cases) // MOST_CASES for number in range(MOST_CASES)}
+        kept = {number * len(cases) // most for number in range(most)}
         for number, item in enumerate(cases):
-            if len(cases) > MOST_CASES and number not in kept:
+            if len(cases) > most and number not in kept:
                 item.add_marker("long")
 
 
