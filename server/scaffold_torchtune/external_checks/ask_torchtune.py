@@ -276,7 +276,7 @@ def _expected(node: dict[str, Any]) -> int | None:
 def _unasked(asked: Sequence[NodeQuestion], answers: TorchtuneAnswers) -> Iterator[Finding]:
     """Return one finding that names all components that were not checked with torchtune."""
     named = {
-        f"{escape(question.part)} ({shown(str(question.node['_component_']))}: {escape(reason)})": None
+        f"{shown(question.part)} ({shown(str(question.node['_component_']))}: {escape(reason)})": None
         for number, question in enumerate(asked)
         if (reason := answers.nodes[number].unasked)
     }

@@ -295,7 +295,7 @@ def _differing(known: Parameter, field: str, place: Place, answer: SourceText) -
     if value is not None and value == values.value_of(known, answer):
         return []
     message = f"the answer for {field} is {shown(answer.text)}, but {file} has {shown(given.text)}"
-    at, fix = Location(file, given.line or None), f"omit the answer, or correct {file} before you give it"
+    at, fix = Location(file, given.line or None), f"omit the answer; if it is right, correct {file} instead"
     expected, actual = escape(given.text), escape(answer.text)
     return [finding("answer-differs", message, field=field, expected=expected, actual=actual, at=at, fix=fix)]
 
@@ -305,7 +305,7 @@ def _of_rows(field: str, runs: Sequence[Run], answer: str, file: str) -> Finding
     name = parameter_named(field).name
     given = few([*dict.fromkeys(shown(run.parameters[name].value) for run in runs)], _LISTED, last="or")
     message = f"the answer for {field} is {shown(answer)}, but the row of every run already gives a value ({given})"
-    at, fix = Location(file, runs[0].line), f"omit the answer, or correct the rows of {file} before you give it"
+    at, fix = Location(file, runs[0].line), f"omit the answer; if it is right, correct the rows of {file} instead"
     return finding("answer-differs", message, field=field, actual=escape(answer), at=at, fix=fix)
 
 

@@ -107,7 +107,7 @@ def add_no_run(row: Row, what: str, draft: SummaryDraft) -> None:
     text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
     message, fix = (
         f"the row {shown(text)} is {what}, and is skipped",
-        "no action if that is intended; otherwise fill in the values of the run, and give it a name that is no level",
+        "no action if that is intended; otherwise fill in the values of the run, and name it differently",
     )
     draft.add("unused-row", message, field="runs", line=row.line, fix=fix, severity=Severity.INFO)
 
@@ -330,8 +330,8 @@ def cancelled_rows(reading: Reading, marked: Sequence[RowDraft]) -> set[int]:
 def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     draft = reading.summary
     listed = few([f"{shown(row.name)} (line {row.line}, {row.mark})" for row in rows], _FEW)
-    are = "is" if len(rows) == 1 else "are"
-    message = f"{counted(len(rows), 'run')} {are} marked as not to be run: {listed}"
+    what = "a run that is" if len(rows) == 1 else f"{len(rows)} runs that are"
+    message = f"it is unclear whether to plan {what} in the table, but marked as not to be run: {listed}"
     where, line = reading.advised(PLAN_CANCELLED, draft)
     some = "this run" if len(rows) == 1 else "these runs"
     gone = some if reading.form == "yaml" else lines_text((row.line for row in rows), len(rows))

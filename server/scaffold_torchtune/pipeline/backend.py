@@ -238,7 +238,7 @@ def backend_of(plan: Plan, request: Request) -> Backend:
             raise _other_script(message, "bundled")
         return Backend(identity(plan))
     if named != planned:
-        message = f"the plan was made with the setup script {shown(planned)}, which is not specified here"
+        message = f"the plan was made with the setup script {shown(planned)}, but a different one is in use"
         raise _other_script(message, planned)
     try:
         found = identity(plan)
@@ -306,8 +306,8 @@ _LEFT_BEHIND: Final = (".pyc", ".log", ".out", ".err", ".lock", ".pid", ".tmp", 
 
 def _other_script(message: str, planned: str) -> Refused:
     fix = (
-        f"specify the setup_finetune of the plan with `--setup-script {one_line(planned)}` (for the server, with"
-        " SCAFFOLD_TORCHTUNE_SETUP_SCRIPT); alternatively, render again with the one that you want to use"
+        f"specify the setup script of the plan with `--setup-script {one_line(planned)}` (for the server, with"
+        " SCAFFOLD_TORCHTUNE_SETUP_SCRIPT); alternatively, render again with the script that you want to use"
     )
     return refuse("setup-choice", message, field="setup_script", file=layout.PLAN, fix=fix)
 

@@ -228,7 +228,7 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
             fix = f"add the extension if the file is {formats}; otherwise {fix}"
             if found and at.line is not None:
-                fix = f"replace `{name}` with `{name}{found}` in {at.file}:{at.line}, at the end of the path"
+                fix = f"replace `{name}` with `{name}{found}`, which exists, in {at.file}:{at.line}"
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:

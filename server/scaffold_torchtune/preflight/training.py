@@ -136,7 +136,7 @@ def output_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
         if model and f"{outputs}/".startswith(f"{model}/"):
             message = (
                 f"the outputs of {concerning(runs, plan)} would be written to the directory of the base model,"
-                f" {shown(model)}, which torchtune rejects"
+                f" {shown(model)}; torchtune rejects this"
             )
             field, expected, fix = (
                 "output_dir_base",
@@ -477,7 +477,7 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
             f"each GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
             f" plus activations (including up to {_gib(logits)} of logits, if samples fill max_seq_len)"
         ),
-        f"the checkpoints of all epochs need {_gib(sum(need.saved for _, need in runs))} in total",
+        f"the checkpoints of all runs and epochs together need {_gib(sum(need.saved for _, need in runs))}",
     ]
     counts = [(run, rows.count) for run, _ in runs if (rows := rows_of(run, plan, disk)) is not None]
     steps = [steps_of(run, count) * run.integer("epochs", 1) for run, count in counts if not run.value("packed")]
