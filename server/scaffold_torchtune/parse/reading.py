@@ -386,7 +386,7 @@ class Reading(Collector):
         heading, _, line = advised.add.strip("\n").rpartition("\n\n")
         where, _, also = advised.where.partition("; ")
         line = "`" + line.replace("`", "") + "`" + (f"; {also}" if also else "")
-        in_file = f"{where} of the file" if where == "at the end" else where
+        in_file = f"{where} of {draft.file}" if where == "at the end" else where
         if heading:
             return f"{in_file}, add the heading '{heading}' and this line below it: {line}"
         if (old := where.removeprefix("instead of ")) != where:

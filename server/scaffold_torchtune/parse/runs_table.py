@@ -189,7 +189,7 @@ def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
         named = "model" in labels and not _NAME_COLUMNS.isdisjoint(labels)
         if named and set(_columns(labels)) - {"model"} and table not in taken:
             message = f"the table looks like a table of runs, but runs are not read from the section {section.title!r}"
-            fix = "no action if these are no runs; otherwise move them to the table under '## All Runs'"
+            fix = "no action if its rows are not runs; otherwise move them to the table under '## All Runs'"
             draft.add("unused-row", message, field="runs", line=table.line, fix=fix)
 
 
@@ -538,7 +538,8 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
             value, remark = Typed(None) if values.has_none(parameter, text.text) else values.typed(parameter, text)
         except NotTyped as problem:
             if is_tuned:
-                where = (f"run {shown(name)}, " if name is not None else "") + f"column {text.note}"
+                of_run = "" if name is None else f"run {shown(name)}, "
+                where = f"{of_run}{'key' if reading.form == 'yaml' else 'column'} {shown(text.note)}"
                 elsewhere = "; to train with several, add a row for each value"
                 reading.findings.append(not_typed(parameter, text, problem, where, file, elsewhere))
             continue

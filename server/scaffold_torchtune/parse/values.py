@@ -186,7 +186,7 @@ _MEASURES = {
     ),
     "max_seq_len": ("a number of tokens", "the number of tokens as a plain number"),
     "batch_size": ("a number of samples", "the number of samples as a plain number"),
-    "mem": ("the memory of the whole job on its node", "this memory with its unit, such as 32G"),
+    "mem": ("the memory of the whole job on its node", "the total memory of the job with its unit, such as 32G"),
     "time": ("the time limit of the whole job", "the time limit of the job, such as 2:00:00"),
 }  # fmt: skip
 

@@ -169,8 +169,8 @@ def _unknown_defaults(runs: Sequence[PlannedRun], interface: Interface) -> Itera
     settable = [name for name in chosen if script_takes(interface, name)]
     fix = "finetune.yaml shows what the script chose"
     if settable:
-        which = few(settable, len(settable)) if settable != chosen else "these values"
-        fix = f"in the summary, set those of {which} that matter to you; {fix}"
+        which = few(settable, len(settable), last="or") if settable != chosen else "any of these"
+        fix = f"set {which} in the summary if the default matters; {fix}"
     if settable != chosen:
         fix += "; use `--setup-script bundled` to set values for which the script has no option"
     yield finding("script-writes", message, fix=fix, severity=Severity.WARNING)

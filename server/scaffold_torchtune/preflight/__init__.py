@@ -105,7 +105,7 @@ def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missi
     fix = "download the whole model repository again, or correct the model's name or path in the summary"
     if found.weights:
         message = f"{message}, but has the model's weights in {_few(found.weights)}"
-        fix = "plan the runs again to use the existing files"
+        fix = "scaffold again to use the existing files"
     elif any(name.startswith("adapter_model.") for name in found.files):
         message = f"{message}, and contains only an adapter without its base model"
         fix = (
@@ -244,6 +244,9 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
         )
         more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
         restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
+        if path in _SETTINGS:  # which has a different form there than in the documents
+            what = "the path of the data set" if field == "dataset_label" else field
+            restore = f"change {what} so that {escape(path)} is {_text(was)} again"
         fix = (
             f"to continue that training, {restore}; to start over, move the output directory elsewhere, or remove"
             " the setting 'Resume from checkpoint'"
