@@ -291,13 +291,13 @@ def not_well(job: JobEnd, asked: Requested, output: JobOutput | None, saved: int
         message = (
             "the job trained 0 steps and saved the unchanged model: a step needs more samples than the data set has"
         )
-        fix = f"lower Batch size{asked.place('batch_size')} or Gradient accumulation, or add data{asked.after}"
+        fix = f"lower the batch size{asked.place('batch_size')} or the gradient accumulation, or add data{asked.after}"
         return finding("no-steps", message, field="batch_size", actual=0, file=asked.output or None, fix=fix)
     if job.state == "COMPLETED" and saved is not None and saved < asked.epochs:
         were = "was" if saved == 1 else "were"
         part = f"{saved} of {counted(asked.epochs, 'epoch')}"
-        named = f" {job.id}" if job.id else ""
-        message = f"SLURM reports that the job{named} completed, but only {part} {were} saved"
+        named = f"job {job.id}" if job.id else "the job"
+        message = f"SLURM reports that {named} completed, but only {part} {were} saved"
         last = (
             f"; its output ends with '{escape(output.last_lines[-1], limit=240)}'"
             if output and output.last_lines
@@ -370,7 +370,7 @@ def _node_memory(of: _Case) -> tuple[str, str]:
     match = _MEMORY.fullmatch(of.asked.memory)
     wanted = f"{2 * int(match[1])}{match[2].upper()}" if match and int(match[1]) else ""
     asked = f"the {of.asked.memory} of memory that it requested" if of.asked.memory else "its node's memory"
-    how = of.asked.give("mem", wanted) if wanted else f"raise Memory{of.asked.place('mem')}"
+    how = of.asked.give("mem", wanted) if wanted else f"raise the memory{of.asked.place('mem')}"
     return f"the job needed more than {asked}", f"{how}{of.asked.after}"
 
 
@@ -384,7 +384,7 @@ def _time_limit(of: _Case) -> tuple[str, str]:
     last, first = (output.last, output.first) if output else (None, None)
     if last is None or first is None or not last.per_epoch:
         fix = f"look for the cause of the delay at the end of {asked.output or 'the output'}, and correct it"
-        more = f"if the job only needs more time, raise Time limit{asked.place('time')}"
+        more = f"if the job only needs more time, raise the time limit{asked.place('time')}"
         return f"{told} before the first step was completed", f"{fix}; {more}{asked.after}"
     total, trained = last.per_epoch * asked.epochs, last.number - first.number + 1
     shown_rate = last.seconds / last.done if last.done and last.seconds >= _MEASURED else 0.0
@@ -421,7 +421,7 @@ def _nan(asked: Requested, output: JobOutput) -> Finding:
     is_first = output.first is not None and since == output.first.number
     lr = f" below {shortest_number(asked.lr)}{asked.place('lr')}" if asked.lr else ""
     rows = "remove samples without an answer (`scaffold-torchtune plan` reports them as no-labels)"
-    lower = f"lower Learning rate{lr} or lengthen the warm-up"
+    lower = f"lower the learning rate{lr} or lengthen the warm-up"
     again = "then scaffold and submit again in the same way"
     if is_first:
         fix = f"{rows}; if there are none, {lower}{asked.after}"

@@ -19,6 +19,7 @@ ONE: Changes = {"batch_size": 1, "num_warmup_steps": 0}
 
 def seen(*runs: PlannedRun, rows: int = 800, **counts: Any) -> DiskState:
     """Return a data set whose samples have these counts for each run; `likely_` counts default to the certain ones."""
+    counts.setdefault("longest", 3_000)
     for name in ("cut", "empty"):
         counts.setdefault(f"likely_{name}", counts.get(name, RowCount()))
     columns: Any = {"input": {"text": 1}, "output": {"text": 1}, "messages": {"list": 1}, "text": {"text": 1}}
@@ -44,7 +45,7 @@ def test_truncated_samples_are_reported_with_their_number_and_the_length_needed(
 
 
 def test_truncated_samples_without_an_answer_are_counted_too() -> None:
-    cut: dict[str, Any] = {"cut": RowCount(count=31, first=7), "longest": 700}
+    cut: dict[str, Any] = {"cut": RowCount(count=31, first=7)}
     (whole,) = found({}, **cut)
     _, told = found({"batch_size": 4}, **cut, empty=RowCount(count=3, first=17))
     assert absent(whole.message, 3) == ["3"]
@@ -78,7 +79,7 @@ def _with(counts: dict[str, Any]) -> list[Finding]:
     return [each for each in check_plan(plan_of(run), state, {}) if each.code in CODES]
 
 
-FOUR: dict[str, Any] = {"empty": RowCount(count=4, first=17), "cut": RowCount(count=31, first=7), "longest": 700}
+FOUR: dict[str, Any] = {"empty": RowCount(count=4, first=17), "cut": RowCount(count=31, first=7)}
 
 
 @pytest.mark.parametrize(

@@ -407,9 +407,7 @@ def blank_cells(
         same = got == of_above
         use, rows = ("this row uses", "this row") if len(runs) == 1 else ("these rows use", "these rows")
         message = f"{name} is blank in {listed}: {use} {got}{why}, "
-        message += (
-            f"which is also the value on line {line}" if same else f"but the row above on line {line} has {of_above}"
-        )
+        message += f"the same value as on line {line}" if same else f"but the row above on line {line} has {of_above}"
         named = "if the cells were merged" if likely == of_above else f"as in the name{'s' * (len(runs) > 1)}"
         fix = f"write `{likely}` in {rows}, {named}; no action if {got} is intended"
         if same or not likely:

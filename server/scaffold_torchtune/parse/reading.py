@@ -338,9 +338,9 @@ _A_RUN = "- {name: NAME, type: fine-tuned, model: MODEL, parameters: {lora_rank:
 # Names of fields in messages, if the name alone is not clear.
 _NAMED: Final = {
     NAME: "the experiment name",
-    "conda_env": "the default conda environment (conda_env)",
-    "my_wandb_project": "the default W&B project (my_wandb_project)",
-    "output_dir_base": "the output base directory (output_dir_base)",
+    "conda_env": "the default conda environment (`conda_env`)",
+    "my_wandb_project": "the default W&B project (`my_wandb_project`)",
+    "output_dir_base": "the output base directory (`output_dir_base`)",
 }
 
 

@@ -195,7 +195,7 @@ def _is_as_planned(one: Rendered, plan: Plan, there: Mapping[str, str]) -> bool:
 def _file_changes(edited: Mapping[str, str]) -> Iterator[FieldChange]:
     """Yield the edits of a run's files, as changes that would be undone."""
     for name, digest in edited.items():
-        yield FieldChange(field=name, old="edited" if digest else "removed", new="as planned")
+        yield FieldChange(field=name, old="edited" if digest else "removed", new="generated again")
 
 
 def fields_between(old: PlannedRun | None, new: PlannedRun) -> tuple[FieldChange, ...]:
@@ -499,8 +499,9 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
     for fields, alike in groups.items():
         told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents have a different text"
         names = few([one.directory for one in alike], _LISTED)
-        are = "this started run was" if len(alike) == 1 else "these started runs were"
-        message = f"{names} ({', '.join(dict.fromkeys(one.state for one in alike))}): {are} not changed; {told}"
+        states = ", ".join(dict.fromkeys(one.state for one in alike))
+        were, have = ("was", "it has") if len(alike) == 1 else ("were", "they have")
+        message = f"{names} {were} not changed, because {have} been started ({states}): {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
         fix = f"no action if intended; otherwise {_to_replace(len(alike))}"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
@@ -516,7 +517,8 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
             shared = _quoted(none if theirs[0] is None else kinds.written(theirs[0]))
             other = f"{shared} in {counted(len(theirs), 'other run')}"
             message = f"{ours} and {other}: the runs no longer form a single design"
-            replace = f"replace the kept {'run' if len(others) == 1 else 'runs'}"
+            kept_runs = "the kept run" if len(others) == 1 else "the kept runs"
+            replace = f"replace {kept_runs}"
             ways = ["leave this as it is, and compare with care", replace, *_own_values(name, values, plan)]
             fix = f"choose one: {'; '.join(f'({number}) {way}' for number, way in enumerate(ways, start=1))}"
             yield finding("mixed-runs", message, field=name, expected=theirs[0], actual=others[0], fix=fix)
@@ -540,21 +542,13 @@ def _own_values(name: str, values: Iterable[str], plan: Plan) -> Iterator[str]:
 
 
 def _kept_as(change: FieldChange) -> str:
-    """Return the difference of a kept run: `epochs is 3, but the documents have 5`."""
+    """Return the difference of a kept run: `epochs is still 3, but 5 in the documents`."""
     if change.field in RUN_FILES:
         return f"{change.field} has been {change.old}"
     old, new = ("not set" if each is None else _quoted(each) for each in (change.old, change.new))
     file = change.source.file if change.source else None
-    who = (
-        "the documents have"
-        if not file
-        else "the summary has"
-        if file.startswith("experiment_summary.")
-        else f"{file} has"
-    )
-    if change.new is None:
-        return f"{change.field} is {old}, but is not set in {file or 'the documents'}"
-    return f"{change.field} is {old}, but {who} {new}"
+    where = "the documents" if not file else "the summary" if file.startswith("experiment_summary.") else file
+    return f"{change.field} is still {old}, but {new} in {where}"
 
 
 def _quoted(value: Scalar) -> str:

@@ -62,7 +62,7 @@ _LONGEST_VALUE: Final = 80
 _TEXT: Final = "the text of setup_finetune.yaml"
 _LISTED_LEVELS: Final = 12
 _LONGEST_LEVEL: Final = 40
-_ALLOWED: Final = "at most 200 letters, digits, '.', '_', '+' and '-', and no reserved name"
+_ALLOWED: Final = "at most 200 characters (letters, digits, '.', '_', '+' and '-'), and no reserved name"
 _EXCLUDED: Final = {
     "control": "a control: the base model is not fine-tuned",
     "eval-only": "evaluation only: nothing is fine-tuned",
@@ -152,13 +152,13 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str | None) ->
     for name, line in zip(names, lines, strict=True):
         field, actual = "run name", escape(name)
         if not naming.is_safe(name):
-            which = f"{shown(name)}, which is not a safe name"
-            message = f"the run on line {line}{of_summary} would get the directory {which}"
+            which = f"{shown(name)}, which is not an allowed name"
+            message = f"the run on line {line}{of_summary} would get a directory named {which}"
             fix = f"rename the run, model or data set from which the name is derived: use {_ALLOWED}"
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             places = lines_text([seen[name.lower()], line])
-            message = f"the runs on {places}{of_summary} would share the directory {shown(name)}"
+            message = f"two runs would share the directory {shown(name)} ({places}{of_summary})"
             fix = (
                 "use `--names table` with distinct Run Names, or rename the models or data sets"
                 " that these runs are named after"

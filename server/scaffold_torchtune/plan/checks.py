@@ -219,10 +219,10 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     if extension not in SETUP_TEMPLATES:
         formats, actual, at = " or ".join(SETUP_TEMPLATES), escape(extension), path.source
         is_dot = (name := posixpath.basename(path.text)).startswith(".")
-        has = f"has no {'name before the dot' if is_dot else 'file extension'}; its name must end in"
+        has = f"has no {'name before the extension; the file must be' if is_dot else 'file extension; it must end in'}"
         has = f"has the extension {shown(extension)}, not" if extension else has
         message, fix = f"the data set {shown(path.text)} {has} {formats}", f"convert the data set to {formats}"
-        fix = f"give the file a name that ends in {formats}" if is_dot and not extension else fix
+        fix = f"rename the file, for example to words{formats.split()[0]}" if is_dot and not extension else fix
         fix = f"{fix}, then correct its path"
         if not extension and not is_dot:
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
@@ -351,7 +351,7 @@ def _names_of_models(runs: Sequence[PlannedRun], file: str) -> Iterator[Finding]
     used = {run.model for run in runs}
     wrong = [(run, named) for run in runs if (named := _other_model(run, used))]
     for run, named in wrong[:1]:
-        more = f"; {len(wrong)} run names, including this one, contain a different model" if len(wrong) > 1 else ""
+        more = f"; {len(wrong)} run names, including this one, name a different model" if len(wrong) > 1 else ""
         message = f"the run name {shown(run.name)} contains {shown(named)}, but the model is {shown(run.model)}{more}"
         yield finding(
             "name-mismatch", message, field="model", expected=named, actual=run.model, at=Location(file, run.line),

@@ -621,8 +621,8 @@ def _differing(
     at, written = Location(source.file or "", source.line), stated.text
     if _follows(pattern, run, plan, outputs, run.directory):
         message = (
-            f"in {shown(written)} ({source.note}), the name of a run stands for its directory ({shown(run.directory)}),"
-            f" not for its Run Name in the table ({shown(run.name)})"
+            f"in {shown(written)} ({source.note}), the name of a run is taken to be that of its directory"
+            f" ({shown(run.directory)}), not its Run Name in the table ({shown(run.name)})"
         )
         fix = "no action if intended; otherwise use `--names table`"
         return finding(

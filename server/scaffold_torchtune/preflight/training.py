@@ -240,7 +240,7 @@ def _case(run: PlannedRun, plan: Plan, disk: DiskState) -> _Case | None:
         number = "at most " if packs.least < packs.most else ""
         number += counted(packs.most, "pack") + ("" if size is None else f" of {size} tokens")
         about = f", probably about {packs.likely}" if packs.likely < packs.most else ""
-        basis = f"{rows.basis}, which fit into {number}{about}"
+        basis = f"{rows.basis}, which make {number}{about}"
         what, most, likely = "pack", packs.most, packs.likely
     return _Case(
         basis=basis,
@@ -312,8 +312,10 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
         f" {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    share = "a tenth of the training" if shorter[runs[0].directory] else "no warm-up"
-    fix = f"{to_give(field, shorter, runs, plan.runs)} ({share}), or use a different number"
+    why = (
+        "a tenth of the training steps is usual" if shorter[runs[0].directory] else "the training is too short for one"
+    )
+    fix = f"{to_give(field, shorter, runs, plan.runs)}, or use a different number; {why}"
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
         where = f"{place.file}:{few([*lines], 3, last='')}"
@@ -577,9 +579,11 @@ def _disk(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
     for outputs, some in grouped([run for run, _ in runs], output_dir).items():
         free, needed = disk.free.get(str(outputs)), sum(needs[run.directory] for run in some)
         if free is not None and needed > free:
+            sizes = [_size(each) for each in (needed, free)]
+            need, has = sizes if sizes[0] != sizes[1] else (f"{each:,} bytes" for each in (int(needed), int(free)))
             message = (
-                f"the checkpoints of {concerning(some, plan)} need {_size(needed)} in total, but only"
-                f" {_size(free)} is free on the file system of {outputs}"
+                f"the checkpoints of {concerning(some, plan)} need {need} in total, but only {has} is free on the file"
+                f" system of {outputs}"
             )
             fix = f"free disk space, or choose a different output directory{_less(plan, some, needs, adapters)}"
             expected, place = f"{_gib(needed)} free", at(some[0], "output_dir_base", "project_dir")

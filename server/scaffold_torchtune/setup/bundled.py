@@ -205,9 +205,7 @@ def warn_unread(settings: Settings, report: SettingsReport) -> None:
     """Warn about each setting that is written although the stock recipe does not read it."""
     for key, value in _unread(settings).items():
         message = f"{key} is set, but the recipe {settings.recipe} of torchtune 0.6.1 does not read it"
-        fix = (
-            f"remove {key} (in the summary if this file was generated), or name a recipe that reads it in custom_recipe"
-        )
+        fix = f"remove {key} (from the summary if this file was generated), or set custom_recipe to one that reads it"
         instead = "remove this setting, or leave it: it has no effect"  # documents cannot name a recipe
         actual = escape(value) if isinstance(value, str) else value
         report.add("unread-setting", message, field=key, actual=actual, fix=fix, fix_in_document=instead)

@@ -355,6 +355,7 @@ def _unproven(report: Report) -> None:
     known = FINETUNE_SETTINGS | directives.JOB_SETTINGS
     for name, setting in report.run.settings.items():
         if name not in known:
-            message = f"it is unknown where the setting {quoted(name)} belongs in the files, so it was not verified"
+            where = "it is unknown where finetune.yaml or finetune.slurm should contain"
+            message = f"{where} the setting {quoted(name)}, so its value was not verified"
             fix = "check the value in finetune.yaml and finetune.slurm yourself"
             report.add("unproven-setting", message, field=name, expected=setting.value, path=(name,), fix=fix)

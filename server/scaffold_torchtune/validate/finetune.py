@@ -317,7 +317,7 @@ def _models(report: Report) -> None:
     if name is not None and load().model(str(name)) is None:
         report.add(
             "unknown-model",
-            f"the sections model, tokenizer and checkpointer were not verified, because the model {quoted(name)} is"
+            f"the model, tokenizer and checkpointer sections were not verified, because the model {quoted(name)} is"
             " unknown",
             field="torchtune_model_name",
             actual=name,
@@ -378,8 +378,11 @@ def _expect(report: Report, expected: Expectation, data: dict[str, Any]) -> None
         return
     is_list = expected.kind is Comparison.PARTS and code == "wrong-type"
     note, source_of = expected.note, expected.source_of
-    note = f"torchtune requires a list, [{', '.join(str(expected.value).split(','))}]" if is_list else note
-    report.differs(setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of)
+    written = f"the list [{', '.join(str(expected.value).split(','))}]" if is_list else ""
+    report.differs(
+        setting, dotted(path), expected.value, actual, code=code, path=path, note=note, source_of=source_of,
+        written=written,
+    )  # fmt: skip
 
 
 def _looked(report: Report, expected: Expectation, actual: Any, *, arrived: bool) -> None:
