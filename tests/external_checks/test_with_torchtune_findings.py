@@ -216,7 +216,7 @@ def test_third_party_components_are_one_note() -> None:
 def test_all_unchecked_components_are_named() -> None:
     parts = ["tokenizer", "dataset", "loss", "optimizer", "lr_scheduler", "metric_logger"]
     _, (one, _) = answered(loss={"unasked": "no"})
-    assert absent(one.message, "the component loss") == []
+    assert absent(one.message, "the component 'loss'") == []
     _, (six, _) = answered(**{part: {"unasked": "no"} for part in parts})
     assert absent(six.message, "the components", *parts) == []
 

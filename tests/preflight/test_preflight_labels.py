@@ -147,9 +147,9 @@ def test_a_pack_filled_by_a_sample_without_labels_is_an_error() -> None:
 def test_the_fix_for_samples_without_labels_depends_on_the_cause() -> None:
     (blank,) = found({"batch_size": 4}, empty=RowCount(count=4, first=17))
     assert (blank.field, blank.expected, blank.line) == ("max_seq_len", 0, LINES["max_seq_len"])
-    assert absent(blank.fix, 1024, "fill") == ["1024"]
+    assert absent(blank.fix, 4096, "fill") == ["4096"]
     (cut, _) = found({"batch_size": 4}, **FOUR)
-    assert absent(cut.fix, 1024, f"{SUMMARY}:{LINES['max_seq_len']}") == []
+    assert absent(cut.fix, 4096, f"{SUMMARY}:{LINES['max_seq_len']}") == []
 
 
 def test_empty_and_truncated_texts_have_different_messages() -> None:

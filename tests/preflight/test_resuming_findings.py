@@ -74,7 +74,8 @@ def test_a_different_value_is_refused(there: dict[str, Any], field: str, expecte
     assert "; so would" not in finding.message
     is_none = None in {expected, actual}
     assert absent(finding.message, "not set", "None") == (["None"] if is_none else ["not set", "None"])
-    assert absent(finding.fix, field, "Resume from checkpoint") == []
+    named = "the path of the data set" if field == "dataset_label" else field
+    assert absent(finding.fix, named, "Resume from checkpoint") == []
 
 
 def test_a_value_that_the_state_lacks_is_refused() -> None:

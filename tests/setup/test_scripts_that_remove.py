@@ -1,5 +1,7 @@
 """Scripts that remove files of the scaffold while they run: that run fails, the others are completed."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from scaffold_torchtune.cli import main
 from scaffold_torchtune.findings import errors_in
 from scaffold_torchtune.pipeline import steps
+from scaffold_torchtune.pipeline.backend import Watch
 from scaffold_torchtune.request import Request
 from support.experiments import actions, log, outputs
 from support.sampling import mostly_long, spread
@@ -86,6 +89,30 @@ def test_a_run_that_removes_files_fails_and_the_others_are_completed(
     assert again.ok
     assert outputs(three) == good
     assert actions(three)[-1] == "SCAFFOLD_TORCHTUNE_COMPLETE"
+
+
+def test_a_removal_right_after_the_publication_is_detected(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bad run removes files between their publication and their inspection; alone, it removes them again."""
+    tool, begun = tmp_path / "tool", tmp_path / "begun"
+    assert scaffold(three, script(tool, MAKE)).ok
+    good, real = outputs(three), Watch.wrote
+
+    def wrote(watch: Watch, paths: list[str], is_ours: Callable[[str], bool], expected: list[str]) -> None:
+        if THREE[0] in paths and not begun.exists():
+            shutil.rmtree(three / THREE[0])
+        real(watch, paths, is_ours, expected)
+
+    monkeypatch.setattr(Watch, "wrote", wrote)
+    taken = f"if pathlib.Path({str(begun)!r}).exists():\n        remove({THREE[0]!r})\n"
+    bad = f"    {taken}    pathlib.Path({str(begun)!r}).touch()\n"
+    file = script(tool, f"EXPERIMENT = {str(three)!r}\n{REMOVE}if run == {BAD!r}:\n{bad}{MAKE}")
+    result = scaffold(three, file, jobs=1)
+    assert {run.directory: "outside its working directory" in run.reason for run in failed(result)} == {BAD: True}
+    assert {path: data for path, data in outputs(three).items() if not path.startswith(BAD)} == {
+        path: data for path, data in good.items() if not path.startswith(BAD)
+    }
 
 
 def test_a_run_whose_working_directory_another_run_removed_is_run_again(three: Path, tmp_path: Path) -> None:

@@ -345,10 +345,11 @@ class Watch:
         # the time of a directory changes with its entries, which are reported themselves
         return sorted(changed - {posixpath.dirname(path) for path in changed})
 
-    def wrote(self, paths: Iterable[str], is_ours: Callable[[str], bool]) -> None:
+    def wrote(self, paths: Iterable[str], is_ours: Callable[[str], bool], expected: Iterable[str]) -> None:
         """Accept the present state of files and run directories that this program has just written.
 
-        `is_ours` is called after they are inspected, so that a change in the meantime is never accepted.
+        `is_ours` is called after they are inspected, and the `expected` paths must exist, so that a change in the
+        meantime is never accepted.
         """
         for path in paths:
             inside = {name for name in self._seen if name.startswith(f"{path}/")}
@@ -357,10 +358,16 @@ class Watch:
                 now[path] = _status(os.lstat(self._root / path))
             kept = {name: status for name, status in now.items() if is_ours(name)}
             self._seen = {n: s for n, s in self._seen.items() if n != path and n not in inside} | kept
+        for path in expected:
+            self._seen.setdefault(path, _WRITTEN)
 
 
 _OURS: Final = frozenset(layout.STATE_DIRECTORIES)
 _UNWATCHED: Final = (layout.LOCK, layout.BACKUP, layout.HISTORY)
+
+
+_WRITTEN: Final[Status] = (0, 0, 0, 0)
+"""The status of a path that was written, and then removed or changed before it was inspected."""
 
 
 def _status(status: os.stat_result) -> Status:

@@ -66,7 +66,7 @@ def run_setups(
             made.take(run, outcome)
             if pool:
                 pool.miss(made.found_missing())
-                pool.watch.wrote(made.written(run.directory), made.is_ours)
+                pool.watch.wrote(made.written(run.directory), made.is_ours, made.expected(run.directory))
             request.report("setup", len(made.outcomes), len(work))
     changed = pool.changes() if pool else set[str]()
     if changed:
@@ -290,6 +290,12 @@ class Publisher:
         """Return the paths of a run that `take` may have written."""
         files = [layout.record(directory), layout.output(directory)]
         return files if self.reasons[directory] else [*files, directory]
+
+    def expected(self, directory: str) -> list[str]:
+        """Return the paths of a run that must exist after `take`."""
+        if self.reasons[directory]:
+            return []
+        return [layout.record(directory), directory, *(f"{directory}/{name}" for name in layout.RUN_FILES)]
 
     def is_ours(self, path: str) -> bool:
         """Return whether a file is as this program wrote it, or is not one of its files."""
