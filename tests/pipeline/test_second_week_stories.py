@@ -149,8 +149,8 @@ def test_changed_shared_values_apply_to_all_runs_until_a_start(week: Week) -> No
     assert (mixed.field, mixed.actual, mixed.expected) == ("epochs", 5, 7)
     assert "mixed-runs" in {each.code for each in result.plan.warnings}
     assert "kept" in {group.what for group in result.plan.changes.groups}
-    assert result.validation.kept_values == ("epochs is 5, but the summary has 7",)
-    assert "epochs is 5, but the summary has 7" in result.validation.summary
+    assert result.validation.kept_values == ("epochs is still 5, but 7 in the summary",)
+    assert "epochs is still 5, but 7 in the summary" in result.validation.summary
     week.rows |= grid(lora_rank=[32], lr=["1e-5"])
     week.scaffold()  # a kept run is not asked about again
     week.shared = {"epochs": 5, "batch_size": 4}  # the values that they started with: no run is kept any longer

@@ -228,7 +228,7 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
             fix = f"add the extension if the file is {formats}; otherwise {fix}"
             if found and at.line is not None:
-                fix = f"replace `{name}` with `{name}{found}`, which exists, in {at.file}:{at.line}"
+                fix = f"replace `{name}` with `{name}{found}` in {at.file}:{at.line}, because that file exists"
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:
@@ -454,7 +454,8 @@ def _template_overridden(experiment: Experiment, runs: Sequence[PlannedRun]) -> 
             why = _NO_EFFECT.get(name, "the runs have no such setting")
             message = f"{line} sets {name} to {value}, which has no effect: {why}"
         else:
-            everywhere, first = all(run.settings.get(name) == planned for run in runs), shown(others[0].directory)
+            everywhere = len(runs) > 1 and all(run.settings.get(name) == planned for run in runs)
+            first = shown(others[0].directory)
             some = f"{counted(len(others), 'run')} (the first is {first}) use"
             some = f"the run {first} uses" if len(others) == 1 else some
             file, at_line = planned.source.file, planned.source.line

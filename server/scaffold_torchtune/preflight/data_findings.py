@@ -154,9 +154,11 @@ def _keys(data_sets: Iterable[Sequence[PlannedRun]], disk: DiskState) -> _Keys:
     found: _Keys = {}
     for runs in data_sets:
         part = part_of(runs[0], disk)
-        for run in runs if part and part.rows else ():
-            for column in _wanted(run) if part else ():
-                if part and column not in part.columns and (other := _instead(run, column, part)):
+        if part is None or not part.rows:
+            continue
+        for run in runs:
+            for column in _wanted(run):
+                if column not in part.columns and (other := _instead(run, column, part)):
                     found.setdefault(_wanted(run)[column][1], {})[run.directory] = other
     return found
 
