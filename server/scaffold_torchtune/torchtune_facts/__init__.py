@@ -181,7 +181,7 @@ def known_models() -> tuple[str, ...]:
 
 
 def supported_models() -> str:
-    """Return the choice of a model in prose: `one of Llama-3.2-1B, ... or phi-4`."""
+    """Return the choice of a supported model in prose: `one of A, B or C`."""
     return one_of(known_models(), len(known_models()))
 
 
