@@ -47,7 +47,7 @@ def test_the_example_is_accepted_with_its_parameter_counts(tmp_path: Path) -> No
     assert found.code == "torchtune-agrees"
     whose, _, models = found.message.partition(": ")
     assert absent(whose, 4, 2) == []
-    small, large = models.split("; ")
+    small, large = models.split(" and ")
     assert absent(small, "lora_llama3_2_1b", "rank 8", "1,241,122,816", "5,308,416") == []
     assert absent(large, "lora_llama3_2_1b", "rank 16", "1,246,431,232", "10,616,832") == []
     assert found.fix == ""  # the installed version is that of the facts
@@ -58,7 +58,7 @@ def test_full_fine_tuning_is_accepted_together_with_lora(tmp_path: Path) -> None
     result = scaffold(Request(experiment, sbatch=False, with_torchtune=True))
     assert result.ok
     (found,) = answers(result.validation)
-    models = found.message.partition(": ")[2].split("; ")
+    models = found.message.partition(": ")[2].split(" and ")
     (adapter,) = [model for model in models if "LoRA" in model]
     (whole,) = [model for model in models if "LoRA" not in model]
     assert absent(adapter, "lora_llama3_2_1b", "rank 64", "1,278,281,728", "42,467,328") == []
