@@ -72,7 +72,7 @@ def test_every_end_of_a_job_is_shown_with_its_cause_and_other_jobs_are_unaffecte
     failed = of(sweep, fails).cause
     assert failed is not None
     assert failed.code == "job-failed"
-    assert "odd" in failed.message.split()
+    assert failed.message.endswith("odd'")
 
     wait_until(lambda: (cancelled / f"slurm-{cancelled_job}.out").exists() and of(sweep, cancelled).step == 2)
     slurm.call("scancel", cancelled_job)
