@@ -98,7 +98,7 @@ faults: $(STAMP)  ## count the results of kills, disk errors, races, hostile val
 	scripts/install_packages strace
 	$(BIN)/python tests/faults.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
-bench: $(STAMP)  ## time planning, an unchanged second scaffold, and validation compared with scaffolding, for 100 runs
+bench: $(STAMP)  ## time planning, a second scaffold, and validation compared with scaffolding, for 100 runs
 	$(BIN)/python benchmarks/plan_time.py
 	$(BIN)/python benchmarks/validate_share.py
 

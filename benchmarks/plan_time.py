@@ -1,10 +1,11 @@
-"""Processor time of planning an experiment, and of a second scaffold that changes nothing, beside another checkout.
+"""Processor time of planning an experiment before and after its first scaffold, and of a second scaffold.
 
     python benchmarks/plan_time.py [--beside CHECKOUT] [--runs 100] [--times 5]
 
 Each command is a fresh process, in turns, with the Python of each checkout's `.venv`, or with this one where it has
-none; each checkout has an experiment of its own, which it has scaffolded. Prints the median seconds (user and system)
-of the whole commands, of one with `--help`, and what planning takes beyond that.
+none. One experiment has never been scaffolded; each checkout has another, which it has scaffolded, and which the second
+scaffold does not change. Prints the median seconds (user and system) of the whole commands, of one with `--help`, and
+the time that planning takes beyond that.
 """
 
 import argparse
@@ -18,7 +19,12 @@ from pathlib import Path
 from validate_share import make_experiment
 
 HERE = Path(__file__).parent.parent
-MEASURED = {"plan": ["plan"], "again": ["scaffold", "--no-sbatch"], "start": ["plan", "--help"]}
+MEASURED = {
+    "plan": ["plan"],
+    "plan again": ["plan"],
+    "scaffold again": ["scaffold", "--no-sbatch"],
+    "start": ["plan", "--help"],
+}
 """The arguments of each command; all but the last are given an experiment."""
 
 
@@ -45,34 +51,41 @@ def main() -> None:
         # Compiled modules are kept apart from the checkouts; the first turn compiles them and does not count.
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment = kept | {"PYTHONPYCACHEPREFIX": str(Path(folder, "compiled"))}
-        experiments = {checkout: Path(folder, str(number)) for number, checkout in enumerate(checkouts)}
+        new = Path(folder, "new")
+        make_experiment(new, options.runs)
+        scaffolded = {checkout: Path(folder, str(number)) for number, checkout in enumerate(checkouts)}
 
         def run(checkout: Path, name: str) -> float:
             python = checkout / ".venv" / "bin" / "python"
-            last = [] if name == "start" else [str(experiments[checkout])]
+            last = [] if name == "start" else [str(new if name == "plan" else scaffolded[checkout])]
             command = [str(python) if python.exists() else sys.executable, "-m", "scaffold_torchtune", *MEASURED[name]]
             return seconds([*command, *last], environment | {"PYTHONPATH": str(checkout / "server")})
 
-        for checkout, experiment in experiments.items():
+        for checkout, experiment in scaffolded.items():
             make_experiment(experiment, options.runs)
-            run(checkout, "again")
+            run(checkout, "scaffold again")
         for _ in range(options.times + 1):
             for (checkout, name), times in taken.items():
                 times.append(run(checkout, name))
     middle = {key: statistics.median(times[1:]) for key, times in taken.items()}
     work = {checkout: middle[checkout, "plan"] - middle[checkout, "start"] for checkout in checkouts}
     for checkout in checkouts:
+        took = {name: middle[checkout, name] for name in MEASURED}
         sys.stdout.write(
-            f"{checkout.name:>12}: {middle[checkout, 'plan']:.2f} s of processor time for {options.runs} runs (median"
-            f" of {options.times}), {middle[checkout, 'start']:.2f} s of it to start, {work[checkout]:.2f} s to plan;"
-            f" {middle[checkout, 'again']:.2f} s for a second scaffold\n"
+            f"{checkout.name:>12}: {took['plan']:.2f} s of processor time to plan {options.runs} runs (median of"
+            f" {options.times}), {took['start']:.2f} s of it to start, {work[checkout]:.2f} s to plan;"
+            f" {took['plan again']:.2f} s to plan again after a scaffold,"
+            f" {took['scaffold again']:.2f} s to scaffold again\n"
         )
     if options.beside:
-        pairs = zip(taken[HERE, "again"][1:], taken[checkouts[1], "again"][1:], strict=True)
-        again = statistics.median(one / other for one, other in pairs)
-        whole, planning = middle[HERE, "plan"] / middle[checkouts[1], "plan"], work[HERE] / work[checkouts[1]]
+
+        def ratio(name: str) -> float:
+            pairs = zip(taken[HERE, name][1:], taken[checkouts[1], name][1:], strict=True)
+            return statistics.median(one / other for one, other in pairs)
+
         sys.stdout.write(
-            f"ratio: {whole:.2f} as whole commands, {planning:.2f} without the start; {again:.2f} a second scaffold\n"
+            f"ratio: {ratio('plan'):.2f} to plan, {work[HERE] / work[checkouts[1]]:.2f} without the start;"
+            f" {ratio('plan again'):.2f} to plan again, {ratio('scaffold again'):.2f} to scaffold again\n"
         )
 
 
