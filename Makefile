@@ -90,7 +90,7 @@ fuzz: $(STAMP)  ## read 100,000 mutated documents: each gives a plan or a refusa
 	$(BIN)/python tests/fuzz_documents.py --count $(or $(COUNT),100000)
 
 hostile: $(STAMP)  ## read 20,000 damaged files of each kind: each gives at most a finding or a refusal
-	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 -m long --timeout 7200 \
+	HOSTILE_FILES=$(or $(COUNT),20000) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m long --timeout 7200 \
 	  tests/preflight/test_disk_hostile.py tests/pipeline/test_hostile_state.py \
 	  tests/pipeline/test_hostile_status.py tests/preflight/test_hostile_data.py
 

@@ -149,7 +149,7 @@ def test_lora_in_modules_that_differ_from_the_config_is_an_error(attention: dict
 
 def test_lora_modules_that_are_not_a_list_count_as_none() -> None:
     text = config("[q_proj, v_proj, output_proj]", "q_proj")
-    assert the_one(answered(text)).expected == ""
+    assert the_one(answered(text)).expected == "none"
     consent(answered(text, model=built(attention={})))
 
 

@@ -251,9 +251,9 @@ def _lora(config: Config, node: dict[str, Any], line: Line) -> Iterator[Finding]
         only = "only " if has and line.attention.keys() < set(wanted) else ""
         message = (
             f"in the model that torchtune builds, LoRA is applied {only}to {escape(has) or 'no attention module'}"
-            f" (expected {names})"
+            f" (expected {names or 'none'})"
         )
-        yield _at(config, "lora-differs", message, path, expected=names, actual=escape(has) or "none")
+        yield _at(config, "lora-differs", message, path, expected=names or "none", actual=escape(has) or "none")
     expected = _expected(node)
     if expected not in {None, line.lora}:
         message = f"the LoRA adapter that torchtune builds has {line.lora:,} parameters (expected {expected:,})"

@@ -541,7 +541,7 @@ def _of_text(text: Text, draft: LocalDraft) -> _Loads:
             draft,
             "modules",
             text.line,
-            f"{shown(text.plain)} may not be the name of a module, so it is not read",
+            f"{shown(text.plain)} does not look like the name of a module, so it is not read",
             _IN_A_BLOCK,
         )
     return found

@@ -500,8 +500,8 @@ def kept_findings(plan: Plan) -> Iterator[Finding]:
         told = few([_kept_as(each) for each in fields], _LISTED, between="; ") or "the documents have a different text"
         names = few([one.directory for one in alike], _LISTED)
         states = ", ".join(dict.fromkeys(one.state for one in alike))
-        were, have = ("was", "it has") if len(alike) == 1 else ("were", "they have")
-        message = f"{names} {were} not changed, because {have} been started ({states}): {told}"
+        have, were = ("has", "it was") if len(alike) == 1 else ("have", "they were")
+        message = f"{names} {have} been started (state: {states}), so {were} not changed: {told}"
         source = next((each.source for each in alike[0].fields if each.source and each.source.line), None)
         fix = f"no action if intended; otherwise {_to_replace(len(alike))}"
         yield finding("kept-run", message, field="started", actual=alike[0].directory, at=source, fix=fix)
@@ -544,7 +544,7 @@ def _own_values(name: str, values: Iterable[str], plan: Plan) -> Iterator[str]:
 def _kept_as(change: FieldChange) -> str:
     """Return the difference of a kept run: `epochs is still 3, but 5 in the documents`."""
     if change.field in RUN_FILES:
-        return f"{change.field} has been {change.old}"
+        return f"{change.field} has been {change.old}, and was not restored"
     old, new = ("not set" if each is None else _quoted(each) for each in (change.old, change.new))
     file = change.source.file if change.source else None
     where = "the documents" if not file else "the summary" if file.startswith("experiment_summary.") else file

@@ -72,7 +72,7 @@ def _judged(data: bytes) -> Plan | str:
 def _read(data: bytes) -> Plan:
     content = _json(data)
     if content.get("id") != id_of(content):
-        raise NotAPlan("its id does not match its content, so it was edited or damaged")
+        raise NotAPlan("its id does not match its content")
     runs = content.get("runs")
     if isinstance(runs, list) and len(runs) > MOST_RUNS:
         raise NotAPlan(f"it has {len(runs)} runs, more than the limit of {MOST_RUNS}")

@@ -313,9 +313,11 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
     why = (
-        "a tenth of the training steps is usual" if shorter[runs[0].directory] else "the training is too short for one"
+        ", or use a different number; a tenth of the training steps is usual"
+        if shorter[runs[0].directory]
+        else ": the training is too short for a warm-up"
     )
-    fix = f"{to_give(field, shorter, runs, plan.runs)}, or use a different number; {why}"
+    fix = f"{to_give(field, shorter, runs, plan.runs)}{why}"
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
         where = f"{place.file}:{few([*lines], 3, last='')}"
@@ -616,7 +618,8 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
         raised = to_give("time", for_each(short, enough), short, plan.runs)
-        fix = f"{raised}, use more GPUs, or reduce epochs; {enough} is twice the computed minimum, in full hours"
+        twice = f"{enough} is twice the computed minimum, rounded up to a full hour"
+        fix = f"{raised}, use more GPUs, or reduce epochs; {twice}"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

@@ -121,7 +121,7 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
         if key not in KEYS:
             message = did_you_mean(key, KEYS, f"the template sets {shown(key)}, which is not a key of setup_finetune.")
             line = report.lines.get(key)
-            report.add("unknown-key", message, field=escape(key), line=line, fix="correct or remove the key")
+            report.add("unknown-key", message, field=escape(key), line=line, fix=_IN_TEMPLATE)
         elif not isinstance(value, bool | int | float | str):
             message = f"the template sets {key} to a list, a mapping or no value (expected one plain value)"
             report.add("render-mismatch", message, field=key, fix=f"set {key} to one plain value in the template")
@@ -131,6 +131,9 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
     added = {key: Setting(value=value, source=source) for key, value in extra.items()}
     whole = run.model_copy(update={"settings": run.settings | added}) if added else run
     return Rendered(whole, text, document)
+
+
+_IN_TEMPLATE = "correct or remove the key in the template, not in the rendered file"
 
 
 def same(planned: Scalar, read: object) -> bool:

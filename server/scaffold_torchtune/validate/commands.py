@@ -192,7 +192,7 @@ def _launched_in(report: Report, launch: Sequence[str], program: str, line: int)
         activation = ("source", f"{folder}/bin/activate") if report.run.text("venv") else ("conda", "activate", planned)
         found.append(Command(activation, line))
     elif planned:
-        message = f"`tune run` is started as {quoted(program)}, which may not be in the planned environment"
+        message = f"`tune run` is started as {quoted(program)}, which might not be in the planned environment"
         field, expected = "venv" if report.run.text("venv") else "conda_env", planned
         report.unplanned(message, Severity.WARNING, field=field, expected=expected, actual=program, line=line)
     return found
