@@ -201,6 +201,7 @@ def test_every_usual_way_to_load_modules_is_read(block: str, names: str) -> None
 def test_modules_may_be_given_as_a_command_or_as_bullets() -> None:
     assert environment(local_md(modules="`module load a/1 b`"))["modules"] == "a/1,b"
     assert environment(local_md() + "- Modules:\n  - `a/1`\n  - b/2\n")["modules"] == "a/1,b/2"
+    assert remarks(local_md() + "- Modules:\n  - `a/1`\n  - b/2\n") == []
 
 
 @pytest.mark.parametrize("line", ["module load a || exit 1", "module load 'x", "ml -gcc", "module load a&&b"])

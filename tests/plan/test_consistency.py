@@ -221,7 +221,7 @@ def test_a_line_that_other_rows_use_is_written_into_them_first() -> None:
     found = overridden(summary(table=table, training={"Batch size": "4"}))
     assert (found.field, found.expected, found.actual) == ("batch_size", 4, 8)
     write = "write `4` in the column 'Batch Size' (line 7)"
-    assert found.fix.startswith(f"if the rows are correct, {write}, then remove line ")
+    assert found.fix.startswith(f"if the rows are correct, keep 4 for the run 'run_2': {write}, then remove line ")
 
 
 @pytest.mark.parametrize(

@@ -261,8 +261,8 @@ def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
         return
     if name := local_lines.slurms(entry.label):
         if not is_slurm and _is_plainly(name, entry):
-            message = f"{entry.note}: {name} is not read here, because it might not be a SLURM setting"
-            _unused(draft, name, entry.line, message, "if it is a SLURM setting, move it under '## SLURM Defaults'")
+            message = f"{entry.note}: {name} is not read here, because the line might not be intended for SLURM"
+            _unused(draft, name, entry.line, message, "if it is intended for SLURM, move it under '## SLURM Defaults'")
         return
     if not is_strict and not is_slurm:
         return
@@ -552,7 +552,12 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
     for part in found:
         lines = [line for fence, topic in part.fences if "modules" in topic for line in _numbered(fence)]
         for text, topic in part.lines:
-            if "modules" in topic and text.code is not None and text.code == text.plain:
+            if (
+                "modules" in topic
+                and text.code is not None
+                and text.code == text.plain
+                and not _is_versioned(text.code)
+            ):
                 lines.append((text.line, text.code))
         dropped: list[tuple[int, str]] = []
         for number, written in sorted(lines):

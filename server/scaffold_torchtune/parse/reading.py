@@ -411,7 +411,7 @@ class Reading(Collector):
             fix = f"add {self.unless_yaml('a row to the table of runs') or 'an item'} like this for each run"
             message, fix = f"{draft.file} lists no {name}", f"{fix}, {place}: `{line}`"
         else:
-            message = f"{_named(name)} is missing from {draft.file} ({section})"
+            message = f"{_named(name)} is missing from {draft.file}" + (f" ({section})" if at else "")
             fix = self._to_add(name, draft, section)
         self.add("missing-field", message, field=name, file=draft.file, line=at, fix=fix)
 
@@ -501,7 +501,7 @@ class Reading(Collector):
     def not_honoured(self, label: str, text: SourceText, problem: NotHonoured, file: str | None = None) -> None:
         """Report a line that requests something unsupported."""
         written = escape(text.full or text.text)
-        where = labelled(text, escape(label))
+        where = labelled(text, escape(label), "" if label in PARAMETERS else shown(label))
         subject = f"{where} is {shown(text.full or text.text)},"
         if text.answer:
             subject = f"the answer for {escape(label)} is {shown(text.full or text.text)},"
@@ -543,10 +543,13 @@ def in_column(setting: Setting) -> str:
     return f"{value} in the column {shown(setting.source.note)}"
 
 
-def labelled(text: SourceText, label: str) -> str:
-    """Return the place of a text, with a label that it does not contain yet: `Configuration > Training: lr`."""
+def labelled(text: SourceText, label: str, quoted: str = "") -> str:
+    """Return the place of a text, with a label that it does not contain yet: `Configuration > Training: lr`.
+
+    `quoted` is the label to print, if it differs.
+    """
     is_named = f" {normalize(label)} " in f" {normalize(text.note)} "
-    return text.note if is_named else f"{text.note}: {label}"
+    return text.note if is_named else f"{text.note}: {quoted or label}"
 
 
 def not_typed(

@@ -404,8 +404,9 @@ class _Columns:
         for i, column in enumerate(columns):
             meaning = self._meaning(i, column, reading)
             if meaning in seen:
-                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both set {meaning}"
-                fix = "keep one of the two columns, and move the values of the other one into it"
+                the = meaning if meaning in PARAMETERS else f"the {meaning}"
+                message = f"the columns {shown(seen[meaning])} and {shown(column.text)} both set {the}"
+                fix = "keep one of the two columns, with the intended value in every row"
                 reading.add("duplicate-column", message, field=meaning, line=column.line, fix=fix)
             elif meaning is not None:
                 seen[meaning] = column.text

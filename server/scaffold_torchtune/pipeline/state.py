@@ -307,7 +307,7 @@ def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "")
         return read(data)
     except (NotAPlan, ValidationError) as error:
         reason = f": {error}" if isinstance(error, NotAPlan) else ""
-        message = f"{path} was not written by scaffold-torchtune, or was changed later{reason}"
+        message = f"{path} was changed, damaged or not written by scaffold-torchtune{reason}"
         fix = fix or f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 

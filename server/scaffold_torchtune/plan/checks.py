@@ -218,17 +218,19 @@ def _data_problem(path: Setting, options: Options, context: PlanContext) -> Iter
     label, extension = data_label(path.text)
     if extension not in SETUP_TEMPLATES:
         formats, actual, at = " or ".join(SETUP_TEMPLATES), escape(extension), path.source
-        is_dot = (name := posixpath.basename(path.text)).startswith(".")
-        has = f"has no {'name before the extension; the file must be' if is_dot else 'file extension; it must end in'}"
-        has = f"has the extension {shown(extension)}, not" if extension else has
-        message, fix = f"the data set {shown(path.text)} {has} {formats}", f"convert the data set to {formats}"
-        fix = f"rename the file, for example to words{formats.split()[0]}" if is_dot and not extension else fix
-        fix = f"{fix}, then correct its path"
-        if not extension and not is_dot:
+        convert = f"convert the data set to {formats}, then correct its path"
+        if extension:
+            has, fix = f"has the extension {shown(extension)}, not {formats}", convert
+        elif (name := posixpath.basename(path.text)).startswith("."):
+            has, fix = "has no name before the extension", "rename the file, for example to words.json or words.parquet"
+            fix = f"{fix}, then correct its path"
+        else:
+            has = f"has no file extension; it must end in {formats}"
+            fix = f"add the extension if the file is {formats}; otherwise {convert}"
             found = next((each for each in SETUP_TEMPLATES if context.is_file(f"{path.text}{each}")), None)
-            fix = f"add the extension if the file is {formats}; otherwise {fix}"
             if found and at.line is not None:
                 fix = f"replace `{name}` with `{name}{found}` in {at.file}:{at.line}, because that file exists"
+        message = f"the data set {shown(path.text)} {has}"
         yield finding("unsupported-format", message, field="dataset", expected=formats, actual=actual, at=at, fix=fix)
         return
     try:
@@ -285,11 +287,9 @@ def _overridden(experiment: Experiment, planned: Sequence[PlannedRun]) -> Iterat
         message += f" which {override} {shown(common.value)} in {there}{more}"
         remove, remark = _removal(name, common, experiment)
         if blank := _users(name, experiment, planned):
-            column = "" if yaml else first.parameters[name].source.note
-            remove = f"{in_cells(name, common.value, blank, column)}, then {remove}"
-            names = few([shown(run.name) for run in blank], _FEW)
-            use = f"the run {names} now uses" if len(blank) == 1 else f"{names} now use"
-            remark += f"; {use} the value of that line"
+            cells = in_cells(name, common.value, blank, "" if yaml else first.parameters[name].source.note)
+            names = ("the run " if len(blank) == 1 else "") + few([shown(run.name) for run in blank], _FEW)
+            remove = f"keep {shown(common.value)} for {names}: {cells}, then {remove}"
         fix = f"if the {of}{'s' * several * (not yaml)} {'are' if yaml or several else 'is'} correct, {remove}{remark}"
         yield finding("overridden", message, field=name, expected=common.value, actual=value, at=at, fix=fix)
 

@@ -300,7 +300,6 @@ def _no_steps(plan: Plan, runs: list[PlannedRun], case: _Case, smaller: Mapping[
 def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mapping[str, int]) -> Finding:
     total, field, warmup = case.likely * case.epochs, "num_warmup_steps", case.warmup
     chosen = "" if at(runs[0], field).line else " (the default)"
-    about = "estimated " if case.steps > case.likely else ""
     long, so_what = (
         ("takes at least as long as", "the planned learning rate is never reached")
         if warmup >= total
@@ -308,15 +307,12 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
     )
     message = (
         f"in {concerning(runs, plan)}, the warm-up of {counted(warmup, 'step')}{chosen} {long} the"
-        f" {about}{counted(total, 'training step')} ({case.likely} per epoch for {counted(case.epochs, 'epoch')};"
-        f" {case.basis}), so {so_what}"
+        f" {'estimated ' if case.steps > case.likely else ''}{counted(total, 'training step')} ({case.likely} per epoch"
+        f" for {counted(case.epochs, 'epoch')}; {case.basis}), so {so_what}"
     )
     expected, place = f"at most {total // 2}", at(runs[0], field, "epochs")
-    why = (
-        ", or use a different number; a tenth of the training steps is usual"
-        if shorter[runs[0].directory]
-        else ": the training is too short for a warm-up"
-    )
+    why = ", or use a different number; a tenth of the training steps is usual"
+    why = why if shorter[runs[0].directory] else ": the training is too short for a warm-up"
     fix = f"{to_give(field, shorter, runs, plan.runs)}{why}"
     if ratio := kinds.ratio_of(runs[0].settings[field].source):
         lines = dict.fromkeys(str(run.settings[field].source.line) for run in runs)
@@ -326,6 +322,7 @@ def _long_warmup(plan: Plan, runs: list[PlannedRun], case: _Case, shorter: Mappi
 
 
 _GIB = 1024**3
+_SMALLEST = _GIB / 20  # smaller sizes are not printed as a number
 _BF16 = 2
 _CHARACTERS = 4  # characters per token, roughly, of English text with the tokenizers of these models
 _NAMES_GPUS = ("gpu_type", "constraint")
@@ -435,7 +432,7 @@ def cost_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
 
 
 def _gib(size: float) -> str:
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB / 20 else "less than 0.1 GiB"
+    return f"{size / _GIB:.1f} GiB" if size >= _SMALLEST else "less than 0.1 GiB"
 
 
 def _size(size: float) -> str:
@@ -446,6 +443,11 @@ def _size(size: float) -> str:
 def _span(first: object, last: object) -> str:
     """Return one of two texts, or both if they differ."""
     return str(first) if first == last else f"{first} to {last}"
+
+
+def _sizes(first: float, last: float) -> str:
+    """Return one or two sizes, of which the first may be too small to print as a number."""
+    return f"up to {_gib(last)}" if first < _SMALLEST <= last else _span(_gib(first), _gib(last))
 
 
 def _span_of(first: int, last: int, unit: str) -> str:
@@ -478,7 +480,7 @@ def _estimate(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) 
     logits = max(need.logits for _, need in runs)
     parts = [
         (
-            f"each GPU holds {_span(_gib(held[0]), _gib(held[-1]))} of weights, gradients and optimizer states in bf16,"
+            f"each GPU holds {_sizes(held[0], held[-1])} of weights, gradients and optimizer states in bf16,"
             f" plus activations (including up to {_gib(logits)} of logits, if samples fill max_seq_len)"
         ),
         f"the checkpoints of all runs and epochs together need {_gib(sum(need.saved for _, need in runs))}",
@@ -617,9 +619,8 @@ def _time(plan: Plan, disk: DiskState, runs: list[tuple[PlannedRun, Need]]) -> I
         )
         enough = kinds.slurm_time(math.ceil(2 * seconds / 3600) * 3600)
         expected = f"more than {computed}"
-        raised = to_give("time", for_each(short, enough), short, plan.runs)
         twice = f"{enough} is twice the computed minimum, rounded up to a full hour"
-        fix = f"{raised}, use more GPUs, or reduce epochs; {twice}"
+        fix = f"{to_give('time', for_each(short, enough), short, plan.runs)}, use more GPUs, or reduce epochs; {twice}"
         yield finding(
             "time-limit", message, field="time", expected=expected, actual=run.text("time"), fix=fix, at=at(run, "time")
         )

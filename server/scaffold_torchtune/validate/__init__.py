@@ -253,7 +253,7 @@ def verdict(plan: Plan, checked: Mapping[str, tuple[Finding, ...]], extra: Itera
     if planned == 0 or len(runs) != planned:
         message = f"only {len(runs)} of {planned} planned runs {'was' if len(runs) == 1 else 'were'} checked"
         message = message if runs else f"no planned run was checked (0 of {planned})"
-        message = message if planned else "the plan has no runs"
+        message = message if planned else "the saved plan has no runs"
         fix = f"run {'setup' if planned else 'render and setup'} again, then run validate"
         findings.append(finding("nothing-checked", message, expected=planned, actual=len(runs), fix=fix))
     passed = not errors_in(findings) and all(run.passed for run in runs)

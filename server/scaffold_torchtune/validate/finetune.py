@@ -189,8 +189,8 @@ def _format(report: Report, given: dict[str, Any]) -> None:
         report.add("value-mismatch", message, field=_FIELD, expected=expected, actual=form, path=path)
     if not isinstance(last, str) or not re.fullmatch(r"0*[1-9][0-9]*", last, re.ASCII):
         message = (
-            f"checkpoint_files.max_filename is {quoted(last)}, but torchtune requires a number in quotes, such as"
-            " '00004'"
+            f"checkpoint_files.max_filename is {quoted(last)}, but torchtune requires the number of the last file in"
+            " quotes, such as '00004'"
         )
         path = (*_PATH, "max_filename")
         report.add("wrong-type", message, field=_FIELD, expected="'00004'", actual=last, path=path)
