@@ -18,6 +18,7 @@ from scaffold_torchtune.pipeline.state import existing_plan
 from scaffold_torchtune.request import Request
 from scaffold_torchtune.results.reply import Call, of_result
 from scaffold_torchtune.system.files import Tree
+from support.experiments import everything
 from support.permissions import held_to_modes
 from support.second_week import Week, grid, submitted
 
@@ -228,9 +229,41 @@ def test_an_edited_started_run_is_a_question_and_kept_unchanged(week: Week, name
     )
     assert codes(week.refused(overwrite=True)) == {"started-run"}
     result = week.scaffold(started="keep")
-    assert result.validation.kept_values == (f"{name} has been {how}",)
+    assert result.validation.kept_values == (f"{name} has been {how}, and was not restored",)
     file.write_text("later\n")  # the kept file is checked from now on
-    assert "changed-output" in codes_of_errors(steps.validate(week.request()))
+    later = steps.validate(week.request())
+    assert "changed-output" in codes_of_errors(later)
+    assert later.accepts_edits == "--started keep"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["edited", "removed"])
+def test_an_undone_edit_of_a_kept_run_is_no_edit(week: Week, name: str, how: str) -> None:
+    week.train(FOUR[0])
+    file = week.directory / FOUR[0] / name
+    generated = file.read_bytes()
+    file.unlink() if how == "removed" else file.write_bytes(generated + b"# mine\n")
+    week.freeze()
+    week.scaffold(started="keep")
+    (kept,) = [run for run in steps.validate(week.request()).runs if run.directory == FOUR[0]]
+    assert all("--started replace" in each.fix for each in kept.findings if each.file == f"{FOUR[0]}/{name}")
+    file.write_bytes(generated)
+    result = steps.validate(week.request())
+    assert result.passed
+    assert {"kept-run", "changed-output"} & {each.code for each in result.all_findings()} == set()
+    assert (result.kept, result.kept_values) == (0, ())
+
+
+def test_a_run_with_a_new_output_directory_is_replaced_while_its_results_stay(week: Week) -> None:
+    week.train(FOUR[0])
+    old = week.outputs(FOUR[0])
+    results = everything(old)
+    week.frozen = {}
+    week.local["output_dir_base"] = str(week.base / "later")
+    assert codes(week.refused()) == {"started-run"}
+    assert submitted(week.scaffold(started="replace")) == FOUR
+    assert week.outputs(FOUR[0]) != old
+    assert everything(old) == results
 
 
 def test_edited_files_of_a_started_run_are_replaced_only_after_its_results_are_moved(week: Week) -> None:

@@ -548,8 +548,8 @@ def _validate(out: Console, of: results.ValidateResult, view: View) -> None:
     say(out, Text(of.verdict, style=style), of.kept_told, hang=2)
     _submission(out, of, of.submit, view)
     if not of.passed:
-        again, is_edited = view.other("scaffold"), any(each.code == "changed-output" for each in of.all_findings())
-        _next(out, f"{again} --overwrite" if again and is_edited else again, ", once that is fixed")
+        again, option = view.other("scaffold"), of.accepts_edits
+        _next(out, f"{again} {option}" if again and option else again, ", once that is fixed")
 
 
 def _not_asked(out: Console, of: results.ValidateResult) -> None:

@@ -388,7 +388,9 @@ def _would_change(plan: Plan, started: Sequence[RunChange]) -> Iterator[Finding]
 def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     """Yield the obstacles to replacing a started run: jobs in the queue; results, unless it resumes from them."""
     state, run = change.state, change.directory
-    lost, why = _overwritten(planned, arrivals.output_dir(planned), state.results if state else ())
+    own = arrivals.output_dir(planned)
+    is_same = state is not None and own in {None, state.output_dir}
+    lost, why = _overwritten(planned, own, state.results if state and is_same else ())
     if state and state.jobs:
         ids, one = " ".join(state.jobs), len(state.jobs) == 1
         has = f"has {'a pending or running job' if one else 'pending or running jobs'}"
@@ -400,7 +402,7 @@ def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
         message = f"{run} has results in {shown(path)} that a new job would overwrite: {few(lost, _LISTED)}{why}"
         fix = f"first move the results elsewhere: `{_moved_away(path)}`"
         yield finding("started-run", message, field="started", actual=path, fix=fix)
-    elif state and not state.results and (reason := unseen(state.output_dir)):
+    elif state and is_same and not state.results and (reason := unseen(state.output_dir)):
         message = f"cannot check whether {run} has results in {shown(state.output_dir)}: {reason}"
         fix = "repeat the command on a machine that has this directory, as a user who can read it"
         yield finding("started-run", message, field="started", actual=state.output_dir, fix=fix)

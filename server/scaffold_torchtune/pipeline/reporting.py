@@ -460,7 +460,7 @@ def with_page(request: Request, result: ValidateResult) -> ValidateResult:
 def _collect(tree: Tree, request: Request, validated: ValidateResult | None = None) -> ExperimentReport:
     plan = state.existing_plan(tree)
     if validated is None:
-        validated = validation.validate_plan(tree, plan, request)
+        validated = validation.validate_plan(tree, validation.without_undone(tree, plan), request)
         if validated.passed:
             validated = validated.model_copy(update={"tracking": validation.tracking(plan)})
     written = f"{request.now():%Y-%m-%d %H:%M}"

@@ -280,6 +280,7 @@ def validate(request: Request) -> ValidateResult:
 
 def verdict(tree: Tree, frozen: Plan, request: Request, known: Mapping[str, RunState] | None = None) -> ValidateResult:
     """Return the verdict; `known` are the states of the runs, if this call has already determined them."""
+    frozen = validation.without_undone(tree, frozen)
     result = validation.validate_plan(tree, frozen, request)
     if not result.passed:
         return result

@@ -36,6 +36,7 @@ _AGAIN = "run setup again"
 _RESTORE = (
     "copy into the summary each value that you want to keep, then generate the files again with `scaffold --overwrite`"
 )
+_AS_TRAINED = "restore the version of the file that the run was trained with"
 _AGAIN_ALL = "scaffold again, or run render, setup and validate again"
 _LISTED = 6
 _UNNAMED = (
@@ -110,9 +111,9 @@ def freshness_findings(
 def _edited(tree: Tree, record: Record, there: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each file of a run that was edited since it was generated; it says how to restore it."""
     rendered = hashes_of(tree, record.directory, (layout.SETUP_YAML,))
-    expected = {**record.outputs, layout.SETUP_YAML: record.setup_yaml}
+    made = _made(record)
     for name, digest in {**there, **rendered}.items():
-        if expected.get(name) in {None, digest}:
+        if made.get(name) in {None, digest}:
             continue
         compared = "; only the values that the plan sets were checked" if name in layout.OUTPUTS else ""
         message = f"{name} has been edited since it was generated{compared}"
@@ -121,17 +122,35 @@ def _edited(tree: Tree, record: Record, there: Mapping[str, str]) -> Iterator[Fi
 
 def _changed_since(tree: Tree, record: Record, kept: Kept) -> Iterator[Finding]:
     """Yield a finding for each file of a started run that was changed since the run was kept."""
-    there = files_there(tree, kept.directory)
-    expected = {layout.SETUP_YAML: record.setup_yaml, **record.outputs, **kept.edited}
-    for name, digest in expected.items():
-        if there.get(name, "") != digest:
+    there, made = files_there(tree, kept.directory), _made(record)
+    for name, digest in {**made, **kept.edited}.items():
+        if there.get(name, "") not in {digest, made.get(name)}:
             path = f"{kept.directory}/{name}"
             what, keep = ("edited", "the edited version") if name in there else ("removed", "the removal")
-            fix = (
-                f"restore the version of the file that the run was trained with, or accept {keep} with `--started keep`"
-            )
+            fix = f"{_AS_TRAINED}, or accept {keep} with `--started keep`"
             message = f"{name} has been {what} since an earlier scaffold kept this started run"
             yield finding("changed-output", message, file=path, severity=Severity.ERROR, fix=fix)
+
+
+def _made(record: Record) -> dict[str, str]:
+    """Return the SHA-256 of a run's files as they were generated, by name."""
+    return {layout.SETUP_YAML: record.setup_yaml, **record.outputs}
+
+
+def without_undone(tree: Tree, plan: Plan) -> Plan:
+    """Return the plan without the edits of kept runs' files that the user has undone since."""
+    kept: list[Kept] = []
+    for one in plan.kept:
+        undone: set[str] = set()
+        with suppress(Refused):  # reported where the record or the file itself is read
+            record, there = state.load_record(tree, one.directory), files_there(tree, one.directory)
+            made = _made(record) if record else {}
+            undone = {name for name in one.edited if there.get(name) == made.get(name, "")}
+        fields = tuple(each for each in one.fields if each.field not in undone)
+        edited = {name: digest for name, digest in one.edited.items() if name not in undone}
+        if fields or not undone:
+            kept.append(one.model_copy(update={"fields": fields, "edited": edited}))
+    return plan.model_copy(update={"kept": tuple(kept)})
 
 
 def newly_rejected(tree: Tree, plan: Plan, result: ValidateResult) -> list[Record]:
@@ -209,8 +228,10 @@ def _restored(found: Finding, restore: Mapping[str | None, str]) -> Finding:
 def _known(found: Iterable[Finding], kept: Kept) -> Iterator[Finding]:
     """Yield the findings of a kept run; in files that were edited before it was kept, they are warnings."""
     edited = {f"{kept.directory}/{name}" for name in kept.edited}
+    fix = f"no action if intended; otherwise {_AS_TRAINED}, or replace the run (`--started replace={kept.directory}`)"
+    warning = {"severity": Severity.WARNING, "fix": fix}
     for each in found:
-        yield each.model_copy(update={"severity": Severity.WARNING}) if each.file in edited else each
+        yield each.model_copy(update=warning) if each.file in edited else each
 
 
 def is_of_bundled(tree: Tree, run: PlannedRun) -> bool:

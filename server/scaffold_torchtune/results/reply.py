@@ -409,7 +409,7 @@ def _after(result: StepResult | results.ScaffoldResult, call: Call) -> _Next:
         case StepResult() if result.FIRST is not None:
             return _next("", call, Action(result.FIRST))
         case results.ValidateResult() if not result.passed:
-            edited = any(each.code == "changed-output" for each in result.all_findings())
+            edited = result.accepts_edits == "--overwrite"
             options = _arguments(call.planned, call)
             same = _SAME_OPTIONS.format(options=written(options)) if options else ""
             return _next("", call, _FAILED._replace(first=_FAILED.first + same + _PUT_BACK * edited))

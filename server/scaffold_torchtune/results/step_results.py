@@ -399,6 +399,15 @@ class ValidateResult(StepResult):
         return f", {self.kept} kept as started{values}" if self.kept else ""
 
     @property
+    def accepts_edits(self) -> str:
+        """Return the option of a scaffold that ends the findings about edited files; empty without such findings.
+
+        Files that a kept run was started with are never generated again; their edits can only be accepted or undone.
+        """
+        edited = {each.severity for each in self.all_findings() if each.code == "changed-output"}
+        return "--started keep" if Severity.ERROR in edited else "--overwrite" if edited else ""
+
+    @property
     def left_told(self) -> str:
         """Return the number of runs in the submit line, and of runs that it skips because they were started."""
         left = self.planned - len(self.started)
