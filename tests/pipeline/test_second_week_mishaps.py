@@ -512,3 +512,18 @@ def test_the_command_accepts_answers_for_some_started_runs_and_for_a_tie(
     with pytest.raises(SystemExit) as ended:
         main([*command, "--started", "sometimes"])
     assert ended.value.code == 2
+
+
+# Directories of other machines.
+
+
+def test_outputs_that_cannot_be_seen_are_reported_once_for_all_runs(
+    week: Week, capsys: pytest.CaptureFixture[str]
+) -> None:
+    week.local["output_dir_base"] = "/nowhere/outputs"
+    week.scaffold()
+    capsys.readouterr()
+    assert main(["status", str(week.directory)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not found: outputs")]
+    assert len(told) == 1
+    assert told[0].endswith("for all runs")

@@ -72,9 +72,13 @@ def show_status(out: Console, of: StatusResult, view: View = View(), *, brief: b
     printing.findings(out, findings)
     for reason in of.not_asked:
         _say(out, f"not asked: {reason}", style="yellow")
-    unseen = {reason: run.directory for run in reversed(of.runs) for reason in run.unseen}
-    for reason, run in list(unseen.items())[:_NAMED]:
-        _say(out, f"not found: {reason}, for {run}", style="yellow")
+    unseen: dict[str, list[str]] = {}
+    for run in of.runs:
+        for reason in run.unseen:
+            unseen.setdefault(reason, []).append(run.directory)
+    for reason, names in list(unseen.items())[:_NAMED]:
+        whose = "all runs" if len(names) == len(of.runs) > 1 else few(names, _NAMED)
+        _say(out, f"not found: {reason}, for {whose}", style="yellow")
 
 
 def watch_status(out: Console, ask: Callable[[], StatusResult], seconds: float, view: View) -> StatusResult:
