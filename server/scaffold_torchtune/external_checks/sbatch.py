@@ -230,8 +230,9 @@ def refusal(run: PlannedRun, script: SlurmScript, of: SbatchAnswer, options: Seq
             f" `{command}` shows {values}"
         )
     else:
-        what = next((f"the option --{name}" for name in _causes(of.message)), "the option that sbatch rejects")
-        fix = f"correct or add {what} in claude.local.md, then scaffold again; `{command}` shows {values}"
+        named = next((f"correct or add the option --{name} in claude.local.md" for name in _causes(of.message)), "")
+        fix = named or "correct or remove the option that sbatch rejects, in claude.local.md or in the template"
+        fix = f"{fix}; then scaffold again; `{command}` shows {values}"
     return finding(
         "sbatch-refused",
         f"sbatch rejected the script: {of.messages}",

@@ -407,9 +407,13 @@ class Reading(Collector):
         above, _, _ = section.rpartition("." if self.form == "yaml" and file is None else " > ")
         at = draft.sections.get(section) or draft.sections.get(above)
         if line:
-            place = f"under '{section}' (line {at})" if at else f"in a new section '{section}'"
-            fix = f"add {self.unless_yaml('a row to the table of runs') or 'an item'} like this for each run"
-            message, fix = f"{draft.file} lists no {name}", f"{fix}, {place}: `{line}`"
+            what = self.unless_yaml("a row to the table of runs") or "an item"
+            fix = f"add {what} like this for each run, under '{section}' (line {at}): `{line}`"
+            if not at:
+                what = self.unless_yaml("a table of runs that has a header and a row") or "an item"
+                section = self.unless_yaml("## ") + section
+                fix = f"add the section '{section}' with {what} like this for each run: `{line}`"
+            message = f"{draft.file} lists no {name}"
         else:
             message = f"{_named(name)} is missing from {draft.file}" + (f" ({section})" if at else "")
             fix = self._to_add(name, draft, section)

@@ -214,8 +214,8 @@ def _wrong_unit(parameter: Parameter, field: SourceText) -> NotTyped:
     what, write = ("factor", "each value in full") if is_factor else ("unit", write)
     return NotTyped(
         measure,
-        f"gets the {what} {shown(field.unit)} from its {field.unit_of}, but {kinds.setting_name(parameter.name)} is"
-        f" {measure}",
+        f"gets the {what} {shown(field.unit)} from its {field.unit_of}, but {kinds.setting_name(parameter.name)}"
+        f" {'must be written without one' if is_factor else f'is {measure}'}",
         f"remove {shown(field.unit)} from the {field.unit_of}, and write {write}",
     )
 

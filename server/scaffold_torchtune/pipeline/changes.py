@@ -538,7 +538,8 @@ def _own_values(name: str, values: Iterable[str], plan: Plan) -> Iterator[str]:
     if kinds.is_yaml(plan.runs[0]):
         yield f"write `{name}` in the parameters of each run"
     elif not column:
-        yield f"add a column `{name}` to the table of runs, with {written} for the kept runs, and `-` for the others"
+        kept_runs = "the kept run" if len(runs) == 1 else "the kept runs"
+        yield f"add a column `{name}` to the table of runs, with {written} for {kept_runs}, and `-` for the others"
     elif by_label(column) is parameter:
         yield f"write {written} in {kinds.in_column(column, [run.line for run in runs])}, of the kept runs"
 

@@ -97,7 +97,7 @@ def _json(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NotAPlan("it is not a JSON object")
     if b"\\u" in data and not _is_text(json.dumps(content, ensure_ascii=False)):
-        raise NotAPlan("it contains a character that documents cannot contain")
+        raise NotAPlan("it contains a character that a text file cannot contain")
     return content
 
 
@@ -307,7 +307,7 @@ def load_model(tree: Tree, path: str, read: Callable[[bytes], M], fix: str = "")
         return read(data)
     except (NotAPlan, ValidationError) as error:
         reason = f": {error}" if isinstance(error, NotAPlan) else ""
-        message = f"{path} was changed, damaged or not written by scaffold-torchtune{reason}"
+        message = f"{path} was not written by scaffold-torchtune, or was changed or damaged afterwards{reason}"
         fix = fix or f"remove {path} and render again"
         raise refuse("document-unreadable", message, file=path, fix=fix) from error
 

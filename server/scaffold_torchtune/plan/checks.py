@@ -161,9 +161,9 @@ def identical_runs(
         near = [each for each in missing if sum(values[name] != level for name, level in each.items()) == 1]
         lacking = [_combination(each) for each in near or missing]
         if lacking:
-            which = few([f"({each})" for each in lacking], _FEW)
-            message += f"; one of them may contain a typo, because the {sizes} grid lacks {which}"
-            fix = f"change one of these rows to the missing combination ({lacking[0]}); or {fix}"
+            named, the = [f"({each})" for each in lacking], "a" if lacking[1:] else "the"
+            message += f"; one of them may contain a typo, because the {sizes} grid lacks {few(named, _FEW)}"
+            fix = f"change one of these rows to {the} missing combination, {few(named, _FEW, last='or')}; or {fix}"
         expected = lacking[0] if lacking else None
         at = Location(experiment.summary_file, runs[1].line)
         yield finding("identical-runs", message, field="runs", expected=expected, at=at, fix=fix)

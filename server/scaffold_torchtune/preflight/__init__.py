@@ -109,8 +109,8 @@ def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missi
     elif any(name.startswith("adapter_model.") for name in found.files):
         message = f"{message}, and contains only an adapter without its base model"
         fix = (
-            "repeat the run that produced this adapter without `Save adapter weights only`, or merge the adapter into"
-            " its base model and use the path of the merged model"
+            "merge the adapter into its base model, and use the path of the merged model; or turn off `Save adapter"
+            " weights only`, and repeat the run that produced this adapter"
         )
     return about.mismatch(message, expected=_few(names, ""), actual=actual, fix=fix)
 
@@ -243,7 +243,7 @@ def _compared(run: PlannedRun, state: Results, here: ConfigData, there: ConfigDa
             f" {_text(was)}, but in the plan it is {_text(now)}; torchtune 0.6.1 would use that state unchanged"
         )
         more = f"; other differences: {few([*map(escape, differing[1:])], _FEW_DIFFERING)}" if differing[1:] else ""
-        restore = f"remove {field}" if was is None else f"set {field} back to {_text(was)}"
+        restore = f"remove `{field}`" if was is None else f"set `{field}` back to {_text(was)}"
         if path in _SETTINGS:  # which has a different form there than in the documents
             what = "the path of the data set" if field == "dataset_label" else field
             restore = f"change {what} so that {escape(path)} is {_text(was)} again"

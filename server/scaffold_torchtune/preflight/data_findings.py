@@ -188,8 +188,8 @@ def _other_column(
             f"add the column {shown(column)} to the split {name!r} of the data set, or rename the column that has its"
             " content; if the data set has another format, set `Dataset type` in the summary to match it"
         )
-    line = to_give(key, {**keys.get(key, {}), **for_each(some, other)}, some, all_runs)
-    who = "the run" if len(some) == 1 else "the runs"
+    values = {**keys.get(key, {}), **for_each(some, other)}
+    line, who = to_give(key, values, some, all_runs), "the run" if len(values) == 1 else "the runs"
     return (
         f"if {who} should read {shown(other)}, {line}; otherwise rename the intended column of the data set to"
         f" {shown(column)}"

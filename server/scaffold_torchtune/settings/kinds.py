@@ -503,7 +503,7 @@ def _in_rows(
         text, old = texts[run.directory], typed(run.value(name))
         twin = next((each for each in alike[_with_text(name, run, texts)] if each != run.directory), "")
         if twin and text != old:
-            part = "correct the value in", f" (with {text}, it would be the same run as {shown(twin)})"
+            part = "correct the value in", f" (with {text}, the run would be the same as {shown(twin)})"
         elif _of_row(name, run):
             part = f"replace {old} with {text} in", ""
         else:

@@ -123,7 +123,8 @@ def _read_back(run: PlannedRun, written: Mapping[str, Setting], text: str, templ
             line = report.lines.get(key)
             report.add("unknown-key", message, field=escape(key), line=line, fix=_IN_TEMPLATE)
         elif not isinstance(value, bool | int | float | str):
-            message = f"the template sets {key} to a list, a mapping or no value (expected one plain value)"
+            what = "a list" if isinstance(value, list) else "a mapping" if value else "no value"
+            message = f"the template gives {key} {what} (expected one plain value)"
             report.add("render-mismatch", message, field=key, fix=f"set {key} to one plain value in the template")
     if report.findings:
         raise Refused(f"the text rendered for {run.directory} does not match the plan", report.findings)

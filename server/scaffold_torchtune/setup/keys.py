@@ -211,7 +211,7 @@ def _typed(parameter: Parameter, value: Any, plain: str | None) -> Scalar:
 def _not_text(parameter: Parameter, value: Any, plain: str | None) -> _Unfit:
     """Return the problem of a value that must be text."""
     allowed = _TEXTS.get(parameter.kind, "text, in quotes if YAML would read it as something else")
-    fix = f"write {allowed}"
+    fix = "write one text instead of the list or mapping" if isinstance(value, list | dict) else f"write {allowed}"
     if value is None:
         fix = "write the text, or remove the line"
     elif plain is not None and parameter.kind != "memory":

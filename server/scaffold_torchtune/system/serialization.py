@@ -463,7 +463,7 @@ def without_quotes(plain: str, value: Any) -> str:
 
 def put_in_quotes(plain: str) -> str:
     """Return the fix for an unquoted scalar that should be text."""
-    return f'put {escape(plain)} in quotes: `"{escape(plain)}"`'
+    return f'put the value in quotes: `"{escape(plain)}"`'
 
 
 def yaml_scalar(value: Scalar | list[str]) -> str:
