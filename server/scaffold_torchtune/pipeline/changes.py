@@ -394,7 +394,7 @@ def _in_the_way(change: RunChange, planned: PlannedRun) -> Iterator[Finding]:
     if state and state.jobs:
         ids, one = " ".join(state.jobs), len(state.jobs) == 1
         has = f"has {'a pending or running job' if one else 'pending or running jobs'}"
-        message = f"{run} {has}, and a job reads the run's files when it starts: {few(state.evidence, _LISTED)}"
+        message = f"{run} {has} ({few(state.evidence, _LISTED)}), so its files cannot be replaced safely"
         fix = f"cancel the {'job' if one else 'jobs'} before replacing the run: `scancel {ids}`"
         yield finding("started-run", message, field="started", actual=ids, fix=fix)
     if state and lost:

@@ -245,7 +245,8 @@ def _unread(about: Subject, plan: Plan, runs: list[PlannedRun], found: DataFile)
         filled += f" in {count} of {counted(part.rows, 'row')}" if count < part.rows else " in every row"
         message = (
             f"the {'columns' if len(names) > 1 else 'column'} {listed} of {shown(about.name)} ({filled})"
-            f" {verb(len(names), 'are')} not read: {who_do(some, plan, 'train')} only on {columns}"
+            f" {verb(len(names), 'are')} not read by {concerning(some, plan)}, which {verb(len(some), 'train')} only on"
+            f" {columns}"
         )
         field, place = "input_key", at(some[0], "dataset_type", "input_key", "dataset_label")
         fix = _unread_fix(kind, names[0], read[0], to_give(field, for_each(some, names[0]), some, plan.runs))

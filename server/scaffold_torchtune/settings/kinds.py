@@ -466,8 +466,8 @@ def to_give(name: str, wanted: Mapping[str, Scalar], some: Sequence[PlannedRun],
     others = [run for run in runs if run.directory not in texts]
     present = {*_grouped(others, {run.directory: typed(run.value(name)) for run in others})}
     if len(groups) == 1 and present == {*groups}:
-        have = f"{_named(others)} already {'has' if len(others) == 1 else 'have'} this value"
-        return f"add a column `{_label(name)}` to the table of runs, with {next(iter(groups))} in every row ({have})"
+        why = f"because {_named(others)} already {'has' if len(others) == 1 else 'have'} this value"
+        return f"add a column `{_label(name)}` to the table of runs, with {next(iter(groups))} in every row, {why}"
     rest = "the other run" if len(others) == 1 else "the others"
     cells += [f"{present.pop() if len(present) == 1 else '`-`'} for {rest}"] if others else []
     listed = f"{', '.join(cells[:-1])}, and {cells[-1]}" if 1 < len(cells) <= _LISTED else few(cells, _LISTED)
