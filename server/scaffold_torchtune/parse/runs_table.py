@@ -12,7 +12,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft, Typed, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, in_column, not_typed
@@ -70,7 +70,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
     for table in parts:
         _rows(table, _column_indexes(table, draft), draft)
     marked_rows.name_rows(draft)
-    marked_rows.add_group_notes(sections, draft)
+    marked_rows.add_group_notes(root, sections, draft)
 
 
 def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
@@ -79,7 +79,7 @@ def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
         for bullet in section.bullets if headings.plain(section.title) in _OVERVIEWS else ():
             pair = bullet.text.labelled()
             if pair and "runs" in normalize(pair.label).split():
-                draft.stated_runs = marked_rows.stated_runs(pair.full, bullet.text.line) or draft.stated_runs
+                draft.stated_runs = StatedRuns.of(pair.full, bullet.text.line) or draft.stated_runs
 
 
 def _header(table: Table) -> list[str]:
