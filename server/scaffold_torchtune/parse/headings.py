@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import few, lines_text, shown, with_line_feeds
+from scaffold_torchtune.findings import counted, few, lines_text, shown, with_line_feeds
 from scaffold_torchtune.parse import compound, notations
-from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.parse.drafts import SourceText, StatedRuns, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system.markdown import COLONS, STRUCK, Bullet, Section, Table, Text
@@ -122,6 +122,8 @@ is_jobs: Final = _called(
 
 is_about_machines: Final = _with_a_word_of("hardware cluster machine machines node nodes infrastructure environment")
 """Return whether a section may describe machines instead of jobs."""
+
+_is_overview: Final = _called("overview", "summary", "experiment overview", "experimental design", "design")
 
 is_output: Final = _called("output", "outputs", "output paths")
 """Return whether a section names directories for outputs."""
@@ -255,6 +257,16 @@ def _note_aside(draft: SummaryDraft) -> None:
 
 _is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
 _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs budget naming status progress")
+
+
+def stated_runs(root: Section) -> StatedRuns | None:
+    """Return the numbers of runs of `- **Runs:** 4 fine-tuned + 1 control` in an overview, the last of several."""
+    found = None
+    for bullet in (bullet for section in root.walk() if _is_overview(section.title) for bullet in section.bullets):
+        pair = bullet.text.labelled()
+        if pair and "runs" in normalize(pair.label).split():
+            found = StatedRuns.of(pair.full, bullet.text.line) or found
+    return found
 
 
 def captions(section: Section, i: int) -> list[SourceText]:
@@ -507,6 +519,17 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
         draft.unread_lines.append(found._replace(text=field, vague=vague))
     _note_aside(draft)
     _note_unread_options(sections, draft)
+
+
+def note_stray_rows(section: Section, draft: SummaryDraft) -> None:
+    """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
+    lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
+    if lines:
+        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
+        message = f"{counted(len(lines), 'line')} {look} not in a table"
+        these = "this line" if len(lines) == 1 else "these lines"
+        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
+        draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
 def _is_header(table: Table) -> bool:

@@ -12,7 +12,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Scalar, counted, escape, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, RunType, Setting, Source, SourceKind
 from scaffold_torchtune.parse import compound, free_text, headings, marked_rows, notations, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft, Typed, UnreadLine
+from scaffold_torchtune.parse.drafts import RowDraft, SourceText, SummaryDraft, Typed, UnreadLine
 from scaffold_torchtune.parse.marked_rows import add_no_run, cancelled_rows, is_asked, is_no_run, mark_of, not_struck
 from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.reading import UNTIL_THEN, Reading, given_value, in_column, not_typed
@@ -24,7 +24,6 @@ from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines
 from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words, method_of
 
 _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
-_OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
@@ -44,16 +43,19 @@ _TYPES: dict[str, RunType] = {
 }
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _TO_WRITE = "`Fine-tuned`, `Control` or `eval-only`"
+_DASHES = (
+    "`-` in the cells of all of its settings, or in a column `Type`, with `Fine-tuned` in the other rows, `Control`"
+)
 _ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 
 
 def read_runs_table(root: Section, draft: SummaryDraft) -> None:
     """Add the runs to the draft; report contradicting tables, rows outside tables, and unread tables."""
-    _read_stated_runs(root, draft)
+    draft.stated_runs = headings.stated_runs(root)
     sections = list(headings.topmost(root, headings.is_runs))
     sections = [section for section in sections if headings.is_exactly_runs(section.title)] or sections
     for section in sections:
-        _stray_rows(section, draft)
+        headings.note_stray_rows(section, draft)
     found = [pair for section in sections if (pair := _tables(section))[0]]
     for table in [t for section in sections for t in section.tables] if not found else ():
         message = "the table is not read: it has neither a column `Run Name`, nor a column `Model` next to parameters"
@@ -71,15 +73,6 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
         _rows(table, _column_indexes(table, draft), draft)
     marked_rows.name_rows(draft)
     marked_rows.add_group_notes(root, sections, draft)
-
-
-def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
-    """Read `- **Runs:** 4 fine-tuned + 1 control` in an overview."""
-    for section in root.walk():
-        for bullet in section.bullets if headings.plain(section.title) in _OVERVIEWS else ():
-            pair = bullet.text.labelled()
-            if pair and "runs" in normalize(pair.label).split():
-                draft.stated_runs = StatedRuns.of(pair.full, bullet.text.line) or draft.stated_runs
 
 
 def _header(table: Table) -> list[str]:
@@ -161,6 +154,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
         has_none = parameter is not None and values.has_none(parameter, field.text)
+        is_no_text |= parameter is PARAMETERS["recipe"] and values.says_untrained(cell.plain)
         is_said = is_no_text or is_open or has_none or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
@@ -169,17 +163,6 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
     estimates = (i for i, label in zip(indexes, labels, strict=True) if label.startswith(headings.ESTIMATES))
     return RowDraft(cells, row.line, blank, mark, name, notes, cells.get(next(estimates, -1)))
-
-
-def _stray_rows(section: Section, draft: SummaryDraft) -> None:
-    """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
-    lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
-    if lines:
-        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
-        message = f"{counted(len(lines), 'line')} {look} not in a table"
-        these = "this line" if len(lines) == 1 else "these lines"
-        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
-        draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
 def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
@@ -457,6 +440,10 @@ class _Columns:
         Raises:
             NotHonoured: the cell asks for something unsupported.
         """
+        if _is_untrained(self.parameters[i], text):
+            to_skip = _DASHES if self.type is None else "`Control` as its type"
+            fix = f"write {to_skip} if this row is not to be trained; otherwise write `LoRA` or `full fine-tuning` here"
+            raise NotHonoured("which means no training", fix, expected=notations.EXPECTED_METHOD)
         label = self.labels[i] if compound.parameter_of(self.labels[i]) else self.parameters[i].name
         return compound.parts(label, text) if compound.reads(label) else {self.parameters[i].name: text}
 
@@ -632,7 +619,8 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     """Return the type of a row without a Type column, by its cells; report an unclear one."""
     others = {i: p for i, p in columns.parameters.items() if p.name != "model"}
-    written = [p.name for i, p in others.items() if i in row.cells and not values.has_none(p, row.cells[i].text)]
+    texts = [(p, row.cells[i]) for i, p in others.items() if i in row.cells]
+    written = [p.name for p, text in texts if not values.has_none(p, text.text) and not _is_untrained(p, text)]
     if others and not written:
         return "control"
     decisive = {"lora_rank", "lr"} & {p.name for p in others.values()}
@@ -641,6 +629,10 @@ def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunTyp
     has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so its type is unclear"
     _no_type(row, columns, reading, has, f"add a column `Type` with {_TO_WRITE} in each row")
     return None
+
+
+def _is_untrained(parameter: Parameter, text: SourceText) -> bool:
+    return parameter.name == "recipe" and values.says_untrained(text.full or text.text)
 
 
 def _no_type(row: RowDraft, columns: _Columns, reading: Reading, has: str, fix: str) -> None:
