@@ -154,7 +154,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
         has_none = parameter is not None and values.has_none(parameter, field.text)
-        is_no_text |= parameter is PARAMETERS["recipe"] and values.says_untrained(cell.plain)
+        is_no_text |= parameter is not None and values.says_untrained(parameter, cell.plain)
         is_said = is_no_text or is_open or has_none or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
@@ -440,7 +440,7 @@ class _Columns:
         Raises:
             NotHonoured: the cell asks for something unsupported.
         """
-        if _is_untrained(self.parameters[i], text):
+        if values.says_untrained(self.parameters[i], text.full or text.text):
             to_skip = _DASHES if self.type is None else "`Control` as its type"
             fix = f"write {to_skip} if this row is not to be trained; otherwise write `LoRA` or `full fine-tuning` here"
             raise NotHonoured("which means no training", fix, expected=notations.EXPECTED_METHOD)
@@ -487,7 +487,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
         fix = "add a column `Model` with the base model of each run"
         line = draft.columns[0].line
         reading.add("missing-field", "the table of runs has no column `Model`", field="model", line=line, fix=fix)
-    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
+    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) in {None, "fine-tuned"}]
     cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
     names = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
@@ -551,9 +551,24 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
 
 
 def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
-    """Return the type that a row gives, if it is valid."""
-    text = row.cells.get(columns.type) if columns.type is not None else None
-    return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
+    """Return the type that a row gives, if it is valid; without a column of types, the type of a row of dashes."""
+    if columns.type is None:
+        return "control" if _settings_in(row, columns) == [] else None
+    text = row.cells.get(columns.type)
+    return _type_named(values.without_remark(text.text)) if text else None
+
+
+def _type_named(text: str) -> RunType | None:
+    """Return the type that a text names, perhaps with several names of rows that are not trained."""
+    named = [_TYPES.get(normalize(part)) for part in _BETWEEN.split(text)]
+    return named[-1] if len(set(named)) == 1 or not {None, "fine-tuned"} & set(named) else None
+
+
+def _settings_in(row: RowDraft, columns: _Columns) -> list[str] | None:
+    """Return the settings that the cells of a row give, apart from its model; None if no column could give one."""
+    others = [(p, row.cells.get(i)) for i, p in columns.parameters.items() if p.name != "model"]
+    texts = [(p, text.full or text.text) for p, text in others if text and not values.has_none(p, text.text)]
+    return [p.name for p, text in texts if not values.says_untrained(p, text)] if others else None
 
 
 def _texts(
@@ -606,7 +621,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return None
     written = values.without_remark(text.text)
     method, is_marked = notations.method_of_type(text.text), row.mark and "type" in row.mark.lower()
-    found = _TYPES.get(normalize(written)) or ("fine-tuned" if method or is_marked else None)
+    found = _type_named(written) or ("fine-tuned" if method or is_marked else None)
     if found == "fine-tuned" and not method:
         columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:
@@ -618,21 +633,15 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     """Return the type of a row without a Type column, by its cells; report an unclear one."""
-    others = {i: p for i, p in columns.parameters.items() if p.name != "model"}
-    texts = [(p, row.cells[i]) for i, p in others.items() if i in row.cells]
-    written = [p.name for p, text in texts if not values.has_none(p, text.text) and not _is_untrained(p, text)]
-    if others and not written:
+    written = _settings_in(row, columns)
+    if written == []:
         return "control"
-    decisive = {"lora_rank", "lr"} & {p.name for p in others.values()}
-    if not decisive or (decisive | {"recipe"}) & set(written):
+    decisive = {"lora_rank", "lr"} & {p.name for p in columns.parameters.values()}
+    if not decisive or not written or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
     has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so its type is unclear"
     _no_type(row, columns, reading, has, f"add a column `Type` with {_TO_WRITE} in each row")
     return None
-
-
-def _is_untrained(parameter: Parameter, text: SourceText) -> bool:
-    return parameter.name == "recipe" and values.says_untrained(text.full or text.text)
 
 
 def _no_type(row: RowDraft, columns: _Columns, reading: Reading, has: str, fix: str) -> None:

@@ -420,9 +420,9 @@ def has_none(parameter: Parameter, text: str) -> bool:
     return parameter.optional and _is_none(text) and text.lower() != "zero"
 
 
-def says_untrained(text: str) -> bool:
-    """Return whether the method of a run means that it is not trained: `none (base model)`, `zero-shot`."""
-    return _UNTRAINED.fullmatch(text.strip(" `*.")) is not None
+def says_untrained(parameter: Parameter, text: str) -> bool:
+    """Return whether a text is the method of a run that is not trained: `none (base model)`, `zero-shot`."""
+    return parameter.name == "recipe" and _UNTRAINED.fullmatch(text.strip(" `*.")) is not None
 
 
 def _is_none(text: str) -> bool:
