@@ -9,7 +9,8 @@ from scaffold_torchtune.parse import compound, notations, parse_experiment
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings.unsupported import CONSTANTS, NOT_PLANNED, asks_for_nothing, other_training
-from support.documents import LOCAL, MODEL, local_md, planned, refusal, runs, summary, told
+from support.documents import LOCAL, MODEL, local_md, parsed, planned, refusal, runs, summary, table, told
+from support.sampling import spread
 
 LORA = [
     "LoRA", "lora", "LoRA fine-tuning", "PEFT: LoRA", "PEFT/LoRA", "Low-Rank Adaptation (LoRA)", "LoRA adapters",
@@ -289,3 +290,35 @@ def test_long_texts_are_read_quickly(text: str) -> None:
         with contextlib.suppress(NotHonoured):
             compound.parts(label, SourceText(text, 1, "Configuration"))
     compound.asked_of("Other", text)
+
+
+UNTRAINED = ["none", "(none)", "none (base model)", "No fine-tuning", "base model", "zero-shot", "untrained", "off"]
+
+
+def with_method(method: str, *, rank: str = "-", rate: str = "-", kind: str = "") -> str:
+    header = ["Run Name", "Model", "LoRA Rank", "Learning Rate", "Method", *(["Type"] if kind else [])]
+    first = ["r0", MODEL, "8", "1e-4", "LoRA", *(["Fine-tuned"] if kind else [])]
+    return summary(table=table(header, [first, ["r1", MODEL, rank, rate, method, *([kind] if kind else [])]]))
+
+
+@pytest.mark.parametrize("method", spread(UNTRAINED, every=2))
+@pytest.mark.parametrize(("rank", "rate", "kind"), [("8", "1e-4", ""), ("-", "1e-4", ""), ("-", "-", "Fine-tuned")])
+def test_a_run_with_settings_may_not_have_a_method_of_no_training(method: str, rank: str, rate: str, kind: str) -> None:
+    found = error_of(with_method(method, rank=rank, rate=rate, kind=kind))
+    assert (found.code, found.field, found.line, found.actual) == ("unsupported-setting", "recipe", 7, method)
+    assert "`Control`" in found.fix
+    assert ("`-`" in found.fix) == (not kind)
+
+
+@pytest.mark.parametrize("method", spread(UNTRAINED, every=2))
+@pytest.mark.parametrize("kind", ["", "Control"])
+def test_a_row_without_settings_and_without_a_method_is_a_control(method: str, kind: str) -> None:
+    experiment = parsed(with_method(method, kind=kind))
+    assert [run.type for run in experiment.runs] == ["fine-tuned", "control"]
+    assert [each.field for each in experiment.warnings if each.line == 7] == []
+
+
+@pytest.mark.parametrize("method", ["-", "n/a", ""])
+def test_a_run_with_settings_and_without_a_method_uses_lora(method: str) -> None:
+    runs_of = planned(with_method(method, rank="16", rate="1e-4")).runs
+    assert [run.value("lora_rank") for run in runs_of] == [8, 16]

@@ -151,10 +151,10 @@ def test_a_run_of_the_yaml_form_may_be_marked_as_cancelled(mark: str) -> None:
 NO_RUNS = [
     "|---|---|---|---|---|---|---|",
     "| --- | | | | | | |",
-    "| **Rank 8** | | | | | | |",
+    "| **Rank 16** | | | | | | |",
     "| *Small models* | | | | | | |",
     "| | **1B models** | | | | | |",
-    "| **Rank 8** |",
+    "| **Rank 16** |",
     "| **Total** | | | | | | 40min |",
     "| Total | 4 runs | | | | | ~40min |",
     "| Mean | - | 12 | 3e-5 | 4 | - | ~10min |",

@@ -147,3 +147,21 @@ def test_no_suggestion_is_the_word_itself() -> None:
 def test_a_column_of_words_without_a_heading_is_a_warning(heading: str, cells: list[str], codes: list[str]) -> None:
     table = runs(2, LoRA_Rank=["8", "16"], X=cells).replace("| X |", f"| {heading} |")
     assert [warning.code for warning in parsed(summary(table=table)).warnings] == codes
+
+
+@pytest.mark.parametrize("label", ["Type", "Role"])
+@pytest.mark.parametrize("kind", ["baseline, eval only", "Eval only; baseline", "control and eval", "baseline"])
+def test_a_row_without_settings_may_have_several_names_of_rows_that_are_not_trained(label: str, kind: str) -> None:
+    header = ["Run Name", "Model", "LoRA Rank", "Learning Rate", label]
+    rows = [["a", MODEL, "8", "1e-4", "Fine-tuned"], ["b", MODEL, "-", "-", kind]]
+    found = parsed(summary(table=table(header, rows)))
+    assert found.runs[0].type == "fine-tuned"
+    assert found.runs[1].type in {"control", "eval-only"}
+
+
+@pytest.mark.parametrize("kind", ["Fine-tuned, control", "baseline, other"])
+def test_a_type_of_rows_that_are_and_are_not_trained_is_refused(kind: str) -> None:
+    header = ["Run Name", "Model", "LoRA Rank", "Learning Rate", "Type"]
+    rows = [["a", MODEL, "8", "1e-4", "Fine-tuned"], ["b", MODEL, "16", "1e-4", kind]]
+    (found,) = refusal(parsed, summary(table=table(header, rows)))
+    assert (found.code, found.field, found.line) == ("invalid-value", "type", 7)

@@ -223,7 +223,7 @@ def divided(first: str, second: str) -> str:
 @pytest.mark.parametrize(
     ("first", "second", "field", "stated"),
     [
-        ("1B (batch size 8)", "3B (batch size 2)", "batch_size", [8, 2]),
+        ("1B (batch size 8)", "More (batch size 2)", "batch_size", [8, 2]),
         ("Seed 1", "Seed 2", "seed", [1, 2]),
         ("Short", "Long - 5 epochs", "epochs", [5]),
     ],
@@ -246,6 +246,110 @@ def test_a_heading_of_several_rows_is_reported_once() -> None:
 )
 def test_a_heading_of_rows_without_a_different_setting_is_accepted(first: str, second: str) -> None:
     assert len(parsed(summary(table=divided(first, second))).runs) == 2
+
+
+OF_OTHER_ROWS = [
+    ("Full fine-tuning", "recipe", "full"), ("2. Full fine-tuning runs", "recipe", "full"),
+    ("Full-parameter FT (slow)", "recipe", "full"), ("Phase 2: without LoRA", "recipe", "full"),
+    ("Full fine-tuning, for reference", "recipe", "full"), ("FFT sweep over learning rates", None, None),
+    ("FFT sweep", "recipe", "full"), ("Llama-3.2-3B-Instruct", "model", "Llama-3.2-3B-Instruct"),
+    ("Llama 3.2 3B Instruct: rank sweep", "model", "Llama-3.2-3B-Instruct"), ("3B models", "model", "3B"),
+    ("LoRA sweep on Llama-3.2-3B-Instruct", "model", "Llama-3.2-3B-Instruct"),
+    ("On `data/b.json`", "dataset", "data/b.json"), ("Runs with b.json", "dataset", "b.json"),
+]  # fmt: skip
+UNSUPPORTED_ROWS = ["QLoRA runs", "DoRA", "4-bit LoRA", "QLoRA on Llama-3.2-1B-Instruct"]
+OF_THESE_ROWS = [
+    "LoRA", "LoRA runs (1B)", "LoRA vs. full fine-tuning", "LoRA and full fine-tuning runs", "Comparison with QLoRA",
+    "1B and 3B", "Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct", "On `words.json`", "Full data", "Full",
+    "Runs for the QLoRA comparison", "Full fine-tuning is planned later", "No DoRA", "Rank sweep on Llama 3.2 1B",
+    "Plots of b.json", "Not on data/b.json", "QLoRA (not used)",
+]  # fmt: skip
+PLACES = {
+    "above the run section": ("## {}\n\n### Planned runs\n\n", ""), "the section itself": ("## {}\n\n", ""),
+    "a section of it": ("## All Runs\n\n### {}\n\n", ""), "a deep section": ("## All Runs\n\n### {}\n\n#### A\n\n", ""),
+    "a bold line": ("## All Runs\n\n**{}:**\n\n", ""), "a caption": ("## All Runs\n\nTable 2: {}.\n\n", ""),
+    "a caption below": ("## All Runs\n\n", "\nTable 1. {}\n"),
+}  # fmt: skip
+
+
+def entitled(title: str, place: str, rows: str) -> str:
+    above, below = PLACES[place]
+    return summary(table=rows + below.format(title)).replace("## All Runs\n", above.format(title))
+
+
+@pytest.mark.parametrize(("title", "field", "stated"), spread(OF_OTHER_ROWS, every=2))
+def test_a_heading_with_another_method_model_or_file_than_its_rows_is_refused_once(
+    title: str, field: str | None, stated: str | None
+) -> None:
+    text = entitled(title, "a section of it", runs(3, LoRA_Rank=["8", "16", "32"]))
+    if field is None:
+        assert len(parsed(text).runs) == 3
+        return
+    (found,) = refusal(parsed, text)
+    line = text.split("\n").index(f"### {title}") + 1
+    assert (found.code, found.field, found.actual, found.line) == ("ambiguous", field, stated, line)
+
+
+@pytest.mark.parametrize("title", spread(UNSUPPORTED_ROWS, every=2))
+def test_a_heading_with_an_unsupported_training_is_refused_once(title: str) -> None:
+    (found,) = refusal(parsed, entitled(title, "a section of it", runs(2, LoRA_Rank=["8", "16"])))
+    assert (found.code, found.field) == ("unsupported-setting", "recipe")
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "the section itself"])
+def test_titles_of_rows_are_compared_in_every_place(place: str) -> None:
+    (found,) = refusal(parsed, entitled("Full fine-tuning", place, runs(2, LoRA_Rank=["8", "16"])))
+    assert (found.code, found.field, found.actual) == ("ambiguous", "recipe", "full")
+
+
+def test_the_title_of_the_section_of_the_runs_is_compared() -> None:
+    (found,) = refusal(parsed, entitled("Full fine-tuning runs", "the section itself", runs(1)))
+    assert (found.code, found.field, found.line) == ("ambiguous", "recipe", 3)
+
+
+@pytest.mark.parametrize("title", spread(OF_THESE_ROWS, every=2))
+@pytest.mark.parametrize("place", ["a section of it", "a bold line", "a caption"])
+def test_a_title_that_says_nothing_else_of_its_rows_has_no_finding(title: str, place: str) -> None:
+    rows = runs(2, LoRA_Rank=["8", "16"])
+    assert parsed(entitled(title, place, rows)).warnings == parsed(entitled("Runs", place, rows)).warnings
+
+
+def test_only_rows_below_a_heading_are_compared_with_it() -> None:
+    parts = "### LoRA\n\n{}\n### Full\n\n{}"
+    first, second = runs(1), runs(1, Run_Name=["run_2"], Method=["full"], LoRA_Rank=["-"])
+    assert len(parsed(summary(table=parts.format(first, second))).runs) == len([first, second])
+    second = runs(1, Run_Name=["run_2"], LoRA_Rank=["16"])
+    (found,) = refusal(parsed, summary(table=parts.format(first, second)))
+    assert (found.code, found.field, found.actual) == ("ambiguous", "recipe", "full")
+
+
+def test_a_heading_that_most_rows_follow_is_a_warning() -> None:
+    rows = runs(2, LoRA_Rank=["8", "-"], Method=["LoRA", "full"])
+    (found,) = [each for each in parsed(entitled("LoRA runs", "a section of it", rows)).warnings if each.line == 5]
+    assert (found.code, found.field, found.actual) == ("levels-differ", "recipe", "lora")
+
+
+GROUP_ROWS = [
+    ("*On `data/b.json`, 2 epochs*", [("dataset", "data/b.json")]),
+    ("**2 epochs, full fine-tuning, 4 GPUs**", [("gpus", 4), ("recipe", "full")]),
+    ("5 epochs", [("epochs", 5)]), ("Full fine-tuning", [("recipe", "full")]), ("3B", [("model", "3B")]),
+    ("Rank 16 (seed 3)", [("lora_rank", 16), ("seed", 3)]),
+    ("*Rank sweep on 1B*", []), ("LoRA, 2 epochs", []), ("Long runs", []), ("Rank 8", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "stated"), spread(GROUP_ROWS, every=2))
+def test_a_row_that_is_a_heading_is_compared_with_the_rows_below_it(
+    group: str, stated: list[tuple[str, str | int]]
+) -> None:
+    first, second, *rows = runs(2, Run_Name=["A", "B"], Seed=["1", "2"]).splitlines()
+    text = summary(table="\n".join([first, second, rows[0], f"| {group} | | | | | |", rows[1]]))
+    if not stated:
+        assert {each.severity for each in parsed(text).warnings if each.line} == {Severity.INFO}
+        return
+    problems = [each for each in refusal(parsed, text) if each.code != "unused-row"]
+    assert sorted((each.field, each.actual) for each in problems) == stated
+    assert {(each.code, each.line) for each in problems} == {("ambiguous", 7)}
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,9 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     reading.findings += runs_table.differing_levels(reading.summary, runs, config)
     environment = _environment(reading, config)
     before = len(reading.findings)
-    note_unread(reading, reading.template.settings | environment | config, runs)
+    given_to_all = reading.template.settings | environment | config
+    note_unread(reading, given_to_all, runs)
+    marked_rows.report_groups(reading, given_to_all, runs)
     contradicting = reading.findings[before:]
     reading.unasked += contradicting
     _drop_unused(reading, [each.line for each in errors_in(contradicting)], contradicting)

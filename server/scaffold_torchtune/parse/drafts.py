@@ -2,10 +2,11 @@
 
 import functools
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple, Self
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text, shown
@@ -109,6 +110,34 @@ class StatedRuns(NamedTuple):
     others: int = 0
     total: int | None = None
 
+    @classmethod
+    def of(cls, text: str, line: int) -> Self | None:
+        """Return the numbers of `4 fine-tuned + 1 control = 5 total` in an overview; None without fine-tuned runs."""
+        text = text[:_LONGEST_OVERVIEW]
+        parts = [*_STATED.finditer(text)]
+        tuned = next((int(part[1]) for part in parts if part[2].lower().startswith("fine")), None)
+        if tuned is None:
+            return None
+        others, total = sum(int(part[1]) for part in parts) - tuned, _TOTAL.search(text, parts[-1].end())
+        return cls(tuned, line, others, int(total[1] or total[2]) if total and others else None)
+
+
+_LONGEST_OVERVIEW: Final = 400  # characters
+_STATED: Final = re.compile(r"\b([0-9]{1,5})\s+(fine[\s-]?tun|control|base|eval)", re.IGNORECASE)
+_TOTAL: Final = re.compile(r"=\s*([0-9]{1,5})\b|\b([0-9]{1,5})\s+(?:runs?\s+)?(?:in\s+)?total\b", re.IGNORECASE)
+
+
+class OfGroup(NamedTuple):
+    """A statement of the heading `text` of a group of rows: a parameter, its value, and the lines of the rows.
+
+    `name` is empty if the value is an unsupported training.
+    """
+
+    name: str
+    value: Scalar
+    text: SourceText
+    lines: frozenset[int]
+
 
 @dataclass
 class Draft(Collector):
@@ -152,6 +181,7 @@ class SummaryDraft(Draft):
 
     `tuned` are the lines of the rows of fine-tuned runs, `named` those of each name of a group of them, with the kind
     of the name: a parameter for its value, `method`, or nothing for any other name.
+    `groups` are what headings of groups of rows say, apart from plain settings, which are notes of the rows.
     `stated_runs` are the numbers of runs that its overview gives, with the line.
     `levels` are the values of parameters in its section Variables.
     `unread_lines` look like settings but were not read; `note` has the title of their section.
@@ -172,6 +202,7 @@ class SummaryDraft(Draft):
     rows: list[RowDraft] = field(default_factory=list)
     tuned: set[int] = field(default_factory=set)
     named: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    groups: list[OfGroup] = field(default_factory=list)
     models: list[tuple[str, SourceText]] = field(default_factory=list)
     models_dirs: list[SourceText] = field(default_factory=list)
     model_paths: list[tuple[str, SourceText]] = field(default_factory=list)
@@ -312,6 +343,19 @@ class TunedRuns:
     def uses_file(self, path: str, runs: Sequence[Run]) -> bool:
         """Return whether one of some runs may use a data set, or its data set is unknown."""
         return any(_is_same_file(path, self.of("dataset", run), self.data) for run in runs)
+
+    def agrees(self, group: OfGroup, run: Run) -> bool:
+        """Return whether a run is, or may be, as the heading of its group says."""
+        name, value = group.name, str(group.value)
+        if name == "recipe":
+            return self.method(run) in {None, value}
+        if name == "dataset":
+            return self.uses_file(value, [run])
+        if name != "model":
+            return bool(name) and (group.value is None or self.of(name, run) in {None, group.value})
+        if value.endswith(("B", "b")) and value[0].isdigit():  # a size
+            return value.casefold() in re.split(r"[^a-z0-9.]+", run.model.casefold())
+        return replace(self, models=frozenset({run.model}), counted={}).uses_model(value, exact=False)
 
     def replicates(self) -> set[int]:
         """Return the numbers of runs per condition, which is everything except the seed."""

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import few, lines_text, shown, with_line_feeds
+from scaffold_torchtune.findings import counted, few, lines_text, shown, with_line_feeds
 from scaffold_torchtune.parse import compound, notations
-from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, UnreadLine
+from scaffold_torchtune.parse.drafts import SourceText, StatedRuns, SummaryDraft, UnreadLine
 from scaffold_torchtune.settings.parameters import by_label, by_plural, normalize
 from scaffold_torchtune.settings.unsupported import NOT_PLANNED
 from scaffold_torchtune.system.markdown import COLONS, STRUCK, Bullet, Section, Table, Text
+from scaffold_torchtune.torchtune_facts import model_by_spelling
 
 FOR_PEOPLE: Final = frozenset(
     {"notes", "note", "purpose", "used by", "description", "motivation", "hypothesis", "question", "goal", "background"}
@@ -121,6 +122,8 @@ is_jobs: Final = _called(
 
 is_about_machines: Final = _with_a_word_of("hardware cluster machine machines node nodes infrastructure environment")
 """Return whether a section may describe machines instead of jobs."""
+
+_is_overview: Final = _called("overview", "summary", "experiment overview", "experimental design", "design")
 
 is_output: Final = _called("output", "outputs", "output paths")
 """Return whether a section names directories for outputs."""
@@ -254,6 +257,47 @@ def _note_aside(draft: SummaryDraft) -> None:
 
 _is_example: Final = _with_a_word_of("example examples command commands script scripts template templates usage")
 _is_report: Final = _with_a_word_of("estimates estimate estimated cost costs budget naming status progress")
+
+
+def stated_runs(root: Section) -> StatedRuns | None:
+    """Return the numbers of runs of `- **Runs:** 4 fine-tuned + 1 control` in an overview, the last of several."""
+    found = None
+    for bullet in (bullet for section in root.walk() if _is_overview(section.title) for bullet in section.bullets):
+        pair = bullet.text.labelled()
+        if pair and "runs" in normalize(pair.label).split():
+            found = StatedRuns.of(pair.full, bullet.text.line) or found
+    return found
+
+
+def captions(section: Section, i: int) -> list[SourceText]:
+    """Return the captions of a table of a section: `**Full fine-tuning:**` above it, `Table 1: LoRA runs`."""
+    begins = [table.line for table in section.tables]
+    first, last, is_last = begins[i - 1] if i else 0, begins[i], i == len(begins) - 1
+    found = []
+    for text in section.paragraphs:
+        is_table = _CAPTION.match(text.plain) is not None
+        is_title = is_table or text.plain.endswith(":") or text.lead.rstrip(": .") == text.plain.rstrip(": .")
+        is_at = first < text.line < last or (is_table and is_last and text.line > last)
+        if is_title and is_at and "\n" not in text.plain.strip():
+            found.append(SourceText(text.plain, text.line, f"the caption {shown(text.plain)}"))
+    return found
+
+
+_CAPTION: Final = re.compile(r"(?:table|tab\.) ?[0-9]{1,3}[.: ]", re.IGNORECASE)
+
+
+def models_in(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the models that words name, in any spelling, and the other words."""
+    for size in range(min(len(words), _LONGEST_MODEL), 0, -1):
+        for i in range(len(words) - size + 1):
+            model = model_by_spelling(" ".join(words[i : i + size]))
+            if model is not None:
+                names, rest = models_in([*words[:i], *words[i + size :]])
+                return [model.name, *names], rest
+    return [], words
+
+
+_LONGEST_MODEL: Final = 6  # words
 
 
 def is_runs(title: str) -> bool:
@@ -477,6 +521,17 @@ def note_unread_lines(text: str, root: Section, draft: SummaryDraft) -> None:
     _note_unread_options(sections, draft)
 
 
+def note_stray_rows(section: Section, draft: SummaryDraft) -> None:
+    """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
+    lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
+    if lines:
+        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
+        message = f"{counted(len(lines), 'line')} {look} not in a table"
+        these = "this line" if len(lines) == 1 else "these lines"
+        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
+        draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
+
+
 def _is_header(table: Table) -> bool:
     """Return whether the header of a table names its columns, as `| Split | Path |` does, but not `| Epochs | 3 |`."""
     return len(table.header) in _ROW_OF_A_SETTING and normalize(table.header[1].plain) in _COLUMNS
@@ -561,10 +616,15 @@ def _parted(line: str) -> tuple[str, str]:
     return label, value.rstrip(_MARKS_BEHIND)
 
 
-def _walk(root: Section, above: tuple[str, ...] = ()) -> Iterator[tuple[Section, tuple[str, ...]]]:
+def _walk(root: Section) -> Iterator[tuple[Section, tuple[str, ...]]]:
+    yield from ((section, tuple(one.title for one in above)) for section, above in nested(root))
+
+
+def nested(root: Section, above: tuple[Section, ...] = ()) -> Iterator[tuple[Section, tuple[Section, ...]]]:
+    """Yield each section with the sections that contain it, except that of the document's title."""
     for i, section in enumerate(root.sections):
         yield section, above
-        yield from _walk(section, above if i == 0 and _is_title(section) else (*above, section.title))
+        yield from nested(section, above if i == 0 and _is_title(section) else (*above, section))
 
 
 def _fenced(root: Section, within: bool = False) -> set[int]:

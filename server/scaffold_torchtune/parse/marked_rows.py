@@ -11,16 +11,17 @@ from dataclasses import replace
 from typing import Final
 
 from scaffold_torchtune.finding_codes import Severity
-from scaffold_torchtune.findings import Finding, Location, counted, few, finding, lines_text, shown
+from scaffold_torchtune.findings import Finding, Location, Scalar, counted, few, finding, lines_text, shown
 from scaffold_torchtune.models import Run, Setting
-from scaffold_torchtune.parse import free_text, values
-from scaffold_torchtune.parse.drafts import RowDraft, SourceText, StatedRuns, SummaryDraft
+from scaffold_torchtune.parse import free_text, headings, notations, values
+from scaffold_torchtune.parse.drafts import OfGroup, RowDraft, SourceText, SummaryDraft, TunedRuns
 from scaffold_torchtune.parse.reading import Reading
 from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.kinds import NotTyped
 from scaffold_torchtune.settings.parameters import PARAMETERS, Parameter, by_label, normalize
-from scaffold_torchtune.system.markdown import Row, Section, struck_text
-from scaffold_torchtune.torchtune_facts import FULL, OF_LORA, find_model, method_of
+from scaffold_torchtune.settings.unsupported import other_training
+from scaffold_torchtune.system.markdown import Row, Section, Table, struck_text
+from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, find_model, method_of
 
 PLAN_CANCELLED: Final = "plan_cancelled_runs"
 """The parameter that decides whether runs that are marked as cancelled are planned."""
@@ -28,6 +29,7 @@ PLAN_CANCELLED: Final = "plan_cancelled_runs"
 _FEW: Final = 6
 _LONGEST: Final = 400  # characters of a cell that are searched
 
+_GROUP: Final = "a group heading"
 _SUMMARY: Final = re.compile(
     r"(?:(?:grand |sub ?)?totals?|sums?|means?|averages?|avg|median|std|sd|stdev|standard deviation|min|max|minimum"
     r"|maximum|range|overall|summary|counts?|all(?: runs)?|σ)(?: [a-z0-9 ]*)?"
@@ -87,7 +89,7 @@ def is_no_run(row: Row, labels: Sequence[str]) -> str | None:
         return "a separator"
     first = normalize(written[0][1][:_LONGEST]) or written[0][1].casefold()
     if len(written) == 1 and len(labels) > 1 and not _CONTROLS & set(first.split()):
-        return "a group heading"
+        return _GROUP
     model = next((i for i, label in enumerate(labels) if _is(label, "model")), None)
     of_type = next((i for i, label in enumerate(labels) if label in {"type", "run type"}), None)
     cells = {i: text for i, text in written if not values.is_empty(text)}
@@ -239,26 +241,152 @@ def _named_rows(text: str, draft: SummaryDraft) -> set[int]:
     return has_value | found.get(("", text.lower()), set()) | found.get(("", plain), set())
 
 
-def add_group_notes(sections: Iterable[Section], draft: SummaryDraft) -> None:
-    """Add the settings in headings and footnotes of the table of runs to the notes of the rows that they are about."""
+def add_group_notes(root: Section, sections: Sequence[Section], draft: SummaryDraft) -> None:
+    """Add the settings in headings and footnotes of the table of runs to the notes of the rows that they are about.
+
+    Headings are those of sections, rows that are headings, and captions; what else they name is added to the draft.
+    """
     notes: dict[int, list[SourceText]] = {}
     names = {row.name.rstrip(_FOOTNOTES) for row in draft.rows} - {""}
-    for top, part in ((section, part) for section in sections for part in section.walk() if part.tables):
-        headings = [*_of_heading(top), *(_of_heading(part) if part is not top else ())]
+    ids = {id(part) for section in sections for part in section.walk()}
+    for part, above in headings.nested(root):
+        if id(part) not in ids or not part.tables:
+            continue
+        titles = [SourceText(one.title, one.line, f"the heading {shown(one.title)}") for one in (*above, part)]
         footnotes = _footnotes(part, names)
-        for table in part.tables:
+        for i, table in enumerate(part.tables):
+            _say(titles + headings.captions(part, i), [row.line for row in table.rows], draft)
+            of_all = [note for title in titles for note in _settings_of(title)]
+            groups = _groups(table)
+            for group in dict.fromkeys(groups.values()):
+                _say([group], [line for line, one in groups.items() if one == group], draft)
             for row in table.rows:
+                of_group = _settings_of(groups[row.line]) if row.line in groups else ()
                 marks = [mark for cell in (*table.header, *row.cells) for mark in _MARKS.findall(cell.plain)]
                 own = (footnotes[mark] for mark in dict.fromkeys(marks) if mark in footnotes)
-                notes[row.line] = [*headings, *own]
+                notes[row.line] = [*of_all, *of_group, *own]
     draft.rows[:] = [replace(row, notes=(*row.notes, *notes.get(row.line, ()))) for row in draft.rows]
+    says_lora = any(each.value == LORA for each in draft.groups)
+    draft.groups[:] = [
+        each._replace(value=FULL if each.value == _ALONE else each.value)
+        for each in draft.groups
+        if each.value != _ALONE or says_lora
+    ]
 
 
-def _of_heading(section: Section) -> Iterator[SourceText]:
-    """Yield the parts of a heading that are only settings: `3B (batch size 2)`, but not `Batch 2`, `Rank 8 and 16`."""
-    for part in _PARTS_OF_A_HEADING.split(section.title[:_LONGEST]):
+def _groups(table: Table) -> dict[int, SourceText]:
+    """Return the heading of each row that is below a row with a heading, by line."""
+    labels, found, group = [normalize(cell.plain) for cell in table.header], dict[int, SourceText](), None
+    for row in table.rows:
+        if is_no_run(row, labels) == _GROUP:
+            text = next(cell.plain.strip() for cell in row.cells if cell.plain.strip())
+            group = SourceText(text, row.line, f"the row {shown(text)}")
+        elif group is not None:
+            found[row.line] = group
+    return found
+
+
+def _say(titles: Iterable[SourceText], lines: Iterable[int], draft: SummaryDraft) -> None:
+    """Add what titles of rows name to the draft, unless a title names several methods, models or files."""
+    rows = frozenset(lines)
+    for title in (each for each in titles if not _DENIED.search(each.text)):
+        pieces = [piece for part in _pieces(title.text) for piece in part if not free_text.settings_alone(piece)]
+        found = [pair for piece in pieces for pair in _named_in(piece) or ()]
+        for name in dict.fromkeys(name for name, _ in found):
+            values_of_it = {value for one, value in found if one == name}
+            if len(values_of_it) == 1:
+                draft.groups.append(OfGroup(name, values_of_it.pop(), title, rows))
+
+
+def _pieces(title: str) -> list[list[str]]:
+    """Return the parts of a title, each divided at commas and conjunctions: `LoRA (3B and 8B, 2 epochs)`."""
+    parts = _PARTS_OF_A_HEADING.split(_NUMBERED_PART.sub("", title[:_LONGEST].strip()))
+    return [[piece.strip(" .") for piece in _BETWEEN_PIECES.split(part) if piece.strip(" .")] for part in parts]
+
+
+def _settings_of(title: SourceText) -> Iterator[SourceText]:
+    """Yield the parts of a title that are only settings: `3B (batch size 2)`, but not `Batch 2`, `Rank 8 and 16`.
+
+    Beside them, a part may name a method, a model or a file.
+    """
+    for part in _PARTS_OF_A_HEADING.split(title.text[:_LONGEST]):
         if free_text.settings_alone(part) and not _NUMBERED.fullmatch(part.strip()):
-            yield SourceText(part.strip(), section.line, f"the heading {shown(section.title)}")
+            yield replace(title, text=part.strip())
+            continue
+        (pieces,) = _pieces(part) or [[]]
+        settings = [each for each in pieces if free_text.settings_alone(each) and not _NUMBERED.fullmatch(each)]
+        if settings and len(settings) < len(pieces) and all(each in settings or _named_in(each) for each in pieces):
+            yield replace(title, text=", ".join(settings))
+
+
+def _named_in(piece: str) -> list[tuple[str, Scalar]] | None:
+    """Return what a piece of a title names, by parameter, except plain settings; None if it has other words.
+
+    An unsupported training has no parameter.
+    """
+    words = [word for each in piece.split() if (word := each.strip(_AROUND))]
+    if len(words) > _LONGEST_PIECE:
+        return None
+    found: list[tuple[str, Scalar]] = [("dataset", word) for word in words if _FILE.fullmatch(word)]
+    models, words = headings.models_in([word for word in words if not _FILE.fullmatch(word)])
+    found += [("model", name) for name in models]
+    found += [("model", word) for word in words if _SIZE.fullmatch(word)]
+    rest = " ".join(word for word in words if not _SIZE.fullmatch(word) and normalize(word) not in _OF_TITLES)
+    if not rest:
+        return found
+    if rest.lower() in _FULL_OR_WHOLE:
+        return [*found, ("recipe", _ALONE)]
+    try:
+        method = notations.read_method("full fine-tuning" if rest.lower() in _FULL_TOO else rest)
+    except notations.NotHonoured:
+        other = other_training(rest)
+        left = other and " ".join(rest.replace(other, " ").split()).lower()
+        return [*found, ("", other)] if other and left in {"", *_METHODS} else None
+    recipe = method_of(method.recipe or "")
+    beside = {
+        name: values.value_of(PARAMETERS[name], SourceText(text, 0, "")) for name, text in method.settings.items()
+    }
+    return None if recipe is None else [*found, ("recipe", recipe), *beside.items()]
+
+
+def report_groups(reading: Reading, config: Mapping[str, Setting], runs: Sequence[Run]) -> None:
+    """Report headings of rows that name another method, model or data set than the rows get, once for each.
+
+    It is a warning if other rows below the heading are as it says, and these rows have their own value.
+    """
+    tuned = [run for run in runs if run.type == "fine-tuned"]
+    of_all = TunedRuns(tuned, config, data=reading.summary.datasets)
+    for group in reading.summary.groups:
+        rows = [run for run in tuned if run.line in group.lines]
+        others = [run for run in rows if not of_all.agrees(group, run)]
+        name, line = group.name or "recipe", group.text.line
+        if not others or any((each.line, each.field) == (line, name) for each in reading.findings):
+            continue
+        if not group.name:
+            message = f"according to {group.text.note}, the runs are trained with {shown(group.value)}"
+            fix = notations.remove_unsupported(shown(group.value))
+            reading.add(
+                "unsupported-setting", f"{message}, which is not supported", field=name, actual=group.value, line=line,
+                fix=fix,
+            )  # fmt: skip
+            continue
+        is_own = len(others) < len(rows) and all(name == "model" or name in run.parameters for run in others)
+        _not_as_stated(reading, group, others, of_all, "levels-differ" if is_own else "ambiguous")
+
+
+def _not_as_stated(reading: Reading, group: OfGroup, others: Sequence[Run], tuned: TunedRuns, code: str) -> None:
+    name, line, value = group.name, group.text.line, group.value
+    has = tuned.method(others[0]) if name == "recipe" else tuned.of(name, others[0])
+    used, says = (_IN_WORDS.get(str(one), kinds.written(one)) for one in (has, value))
+    where = lines_text(run.line for run in others)
+    what = f"the run {shown(others[0].name)} uses" if len(others) == 1 else f"{counted(len(others), 'run')} use"
+    message = f"{what} {name} {shown(used)} ({where}), but {group.text.note} says {shown(says)}"
+    write = f"`{says}`" if name != "model" or find_model(says) else f"the {says} model"
+    fix = f"write {write} in {reading.own_place(name)} ({where})"
+    if name == "recipe" and len(others) == len(tuned.runs):
+        fix = f"add {kinds.line_of(name, says, yaml=reading.form == 'yaml')}"
+    fix = f"{fix} if the runs should use it; otherwise correct line {line}"
+    reading.add(code, message, field=name, expected=has, actual=value, line=line, fix=fix)
 
 
 def _footnotes(section: Section, names: Container[str]) -> dict[str, SourceText]:
@@ -278,6 +406,44 @@ def _footnotes(section: Section, names: Container[str]) -> dict[str, SourceText]
 _FOOTNOTES: Final = "¹²³⁴⁵⁶⁷⁸⁹†‡§*"
 _PARTS_OF_A_HEADING: Final = re.compile(r"[()\[\];:]| [–—-] ")
 _NUMBERED: Final = re.compile(r"(?:batch|epoch) [0-9]{1,4}", re.IGNORECASE)
+_NUMBERED_PART: Final = re.compile(
+    r"^(?:[0-9]{1,3}[.)] |(?:table|phase|part|group|stage|block|set|arm|study|step|experiment)"
+    r" (?:[0-9]{1,3}|[a-z])(?!\w|\.\w))",
+    re.IGNORECASE,
+)
+_BETWEEN_PIECES: Final = re.compile(r", (?:and )?| (?:and|&|\+|/|\|) ")
+_AROUND: Final = " .,:*_`'\"“”"
+_FILE: Final = re.compile(r"[\w./~+-]{1,200}\.(?:jsonl?|parquet)", re.ASCII)
+_LONGEST_PIECE: Final = 12  # words
+_ALONE: Final = "alone"
+_DENIED: Final = re.compile(r"\bnot\b", re.IGNORECASE)
+_FULL_TOO: Final = frozenset({"fft", "no lora", "without lora", "no adapters", "without adapters"})
+_FULL_OR_WHOLE: Final = frozenset({"full", "full training"})
+_IN_WORDS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
+_OF_TITLES: Final = frozenset(
+    {"run", "runs", "experiment", "experiments", "sweep", "sweeps", "grid", "group", "block", "part", "phase", "stage"}
+    | {"set", "series", "study", "table", "model", "models", "condition", "conditions", "arm", "baseline", "baselines"}
+    | {"reference", "main", "additional", "more", "planned", "all", "the", "our", "these", "following", "a", "an"}
+    | {
+        "only",
+        "on",
+        "with",
+        "using",
+        "for",
+        "of",
+        "in",
+        "by",
+        "to",
+        "use",
+        "uses",
+        "trained",
+        "data",
+        "dataset",
+        "file",
+    }
+    | {"rank", "ranks", "learning", "rate", "rates", "lr", "seed", "seeds", "ablation", "size", "sizes", "batch"}
+)
+"""Words of a title that say nothing of the values of its rows."""
 _FOOTNOTE: Final = re.compile(r"(?P<mark>[¹²³⁴⁵⁶⁷⁸⁹†‡§]|\*{1,3}|\[\^[\w]{1,9}\]):?\s{0,9}(?=\w)")
 # In a cell; not the asterisk of `2*8` or `2 * 8`.
 _MARKS: Final = re.compile(r"[¹²³⁴⁵⁶⁷⁸⁹†‡§]|(?<![ *])\*++(?!\w)|(?<!\*)\*++(?! ?\w)|\[\^\w{1,9}\]")
@@ -340,21 +506,6 @@ def _ask(reading: Reading, rows: Sequence[RowDraft]) -> None:
     fix += line if "\n" in line else f"`{line}`"
     table = draft.sections.get("runs") if reading.form == "yaml" else draft.columns[0].line
     reading.add("ambiguous", message, field=PLAN_CANCELLED, expected="yes or no", line=table, fix=fix)
-
-
-_STATED: Final = re.compile(r"\b([0-9]{1,5})\s+(fine[\s-]?tun|control|base|eval)", re.IGNORECASE)
-_TOTAL: Final = re.compile(r"=\s*([0-9]{1,5})\b|\b([0-9]{1,5})\s+(?:runs?\s+)?(?:in\s+)?total\b", re.IGNORECASE)
-
-
-def stated_runs(text: str, line: int) -> StatedRuns | None:
-    """Return the numbers of `4 fine-tuned + 1 control = 5 total` in an overview; None without fine-tuned runs."""
-    text = text[:_LONGEST]
-    parts = [*_STATED.finditer(text)]
-    tuned = next((int(part[1]) for part in parts if part[2].lower().startswith("fine")), None)
-    if tuned is None:
-        return None
-    others, total = sum(int(part[1]) for part in parts) - tuned, _TOTAL.search(text, parts[-1].end())
-    return StatedRuns(tuned, line, others, int(total[1] or total[2]) if total and others else None)
 
 
 def report_stated_runs(reading: Reading, rows: int, tuned: int, cancelled: int) -> None:

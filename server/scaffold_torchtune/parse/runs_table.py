@@ -24,7 +24,6 @@ from scaffold_torchtune.system.markdown import Row, Section, Table, table_lines
 from scaffold_torchtune.torchtune_facts import LORA, find_model, method_in_words, method_of
 
 _NAME_COLUMNS = frozenset({"run name", "run", "name", "run id", "run number"})
-_OVERVIEWS = frozenset({"overview", "summary", "experiment overview", "experimental design", "design"})
 _NOTHING = frozenset({"...", "…", "⋮", ""})
 _LEVELS = frozenset({"levels", "level", "values", "value", "settings", "options"})
 _BETWEEN = re.compile(r" ?[,;] ?(?:and |or )?| (?:and|or|vs\.?) ")  # in a text with single spaces
@@ -44,16 +43,19 @@ _TYPES: dict[str, RunType] = {
 }
 _ALLOWED_TYPES = "Fine-tuned, Control or eval-only"
 _TO_WRITE = "`Fine-tuned`, `Control` or `eval-only`"
+_DASHES = (
+    "`-` in the cells of all of its settings, or in a column `Type`, with `Fine-tuned` in the other rows, `Control`"
+)
 _ANOTHER = frozenset({"effective", "eff", "total", "global", "ratio", "fraction"})
 
 
 def read_runs_table(root: Section, draft: SummaryDraft) -> None:
     """Add the runs to the draft; report contradicting tables, rows outside tables, and unread tables."""
-    _read_stated_runs(root, draft)
+    draft.stated_runs = headings.stated_runs(root)
     sections = list(headings.topmost(root, headings.is_runs))
     sections = [section for section in sections if headings.is_exactly_runs(section.title)] or sections
     for section in sections:
-        _stray_rows(section, draft)
+        headings.note_stray_rows(section, draft)
     found = [pair for section in sections if (pair := _tables(section))[0]]
     for table in [t for section in sections for t in section.tables] if not found else ():
         message = "the table is not read: it has neither a column `Run Name`, nor a column `Model` next to parameters"
@@ -70,16 +72,7 @@ def read_runs_table(root: Section, draft: SummaryDraft) -> None:
     for table in parts:
         _rows(table, _column_indexes(table, draft), draft)
     marked_rows.name_rows(draft)
-    marked_rows.add_group_notes(sections, draft)
-
-
-def _read_stated_runs(root: Section, draft: SummaryDraft) -> None:
-    """Read `- **Runs:** 4 fine-tuned + 1 control` in an overview."""
-    for section in root.walk():
-        for bullet in section.bullets if headings.plain(section.title) in _OVERVIEWS else ():
-            pair = bullet.text.labelled()
-            if pair and "runs" in normalize(pair.label).split():
-                draft.stated_runs = marked_rows.stated_runs(pair.full, bullet.text.line) or draft.stated_runs
+    marked_rows.add_group_notes(root, sections, draft)
 
 
 def _header(table: Table) -> list[str]:
@@ -161,6 +154,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
         has_none = parameter is not None and values.has_none(parameter, field.text)
+        is_no_text |= parameter is not None and values.says_untrained(parameter, cell.plain)
         is_said = is_no_text or is_open or has_none or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
@@ -169,17 +163,6 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
     notes = tuple(cells[i] for i, label in zip(indexes, labels, strict=True) if label in _NOTES and i in cells)
     estimates = (i for i, label in zip(indexes, labels, strict=True) if label.startswith(headings.ESTIMATES))
     return RowDraft(cells, row.line, blank, mark, name, notes, cells.get(next(estimates, -1)))
-
-
-def _stray_rows(section: Section, draft: SummaryDraft) -> None:
-    """Report lines that look like rows but are not in a table: below a blank line, or without a line |---|."""
-    lines = [text for part in section.walk() for text in part.paragraphs if text.plain.startswith("|")]
-    if lines:
-        look = "looks like a row, but is" if len(lines) == 1 else "look like rows, but are"
-        message = f"{counted(len(lines), 'line')} {look} not in a table"
-        these = "this line" if len(lines) == 1 else "these lines"
-        fix = f"remove the blank line above {these}, or add a line such as `|---|---|` below the header"
-        draft.add("malformed-table", message, field="runs", line=lines[0].line, fix=fix)
 
 
 def _elsewhere(root: Section, draft: SummaryDraft, taken: list[Table]) -> None:
@@ -457,6 +440,10 @@ class _Columns:
         Raises:
             NotHonoured: the cell asks for something unsupported.
         """
+        if values.says_untrained(self.parameters[i], text.full or text.text):
+            to_skip = _DASHES if self.type is None else "`Control` as its type"
+            fix = f"write {to_skip} if this row is not to be trained; otherwise write `LoRA` or `full fine-tuning` here"
+            raise NotHonoured("which means no training", fix, expected=notations.EXPECTED_METHOD)
         label = self.labels[i] if compound.parameter_of(self.labels[i]) else self.parameters[i].name
         return compound.parts(label, text) if compound.reads(label) else {self.parameters[i].name: text}
 
@@ -500,7 +487,7 @@ def read_rows(reading: Reading) -> tuple[tuple[str, ...], tuple[Run, ...]]:
         fix = "add a column `Model` with the base model of each run"
         line = draft.columns[0].line
         reading.add("missing-field", "the table of runs has no column `Model`", field="model", line=line, fix=fix)
-    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) not in {"control", "eval-only"}]
+    marked = [row for row in draft.rows if row.mark and _written_type(row, columns) in {None, "fine-tuned"}]
     cancelled = cancelled_rows(reading, marked)
     runs = [run for row in draft.rows if (run := _run(row, columns, reading, cancelled)) is not None]
     names = dict.fromkeys([*by_name, *(name for run in runs for name in run.parameters)])
@@ -564,9 +551,24 @@ def _run(row: RowDraft, columns: _Columns, reading: Reading, cancelled: set[int]
 
 
 def _written_type(row: RowDraft, columns: _Columns) -> RunType | None:
-    """Return the type that a row gives, if it is valid."""
-    text = row.cells.get(columns.type) if columns.type is not None else None
-    return _TYPES.get(normalize(values.without_remark(text.text))) if text else None
+    """Return the type that a row gives, if it is valid; without a column of types, the type of a row of dashes."""
+    if columns.type is None:
+        return "control" if _settings_in(row, columns) == [] else None
+    text = row.cells.get(columns.type)
+    return _type_named(values.without_remark(text.text)) if text else None
+
+
+def _type_named(text: str) -> RunType | None:
+    """Return the type that a text names, perhaps with several names of rows that are not trained."""
+    named = [_TYPES.get(normalize(part)) for part in _BETWEEN.split(text)]
+    return named[-1] if len(set(named)) == 1 or not {None, "fine-tuned"} & set(named) else None
+
+
+def _settings_in(row: RowDraft, columns: _Columns) -> list[str] | None:
+    """Return the settings that the cells of a row give, apart from its model; None if no column could give one."""
+    others = [(p, row.cells.get(i)) for i, p in columns.parameters.items() if p.name != "model"]
+    texts = [(p, text.full or text.text) for p, text in others if text and not values.has_none(p, text.text)]
+    return [p.name for p, text in texts if not values.says_untrained(p, text)] if others else None
 
 
 def _texts(
@@ -619,7 +621,7 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
         return None
     written = values.without_remark(text.text)
     method, is_marked = notations.method_of_type(text.text), row.mark and "type" in row.mark.lower()
-    found = _TYPES.get(normalize(written)) or ("fine-tuned" if method or is_marked else None)
+    found = _type_named(written) or ("fine-tuned" if method or is_marked else None)
     if found == "fine-tuned" and not method:
         columns.remark(columns.type, "type", text, written, text.text.removeprefix(written).strip(), reading)
     elif found is None:
@@ -631,12 +633,11 @@ def _type(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
 
 def _type_by_cells(row: RowDraft, columns: _Columns, reading: Reading) -> RunType | None:
     """Return the type of a row without a Type column, by its cells; report an unclear one."""
-    others = {i: p for i, p in columns.parameters.items() if p.name != "model"}
-    written = [p.name for i, p in others.items() if i in row.cells and not values.has_none(p, row.cells[i].text)]
-    if others and not written:
+    written = _settings_in(row, columns)
+    if written == []:
         return "control"
-    decisive = {"lora_rank", "lr"} & {p.name for p in others.values()}
-    if not decisive or (decisive | {"recipe"}) & set(written):
+    decisive = {"lora_rank", "lr"} & {p.name for p in columns.parameters.values()}
+    if not decisive or not written or (decisive | {"recipe"}) & set(written):
         return "fine-tuned"
     has = f"{', '.join(written)}, but no {' or '.join(sorted(decisive))}, so its type is unclear"
     _no_type(row, columns, reading, has, f"add a column `Type` with {_TO_WRITE} in each row")
