@@ -33,10 +33,10 @@ def test_a_table_without_a_header_row_is_read_completely() -> None:
 
 
 @pytest.mark.parametrize("title", ["SLURM", "Compute", "Job settings", "Compute Resources", "Resource requirements"])
-@pytest.mark.parametrize("as_table", [True, False])
-def test_job_settings_are_read_in_a_section_about_them(title: str, as_table: bool) -> None:
+@pytest.mark.parametrize("as_table", ["Key", "Resource", ""])
+def test_job_settings_are_read_in_a_section_about_them(title: str, as_table: str) -> None:
     pairs = [["Account", "lab2"], ["Partition", "gpu"], ["QOS", "high"], ["Time limit", "4:00:00"], ["Contact", "Ada"]]
-    lines = table(["Key", "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
+    lines = table([as_table, "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
     text = summary(extra=f"## {title}\n\n{lines}")
     assert values_of(text, "account", "partition", "qos", "time") == ["lab2", "gpu", "high", "4:00:00"]
 
@@ -134,6 +134,63 @@ def test_a_table_with_several_values_for_each_setting_is_refused(header: list[st
         return
     found = [(p.code, p.line) for p in refusal(parsed, text)]
     assert (told_as, text.splitlines().index("| " + " | ".join(header) + " |") + 1) in found
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "expected"),
+    [
+        (["Default", "Used"], [["1", "3"], ["0.01", "0.1"]], [3, 0.1]),
+        (["Default", "Ours"], [["1", "3"], ["0.01", "0.1"]], [3, 0.1]),
+        (["Ours", "Default"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Values", "Selected"], [["1, 3", "3"], ["0.01, 0.1", "0.1"]], [3, 0.1]),
+        (["Ours", "Paper"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Value", "Used"], [["3", "yes"], ["0.1", "yes"]], [3, 0.1]),
+        (["Value", "Paper"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Value", "Unit"], [["3", ""], ["0.1", ""]], [3, 0.1]),
+        (["Value", "Why this one"], [["3", "1 is taken"], ["0.1", "run_1 of the pilot"]], [3, 0.1]),
+        (["Value", "Applies to"], [["3", "all runs"], ["0.1", "all runs"]], [3, 0.1]),
+        (["Value", "Big"], [["3", "3"], ["0.1", "-"]], [3, 0.1]),
+        (["Value", ""], [["3", "usual"], ["0.1", ""]], [3, 0.1]),
+    ],
+)  # fmt: skip
+def test_the_column_of_the_values_in_use_is_read(
+    header: list[str], rows: list[list[str]], expected: list[Scalar]
+) -> None:
+    cells = [[label, *row] for label, row in zip(["Seed", "Weight decay"], rows, strict=True)]
+    assert (
+        values_of(summary(extra="## Setup\n\n" + table(["Parameter", *header], cells)), "seed", "weight_decay")
+        == expected
+    )
+
+
+@pytest.mark.parametrize("section", ["Setup", "Compute"])
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (["Value", "run_2"], ["3", "4"]), (["Value", "Exceptions"], ["3", "4 for run_2"]),
+        (["Value", "Exceptions"], ["3", "run_2"]), (["Value", "Full FT"], ["3", "4"]),
+        (["Default", "Override"], ["3", "4"]), (["Value", "Used"], ["3", "4"]), (["Value", "Default"], ["3", "4"]),
+        (["Value", "More"], ["3", "run_2: 4"]), (["Value", "Applies to"], ["3", "run_2"]),
+        (["Default", "Used"], ["3", "-"]), (["Value", "Big"], ["-", "4"]), (["Old", "New"], ["3", "4"]),
+    ],
+)  # fmt: skip
+def test_a_table_of_settings_with_another_column_of_values_is_refused(
+    section: str, header: list[str], row: list[str]
+) -> None:
+    text = summary(extra=f"## {section}\n\n" + table(["Parameter", *header], [["GPUs", *row], ["Contact", "Ada", "x"]]))
+    line = text.splitlines().index(f"| Parameter | {' | '.join(header)} |") + 1
+    assert ("misspelt-field", "configuration", SUMMARY, line) in told(refusal(parsed, text))
+
+
+def test_a_table_of_costs_below_compute_is_not_settings() -> None:
+    costs = table(["Model", "GPUs", "Hours"], [["1B", "4", "2"], ["3B", "8", "9"]])
+    assert values_of(summary(extra=f"## Compute\n\n{costs}"), "gpus") == [1]
+
+
+def test_settings_of_some_jobs_are_refused() -> None:
+    text = summary(extra="## Compute\n\n- **Account:** lab\n\n### run_2\n\n- **GPUs:** 2\n")
+    line = text.splitlines().index("### run_2") + 1
+    assert told(refusal(parsed, text)) == [("ambiguous", "configuration", SUMMARY, line)]
 
 
 @pytest.mark.parametrize(
