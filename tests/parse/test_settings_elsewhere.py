@@ -182,6 +182,37 @@ def test_a_table_of_settings_with_another_column_of_values_is_refused(
     assert ("misspelt-field", "configuration", SUMMARY, line) in told(refusal(parsed, text))
 
 
+@pytest.mark.parametrize(
+    ("label", "value", "field", "expected"),
+    [
+        ("Time limit per run", "6 h", "time", "6:00:00"), ("Time limit per job", "6:00:00", "time", "6:00:00"),
+        ("Walltime (per run)", "6 h", "time", "6:00:00"), ("GPUs per run", "2", "gpus", 2),
+        ("Number of GPUs per job", "2", "gpus", 2), ("Memory per job", "64 GB", "mem", "64G"),
+        ("CPUs per run", "8", "cpus_per_task", 8),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["- **{}:** {}", "{}: {}", "| Setting | Value |\n|---|---|\n| {} | {} |"])
+@pytest.mark.parametrize("title", ["Setup", "Compute"])
+def test_a_label_may_say_that_it_is_of_each_job(
+    label: str, value: str, field: str, expected: Scalar, form: str, title: str
+) -> None:
+    assert values_of(summary(extra=f"## {title}\n\n{form.format(label, value)}\n"), field) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("label", "warns"),
+    [
+        ("Time limit for each run", True), ("Memory of every single job", True), ("Epochs for each run", True),
+        ("Time for all of the runs", False), ("The time it takes per run", False),
+        ("Estimated time for each run", False),
+    ],
+)  # fmt: skip
+def test_a_long_label_of_a_setting_of_each_run_is_not_prose(label: str, warns: bool) -> None:
+    text = summary(training={label: "6"})
+    found = [(w.code, w.field) for w in planned(text).warnings if w.severity is Severity.WARNING]
+    assert found == ([("unused-field", label)] if warns else [])
+
+
 def test_a_table_of_costs_below_compute_is_not_settings() -> None:
     costs = table(["Model", "GPUs", "Hours"], [["1B", "4", "2"], ["3B", "8", "9"]])
     assert values_of(summary(extra=f"## Compute\n\n{costs}"), "gpus") == [1]

@@ -40,6 +40,7 @@ _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
     ("epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation")
 )
+_OF_EACH_RUN = re.compile(r"(?P<what>.{1,40}?) (?:per|(?:for|of) (?:an?|each|every|one)) (?:single )?(?:run|job)")
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
@@ -131,7 +132,8 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
-    is_prose &= by_label(values.without_remark(label)) is None
+    each = _OF_EACH_RUN.fullmatch(" ".join(words))
+    is_prose &= by_label(values.without_remark(label)) is None and not (each and _is_setting_here(each["what"]))
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"
