@@ -213,6 +213,62 @@ def test_a_long_label_of_a_setting_of_each_run_is_not_prose(label: str, warns: b
     assert found == ([("unused-field", label)] if warns else [])
 
 
+LISTED = [
+    ("Setup", "- AdamW, weight decay 0.1", {"weight_decay": 0.1}),
+    ("Setup", "- AdamW with weight decay 0.1 and lr 1e-4", {"weight_decay": 0.1, "lr": 1e-4}),
+    ("Setup", "- max. sequence length 512", {"max_seq_len": 512}),
+    ("Setup", "- Time limit 6 h", {"time": "6:00:00"}), ("Setup", "- 2 × A100", {"gpus": 2}),
+    ("Setup", "- 2 GPUs, 6 h, 64 GB", {"gpus": 2, "time": "6:00:00", "mem": "64G"}),
+    ("Setup", "- Seed — 5", {"seed": 5}), ("Setup", "- Weight decay – 0.1", {"weight_decay": 0.1}),
+    ("Setup", "- Warm-up 20 steps", {"num_warmup_steps": 20}), ("Setup", "- packing on", {"packed": True}),
+    ("Setup", "Seed 5, weight decay 0.1, max. length 512.", {"seed": 5, "weight_decay": 0.1, "max_seq_len": 512}),
+    ("Configuration > Optimizer", "- AdamW, weight decay 0.1", {"weight_decay": 0.1}),
+    ("Compute", "- 4 × A100, 24 h, 128 GB, partition gpu-long",
+     {"gpus": 4, "time": "24:00:00", "mem": "128G", "partition": "gpu-long"}),
+    ("Compute", "- 2x H100 per run, 3 hours, 64G RAM", {"gpus": 2, "time": "3:00:00", "mem": "64G"}),
+    ("Compute", "- 2 × A100 80 GB\n- 3 hours\n- 64G RAM", {"gpus": 2, "time": "3:00:00", "mem": "64G"}),
+    ("Compute", "Each run gets 3 hours on two H100s with 64 GB of memory and 8 CPUs.",
+     {"time": "3:00:00", "gpus": 2, "mem": "64G", "cpus_per_task": 8}),
+    ("Compute", "All jobs: one node, 4 A100s, partition `gpu-long`, account `nlp`.",
+     {"gpus": 4, "partition": "gpu-long", "account": "nlp"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "lines", "expected"), LISTED, ids=[lines for _, lines, _ in LISTED])
+def test_a_line_that_lists_settings_without_colons_is_compared_with_the_runs(
+    title: str, lines: str, expected: dict[str, Scalar]
+) -> None:
+    section, _, below = title.partition(" > ")
+    text = summary(extra=f"## {section}\n\n" + (f"### {below}\n\n" if below else "") + f"{lines}\n")
+    try:
+        found = [w for w in planned(text).warnings if w.severity is Severity.WARNING]
+    except Refused as refused:  # a list after a label is a clear statement
+        found = [*refused.problems]
+    first = text.splitlines().index(lines.splitlines()[0]) + 1
+    assert {w.code for w in found} <= {"levels-differ", "ambiguous"}
+    assert {w.field: w.actual for w in found} == expected
+    assert {w.line for w in found} <= set(range(first, first + len(lines.splitlines())))
+
+
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [
+        ("Setup", "- AdamW, weight decay 0.01"), ("Setup", "- Time limit 15 min"), ("Setup", "- 1 × A100"),
+        ("Setup", "- Seed — 14"), ("Setup", "- max. sequence length 2048"), ("Setup", "- learning rate 1e-5, cosine"),
+        ("Setup", "The pilot used seed 5, weight decay 0.1."), ("Setup", "- If memory is short, batch size 2"),
+        ("Setup", "Longer runs fit with batch size 2."), ("Setup", "- We account for memory and partition data"),
+        ("Setup", "- about 3 h, 64 GB"), ("Setup", "- 10 % warm-up of all people"),
+        ("Compute", "- 1 × A100, 80 GB"), ("Compute", "- two machines with 4 × A100 each, 512 GB"),
+        ("Compute", "The cluster has 8 A100, 512 GB."), ("Compute", "- 4 A100s (one per run), 2 h in total"),
+        ("Compute", "- 2 h (estimated)"), ("Compute", "- partition of the data"),
+        ("Compute", "- Cluster: 8 A100, 24 h"),
+        ("Evaluation", "- 4 × A100, 24 h, 128 GB"), ("Overview", "- 4 × A100, 24 h, 128 GB"),
+    ],
+)  # fmt: skip
+def test_a_line_without_colons_that_agrees_or_is_about_something_else_has_no_warning(title: str, line: str) -> None:
+    assert values_of(summary(extra=f"## {title}\n\n{line}\n"), "gpus") == [1]
+
+
 def test_a_table_of_costs_below_compute_is_not_settings() -> None:
     costs = table(["Model", "GPUs", "Hours"], [["1B", "4", "2"], ["3B", "8", "9"]])
     assert values_of(summary(extra=f"## Compute\n\n{costs}"), "gpus") == [1]

@@ -247,7 +247,8 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
     draft.note_struck(root, _is_label)
-    draft.prose += headings.prose(root)
+    listed = {text.line for text in draft.prose}
+    draft.prose[:] = [replace(text, alone=text.line in listed) for text in headings.prose(root)]
     draft.names += headings.stated_names(root)
     if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
@@ -457,11 +458,13 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
             draft.configuration.append(values.with_unit(pair.label, SourceText.of(pair, text.line, note)))
-        elif pair is None and (unclear := _unclear(text)):
+        elif unclear := _unclear(text) if pair is None else None:
             label, value = unclear
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
             fix = f"write `- **{label}:** {value}`"
             draft.add("misspelt-field", message, field=escape(label), line=text.line, fix=escape(fix))
+        elif pair is None:
+            draft.prose.append(SourceText(text.plain, text.line, note))
     for table in section.tables:
         _table(table, note, draft)
     for below in section.sections:
@@ -489,6 +492,9 @@ def _unclear(text: Text) -> tuple[str, str] | None:
     return (label, value) if is_value else None
 
 
+_OF_ALL_JOBS = re.compile(r"(?:(?:all|each|every|per|for all|for each) )?(?:jobs?|runs?)(?: each)?|request(?:ed|s)?")
+
+
 def _jobs(section: Section, draft: SummaryDraft) -> None:
     """Read the settings of all jobs in a section about jobs: account, time, ...; ignore the rest."""
     read = replace(draft, configuration=[], output_dirs=[], wandb_project=None)
@@ -501,6 +507,8 @@ def _jobs(section: Section, draft: SummaryDraft) -> None:
         parameter = compound.parameter_of(label)
         if parameter is not None and parameter.name in SURROUNDINGS | {"nodes"}:
             draft.configuration.append((label, text))
+        elif _OF_ALL_JOBS.fullmatch(normalize(label)):
+            draft.prose.append(text)
 
 
 def _tracking(section: Section, draft: SummaryDraft) -> None:
