@@ -54,6 +54,19 @@ def test_a_path_may_not_be_a_link_a_pattern_or_a_choice(path: str) -> None:
     assert [p.field for p in refusal(parsed, summary(dataset=path))] == ["dataset"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["model default", "the default one of the model", "Default", "the default system prompt", "tokenizer default",
+     "the model's default prompt", "default prompt of the tokenizer", "standard", "from the model card",
+     "(model default)"],
+)  # fmt: skip
+def test_a_reference_to_the_default_of_the_model_is_not_a_prompt(text: str) -> None:
+    (found,) = refusal(parsed, summary(training={"System prompt": text}))
+    assert (found.code, found.field, found.actual) == ("invalid-value", "system_prompt", text)
+    for exact in (f'"{text}"', f"`{text}`", f"You are {text}."):
+        assert parsed(summary(training={"System prompt": exact})).config["system_prompt"].value == exact.strip('"`')
+
+
 @pytest.mark.parametrize("text", ["cosine", "Cosine", "cosine with warmup", "cosine schedule with warm-up"])
 def test_common_names_of_the_scheduler_are_accepted(text: str) -> None:
     value = parsed(summary(training={"LR scheduler": text})).config["lr_scheduler"].value
