@@ -33,10 +33,10 @@ def test_a_table_without_a_header_row_is_read_completely() -> None:
 
 
 @pytest.mark.parametrize("title", ["SLURM", "Compute", "Job settings", "Compute Resources", "Resource requirements"])
-@pytest.mark.parametrize("as_table", [True, False])
-def test_job_settings_are_read_in_a_section_about_them(title: str, as_table: bool) -> None:
+@pytest.mark.parametrize("as_table", ["Key", "Resource", ""])
+def test_job_settings_are_read_in_a_section_about_them(title: str, as_table: str) -> None:
     pairs = [["Account", "lab2"], ["Partition", "gpu"], ["QOS", "high"], ["Time limit", "4:00:00"], ["Contact", "Ada"]]
-    lines = table(["Key", "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
+    lines = table([as_table, "Value"], pairs) if as_table else "".join(f"- **{k}:** {v}\n" for k, v in pairs)
     text = summary(extra=f"## {title}\n\n{lines}")
     assert values_of(text, "account", "partition", "qos", "time") == ["lab2", "gpu", "high", "4:00:00"]
 
@@ -134,6 +134,168 @@ def test_a_table_with_several_values_for_each_setting_is_refused(header: list[st
         return
     found = [(p.code, p.line) for p in refusal(parsed, text)]
     assert (told_as, text.splitlines().index("| " + " | ".join(header) + " |") + 1) in found
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "expected"),
+    [
+        (["Default", "Used"], [["1", "3"], ["0.01", "0.1"]], [3, 0.1]),
+        (["Default", "Ours"], [["1", "3"], ["0.01", "0.1"]], [3, 0.1]),
+        (["Ours", "Default"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Values", "Selected"], [["1, 3", "3"], ["0.01, 0.1", "0.1"]], [3, 0.1]),
+        (["Ours", "Paper"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Value", "Used"], [["3", "yes"], ["0.1", "yes"]], [3, 0.1]),
+        (["Value", "Paper"], [["3", "1"], ["0.1", "0.01"]], [3, 0.1]),
+        (["Value", "Unit"], [["3", ""], ["0.1", ""]], [3, 0.1]),
+        (["Value", "Why this one"], [["3", "1 is taken"], ["0.1", "run_1 of the pilot"]], [3, 0.1]),
+        (["Value", "Applies to"], [["3", "all runs"], ["0.1", "all runs"]], [3, 0.1]),
+        (["Value", "Big"], [["3", "3"], ["0.1", "-"]], [3, 0.1]),
+        (["Value", ""], [["3", "usual"], ["0.1", ""]], [3, 0.1]),
+    ],
+)  # fmt: skip
+def test_the_column_of_the_values_in_use_is_read(
+    header: list[str], rows: list[list[str]], expected: list[Scalar]
+) -> None:
+    cells = [[label, *row] for label, row in zip(["Seed", "Weight decay"], rows, strict=True)]
+    assert (
+        values_of(summary(extra="## Setup\n\n" + table(["Parameter", *header], cells)), "seed", "weight_decay")
+        == expected
+    )
+
+
+@pytest.mark.parametrize("section", ["Setup", "Compute"])
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (["Value", "run_2"], ["3", "4"]), (["Value", "Exceptions"], ["3", "4 for run_2"]),
+        (["Value", "Exceptions"], ["3", "run_2"]), (["Value", "Full FT"], ["3", "4"]),
+        (["Default", "Override"], ["3", "4"]), (["Value", "Used"], ["3", "4"]), (["Value", "Default"], ["3", "4"]),
+        (["Value", "More"], ["3", "run_2: 4"]), (["Value", "Applies to"], ["3", "run_2"]),
+        (["Default", "Used"], ["3", "-"]), (["Value", "Big"], ["-", "4"]), (["Old", "New"], ["3", "4"]),
+    ],
+)  # fmt: skip
+def test_a_table_of_settings_with_another_column_of_values_is_refused(
+    section: str, header: list[str], row: list[str]
+) -> None:
+    text = summary(extra=f"## {section}\n\n" + table(["Parameter", *header], [["GPUs", *row], ["Contact", "Ada", "x"]]))
+    line = text.splitlines().index(f"| Parameter | {' | '.join(header)} |") + 1
+    assert ("misspelt-field", "configuration", SUMMARY, line) in told(refusal(parsed, text))
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "field", "expected"),
+    [
+        ("Time limit per run", "6 h", "time", "6:00:00"), ("Time limit per job", "6:00:00", "time", "6:00:00"),
+        ("Walltime (per run)", "6 h", "time", "6:00:00"), ("GPUs per run", "2", "gpus", 2),
+        ("Number of GPUs per job", "2", "gpus", 2), ("Memory per job", "64 GB", "mem", "64G"),
+        ("CPUs per run", "8", "cpus_per_task", 8),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["- **{}:** {}", "{}: {}", "| Setting | Value |\n|---|---|\n| {} | {} |"])
+@pytest.mark.parametrize("title", ["Setup", "Compute"])
+def test_a_label_may_say_that_it_is_of_each_job(
+    label: str, value: str, field: str, expected: Scalar, form: str, title: str
+) -> None:
+    assert values_of(summary(extra=f"## {title}\n\n{form.format(label, value)}\n"), field) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("label", "warns"),
+    [
+        ("Time limit for each run", True), ("Memory of every single job", True), ("Epochs for each run", True),
+        ("Time for all of the runs", False), ("The time it takes per run", False),
+        ("Estimated time for each run", False),
+    ],
+)  # fmt: skip
+def test_a_long_label_of_a_setting_of_each_run_is_not_prose(label: str, warns: bool) -> None:
+    text = summary(training={label: "6"})
+    found = [(w.code, w.field) for w in planned(text).warnings if w.severity is Severity.WARNING]
+    assert found == ([("unused-field", label)] if warns else [])
+
+
+LISTED = [
+    ("Setup", "- AdamW, weight decay 0.1", {"weight_decay": 0.1}),
+    ("Setup", "- AdamW with weight decay 0.1 and lr 1e-4", {"weight_decay": 0.1, "lr": 1e-4}),
+    ("Setup", "- max. sequence length 512", {"max_seq_len": 512}),
+    ("Setup", "- Time limit 6 h", {"time": "6:00:00"}), ("Setup", "- 2 × A100", {"gpus": 2}),
+    ("Setup", "- 2 GPUs, 6 h, 64 GB", {"gpus": 2, "time": "6:00:00", "mem": "64G"}),
+    ("Setup", "- Seed — 5", {"seed": 5}), ("Setup", "- Weight decay – 0.1", {"weight_decay": 0.1}),
+    ("Setup", "- Warm-up 20 steps", {"num_warmup_steps": 20}), ("Setup", "- packing on", {"packed": True}),
+    ("Setup", "Seed 5, weight decay 0.1, max. length 512.", {"seed": 5, "weight_decay": 0.1, "max_seq_len": 512}),
+    ("Configuration > Optimizer", "- AdamW, weight decay 0.1", {"weight_decay": 0.1}),
+    ("Compute", "- 4 × A100, 24 h, 128 GB, partition gpu-long",
+     {"gpus": 4, "time": "24:00:00", "mem": "128G", "partition": "gpu-long"}),
+    ("Compute", "- 2x H100 per run, 3 hours, 64G RAM", {"gpus": 2, "time": "3:00:00", "mem": "64G"}),
+    ("Compute", "- 2 × A100 80 GB\n- 3 hours\n- 64G RAM", {"gpus": 2, "time": "3:00:00", "mem": "64G"}),
+    ("Compute", "Each run gets 3 hours on two H100s with 64 GB of memory and 8 CPUs.",
+     {"time": "3:00:00", "gpus": 2, "mem": "64G", "cpus_per_task": 8}),
+    ("Compute", "All jobs: one node, 4 A100s, partition `gpu-long`, account `nlp`.",
+     {"gpus": 4, "partition": "gpu-long", "account": "nlp"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "lines", "expected"), LISTED, ids=[lines for _, lines, _ in LISTED])
+def test_a_line_that_lists_settings_without_colons_is_compared_with_the_runs(
+    title: str, lines: str, expected: dict[str, Scalar]
+) -> None:
+    section, _, below = title.partition(" > ")
+    text = summary(extra=f"## {section}\n\n" + (f"### {below}\n\n" if below else "") + f"{lines}\n")
+    try:
+        found = [w for w in planned(text).warnings if w.severity is Severity.WARNING]
+    except Refused as refused:  # a list after a label is a clear statement
+        found = [*refused.problems]
+    first = text.splitlines().index(lines.splitlines()[0]) + 1
+    assert {w.code for w in found} <= {"levels-differ", "ambiguous"}
+    assert {w.field: w.actual for w in found} == expected
+    assert {w.line for w in found} <= set(range(first, first + len(lines.splitlines())))
+
+
+@pytest.mark.parametrize(
+    ("title", "line"),
+    [
+        ("Setup", "- AdamW, weight decay 0.01"), ("Setup", "- Time limit 15 min"), ("Setup", "- 1 × A100"),
+        ("Setup", "- Seed — 14"), ("Setup", "- max. sequence length 2048"), ("Setup", "- learning rate 1e-5, cosine"),
+        ("Setup", "The pilot used seed 5, weight decay 0.1."), ("Setup", "- If memory is short, batch size 2"),
+        ("Setup", "Longer runs fit with batch size 2."), ("Setup", "- We account for memory and partition data"),
+        ("Setup", "- about 3 h, 64 GB"), ("Setup", "- 10 % warm-up of all people"),
+        ("Compute", "- 1 × A100, 80 GB"), ("Compute", "- two machines with 4 × A100 each, 512 GB"),
+        ("Compute", "The cluster has 8 A100, 512 GB."), ("Compute", "- 4 A100s (one per run), 2 h in total"),
+        ("Compute", "- 2 h (estimated)"), ("Compute", "- partition of the data"),
+        ("Compute", "- Cluster: 8 A100, 24 h"),
+        ("Evaluation", "- 4 × A100, 24 h, 128 GB"), ("Overview", "- 4 × A100, 24 h, 128 GB"),
+    ],
+)  # fmt: skip
+def test_a_line_without_colons_that_agrees_or_is_about_something_else_has_no_warning(title: str, line: str) -> None:
+    assert values_of(summary(extra=f"## {title}\n\n{line}\n"), "gpus") == [1]
+
+
+@pytest.mark.parametrize(
+    ("block", "field", "value"),
+    [
+        ("```yaml\nlora_dropout: 0\nseed: 3\n```", "seed", 3), ("    seed = 3", "seed", 3),
+        ("```\npartition: gpu\n```", "partition", "gpu"), ("~~~\nwandb_mode: online\n~~~", "wandb_mode", "online"),
+    ],
+)  # fmt: skip
+def test_a_setting_in_a_block_of_code_is_refused_because_of_the_block(block: str, field: str, value: Scalar) -> None:
+    text = summary(extra=f"## Configuration\n\n{block}\n")
+    (found,) = refusal(parsed, text)
+    line = next(i for i, row in enumerate(text.splitlines(), start=1) if row.lstrip().startswith(field))
+    assert (found.field, found.actual, found.line) == (field, value, line)
+    assert "block of code" in found.message
+    assert values_of(summary(training={field: str(value)}, extra=f"## Configuration\n\n{block}\n"), field) == [value]
+    (found,) = refusal(parsed, summary(extra=f"## Overview\n\n{field}: {value}\n"))
+    assert "block of code" not in found.message
+
+
+def test_a_table_of_costs_below_compute_is_not_settings() -> None:
+    costs = table(["Model", "GPUs", "Hours"], [["1B", "4", "2"], ["3B", "8", "9"]])
+    assert values_of(summary(extra=f"## Compute\n\n{costs}"), "gpus") == [1]
+
+
+def test_settings_of_some_jobs_are_refused() -> None:
+    text = summary(extra="## Compute\n\n- **Account:** lab\n\n### run_2\n\n- **GPUs:** 2\n")
+    line = text.splitlines().index("### run_2") + 1
+    assert told(refusal(parsed, text)) == [("ambiguous", "configuration", SUMMARY, line)]
 
 
 @pytest.mark.parametrize(

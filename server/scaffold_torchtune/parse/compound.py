@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from scaffold_torchtune.findings import shown
+from scaffold_torchtune.findings import Scalar, shown
 from scaffold_torchtune.parse import notations, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.notations import NotHonoured
@@ -23,6 +23,7 @@ from scaffold_torchtune.settings.unsupported import (
     is_refused,
     other_training,
 )
+from scaffold_torchtune.system.markdown import Table
 from scaffold_torchtune.torchtune_facts import LORA, method_in_words
 
 _WANDB: Final = r"(?:wandb|w b|weights (?:and )?biases)"
@@ -112,6 +113,26 @@ _BESIDE: Final = re.compile(
 )
 
 _OF_A_SCHEDULE: Final = re.compile(r"warm|\bmin|\bto\b|decay|cycle|restart|period|end", re.IGNORECASE)
+_BETWEEN_PARTS: Final = re.compile(
+    r" ?[,;+()] ?| (?:with|then|after|and|followed by|preceded by) | (?=without )", re.IGNORECASE
+)
+_LEADING_WORDS: Final = re.compile(
+    r"(?:(?:and|then|with|an?|the|followed by|after|preceded by)(?: |$)){1,3}", re.IGNORECASE
+)
+_IS_COSINE: Final = re.compile(
+    r"cosine(?: (?:lr|learning[ -]rate))?(?: (?:schedul(?:e|er|ing)|annealing|decay)){0,2}(?: to (?:zero|0))?",
+    re.IGNORECASE,
+)
+_AMOUNT: Final = (
+    r"(?:the )?(?:first )?(?:(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,6})?) ?%(?: of (?:all |the )?(?:training )?steps)?"
+    r"|(?P<ratio>0?\.[0-9]{1,9})|(?P<steps>[0-9]{1,9})(?:[ -](?:optimizer |training )?steps?)?)"
+)
+_WARM_UP: Final = r"(?:linear )?(?:lr )?warm-? ?up(?: (?:phase|period|steps|ratio|fraction))?"
+_IS_WARM_UP: Final = [
+    re.compile(rf"{_WARM_UP}(?: ?[:=]| of| over| for| during| in)?(?: {_AMOUNT})?", re.IGNORECASE),
+    re.compile(rf"{_AMOUNT}(?: of)? {_WARM_UP}", re.IGNORECASE),
+    re.compile(rf"(?P<no>no|without(?: an?)?) {_WARM_UP}", re.IGNORECASE),
+]
 _ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
     "o_proj": "output_proj",
     "out_proj": "output_proj",
@@ -374,8 +395,10 @@ def _warmup(field: SourceText) -> _Read:
 
 
 def _scheduler(field: SourceText) -> _Read:
-    """Return the schedule, and the warm-up in brackets after it."""
+    """Return the schedule, and the warm-up beside it: `cosine (3% warm-up)`, `warm-up over 20 steps, then cosine`."""
     whole = _whole(field)
+    if described := _described(whole):
+        return described
     schedule = values.without_remark(whole)
     remark = whole.removeprefix(schedule).strip(" ()")
     match = _BESIDE.fullmatch(remark)
@@ -390,6 +413,23 @@ def _scheduler(field: SourceText) -> _Read:
         "lr_scheduler": schedule,
         "warmup_ratio" if match["ratio"] else "num_warmup_steps": match["ratio"] or match["steps"],
     }
+
+
+def _described(text: str) -> dict[str, str]:
+    """Return the settings of a description of torchtune's schedule, a linear warm-up and a cosine; empty for others."""
+    found, parts = dict[str, str](), [_LEADING_WORDS.sub("", each, count=1) for each in _BETWEEN_PARTS.split(text)]
+    parts = [part.strip(" .") for part in parts if part.strip(" .")]
+    schedules = [part for part in parts if _IS_COSINE.fullmatch(part)]
+    for part in parts if len(schedules) == 1 and len(parts) > 1 else ():
+        match = next((match for form in _IS_WARM_UP if (match := form.fullmatch(part))), None)
+        given = {name: each for name, each in match.groupdict().items() if each} if match else {}
+        if match is None and part not in schedules:
+            return {}
+        for name, each in given.items():
+            ratio = format(float(each) / 100, ".12g") if name == "percent" else each
+            is_number = name in {"steps", "no"}
+            found["num_warmup_steps" if is_number else "warmup_ratio"] = "0" if name == "no" else ratio
+    return {"lr_scheduler": "cosine", **found} if len(schedules) == 1 and len(parts) > 1 else {}
 
 
 def _ratio(field: SourceText) -> _Read:
@@ -481,6 +521,96 @@ def beside(label: str, field: SourceText) -> dict[str, SourceText]:
 def _name_of(label: str) -> str:
     parameter = by_label(label)
     return parameter.name if parameter else ""
+
+
+_EVERY: Final = re.compile(
+    r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
+    re.IGNORECASE,
+)
+
+
+def validation_steps(text: SourceText) -> SourceText:
+    """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
+
+    Other text is unchanged, and fails later as an invalid number of steps: `once per epoch`, `every 1,000 steps`.
+    """
+    written = (text.full or text.text).strip()
+    if written.lower() in {"no", "false", "off", "none", "disabled"}:
+        steps = "0"
+    elif written.lower() in {"yes", "true", "on"}:
+        steps = "50"
+    else:
+        every = _EVERY.fullmatch(written)
+        steps = every["steps"] if every else written
+    return replace(text, text=steps, full=None, source=None)
+
+
+VALUE_COLUMNS: Final = frozenset({"value", "values", "setting", "level", "default"})
+"""The headers of the column of values in a table of settings."""
+
+_USED_COLUMNS: Final = frozenset(
+    {"used", "used here", "ours", "our value", "our setting", "our choice", "selected", "chosen", "final", "this work"}
+    | {"this study", "this experiment"}
+)
+_REMARK_COLUMNS: Final = frozenset(
+    {"note", "notes", "comment", "comments", "remark", "remarks", "description", "rationale", "reason", "why", "unit"}
+    | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
+)
+# Columns of values that the runs do not have.
+_OTHER_COLUMNS: Final = frozenset(
+    {"range", "ranges", "search range", "search space", "candidates", "alternatives", "tried", "tested", "considered"}
+    | {"min", "minimum", "max", "maximum", "typical", "recommended", "suggested", "usual", "paper", "original"}
+    | {"previous", "pilot", "ref", "refs", "citation", "symbol", "type", "section", "no", "priority"}
+)
+_BESIDE_USED: Final = frozenset({"default", "defaults", "values", "levels"})
+_EXCEPTIONS: Final = frozenset({"exception", "exceptions", "override", "overrides", "except"})
+_IS_USED: Final = frozenset({"yes", "no", "y", "n", "x", "true", "false", "✓", "✔", "✅", "✗", "✘", "❌"})
+_NUMBERS: Final = frozenset({"int", "float", "time", "memory"})
+
+
+def column_of_values(table: Table, names_some_runs: Callable[[str], bool]) -> int | None:
+    """Return the column of a table of settings with the values of all runs; None if several columns may be that."""
+    header = [normalize(cell.plain) for cell in table.header]
+    rows = [[cell.plain for cell in (row.active or row.cells)[: len(header)]] for row in table.rows]
+    rows = [[*cells, *[""] * (len(header) - len(cells))] for cells in rows]
+    used = [i for i, label in enumerate(header) if i and label in _USED_COLUMNS]
+    used = [i for i in used if {cells[i].lower() for cells in rows} - _IS_USED - {""}]
+    columns = used or [i for i, label in enumerate(header) if i and label in VALUE_COLUMNS]
+    if len(columns) > 1 or len(header) < len(("name", "value")):
+        return None
+    column, ignored = columns[0] if columns else 1, _REMARK_COLUMNS | (_OTHER_COLUMNS if columns else set())
+    others = {i: label for i, label in enumerate(header) if i not in {0, column} and label not in ignored}
+    others = {i: label for i, label in others.items() if label.partition(" ")[0] not in _REMARK_COLUMNS}
+    if not columns and any(others.values()):  # values of several kinds of runs
+        return None
+    for cells in rows:
+        for i, label in others.items():
+            of_some = label in _EXCEPTIONS or names_some_runs(table.header[i].plain)
+            if label in _BESIDE_USED and used:
+                differs = values.is_empty(cells[column])
+            else:
+                differs = of_some or _differs(cells[0], cells[column], cells[i], names_some_runs)
+            if differs and not values.is_empty(cells[i]) and parameter_of(cells[0]) is not None:
+                return None
+    return column
+
+
+def _differs(label: str, text: str, other: str, names_some_runs: Callable[[str], bool]) -> bool:
+    """Return whether another column gives a setting another value, or its value for some runs: `4 for big`."""
+    parameter = parameter_of(label)
+    if parameter is None:
+        return False
+    one, two = (_value_in(parameter, each) for each in (text, other))
+    if two is not None:
+        return parameter.kind in _NUMBERS and one != two
+    return "lora" not in other.lower() and any(map(names_some_runs, (other, other.partition(":")[0])))
+
+
+def _value_in(parameter: Parameter, text: str) -> Scalar:
+    """Return the value of a text, or of its first word."""
+    texts = (text, text.partition(" ")[0].rstrip(".,;:"))
+    found = (values.value_of(parameter, SourceText(each, 0, "")) for each in texts if each)
+    return next((value for value in found if value is not None), None)
 
 
 def asks_for_several_nodes(text: str) -> bool:

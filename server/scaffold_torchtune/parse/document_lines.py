@@ -1,10 +1,11 @@
-"""Insertion of a value into a document, in the form in which people write it.
+"""Insertion of a value into a document, in the form in which people write it, and lines that list several values.
 
 In Markdown, the value goes into the line that has another one, or into a new line. This includes claude.local.md, where
 a line may be in a block of YAML or of shell commands. In YAML, only the places come from the parser and the rest of the
 text is unchanged, to keep comments, quotes and style.
 """
 
+import functools
 import itertools
 import re
 import shlex
@@ -14,9 +15,12 @@ from typing import Final
 
 import yaml
 
+from scaffold_torchtune.parse import values
 from scaffold_torchtune.parse.drafts import SourceText
+from scaffold_torchtune.parse.free_text import COUNTS
 from scaffold_torchtune.settings.kinds import ValueKind
-from scaffold_torchtune.system.markdown import COLONS
+from scaffold_torchtune.settings.parameters import Parameter, by_label
+from scaffold_torchtune.system.markdown import COLONS, read
 from scaffold_torchtune.system.serialization import KeyPath, compose_yaml, yaml_scalar
 
 _BARE: Final[frozenset[ValueKind]] = frozenset({"int", "float", "bool", "time", "memory"})
@@ -261,6 +265,18 @@ def _plainly(text: str) -> str:
     return re.sub(r"[`*]", "", text).strip()
 
 
+def is_in_code(text: str, line: int) -> bool:
+    """Return whether a line of a Markdown document is in a block of code."""
+    return line in _blocks_of_code(text)
+
+
+@functools.lru_cache(maxsize=4)
+def _blocks_of_code(text: str) -> frozenset[int]:
+    fences = [fence for section in read(text).walk() for fence in section.fences]
+    lines = (range(fence.line, fence.line + fence.content.count("\n") + 1) for fence in fences)
+    return frozenset(itertools.chain.from_iterable(lines))
+
+
 def _code_lines(rows: Sequence[str]) -> set[int]:
     """Return the lines of fenced blocks and of the front matter."""
     found: set[int] = set()
@@ -278,6 +294,102 @@ def _code_lines(rows: Sequence[str]) -> set[int]:
             fence = mark[1]
             found.add(line)
     return found
+
+
+_STRONG: Final = re.compile(r"[,;:()] ?|[.!?] (?=[A-Z])| (?:and|plus) |\.$")
+_WEAK: Final = re.compile(r" (?:with|on|for|at|using|in|[–—-]) ")
+_SUBJECT: Final = re.compile(
+    r"(?:(?:each|every|all|per|the|our) (?:runs?|jobs?)(?: each)?"
+    r"(?: (?:gets?|uses?|needs?|has|have|requests?|requires?))?"
+    r"|we (?:use|request|need)|use|using|request|needs?|with|on|for|at)(?: |$)",
+    re.IGNORECASE,
+)
+_OF_EACH: Final = re.compile(r" (?:each|(?:per|for each|for every) (?:run|job))$", re.IGNORECASE)
+_OTHERWISE: Final = re.compile(
+    r"\b(?:if|unless|when|otherwise|except|only|pilot|previous\w*|earlier|later|maybe|perhaps|or|not|instead|than|was"
+    r"|were|could|would|should|may|might|estimat\w{1,3}|expected|about|roughly|approximately|in parallel"
+    r"|one per (?:run|job)|at (?:once|a time)|shared|across|total|cluster|machines?|servers?|available"
+    r"|nodes? (?:with|of|each|has|have)|(?:per|each) node|[0-9]{1,6} nodes? ?[x×*])\b|\?",
+    re.IGNORECASE,
+)
+_SOME_OF_A_TYPE: Final = re.compile(
+    r"(?P<value>[0-9]{1,4}|one|two|three|four|six|eight) ?(?:[x×*] ?)?(?:nvidia )?"
+    r"(?:(?:(?:(?:rtx ?|gh|[abhlv])[0-9]{2,4}[a-z]{0,2}|[lt]4)(?:[ -][0-9]{2,3} ?gb)?s?)(?: gpus?)?|gpus?)",
+    re.IGNORECASE,
+)
+_BARE_TIME: Final = re.compile(
+    r"(?P<value>[0-9]{1,4}(?:\.[0-9]{1,2})? ?(?:h|hrs?|hours?|min|minutes?|days?))(?: (?:walltime|limit))?",
+    re.IGNORECASE,
+)
+_BARE_MEMORY: Final = re.compile(
+    r"(?P<value>[0-9]{1,5} ?[GT]i?B?)(?P<of> (?:of )?(?:(?:main|cpu|system) )?(?:ram|memory))?", re.IGNORECASE
+)
+_CORES: Final = re.compile(r"(?P<value>[0-9]{1,3}) (?:cpu )?cores", re.IGNORECASE)
+_FORMS: Final = {"gpus": _SOME_OF_A_TYPE, "time": _BARE_TIME, "mem": _BARE_MEMORY, "cpus_per_task": _CORES}
+_OF_A_GPU: Final = frozenset({"11", "12", "16", "24", "32", "40", "48", "80", "94", "96", "141", "180", "192"})
+_KINDS_IN_LISTS: Final = frozenset({"int", "float", "time", "memory", "bool"})
+_NAMED_IN_LISTS: Final = frozenset({"account", "partition", "qos", "constraint"})
+_BEFORE_VALUE: Final = re.compile(r"(?:[=–—-]|of|is|to|set to)\s", re.IGNORECASE)
+_ACRONYM: Final = re.compile(r"\s*[A-Za-z]{1,20}[A-Z][A-Za-z]{0,20}\s*$")
+_LONGEST_LIST: Final = 400
+_WORDS_OF_A_FRAGMENT: Final = 3
+_WORDS_OF_A_SETTING: Final = 6
+
+
+def listed(text: str) -> list[tuple[str, str]]:
+    """Return the settings of a line without a label that lists them: `4 × A100, 24 h, 128 GB`, `AdamW, lr 1e-4`.
+
+    A sentence about something else, or about other circumstances, lists none.
+    """
+    text, found, is_gpu = " ".join(text[:_LONGEST_LIST].split()), list[tuple[str, str]](), False
+    for part in () if _OTHERWISE.search(text) else _STRONG.split(text):
+        whole = _without_subject(part)
+        pieces = [whole] if _listed_setting(whole) else [each for each in _WEAK.split(whole) if each.strip(" .`*")]
+        settings = [_listed_setting(_without_subject(each)) for each in pieces]
+        fragments = [
+            piece for piece, one in zip(pieces, settings, strict=True) if one is None and not _ACRONYM.match(piece)
+        ]
+        if fragments and (len(pieces) > 1 or len(part.split()) > _WORDS_OF_A_FRAGMENT):
+            return []
+        for piece, setting in zip(pieces, settings, strict=True):
+            is_of_gpu = is_gpu and setting is not None and setting[0] == "mem" and _is_of_gpu(piece)
+            found += [setting] if setting is not None and not is_of_gpu else []
+            is_gpu = setting is not None and setting[0] == "gpus"
+    is_of_jobs = any(name not in _NAMED_IN_LISTS for name, _ in found)
+    return [each for each in found if is_of_jobs or each[0] not in _NAMED_IN_LISTS or re.search(r"[0-9_-]", each[1])]
+
+
+def _without_subject(part: str) -> str:
+    part = _OF_EACH.sub("", part.strip(" .`*"))
+    for _ in range(_WORDS_OF_A_FRAGMENT):
+        part = _SUBJECT.sub("", part, count=1) if _SUBJECT.match(part) else part
+    return part.strip(" .`*")
+
+
+def _is_of_gpu(piece: str) -> bool:
+    match = _BARE_MEMORY.fullmatch(_without_subject(piece))
+    return match is not None and not match["of"] and match["value"].rstrip("GTiB gtb") in _OF_A_GPU
+
+
+def _listed_setting(piece: str) -> tuple[str, str] | None:
+    """Return parameter and text of a piece that is a setting and nothing else: `weight decay 0.1`, `64 GB of RAM`."""
+    for name, form in _FORMS.items():
+        if match := form.fullmatch(piece):
+            return name, str(COUNTS.get(match["value"].lower(), match["value"]))
+    words = piece.split()
+    for i in range(1, len(words)) if len(words) <= _WORDS_OF_A_SETTING else ():
+        first, last = " ".join(words[:i]), " ".join(words[i:])
+        for label, value in ((first, _BEFORE_VALUE.sub("", last, count=1)), (last, first)):
+            parameter = by_label(label) if "%" not in label else None
+            is_one = parameter is not None and parameter.kind in _KINDS_IN_LISTS
+            is_name = parameter is not None and parameter.name in _NAMED_IN_LISTS and " " not in value
+            if parameter is not None and (is_one or is_name) and _is_value(parameter, value.strip("`")):
+                return parameter.name, value.strip("`")
+    return None
+
+
+def _is_value(parameter: Parameter, text: str) -> bool:
+    return values.value_of(parameter, SourceText(text, 0, "")) is not None
 
 
 _BREAKS = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")

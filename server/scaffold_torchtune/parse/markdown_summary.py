@@ -40,10 +40,7 @@ _WORDS_OF_A_LABEL = 3
 _WORDS_OF_SETTINGS = parameters.WORDS_OF_TRAINING.union(
     ("epoch", "seed", "steps", "warm", "decay", "prompt", "scheduler", "accumulation")
 )
-_EVERY = re.compile(
-    r"(?:yes|true|on)?[\s(,:;–—-]*every\s+(?P<steps>[1-9][0-9]{0,8})\s+steps?(?:\s+during\s+training)?[\s).]*",
-    re.IGNORECASE,
-)
+_OF_EACH_RUN = re.compile(r"(?P<what>.{1,40}?) (?:per|(?:for|of) (?:an?|each|every|one)) (?:single )?(?:run|job)")
 
 
 def read_configuration(reading: Reading, runs: tuple[Run, ...]) -> dict[str, Setting]:
@@ -116,24 +113,8 @@ def _as_method(label: str, text: SourceText) -> str:
 
 def _setting(reading: Reading, parameter: Parameter, label: str, text: SourceText) -> Setting | None:
     """Return the setting of a line; None, with the problem reported, if it has none."""
-    text = _validation_steps(text) if values.says_validation(label) else text
+    text = compound.validation_steps(text) if values.says_validation(label) else text
     return reading.value(parameter, text, SourceKind.CONFIGURATION)
-
-
-def _validation_steps(text: SourceText) -> SourceText:
-    """Return `Yes (every 25 steps during training)` as the number of steps, `Yes` as cruijff_kit's 50, `No` as 0.
-
-    Other text is unchanged, and fails later as an invalid number of steps: `once per epoch`, `every 1,000 steps`.
-    """
-    written = (text.full or text.text).strip()
-    if written.lower() in {"no", "false", "off", "none", "disabled"}:
-        steps = "0"
-    elif written.lower() in {"yes", "true", "on"}:
-        steps = "50"
-    else:
-        every = _EVERY.fullmatch(written)
-        steps = every["steps"] if every else written
-    return replace(text, text=steps, full=None, source=None)
 
 
 def _is_about_runs(label: str, text: str) -> bool:
@@ -151,7 +132,8 @@ def _unused_label(reading: Reading, label: str, text: SourceText) -> None:
         return
     words = normalize(label).split()
     is_prose = len(label.split()) > _WORDS_OF_A_LABEL and not _WORDS_OF_SETTINGS & set(words)
-    is_prose &= by_label(values.without_remark(label)) is None
+    each = _OF_EACH_RUN.fullmatch(" ".join(words))
+    is_prose &= by_label(values.without_remark(label)) is None and not (each and _is_setting_here(each["what"]))
     if " ".join(words) in headings.FOR_PEOPLE or is_prose:
         return
     unknown = "is not a known setting" if by_label(label) is None else "is not read as a setting in this section"
@@ -230,12 +212,9 @@ _HUB_NAME = frozenset(
     | {"repo", "id", "dataset name", "link", "url", "dataset"}
 )
 _FORMATS = frozenset({"json", "parquet"})
-_LABEL_COLUMNS = frozenset({"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable"})
-_REMARK_COLUMNS = frozenset(
-    {"note", "notes", "comment", "comments", "remark", "remarks", "description", "rationale", "reason", "why", "unit"}
-    | {"units", "source", "reference", "justification", "meaning", "explanation", "details", "status"}
+_LABEL_COLUMNS = frozenset(
+    {"parameter", "setting", "hyperparameter", "name", "key", "option", "field", "variable", "resource"}
 )
-_VALUE_COLUMNS = frozenset({"value", "values", "setting", "level", "default"})
 _WANDB = frozenset({"wandb project", "w b project", "weights biases project", "project"})
 
 
@@ -268,7 +247,8 @@ def read_markdown_summary(text: str, file: str) -> SummaryDraft:
         _prompt(section, draft)
     headings.note_unread_lines(text, root, draft)
     draft.note_struck(root, _is_label)
-    draft.prose += headings.prose(root)
+    listed = {text.line for text in draft.prose}
+    draft.prose[:] = [replace(text, alone=text.line in listed) for text in headings.prose(root)]
     draft.names += headings.stated_names(root)
     if not draft.columns and not runs_table.plan_grid(root, draft):
         _note_foreign(text, root, draft)
@@ -478,11 +458,13 @@ def _training(section: Section, note: str, draft: SummaryDraft) -> None:
             draft.wandb_project = SourceText.of(pair, text.line, note)
         elif pair and pair.value:
             draft.configuration.append(values.with_unit(pair.label, SourceText.of(pair, text.line, note)))
-        elif pair is None and (unclear := _unclear(text)):
+        elif unclear := _unclear(text) if pair is None else None:
             label, value = unclear
             message = f"{note}: {shown(text.plain)} begins with a setting's name, but is not of the form 'name: value'"
             fix = f"write `- **{label}:** {value}`"
             draft.add("misspelt-field", message, field=escape(label), line=text.line, fix=escape(fix))
+        elif pair is None:
+            draft.prose.append(SourceText(text.plain, text.line, note))
     for table in section.tables:
         _table(table, note, draft)
     for below in section.sections:
@@ -510,16 +492,23 @@ def _unclear(text: Text) -> tuple[str, str] | None:
     return (label, value) if is_value else None
 
 
+_OF_ALL_JOBS = re.compile(r"(?:(?:all|each|every|per|for all|for each) )?(?:jobs?|runs?)(?: each)?|request(?:ed|s)?")
+
+
 def _jobs(section: Section, draft: SummaryDraft) -> None:
     """Read the settings of all jobs in a section about jobs: account, time, ...; ignore the rest."""
-    read = SummaryDraft(draft.file)
+    read = replace(draft, configuration=[], output_dirs=[], wandb_project=None)
     _training(section, section.title, read)
+    others = {table.line for part in section.walk() for table in part.tables if not _has_labels(table)}
+    draft.findings += [found for found in read.findings if found.code != "unused-field" and found.line not in others]
     for part in section.walk():
         read.configuration += headings.sbatch_lines(part)
     for label, text in read.configuration:
         parameter = compound.parameter_of(label)
         if parameter is not None and parameter.name in SURROUNDINGS | {"nodes"}:
             draft.configuration.append((label, text))
+        elif _OF_ALL_JOBS.fullmatch(normalize(label)):
+            draft.prose.append(text)
 
 
 def _tracking(section: Section, draft: SummaryDraft) -> None:
@@ -599,14 +588,10 @@ def _prompt(section: Section, draft: SummaryDraft) -> None:
 def _table(table: Table, note: str, draft: SummaryDraft) -> None:
     """Read a table of names and values; report another table with the settings that it names."""
     header = [normalize(cell.plain) for cell in table.header]
-    columns = [i for i, label in enumerate(header) if i and label in _VALUE_COLUMNS]
     units = [i for i, label in enumerate(header) if i and label in {"unit", "units"}]
     is_first = _is_setting(table.header)  # the header is a setting, too
-    others = [label for label in header[2:] if not columns and label and label not in _REMARK_COLUMNS]
-    if others:  # values of several kinds of runs
-        _several(table, note, draft)
-    elif len(header) > 1 and (header[0] in _LABEL_COLUMNS or is_first) and len(columns) <= 1:
-        column = columns[0] if columns else 1
+    column = compound.column_of_values(table, lambda text: names_some_runs(text, draft))
+    if column is not None and (_has_labels(table) or is_first):
         for row in (*([Row(table.header, table.line)] if is_first else ()), *table.rows):
             cells = row.active or row.cells
             if len(cells) > column and cells[0].plain and not values.is_empty(cells[column].plain):
@@ -615,6 +600,10 @@ def _table(table: Table, note: str, draft: SummaryDraft) -> None:
                 draft.configuration.append(values.with_unit(cells[0].plain, field, unit))
     else:
         _several(table, note, draft)
+
+
+def _has_labels(table: Table) -> bool:
+    return normalize(table.header[0].plain) in _LABEL_COLUMNS
 
 
 def _several(table: Table, note: str, draft: SummaryDraft) -> None:
@@ -636,7 +625,12 @@ def _is_setting(cells: tuple[Text, ...]) -> bool:
         return False
     label, value = (cell.plain for cell in cells)
     is_label = compound.parameter_of(label) is not None or normalize(label) in NOT_PLANNED
-    return is_label and not values.is_empty(value) and normalize(value) not in _VALUE_COLUMNS and not by_label(value)
+    return (
+        is_label
+        and not values.is_empty(value)
+        and normalize(value) not in compound.VALUE_COLUMNS
+        and not by_label(value)
+    )
 
 
 def _output(section: Section, draft: SummaryDraft) -> None:

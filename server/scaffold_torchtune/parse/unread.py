@@ -12,7 +12,7 @@ from typing import Final
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Scalar, counted, escape, few, lines_text, shown
 from scaffold_torchtune.models import Run, Setting, Source, SourceKind
-from scaffold_torchtune.parse import compound, free_text, headings, values
+from scaffold_torchtune.parse import compound, document_lines, free_text, headings, values
 from scaffold_torchtune.parse.drafts import RowDraft, SourceText, TunedRuns, UnreadLine
 from scaffold_torchtune.parse.free_text import SEVERAL, Stated
 from scaffold_torchtune.parse.marked_rows import full_in_name, of_some_runs
@@ -159,8 +159,11 @@ def _typed(parameter: Parameter, stated: Stated, text: SourceText) -> list[Scala
 def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
-    message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    section = "in 'controls'" if reading.form == "yaml" else "under '## Configuration'"
+    is_code = reading.form != "yaml" and document_lines.is_in_code(reading.summary.text, text.line)
+    under = f"under {shown(text.note)}, where settings are not read"
+    under = f"in a block of code under {shown(text.note)}, which is not read" if is_code else under
+    message = f"{name} is {shown(value)} {under}; {_used(levels)}"
+    section = "in 'controls'" if reading.form == "yaml" else f"under '## Configuration'{' outside the block' * is_code}"
     to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} {section}"
     if of_some_runs(text.note, reading.summary):
         to = f"these runs, write `{kinds.written(value)}` in {reading.own_place(name)}"
@@ -341,8 +344,7 @@ def _names(reading: Reading, tuned: TunedRuns) -> None:
                 severity=Severity.WARNING,
             )  # fmt: skip
     title = reading.summary.name
-    is_of_lora = tuned.methods == {LORA}
-    if title and is_of_lora and not found and full_in_name(title.text.replace(" ", "_")) == FULL:
+    if title and tuned.methods == {LORA} and not found and full_in_name(title.text.replace(" ", "_")) == FULL:
         message = f"the title {shown(title.text)} says full fine-tuning, but all runs use LoRA"
         fix = "add `- **Method:** full fine-tuning` to Configuration if intended; otherwise change the title"
         reading.add(
@@ -401,8 +403,7 @@ def _estimated(row: RowDraft) -> int:
     label, unit, _ = values.split_unit(row.estimate.note, _time_unless_known)
     if normalize(label) not in headings.ESTIMATES:  # `Estimated time per epoch`
         return 0
-    text = _ABOUT.sub("", row.estimate.text.strip(), count=1)
-    field = replace(row.estimate, text=text, full=None, source=None)
+    field = replace(row.estimate, text=_ABOUT.sub("", row.estimate.text.strip(), count=1), full=None, source=None)
     value = values.value_of(time, values.in_unit(time, unit, field) if unit else field)
     return (kinds.slurm_seconds(str(value)) or 0) if value is not None else 0
 
@@ -458,9 +459,11 @@ def _sentences(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
     label, rest = free_text.of_a_label(written)
     seen = set[tuple[str, ...]]()
     is_plain = bool(label) and not headings.is_about_machines(label)
-    for name, value in free_text.settings_in_note(rest) if label else free_text.settings_alone(written):
+    listed = document_lines.listed(rest or written) if text.alone else []
+    alone = free_text.settings_in_note(rest) if label else free_text.settings_alone(written)
+    for name, value in dict.fromkeys((*alone, *listed)):
         seen.add((name, value))
-        if headings.is_elsewhere(label) or (name == "epochs" and headings.is_of_intervals(label)):
+        if name == "time" or headings.is_elsewhere(label) or (name == "epochs" and headings.is_of_intervals(label)):
             continue  # `Checkpoint every: 1 epoch`, `Evaluation: batch size 8`
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
     in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
@@ -471,11 +474,11 @@ def _sentences(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
             _state(reading, stated, text, tuned, is_labelled=is_plain and bool(stated.number))
     _mode(reading, text, tuned, is_labelled=is_plain)
     _adapter(reading, text, tuned)
-    for each in _names_in(written, tuned):
+    for each in _names_in(written, tuned, [value for name, value in listed if name == "time"]):
         _state(reading, each, text, tuned)
 
 
-def _names_in(written: str, tuned: TunedRuns) -> Iterator[Stated]:
+def _names_in(written: str, tuned: TunedRuns, times: Sequence[str]) -> Iterator[Stated]:
     """Yield the models, data sets, system prompts and time limits in sentences that no run has."""
     for name, is_base in free_text.models_in_sentences(written):
         if not tuned.uses_model(name, exact=is_base):
@@ -486,7 +489,7 @@ def _names_in(written: str, tuned: TunedRuns) -> Iterator[Stated]:
     for prompt in free_text.prompts_in_sentences(written):
         if _plainly(prompt) not in {_plainly(str(has or "")) for has in tuned.levels("system_prompt")}:
             yield Stated("system_prompt", (prompt,))
-    for duration, is_bound in free_text.times_in_sentences(written):
+    for duration, is_bound in {**dict.fromkeys(times, False), **dict(free_text.times_in_sentences(written))}.items():
         seconds = _seconds(values.value_of(PARAMETERS["time"], SourceText(duration, 0, "")))
         limits = [_seconds(has) for has in tuned.levels("time")]
         if seconds is not None and None not in limits:
@@ -566,13 +569,10 @@ def _state(
     parameter = by_label(stated.label)
     if parameter is None or not tuned.runs:
         return
-    levels, code = (
-        tuned.levels(parameter.name) | tuned.steps(parameter.name),
-        "ambiguous" if is_labelled else "levels-differ",
-    )
+    levels = tuned.levels(parameter.name) | tuned.steps(parameter.name)
+    code = "ambiguous" if is_labelled else "levels-differ"
     given = _typed(parameter, stated, text)
-    at_most = stated.at_most
-    if len(given) == 1 and _depends_on_data(reading, parameter.name, given[0], text, tuned, at_most=at_most):
+    if len(given) == 1 and _depends_on_data(reading, parameter.name, given[0], text, tuned, at_most=stated.at_most):
         return
     actual = given[0] if len(given) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:

@@ -26,7 +26,11 @@ _NO_TEXT = re.compile(r"\(?(?:none|no|blank|empty|no (?:system )?prompt|no (?:sy
 _STANDS_FOR_TEXT = re.compile(
     r"\(?(?:same(?: as .*)?|as above|ditto|see .*|todo|tbd|tba|default|varies|various|n/?a)\)?\.?"
     r"|(?:todo|tbd|tba)\s?[(:,;–—-].*|to be (?:decided|determined|defined|confirmed|announced|written)\b.*"
-    r"|\(?(?:not (?:used|set|needed|applicable|yet)|un(?:used|set|changed)|the default(?: one| prompt)?)\)?\.?"
+    r"|\(?(?:not (?:used|set|needed|applicable|yet)|un(?:used|set|changed))\)?\.?"
+    r"|\(?(?:as in |use )?(?:the |its )?(?:(?:model|tokenizer|(?:chat )?template)(?:['’]s)?(?: own)? )?"
+    r"(?:default|standard)(?: one| (?:system )?(?:prompt|message))?"
+    r"(?: (?:of|from|in) (?:the |its )?(?:base )?(?:model|tokenizer|(?:chat )?template)(?: card)?)?\)?\.?"
+    r"|(?:from|of|as in) (?:the |its )?(?:model|tokenizer|(?:chat )?template)(?: card)?\.?"
     r"|keine?r?|aucune?|nessuno|ninguno|无|無|没有|なし|[\"'〃″”]+|.*(?:\.\.\.|…)",
     re.IGNORECASE,
 )
@@ -96,6 +100,7 @@ _WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", 
 # Allowed values that the grammar does not describe well enough.
 _ALLOWED = {
     "recipe": "LoRA, full fine-tuning, or the name of a recipe, such as full_finetune_single_device",
+    "lr_scheduler": "the name of a schedule, such as `cosine`, with a warm-up on a line of its own",
     "model": "the name of one model, such as Llama-3.2-1B-Instruct",
 }
 

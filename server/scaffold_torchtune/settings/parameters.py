@@ -234,9 +234,7 @@ _ALL: Final = (
         abbreviation="rank", warn_unread=True,
         option=NewOption("--rank", "N,...", "LoRA ranks", many=True, label="LoRA Rank"),
     ),
-    Parameter(
-        "lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True,
-    ),
+    Parameter("lora_alpha", "int", words=("alpha",), bounds=_COUNT, usual=Bounds(maximum=2048), warn_unread=True),
     Parameter(
         "lora_alpha_ratio", "float",
         (
@@ -558,7 +556,10 @@ def normalize(label: str) -> str:
 
 
 _LIKELY_MISSPELT: Final = 0.8
-_BY_LABEL: Final = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
+_BY_LABEL = {normalize(label): p for p in _ALL for label in (p.name, *p.aliases, *p.words)}
+_OF_JOBS: Final = frozenset(name for name, p in _BY_LABEL.items() if p.name in {"time", "gpus", "mem", "cpus_per_task"})
+# `Time per run` may be an estimate.
+_BY_LABEL |= {f"{label} per {each}": _BY_LABEL[label] for label in _OF_JOBS - {"time"} for each in ("run", "job")}
 _LABELS: Final = tuple(sorted(_BY_LABEL))
 _LONGEST_LABEL: Final = 80
 _OF_GRIDS: Final = frozenset({"seed", "lora_rank", "lora_alpha", "lr", "batch_size", "lora_dropout", "weight_decay"})
