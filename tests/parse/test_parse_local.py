@@ -392,3 +392,58 @@ def test_a_full_width_colon_ends_a_label() -> None:
     assert environment(local_md() + "\n## SLURM Defaults\n\n- Account：lab\n- **Partition：** gpu\n") == REQUIRED | {
         "account": "lab", "partition": "gpu",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "mode"),
+    [
+        ("- W&B: disabled", "disabled"),
+        ("- W&B: online", "online"),
+        ("- Weights & Biases: Off (no internet)", "disabled"),
+        ("## Weights & Biases\n- Wandb: online", "online"),
+        ("## Weights & Biases\n\n| Setting | Value |\n|---|---|\n| W&B | online |", "online"),
+        ("- W&B: none", "disabled"),
+        ("- W&B: yes (online)", "online"),
+        ("- Log to wandb: no", "disabled"),
+        ("- Disable Weights & Biases: yes", "disabled"),
+        ("- Logger: none", "disabled"),
+        ("```yaml\nlocal: 1\n```\n- wandb: online", "online"),
+        ("## Debugging\n- W&B: disabled", None),
+        ("## Git\n- Tracking: none", None),
+        ("- Logger: csv", None),
+        ("- W&B: yes", None),
+        ("- W&B: https://wandb.ai/lab", None),
+        ("- W&B: words", None),
+        ("- W&B: words (offline)\n- W&B project: words", None),
+        ("- W&B: logged in as ada", None),
+        ("- W&B: ask Ada about the team", None),
+        ("- Weights & Biases: installed", None),
+        ("- W&B: `<mode>`", None),
+    ],
+)
+def test_a_line_that_only_names_wandb_may_give_its_mode(line: str, mode: str | None) -> None:
+    local = f"{local_md()}\n{line}\n"
+    assert environment(local) == REQUIRED | ({"wandb_mode": mode} if mode else {})
+    assert remarks(local) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "- W&B: caps (entity lab, online)",
+        "- W&B: caps",
+        "- W&B: lab/caps",
+        "- W&B: words (online)",
+        "- W&B: yes (project caps)",
+        "- W&B: entity lab",
+        "- **Weights & Biases**: team `lab`, project `words`",
+    ],
+)
+def test_another_setting_of_wandb_without_a_label_of_its_own_is_reported(line: str) -> None:
+    found = [(w.code, w.field, w.line) for w in parsed(local=f"{local_md()}\n{line}\n").warnings]
+    assert found == [("unused-field", "wandb", 7)]
+
+
+def test_two_modes_of_wandb_are_refused() -> None:
+    local = f"{local_md()}\n- W&B: disabled\n- W&B mode: online\n"
+    assert [(p.code, p.field) for p in refusal(parsed, local=local)] == [("ambiguous", "wandb_mode")]

@@ -1,10 +1,8 @@
 """Reader of claude.local.md into a `LocalDraft`, with findings about unread lines that look like settings."""
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import counted, escape, few, shown
@@ -13,6 +11,7 @@ from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, Topic, pair_of, parts
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system.markdown import Fence, Table, Text
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
 from scaffold_torchtune.torchtune_facts import LORA
@@ -23,13 +22,6 @@ _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
 _OF_ONE_SITE = _OF_THE_SITE | {"qos", "reservation"}
 _NO_NAMES = frozenset({"default", "any", "auto"})
-_LOAD = frozenset({"load", "add", "try-load"})
-# These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
-_CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
-_REST = frozenset(
-    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
-    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
-)
 # These programs change nothing in the shell, and these files only define commands that jobs have anyway.
 _ONLY_SHOW = frozenset(
     {"echo", "printf", "which", "type", "hash", "pwd", "ls", "date", "hostname", "nvidia-smi", "nvcc", "exit", "true"}
@@ -39,7 +31,6 @@ _USUAL_FILE = re.compile(
     r"/.*init/\w+)"
 )
 _IN_A_BLOCK = "if jobs should load the module, add it to the code block under '## Module System'"
-_VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
 _UNLESS = "no action, unless it should change the jobs; in that case, use a label from workflows/labels.md"
@@ -145,16 +136,23 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
     """Add the settings among a document's entries. Entries that may describe a node are last."""
     doubtful: list[LocalEntry] = []
     apart: list[LocalEntry] = []
-    for entry in [entry for entry in entries if not values.is_open(entry.value)]:
-        name = local_lines.setting(entry.label, entry.topic)
+    of_wandb: list[LocalEntry] = []
+    for entry in entries:
+        name, switches = local_lines.setting(entry.label, entry.topic), local_lines.may_switch_wandb(entry)
+        if values.is_open(entry.value) and not (switches and compound.says_none(entry.label, entry.value)):
+            continue
         if local_lines.is_apart(entry.topic):
             apart.append(entry)
+        elif switches:
+            of_wandb.append(entry)
         elif local_lines.may_describe_the_machine(entry.label, entry.value, entry.topic):
             doubtful.append(entry)
         elif name is None:
             _note_line(entry, draft)
         else:
             _take_one(name, entry, draft)
+    for entry in of_wandb:
+        _take_wandb(entry, draft)
     for entry in doubtful:
         _note_machine(entry, draft)
     for entry in apart:
@@ -163,7 +161,7 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
 
 def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     if name == "modules":
-        loaded = _loads(entry.value)
+        loaded = local_lines.loads(entry.value)
         names = ",".join(loaded.names)
         entry = replace(entry, value=names, full=names) if names and not loaded.changes else entry
     if name in _OF_THE_SITE and entry.value.lower() in _NO_NAMES and not entry.literal:
@@ -181,6 +179,26 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         return
     for part, text in found.items():
         _set(draft, part, text)
+
+
+def _take_wandb(entry: LocalEntry, draft: LocalDraft) -> None:
+    """Add the mode in a line such as `W&B: disabled`; report a project, an entity or another setting there."""
+    is_read, unread = True, ""
+    try:
+        for name, text in compound.parts(entry.label, entry.as_field()).items():
+            _set(draft, name, text)
+    except NotHonoured:
+        is_read = False
+    if compound.names_wandb(entry.label):
+        given = {text.text.casefold() for name, text in draft.settings.items() if "wandb" in name}
+        given |= set() if "wandb_mode" in draft.settings else {str(PARAMETERS["wandb_mode"].default)}
+        unread = local_lines.beside_mode(entry, given, is_read=is_read)
+    if unread:
+        message = f"{entry.note}: {shown(unread)} is not read, because each setting of W&B needs a label of its own"
+        fix = "write each of them as a line of its own: `W&B project`, `W&B entity`, `W&B mode`"
+        _unused(draft, "wandb", entry.line, message, fix)
+    elif not is_read:
+        _note_line(entry, draft)
 
 
 def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
@@ -443,65 +461,23 @@ def _numbered(fence: Fence) -> Iterator[tuple[int, str]]:
     yield from enumerate(fence.content.splitlines(), start=fence.line + 1)
 
 
-class _Loads(NamedTuple):
-    """The modules that a line loads; `changes`: it also changes the modules in another way."""
-
-    names: tuple[str, ...] = ()
-    changes: bool = False
-
-
-def _is_versioned(text: str) -> bool:
-    """Return whether a text is clearly a module with a version: `cuda/12.4`."""
-    return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
-
-
-def _commands(line: str) -> Iterator[list[str]]:
-    """Yield the commands of a line, each as a list of words."""
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError:  # an unclosed quote: keep it, so that a name with it is refused
-        words = line.split()
-    command: list[str] = []
-    for word in words:
-        if (rest := word.removesuffix(";")) and word != "&&":
-            command.append(rest)
-        if word == "&&" or word.endswith(";"):
-            yield command
-            command = []
-    yield command
-
-
-def _loads(line: str) -> _Loads:
-    """Return the modules that a shell command loads: `module load a b`, or `ml a b`, Lmod's short form."""
-    names: list[str] = []
-    changes = False
-    for command in _commands(line):
-        words = command[1:] if command[:1] == ["$"] else command
-        program, words = words[:1], words[1:]
-        if program == ["module"] and words and words[0].startswith("-"):  # module --quiet load x
-            words = words[1:]
-        verb = words[0] if words else ""
-        if program in (["module"], ["ml"]) and verb in _LOAD:
-            names += words[1:]
-        elif program in (["module"], ["ml"]) and verb in _CHANGE:
-            changes = True
-        elif program == ["ml"] and verb not in _REST:
-            names += words
-    return _Loads(tuple(names), changes)
-
-
 def _plainly_loads(line: str, *, in_prose: bool) -> tuple[str, ...]:
     """Return the names that a line clearly loads: `ml` may be a variable, and prose may follow."""
-    found = _loads(line).names
+    found = local_lines.loads(line).names
     is_doubtful = "module" not in line.split() or (in_prose and len(found) > 1)
-    return () if is_doubtful and not all(map(_is_versioned, found)) else found
+    return () if is_doubtful and not all(map(local_lines.is_versioned, found)) else found
 
 
 def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText]:
     """Return the modules of each section about modules, in order, as `a,b`; report lines that do more."""
     fields: list[SourceText] = []
     for part in found:
-        lines = [(n, text, _loads(text)) for f, topic in part.fences if "modules" in topic for n, text in _numbered(f)]
+        lines = [
+            (n, text, local_lines.loads(text))
+            for f, topic in part.fences
+            if "modules" in topic
+            for n, text in _numbered(f)
+        ]
         for text, topic in part.lines:
             if "modules" in topic and text.labelled() is None:
                 lines.append((text.line, text.plain, _of_text(text, draft)))
@@ -526,15 +502,15 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
     return fields
 
 
-def _of_text(text: Text, draft: LocalDraft) -> _Loads:
+def _of_text(text: Text, draft: LocalDraft) -> local_lines.Loads:
     """Return the modules of a line in a section about modules: a command, or a name with its version."""
     written = text.code or text.plain
     if text.plain.startswith(("module ", "ml ")):
         is_prose = text.code is None or not text.plain.startswith(text.code)
-        found = _Loads(_plainly_loads(text.plain, in_prose=True)) if is_prose else _loads(written)
-        is_lost = not found.names and bool(_loads(text.plain).names)
+        found = local_lines.Loads(_plainly_loads(text.plain, in_prose=True)) if is_prose else local_lines.loads(written)
+        is_lost = not found.names and bool(local_lines.loads(text.plain).names)
     else:
-        found = _Loads((written,) if _is_versioned(written) else ())
+        found = local_lines.Loads((written,) if local_lines.is_versioned(written) else ())
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
         _unused(
@@ -556,12 +532,12 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
                 "modules" in topic
                 and text.code is not None
                 and text.code == text.plain
-                and not _is_versioned(text.code)
+                and not local_lines.is_versioned(text.code)
             ):
                 lines.append((text.line, text.code))
         dropped: list[tuple[int, str]] = []
         for number, written in sorted(lines):
-            for words in _commands(written):
+            for words in local_lines.commands(written):
                 command = words[1:] if words[:1] == ["$"] else words
                 env = _activated(command)
                 if env:

@@ -1,15 +1,16 @@
-"""Lines of the sections of a claude.local.md, each with its topic.
+"""Lines of the sections of a claude.local.md, each with its topic; and shell commands that load modules.
 
 The meaning of labels and headings depends on their section.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from scaffold_torchtune.findings import close_matches
-from scaffold_torchtune.parse import notations, values
+from scaffold_torchtune.parse import compound, notations, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.headings import EVALUATION
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
@@ -312,6 +313,39 @@ class Part:
         return LocalEntry(label, value, full, line, note, topic, literal).in_unit()
 
 
+_OF_WANDB: Final = re.compile(
+    r"(?<!\w)(?:(?:project|entity|team|group|tags?|mode)(?: is|:|=)? ?[`'\"]?(?P<name>\w[\w./-]{0,80})"
+    r"|(?P<mode>online|offline|disabled)(?!\w))",
+    re.IGNORECASE,
+)
+_NAMED: Final = re.compile(r"[A-Za-z0-9][\w-]{0,80}(?:/[A-Za-z0-9][\w.-]{0,80})?", re.ASCII)
+_NO_PROJECT: Final = frozenset({"installed", "configured", "available", "required", "optional", "recommended", "ready"})
+
+
+def may_switch_wandb(entry: LocalEntry) -> bool:
+    """Return whether the label of a line only names W&B, or the logger, so that its value may be a mode."""
+    if entry.topic & {"nothing", "mail", "other"} or not compound.has_words_of_its_own(entry.label):
+        return False
+    known, words = compound.parameter_of(entry.label), normalize(entry.label)
+    is_of_others = "track" in words and "experiment" not in words and not compound.names_wandb(words)
+    is_mode = known is not None and known.name == "wandb_mode" and not is_of_others
+    return is_mode and setting(entry.label, entry.topic) is None
+
+
+def beside_mode(entry: LocalEntry, given: Container[str], *, is_read: bool) -> str:
+    """Return the settings after a label such as `W&B` that are neither its mode (`is_read`) nor `given` elsewhere.
+
+    Prose without a setting, and an address, are ignored.
+    """
+    whole = entry.full.strip() or entry.value
+    name = values.without_remark(whole)
+    rest, name = whole[len(name) :].strip("() "), name.strip("`'\" ")
+    if not is_read and name.casefold() not in _NO_PROJECT and name.casefold() not in given:
+        return whole if _NAMED.fullmatch(name) or _OF_WANDB.search(whole) else ""
+    named = [(match["name"] or match["mode"]).casefold() for match in _OF_WANDB.finditer(rest)]
+    return rest if any(name not in given for name in named) else ""
+
+
 def parts(root: Section) -> list[Part]:
     """Return every section of the document, in its order."""
     found = [_part(root, TOP)]
@@ -451,3 +485,62 @@ def _read_table(table: Table, topic: Topic, part: Part) -> None:
         label, cell = [*row.active, Text("", 0), Text("", 0)][:2]
         text, literal = cell.code or cell.plain, cell.code is not None
         part.entries.append(part.entry(label.plain, text, cell.plain, row.line, topic, literal=literal))
+
+
+# --- shell commands that load modules
+
+_LOAD: Final = frozenset({"load", "add", "try-load"})
+# These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
+_CHANGE: Final = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
+_REST: Final = frozenset(
+    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
+    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
+)
+_VERSIONED: Final = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
+
+
+class Loads(NamedTuple):
+    """The modules that a line loads; `changes`: it also changes the modules in another way."""
+
+    names: tuple[str, ...] = ()
+    changes: bool = False
+
+
+def is_versioned(text: str) -> bool:
+    """Return whether a text is clearly a module with a version: `cuda/12.4`."""
+    return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """Yield the commands of a line, each as a list of words."""
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:  # an unclosed quote: keep it, so that a name with it is refused
+        words = line.split()
+    command: list[str] = []
+    for word in words:
+        if (rest := word.removesuffix(";")) and word != "&&":
+            command.append(rest)
+        if word == "&&" or word.endswith(";"):
+            yield command
+            command = []
+    yield command
+
+
+def loads(line: str) -> Loads:
+    """Return the modules that a shell command loads: `module load a b`, or `ml a b`, Lmod's short form."""
+    names: list[str] = []
+    changes = False
+    for command in commands(line):
+        words = command[1:] if command[:1] == ["$"] else command
+        program, words = words[:1], words[1:]
+        if program == ["module"] and words and words[0].startswith("-"):  # module --quiet load x
+            words = words[1:]
+        verb = words[0] if words else ""
+        if program in (["module"], ["ml"]) and verb in _LOAD:
+            names += words[1:]
+        elif program in (["module"], ["ml"]) and verb in _CHANGE:
+            changes = True
+        elif program == ["ml"] and verb not in _REST:
+            names += words
+    return Loads(tuple(names), changes)
