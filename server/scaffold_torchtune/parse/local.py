@@ -1,7 +1,7 @@
 """Reader of claude.local.md into a `LocalDraft`, with findings about unread lines that look like settings."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
 from scaffold_torchtune.finding_codes import Severity
@@ -33,6 +33,18 @@ _USUAL_FILE = re.compile(
 _IN_A_BLOCK = "if jobs should load the module, add it to the code block under '## Module System'"
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
+_OF_WANDB = re.compile(
+    r"(?<!\w)(?:(?:project|entity|team|group|tags?|mode)(?: is|:|=)? ?[`'\"]?(?P<name>\w[\w./-]{0,80})"
+    r"|(?P<mode>online|offline|disabled)(?!\w))",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"[A-Za-z0-9][\w-]{0,80}(?:/[A-Za-z0-9][\w.-]{0,80})?", re.ASCII)
+_NO_PROJECT = frozenset({"installed", "configured", "available", "required", "optional", "recommended", "ready"})
+_GPUS_OF_JOBS = re.compile(
+    r"(?P<gpus>[0-9]{1,3}) (?:[A-Z][\w-]{1,20} )?gpus? (?:per|for each|each) (?:job|run)(?!\w)"
+    r"|jobs? (?:each )?(?:uses?|gets?|requests?|needs?|has|have|runs? on) (?P<of>[0-9]{1,3}) (?:\w{2,9} )?gpus?(?!\w)",
+    re.IGNORECASE,
+)
 _UNLESS = "no action, unless it should change the jobs; in that case, use a label from workflows/labels.md"
 _AS_A_LINE = "if it is a setting, write it as a line `- **Name:** value`"
 _AS_LINES = "if it contains settings, write each of them as a line `- **Name:** value`"
@@ -192,13 +204,27 @@ def _take_wandb(entry: LocalEntry, draft: LocalDraft) -> None:
     if compound.names_wandb(entry.label):
         given = {text.text.casefold() for name, text in draft.settings.items() if "wandb" in name}
         given |= set() if "wandb_mode" in draft.settings else {str(PARAMETERS["wandb_mode"].default)}
-        unread = local_lines.beside_mode(entry, given, is_read=is_read)
+        unread = _beside_mode(entry, given, is_read=is_read)
     if unread:
         message = f"{entry.note}: {shown(unread)} is not read, because each setting of W&B needs a label of its own"
         fix = "write each of them as a line of its own: `W&B project`, `W&B entity`, `W&B mode`"
         _unused(draft, "wandb", entry.line, message, fix)
     elif not is_read:
         _note_line(entry, draft)
+
+
+def _beside_mode(entry: LocalEntry, given: Container[str], *, is_read: bool) -> str:
+    """Return the settings after a label such as `W&B` that are neither its mode (`is_read`) nor `given` elsewhere.
+
+    Prose without a setting, and an address, are ignored.
+    """
+    whole = entry.full.strip() or entry.value
+    name = values.without_remark(whole)
+    rest, name = whole[len(name) :].strip("() "), name.strip("`'\" ")
+    if not is_read and name.casefold() not in _NO_PROJECT and name.casefold() not in given:
+        return whole if _NAMED.fullmatch(name) or _OF_WANDB.search(whole) else ""
+    named = [(match["name"] or match["mode"]).casefold() for match in _OF_WANDB.finditer(rest)]
+    return rest if any(name not in given for name in named) else ""
 
 
 def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
@@ -245,6 +271,12 @@ def _same(name: str, one: SourceText, other: SourceText) -> bool:
     if first is None or second is None:
         return False
     return kinds.slurm_seconds(str(first)) == kinds.slurm_seconds(str(second)) if name == "time" else first == second
+
+
+def _is_so(name: str, text: SourceText, draft: LocalDraft) -> bool:
+    """Return whether the settings have this value."""
+    had = draft.settings.get(name)
+    return had is not None and _same(name, had, text)
 
 
 def _unused(draft: LocalDraft, name: str, line: int, message: str, fix: str) -> None:
@@ -324,24 +356,18 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
         _unused(draft, name, entry.line, message, "if jobs should request it, move the line under '## SLURM Defaults'")
         return
     message = f"{entry.note}: {shown(entry.value)} may be a value per job or per node"
-    label = entry.label
-    fix = (
-        f"for a value per job, write `Default {label}` under '## SLURM Defaults'; for a value per node, write"
-        f" `{label} per node` here"
-    )
+    fix = f"for a value per job, write `Default {entry.label}` under '## SLURM Defaults'; for a value per node, write"
+    fix += f" `{entry.label} per node` here"
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
 
 
 def _note_apart(entry: LocalEntry, draft: LocalDraft) -> None:
     """Report a setting of other jobs, such as evaluation or debugging, that differs from that of the runs."""
     name = local_lines.setting(entry.label, frozenset({"slurm"}))
-    had = draft.settings.get(name) if name else None
-    if name is None or not _fits(name, entry) or (had is not None and _same(name, had, entry.as_field())):
+    if name is None or not _fits(name, entry) or _is_so(name, entry.as_field(), draft):
         return
-    message = (
-        f"{entry.note}: {name} is {shown(entry.value)}, which is not used, because the section is not about the jobs of"
-        " the runs"
-    )
+    why = "which is not used, because the section is not about the jobs of the runs"
+    message = f"{entry.note}: {name} is {shown(entry.value)}, {why}"
     fix = "no action if that is intended; otherwise move it under '## SLURM Defaults'"
     _unused(draft, name, entry.line, message, fix)
 
@@ -380,7 +406,8 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
     for part in found:
         title = part.title or "the document"
         for entry in part.unclear:
-            if local_lines.setting(entry.label, entry.topic) and not values.is_unset(entry.value):
+            name = local_lines.setting(entry.label, entry.topic)
+            if name and not values.is_unset(entry.value) and not _is_so(name, entry.as_field(), draft):
                 message = f"{entry.note}: a line without a colon is not read"
                 _unused(draft, entry.label, entry.line, message, _AS_A_LINE)
         for table, topic in part.tables:
@@ -390,12 +417,33 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
                 code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
                 fix = "use the two columns Setting and Value, or write each setting as a line `- **Name:** value`"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
+        _note_sentences(part, draft)
         _note_examples(part, draft)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:
                 message = f"{title}: settings are not read from this code block"
                 _unused(draft, "block of code", line, message, _AS_LINES)
+
+
+def _note_sentences(part: Part, draft: LocalDraft) -> None:
+    """Report sentences that give the jobs settings that they do not have, and keep options of sbatch as examples."""
+    reported = {entry.line for entry in part.unclear}
+    for text, topic in part.lines:
+        lost: dict[str, set[str]] = {}
+        for clause in local_lines.clauses(text, topic):
+            for label, value in local_lines.options(clause):
+                part.examples.append(part.entry(label, value, value, text.line, local_lines.OF_JOBS, literal=True))
+            for name, value in local_lines.stated(clause):
+                if values.value_of(local_lines.parameter(name), SourceText(value, text.line, name)) is not None:
+                    lost.setdefault(name, set()).add(value)
+        given = {name: each.pop() for name, each in lost.items() if len(each) == 1}
+        others = {n: v for n, v in given.items() if not _is_so(n, SourceText(v, text.line, n), draft)}
+        if others and text.line not in reported:
+            message = f"{part.title or 'the document'}: settings are not read from sentences: {few([*others], _FEW)}"
+            lines = few([kinds.as_line(name, value, yaml=False) for name, value in others.items()], _FEW)
+            fix = f"if the jobs of the runs should have them, add under '## SLURM Defaults': {escape(lines)}"
+            _unused(draft, next(iter(others)) if len(others) == 1 else "slurm", text.line, message, fix)
 
 
 def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
@@ -405,6 +453,10 @@ def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
             if "nothing" not in topic and pair_of(text) is None:
                 about = "W&B: " if "wandb" in topic and not free_text.names_wandb(text.plain) else ""
                 yield SourceText(f"{about}{text.plain}", text.line, part.title or "the document")
+                of_jobs = next(filter(None, map(_GPUS_OF_JOBS.search, local_lines.clauses(text, topic))), None)
+                if of_jobs and not any(free_text.settings_in_sentences(text.plain)):
+                    number = of_jobs["gpus"] or of_jobs["of"]
+                    yield SourceText(f"Use {number} GPUs", text.line, part.title or "the document")
         for fence, topic in part.fences:
             for number, line in _numbered(fence) if "nothing" not in topic else ():
                 pair = pair_of(Text(line.strip(), number)) if "WANDB_MODE" in line else None
@@ -432,8 +484,7 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
             asked = _parts(name, entry)
         except NotHonoured:
             asked = {name: entry.as_field()}
-        firsts = [(each, text, draft.settings.get(each)) for each, text in asked.items()]
-        others += [f"{each}={text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
+        others += [f"{each}={text.text}" for each, text in asked.items() if not _is_so(each, text, draft)]
     if others:
         this = "this differs" if len(others) == 1 else "these differ"
         message = (
@@ -513,13 +564,8 @@ def _of_text(text: Text, draft: LocalDraft) -> local_lines.Loads:
         found = local_lines.Loads((written,) if local_lines.is_versioned(written) else ())
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
-        _unused(
-            draft,
-            "modules",
-            text.line,
-            f"{shown(text.plain)} does not look like the name of a module, so it is not read",
-            _IN_A_BLOCK,
-        )
+        message = f"{shown(text.plain)} does not look like the name of a module, so it is not read"
+        _unused(draft, "modules", text.line, message, _IN_A_BLOCK)
     return found
 
 
@@ -528,13 +574,8 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
     for part in found:
         lines = [line for fence, topic in part.fences if "modules" in topic for line in _numbered(fence)]
         for text, topic in part.lines:
-            if (
-                "modules" in topic
-                and text.code is not None
-                and text.code == text.plain
-                and not local_lines.is_versioned(text.code)
-            ):
-                lines.append((text.line, text.code))
+            if "modules" in topic and text.code == text.plain and not local_lines.is_versioned(text.plain):
+                lines.append((text.line, text.plain))
         dropped: list[tuple[int, str]] = []
         for number, written in sorted(lines):
             for words in local_lines.commands(written):
