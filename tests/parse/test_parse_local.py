@@ -498,7 +498,7 @@ IN_SENTENCES = [
     ("## SLURM\n\n- Notes: jobs are charged to the account `lab`", "account", 9),
     ("## HPC\n\nOur SLURM account is `lab`.", "account", 9),
     ("## Running\n\nJobs use QOS `short`.", "qos", 9),
-    ("All jobs run in the reservation \"spring\".", "reservation", 7),
+    ('All jobs run in the reservation "spring".', "reservation", 7),
     ("- SLURM: account lab, partition gpu, time 4:00:00", "slurm", 7),
     ("- SLURM defaults: account `lab`", "account", 7),
     ("- Jobs: account lab, QOS short", "slurm", 7),
