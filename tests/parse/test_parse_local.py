@@ -581,3 +581,42 @@ def test_options_of_sbatch_in_text_are_reported_as_those_in_a_block_of_code(line
 )
 def test_other_options_in_text_are_not_reported(lines: str) -> None:
     assert [w for w in remarks(f"{local_md()}\n{lines}\n") if w[0] != "levels-differ"] == []
+
+
+@pytest.mark.parametrize("line", ["Tasks per node: 1", "ntasks: 1", "Number of tasks: `1`", "Tasks: 1 (one process)"])
+def test_one_task_is_what_jobs_have(line: str) -> None:
+    local = f"{local_md()}\n## SLURM\n\n- {line}\n"
+    assert environment(local) == REQUIRED
+    assert remarks(local) == []
+
+
+def test_several_tasks_are_not_accepted() -> None:
+    problems = refusal(parsed, local=f"{local_md()}\n## SLURM\n\n- Tasks per node: 2\n")
+    assert told(problems) == [("misspelt-field", "Tasks per node", LOCAL, 9)]
+    assert remarks(f"{local_md()}\n## SLURM\n\n- ntasks: 2\n") == [("unused-field", 9)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "constraint"),
+    [
+        ("- Constraint: a100 | h100", "a100|h100"),
+        ("- Constraint: `a100 & ib`", "a100&ib"),
+        ("- Constraint: a100|  h100", "a100|h100"),
+        ('```\n#SBATCH --constraint="a100 | h100"\n```', "a100|h100"),
+    ],
+)
+def test_a_constraint_may_have_spaces_around_its_operators(lines: str, constraint: str) -> None:
+    assert environment(f"{local_md()}\n## SLURM\n\n{lines}\n") == REQUIRED | {"constraint": constraint}
+
+
+@pytest.mark.parametrize("value", ["a100 h100", "a100 |", "a100 & (gpu80 | gpu40)", "| a100"])
+def test_a_constraint_without_a_feature_beside_an_operator_is_refused(value: str) -> None:
+    problems = refusal(parsed, local=f"{local_md()}\n## SLURM\n\n- Constraint: {value}\n")
+    assert told(problems) == [("invalid-value", "constraint", LOCAL, 9)]
+
+
+@pytest.mark.parametrize("comment", ["# SBATCH --qos=old", "##SBATCH --qos=old", "## SBATCH --qos=old"])
+def test_an_option_that_is_commented_out_in_a_block_is_not_a_setting(comment: str) -> None:
+    local = f"{local_md()}\n## SLURM\n\n```bash\n#SBATCH --partition=gpu\n{comment}\n```\n"
+    assert environment(local) == REQUIRED | {"partition": "gpu"}
+    assert remarks(local) == []

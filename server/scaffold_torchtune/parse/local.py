@@ -302,7 +302,7 @@ def _is_plainly(name: str, entry: LocalEntry) -> bool:
 def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     """Report a label that sets nothing in its section, if it looks like a setting."""
     is_slurm, is_strict = local_lines.is_of_slurm(entry.topic), local_lines.is_strict(entry.topic)
-    if local_lines.is_of_others(entry.topic):
+    if local_lines.is_of_others(entry.topic) or local_lines.is_one_task(entry.label, entry.value):
         return
     if _asks_for_other_runs(entry):
         message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
@@ -503,7 +503,7 @@ def _names_settings(table: Table, topic: Topic) -> bool:
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
     """Yield the lines that look like settings in a block about SLURM."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
-        pair = None if "#SBATCH" in line else pair_of(Text(line.strip(), number))
+        pair = None if notations.is_sbatch(line) else pair_of(Text(line.strip(), number))
         if pair and local_lines.setting(pair.label, topic) and not values.is_unset(pair.value):
             yield number
 

@@ -75,6 +75,7 @@ _LABELS_OF_JOBS: Final = frozenset(
 _OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task", "gpu_type"})
 # Options of sbatch that no setting represents.
 _OTHER_OPTIONS: Final = frozenset({"nodelist", "ntasks", "mem per cpu", "mem per gpu"})
+_TASKS: Final = frozenset({"ntasks", "tasks", "number of tasks", "tasks per node", "ntasks per node", "tasks per job"})
 _FOR_PEOPLE: Final = frozenset(
     {"note", "notes", "purpose", "description", "cluster", "username", "user", "group", "host", "hostname", "login"}
     | {"comments", "gpu types", "available gpu types"}
@@ -208,6 +209,11 @@ def may_describe_the_machine(label: str, value: str, topic: Topic) -> bool:
 def is_for_people(label: str) -> bool:
     """Return whether a label is a known remark."""
     return normalize(label) in _FOR_PEOPLE
+
+
+def is_one_task(label: str, value: str) -> bool:
+    """Return whether a line gives a job one task, which it has anyway."""
+    return values.without_remark(value) == "1" and not _TASKS.isdisjoint(spellings(label))
 
 
 def is_other_option(label: str) -> bool:
