@@ -110,7 +110,7 @@ SECTIONS: Final[dict[str, dict[str, Code]]] = {
         "outside-roots": Code(_E, "the experiment is not under any of the allowed root directories", "ask the person who starts the server to add a root: `--root DIR`"),
         "not-a-directory": Code(_E, "the path is not an experiment directory", "specify the experiment directory or its summary"),
         "unsafe-path": Code(_E, "a path is a link, or is not a regular file or directory as expected. It is a warning if the path of the experiment contains `%` or a backslash, which SLURM interprets in the names of logs", "look at the path, and move or rename the file or directory"),
-        "write-failed": Code(_E, "writing failed: the disk is full, or write permission is missing", "free disk space or grant write permission, then repeat the step"),
+        "write-failed": Code(_E, "writing failed: the disk is full, or write permission is missing. It is a warning if a job would not be allowed to write its outputs", "free disk space or grant write permission, then repeat the step"),
         "busy": Code(_E, "another scaffold of this experiment is running; the message states its process and machine", "wait; if that process has ended, delete `.scaffold/lock`"),
         "internal-error": Code(_E, "an error in scaffold-torchtune itself (exit status 70)", "repeat the step; if it fails again, report the file that the finding names: it contains the traceback, and lists the information to add"),
         "started-run": Code(_E, "the plan would change a run that was submitted, is running, or has results; its files are never changed without permission", "answer `keep` or `replace` (`--started`), or undo the change"),

@@ -595,6 +595,9 @@ class DiskState(Model):
     in_the_way: dict[str, str] = Field(
         default={}, description=("paths of outputs, or their parents, that are not directories")
     )
+    unwritable: dict[str, str] = Field(
+        default={}, description="by directory of outputs, the directory below which this user cannot create it"
+    )
     states: dict[str, Results] = Field(
         default={}, description=("by run directory, the state from which its job would resume")
     )

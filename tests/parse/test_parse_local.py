@@ -392,3 +392,231 @@ def test_a_full_width_colon_ends_a_label() -> None:
     assert environment(local_md() + "\n## SLURM Defaults\n\n- Account：lab\n- **Partition：** gpu\n") == REQUIRED | {
         "account": "lab", "partition": "gpu",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "mode"),
+    [
+        ("- W&B: disabled", "disabled"),
+        ("- W&B: online", "online"),
+        ("- Weights & Biases: Off (no internet)", "disabled"),
+        ("## Weights & Biases\n- Wandb: online", "online"),
+        ("## Weights & Biases\n\n| Setting | Value |\n|---|---|\n| W&B | online |", "online"),
+        ("- W&B: none", "disabled"),
+        ("- W&B: yes (online)", "online"),
+        ("- Log to wandb: no", "disabled"),
+        ("- Disable Weights & Biases: yes", "disabled"),
+        ("- Logger: none", "disabled"),
+        ("```yaml\nlocal: 1\n```\n- wandb: online", "online"),
+        ("## Debugging\n- W&B: disabled", None),
+        ("## Git\n- Tracking: none", None),
+        ("- Logger: csv", None),
+        ("- W&B: yes", None),
+        ("- W&B: https://wandb.ai/lab", None),
+        ("- W&B: words", None),
+        ("- W&B: words (offline)\n- W&B project: words", None),
+        ("- W&B: logged in as ada", None),
+        ("- W&B: ask Ada about the team", None),
+        ("- Weights & Biases: installed", None),
+        ("- W&B: `<mode>`", None),
+    ],
+)
+def test_a_line_that_only_names_wandb_may_give_its_mode(line: str, mode: str | None) -> None:
+    local = f"{local_md()}\n{line}\n"
+    assert environment(local) == REQUIRED | ({"wandb_mode": mode} if mode else {})
+    assert remarks(local) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "- W&B: caps (entity lab, online)",
+        "- W&B: caps",
+        "- W&B: lab/caps",
+        "- W&B: words (online)",
+        "- W&B: yes (project caps)",
+        "- W&B: entity lab",
+        "- **Weights & Biases**: team `lab`, project `words`",
+    ],
+)
+def test_another_setting_of_wandb_without_a_label_of_its_own_is_reported(line: str) -> None:
+    found = [(w.code, w.field, w.line) for w in parsed(local=f"{local_md()}\n{line}\n").warnings]
+    assert found == [("unused-field", "wandb", 7)]
+
+
+def test_two_modes_of_wandb_are_refused() -> None:
+    local = f"{local_md()}\n- W&B: disabled\n- W&B mode: online\n"
+    assert [(p.code, p.field) for p in refusal(parsed, local=local)] == [("ambiguous", "wandb_mode")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("- **Account**\n  - `lab`\n- **Partition**\n  - `gpu`", {"account": "lab", "partition": "gpu"}),
+        ("- Account\n  - lab\n- Time limit\n  - 4 hours", {"account": "lab", "time": "4:00:00"}),
+        ("- Partition\n  - gpu", {"partition": "gpu"}),
+        ("* Memory\n    * `64G`", {"mem": "64G"}),
+        ("- Account\n  - (none)\n- Partition\n  - `<yours>`", {}),
+        ("- Memory\n  - ask Ada", {}),
+        ("- Account\n- Partition\n- Constraint", {}),
+        ("- Memory\n  - CPU\n- Partition\n  - Account: lab", {"account": "lab"}),
+    ],
+)
+def test_a_bullet_below_a_label_without_a_colon_is_its_value(lines: str, expected: dict[str, Scalar]) -> None:
+    local = f"{local_md()}\n## SLURM Defaults\n\n{lines}\n"
+    assert environment(local) == REQUIRED | expected
+    assert remarks(local) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        ("- Account\n  - lab\n  - other", 10),
+        ("**Account**\n\n`lab`", 11),
+        ("### Account\n\nlab", 11),
+        ("### Account\n\n- lab", 11),
+        ("Account\n: lab", 10),
+    ],
+)
+def test_another_value_below_a_label_without_a_colon_is_reported(lines: str, line: int) -> None:
+    local = f"{local_md()}\n## SLURM Defaults\n\n{lines}\n"
+    assert environment(local) == REQUIRED
+    assert [(w.code, w.field, w.line) for w in parsed(local=local).warnings] == [("unused-field", "Account", line)]
+    given = f"{local_md()}\n## SLURM Defaults\n\n{lines}\n\n## SLURM\n\n- Account: lab\n"
+    assert remarks(given) == []
+
+
+IN_SENTENCES = [
+    ("## SLURM\n\nJobs go to the account `lab` and the partition `gpu`.", "slurm", 9),
+    ("## SLURM\n\n- Use account `lab` and partition `gpu`", "slurm", 9),
+    ("## SLURM\n\n- Always use the `gpu` partition", "partition", 9),
+    ("## SLURM\n\n- account lab\n- partition gpu", "account", 9),
+    ("## SLURM\n\nWe submit to the gpu-long queue.", "partition", 9),
+    ("## SLURM\n\nThe default time limit is 4 hours.", "time", 9),
+    ("## SLURM\n\nJobs run for 4 hours on one node. They are cheap.", "time", 9),
+    ("## SLURM\n\nUse partition gpu with a time limit of 4 hours.", "slurm", 9),
+    ("## SLURM\n\n- Notes: jobs are charged to the account `lab`", "account", 9),
+    ("## HPC\n\nOur SLURM account is `lab`.", "account", 9),
+    ("## Running\n\nJobs use QOS `short`.", "qos", 9),
+    ('All jobs run in the reservation "spring".', "reservation", 7),
+    ("- SLURM: account lab, partition gpu, time 4:00:00", "slurm", 7),
+    ("- SLURM defaults: account `lab`", "account", 7),
+    ("- Jobs: account lab, QOS short", "slurm", 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "field", "line"), IN_SENTENCES)
+def test_settings_of_jobs_in_sentences_are_reported(lines: str, field: str, line: int) -> None:
+    local = f"{local_md()}\n{lines}\n"
+    assert environment(local) == REQUIRED
+    found = [(w.code, w.field, w.line) for w in parsed(local=local).warnings]
+    assert found[0] == ("unused-field", field, line)
+    settings = "- Account: lab\n- Time: 4:00:00\n- QOS: short\n- Reservation: spring\n"
+    partition = "gpu-long" if "gpu-long" in lines else "gpu"
+    assert remarks(f"{local}\n## SLURM\n\n{settings}- Partition: {partition}\n") == []
+
+
+@pytest.mark.parametrize("sentence", ["Each job uses 4 GPUs.", "- 4 GPUs per job", "Jobs request 4 A100 GPUs."])
+def test_gpus_of_jobs_in_sentences_are_compared_with_the_runs(sentence: str) -> None:
+    local = f"{local_md()}\n## SLURM\n\n{sentence}\n"
+    assert [(w.code, w.field, w.line) for w in parsed(local=local).warnings] == [("levels-differ", "gpus", 9)]
+    assert remarks(local + "- GPUs: 4\n") == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The partition `gpu-long` allows 7 days.",
+        "- Partition gpu has a time limit of 24 hours.",
+        "The time limit of the gpu partition is 24 hours.",
+        "The maximum time limit is 24 hours, and at most 4 GPUs per job.",
+        "Use the right partition and the correct account.",
+        "Jobs run on our default partition, and are charged to the lab account.",
+        "If a job needs more memory, use partition `big`.",
+        "Use partition `a` for short jobs and partition `b` for long jobs.",
+        "Never use the partition `debug`. Do not use QOS `long`.",
+        "Debug with the partition `test`.",
+        "CPU jobs go to the partition `cpu`.",
+        "Log in with the account `ada`.",
+        "- partition limits\n- account needed\n- queue times",
+        "My jobs go to the `<partition>` partition.",
+        "Each node has 4 GPUs, 128 cores and 512 GB of memory.",
+        "Each job has 1 GPU.",
+        "Check the queue with `squeue -u ada`; jobs write to `--output`.",
+    ],
+)
+def test_other_sentences_about_jobs_are_not_reported(sentence: str) -> None:
+    assert remarks(f"{local_md()}\n## SLURM\n\n{sentence}\n") == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Submit everything with `sbatch --account=lab --qos=short`.",
+        "SLURM options we always use: `--account=lab --qos=short`",
+        "- sbatch options: --account=lab --qos=short",
+        "## SLURM\nAlways pass `--account lab` and `-q short` to sbatch.",
+        "## SLURM\nPut `#SBATCH --qos=short` and `#SBATCH --account=lab` first.",
+        "## Running\n- Submit: `sbatch --qos=short -A lab run.slurm`",
+        "## Running\nSubmit with sbatch --account=lab --qos=short.",
+    ],
+)
+def test_options_of_sbatch_in_text_are_reported_as_those_in_a_block_of_code(lines: str) -> None:
+    local = f"{local_md()}\n{lines}\n"
+    assert environment(local) == REQUIRED
+    line = 8 if "##" in lines else 7
+    assert [(w.code, w.field, w.line) for w in parsed(local=local).warnings] == [("unused-field", "sbatch", line)]
+    assert remarks(f"{local}\n## SLURM\n\n- Account: lab\n- QOS: short\n") == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Never use `sbatch --qos=long`.",
+        "Use `--qos=long` with the other tool.",
+        "## Evaluation\nSubmit with `sbatch --qos=long`.",
+        "## SLURM\nFor interactive sessions, use `salloc --qos=interactive`.",
+        "## SLURM\nCheck a script with `sbatch --test-only run.slurm`.",
+    ],
+)
+def test_other_options_in_text_are_not_reported(lines: str) -> None:
+    assert [w for w in remarks(f"{local_md()}\n{lines}\n") if w[0] != "levels-differ"] == []
+
+
+@pytest.mark.parametrize("line", ["Tasks per node: 1", "ntasks: 1", "Number of tasks: `1`", "Tasks: 1 (one process)"])
+def test_one_task_is_what_jobs_have(line: str) -> None:
+    local = f"{local_md()}\n## SLURM\n\n- {line}\n"
+    assert environment(local) == REQUIRED
+    assert remarks(local) == []
+
+
+def test_several_tasks_are_not_accepted() -> None:
+    problems = refusal(parsed, local=f"{local_md()}\n## SLURM\n\n- Tasks per node: 2\n")
+    assert told(problems) == [("misspelt-field", "Tasks per node", LOCAL, 9)]
+    assert remarks(f"{local_md()}\n## SLURM\n\n- ntasks: 2\n") == [("unused-field", 9)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "constraint"),
+    [
+        ("- Constraint: a100 | h100", "a100|h100"),
+        ("- Constraint: `a100 & ib`", "a100&ib"),
+        ("- Constraint: a100|  h100", "a100|h100"),
+        ('```\n#SBATCH --constraint="a100 | h100"\n```', "a100|h100"),
+    ],
+)
+def test_a_constraint_may_have_spaces_around_its_operators(lines: str, constraint: str) -> None:
+    assert environment(f"{local_md()}\n## SLURM\n\n{lines}\n") == REQUIRED | {"constraint": constraint}
+
+
+@pytest.mark.parametrize("value", ["a100 h100", "a100 |", "a100 & (gpu80 | gpu40)", "| a100"])
+def test_a_constraint_without_a_feature_beside_an_operator_is_refused(value: str) -> None:
+    problems = refusal(parsed, local=f"{local_md()}\n## SLURM\n\n- Constraint: {value}\n")
+    assert told(problems) == [("invalid-value", "constraint", LOCAL, 9)]
+
+
+@pytest.mark.parametrize("comment", ["# SBATCH --qos=old", "##SBATCH --qos=old", "## SBATCH --qos=old"])
+def test_an_option_that_is_commented_out_in_a_block_is_not_a_setting(comment: str) -> None:
+    local = f"{local_md()}\n## SLURM\n\n```bash\n#SBATCH --partition=gpu\n{comment}\n```\n"
+    assert environment(local) == REQUIRED | {"partition": "gpu"}
+    assert remarks(local) == []

@@ -17,6 +17,7 @@ from scaffold_torchtune.system import templating
 from support.command_line import command
 from support.experiments import RUNS, everything, make_experiment
 from support.mcp_calls import call
+from support.permissions import held_to_modes
 from support.sampling import spread
 from support.scaffolding import codes, refusal
 
@@ -161,6 +162,21 @@ def test_an_output_base_missing_on_this_machine_is_accepted(tmp_path: Path) -> N
     base.symlink_to("/no/such/file/system")
     experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: str(base)})
     assert steps.plan(Request(experiment)).runs
+
+
+@pytest.mark.parametrize("below", ["", "/below/it"])
+def test_an_output_base_without_write_permission_is_a_warning(tmp_path: Path, below: str) -> None:
+    base = tmp_path / "base"
+    base.mkdir(mode=0o555)
+    experiment = make_experiment(tmp_path / "e", replace={OUTPUTS: f"{base}{below}"})
+    with held_to_modes():
+        found = [one for one in steps.plan(Request(experiment)).all_findings() if one.code == "write-failed"]
+    assert [(one.field, one.actual, one.severity) for one in found] == [("output_dir_base", str(base), "warning")]
+    assert found[0].line
+    base.chmod(0o755)
+    with held_to_modes():
+        again = steps.plan(Request(experiment)).all_findings()
+    assert "write-failed" not in [one.code for one in again]
 
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"

@@ -8,7 +8,7 @@ import pytest
 
 from scaffold_torchtune.models import CheckpointState
 from scaffold_torchtune.preflight import disk
-from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint
+from scaffold_torchtune.preflight.disk import free_bytes, inspect_checkpoint, unwritable
 from support.checkpoints import facts_of, make_checkpoint, write_safetensors
 from support.permissions import held_to_modes
 from support.wording import absent
@@ -113,3 +113,19 @@ def test_the_number_of_listed_files_is_limited(tmp_path: Path, monkeypatch: pyte
         (tmp_path / str(number)).write_text("")
     os.mkfifo(tmp_path / "00")
     assert list(inspect_checkpoint(str(tmp_path)).files) == ["0", "1"]
+
+
+def test_a_directory_that_this_user_cannot_create_is_found_by_its_nearest_parent(tmp_path: Path) -> None:
+    closed, opened = tmp_path / "closed", tmp_path / "open"
+    closed.mkdir()
+    opened.mkdir()
+    (tmp_path / "file").touch()
+    closed.chmod(0o555)
+    with held_to_modes():
+        assert unwritable(str(closed)) == str(closed)
+        assert unwritable(str(closed / "not" / "yet")) == str(closed)
+        assert unwritable(str(opened / "not" / "yet")) is None
+        assert unwritable(str(tmp_path / "file" / "below")) is None
+    closed.chmod(0o755)
+    assert unwritable("/no-such-file-system/at/all") is None
+    assert unwritable(f"/{'a' * 300}/b") is None

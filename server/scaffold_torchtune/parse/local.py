@@ -1,10 +1,8 @@
 """Reader of claude.local.md into a `LocalDraft`, with findings about unread lines that look like settings."""
 
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import counted, escape, few, shown
@@ -13,6 +11,7 @@ from scaffold_torchtune.parse.drafts import LocalDraft, SourceText
 from scaffold_torchtune.parse.local_lines import LocalEntry, Part, Topic, pair_of, parts
 from scaffold_torchtune.parse.notations import NotHonoured
 from scaffold_torchtune.settings import kinds
+from scaffold_torchtune.settings.parameters import PARAMETERS
 from scaffold_torchtune.system.markdown import Fence, Table, Text
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError, read_yaml
 from scaffold_torchtune.torchtune_facts import LORA
@@ -23,13 +22,6 @@ _CORE = frozenset({"conda_env", "output_dir_base", "my_wandb_project"})
 _OF_THE_SITE = frozenset({"account", "partition", "constraint"})
 _OF_ONE_SITE = _OF_THE_SITE | {"qos", "reservation"}
 _NO_NAMES = frozenset({"default", "any", "auto"})
-_LOAD = frozenset({"load", "add", "try-load"})
-# These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
-_CHANGE = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
-_REST = frozenset(
-    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
-    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
-)
 # These programs change nothing in the shell, and these files only define commands that jobs have anyway.
 _ONLY_SHOW = frozenset(
     {"echo", "printf", "which", "type", "hash", "pwd", "ls", "date", "hostname", "nvidia-smi", "nvcc", "exit", "true"}
@@ -39,9 +31,20 @@ _USUAL_FILE = re.compile(
     r"/.*init/\w+)"
 )
 _IN_A_BLOCK = "if jobs should load the module, add it to the code block under '## Module System'"
-_VERSIONED = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
 _ONE_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _FEW = 6
+_OF_WANDB = re.compile(
+    r"(?<!\w)(?:(?:project|entity|team|group|tags?|mode)(?: is|:|=)? ?[`'\"]?(?P<name>\w[\w./-]{0,80})"
+    r"|(?P<mode>online|offline|disabled)(?!\w))",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"[A-Za-z0-9][\w-]{0,80}(?:/[A-Za-z0-9][\w.-]{0,80})?", re.ASCII)
+_NO_PROJECT = frozenset({"installed", "configured", "available", "required", "optional", "recommended", "ready"})
+_GPUS_OF_JOBS = re.compile(
+    r"(?P<gpus>[0-9]{1,3}) (?:[A-Z][\w-]{1,20} )?gpus? (?:per|for each|each) (?:job|run)(?!\w)"
+    r"|jobs? (?:each )?(?:uses?|gets?|requests?|needs?|has|have|runs? on) (?P<of>[0-9]{1,3}) (?:\w{2,9} )?gpus?(?!\w)",
+    re.IGNORECASE,
+)
 _UNLESS = "no action, unless it should change the jobs; in that case, use a label from workflows/labels.md"
 _AS_A_LINE = "if it is a setting, write it as a line `- **Name:** value`"
 _AS_LINES = "if it contains settings, write each of them as a line `- **Name:** value`"
@@ -145,16 +148,23 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
     """Add the settings among a document's entries. Entries that may describe a node are last."""
     doubtful: list[LocalEntry] = []
     apart: list[LocalEntry] = []
-    for entry in [entry for entry in entries if not values.is_open(entry.value)]:
-        name = local_lines.setting(entry.label, entry.topic)
+    of_wandb: list[LocalEntry] = []
+    for entry in entries:
+        name, switches = local_lines.setting(entry.label, entry.topic), local_lines.may_switch_wandb(entry)
+        if values.is_open(entry.value) and not (switches and compound.says_none(entry.label, entry.value)):
+            continue
         if local_lines.is_apart(entry.topic):
             apart.append(entry)
+        elif switches:
+            of_wandb.append(entry)
         elif local_lines.may_describe_the_machine(entry.label, entry.value, entry.topic):
             doubtful.append(entry)
         elif name is None:
             _note_line(entry, draft)
         else:
             _take_one(name, entry, draft)
+    for entry in of_wandb:
+        _take_wandb(entry, draft)
     for entry in doubtful:
         _note_machine(entry, draft)
     for entry in apart:
@@ -163,7 +173,7 @@ def _take(entries: list[LocalEntry], draft: LocalDraft) -> None:
 
 def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
     if name == "modules":
-        loaded = _loads(entry.value)
+        loaded = local_lines.loads(entry.value)
         names = ",".join(loaded.names)
         entry = replace(entry, value=names, full=names) if names and not loaded.changes else entry
     if name in _OF_THE_SITE and entry.value.lower() in _NO_NAMES and not entry.literal:
@@ -181,6 +191,40 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         return
     for part, text in found.items():
         _set(draft, part, text)
+
+
+def _take_wandb(entry: LocalEntry, draft: LocalDraft) -> None:
+    """Add the mode in a line such as `W&B: disabled`; report a project, an entity or another setting there."""
+    is_read, unread = True, ""
+    try:
+        for name, text in compound.parts(entry.label, entry.as_field()).items():
+            _set(draft, name, text)
+    except NotHonoured:
+        is_read = False
+    if compound.names_wandb(entry.label):
+        given = {text.text.casefold() for name, text in draft.settings.items() if "wandb" in name}
+        given |= set() if "wandb_mode" in draft.settings else {str(PARAMETERS["wandb_mode"].default)}
+        unread = _beside_mode(entry, given, is_read=is_read)
+    if unread:
+        message = f"{entry.note}: {shown(unread)} is not read, because each setting of W&B needs a label of its own"
+        fix = "write each of them as a line of its own: `W&B project`, `W&B entity`, `W&B mode`"
+        _unused(draft, "wandb", entry.line, message, fix)
+    elif not is_read:
+        _note_line(entry, draft)
+
+
+def _beside_mode(entry: LocalEntry, given: Container[str], *, is_read: bool) -> str:
+    """Return the settings after a label such as `W&B` that are neither its mode (`is_read`) nor `given` elsewhere.
+
+    Prose without a setting, and an address, are ignored.
+    """
+    whole = entry.full.strip() or entry.value
+    name = values.without_remark(whole)
+    rest, name = whole[len(name) :].strip("() "), name.strip("`'\" ")
+    if not is_read and name.casefold() not in _NO_PROJECT and name.casefold() not in given:
+        return whole if _NAMED.fullmatch(name) or _OF_WANDB.search(whole) else ""
+    named = [(match["name"] or match["mode"]).casefold() for match in _OF_WANDB.finditer(rest)]
+    return rest if any(name not in given for name in named) else ""
 
 
 def _parts(name: str, entry: LocalEntry) -> dict[str, SourceText]:
@@ -229,6 +273,12 @@ def _same(name: str, one: SourceText, other: SourceText) -> bool:
     return kinds.slurm_seconds(str(first)) == kinds.slurm_seconds(str(second)) if name == "time" else first == second
 
 
+def _is_so(name: str, text: SourceText, draft: LocalDraft) -> bool:
+    """Return whether the settings have this value."""
+    had = draft.settings.get(name)
+    return had is not None and _same(name, had, text)
+
+
 def _unused(draft: LocalDraft, name: str, line: int, message: str, fix: str) -> None:
     """Report something that looks like a setting, but is not used."""
     draft.add("unused-field", message, field=escape(name), line=line, fix=fix)
@@ -252,7 +302,7 @@ def _is_plainly(name: str, entry: LocalEntry) -> bool:
 def _note_line(entry: LocalEntry, draft: LocalDraft) -> None:
     """Report a label that sets nothing in its section, if it looks like a setting."""
     is_slurm, is_strict = local_lines.is_of_slurm(entry.topic), local_lines.is_strict(entry.topic)
-    if local_lines.is_of_others(entry.topic):
+    if local_lines.is_of_others(entry.topic) or local_lines.is_one_task(entry.label, entry.value):
         return
     if _asks_for_other_runs(entry):
         message = f"{entry.note}: {shown(entry.label)} is {shown(entry.value)}, which is not read here"
@@ -306,24 +356,18 @@ def _note_machine(entry: LocalEntry, draft: LocalDraft) -> None:
         _unused(draft, name, entry.line, message, "if jobs should request it, move the line under '## SLURM Defaults'")
         return
     message = f"{entry.note}: {shown(entry.value)} may be a value per job or per node"
-    label = entry.label
-    fix = (
-        f"for a value per job, write `Default {label}` under '## SLURM Defaults'; for a value per node, write"
-        f" `{label} per node` here"
-    )
+    fix = f"for a value per job, write `Default {entry.label}` under '## SLURM Defaults'; for a value per node, write"
+    fix += f" `{entry.label} per node` here"
     _refuse(draft, "ambiguous", entry, name, message, escape(fix))
 
 
 def _note_apart(entry: LocalEntry, draft: LocalDraft) -> None:
     """Report a setting of other jobs, such as evaluation or debugging, that differs from that of the runs."""
     name = local_lines.setting(entry.label, frozenset({"slurm"}))
-    had = draft.settings.get(name) if name else None
-    if name is None or not _fits(name, entry) or (had is not None and _same(name, had, entry.as_field())):
+    if name is None or not _fits(name, entry) or _is_so(name, entry.as_field(), draft):
         return
-    message = (
-        f"{entry.note}: {name} is {shown(entry.value)}, which is not used, because the section is not about the jobs of"
-        " the runs"
-    )
+    why = "which is not used, because the section is not about the jobs of the runs"
+    message = f"{entry.note}: {name} is {shown(entry.value)}, {why}"
     fix = "no action if that is intended; otherwise move it under '## SLURM Defaults'"
     _unused(draft, name, entry.line, message, fix)
 
@@ -362,7 +406,8 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
     for part in found:
         title = part.title or "the document"
         for entry in part.unclear:
-            if local_lines.setting(entry.label, entry.topic) and not values.is_unset(entry.value):
+            name = local_lines.setting(entry.label, entry.topic)
+            if name and not values.is_unset(entry.value) and not _is_so(name, entry.as_field(), draft):
                 message = f"{entry.note}: a line without a colon is not read"
                 _unused(draft, entry.label, entry.line, message, _AS_A_LINE)
         for table, topic in part.tables:
@@ -372,12 +417,33 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
                 code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
                 fix = "use the two columns Setting and Value, or write each setting as a line `- **Name:** value`"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
+        _note_sentences(part, draft)
         _note_examples(part, draft)
         for fence, topic in part.fences:
             line = next(_settings_in(fence, topic), None) if fence.line not in read_blocks else None
             if line:
                 message = f"{title}: settings are not read from this code block"
                 _unused(draft, "block of code", line, message, _AS_LINES)
+
+
+def _note_sentences(part: Part, draft: LocalDraft) -> None:
+    """Report sentences that give the jobs settings that they do not have, and keep options of sbatch as examples."""
+    reported = {entry.line for entry in part.unclear}
+    for text, topic in part.lines:
+        lost: dict[str, set[str]] = {}
+        for clause in local_lines.clauses(text, topic):
+            for label, value in local_lines.options(clause):
+                part.examples.append(part.entry(label, value, value, text.line, local_lines.OF_JOBS, literal=True))
+            for name, value in local_lines.stated(clause):
+                if values.value_of(local_lines.parameter(name), SourceText(value, text.line, name)) is not None:
+                    lost.setdefault(name, set()).add(value)
+        given = {name: each.pop() for name, each in lost.items() if len(each) == 1}
+        others = {n: v for n, v in given.items() if not _is_so(n, SourceText(v, text.line, n), draft)}
+        if others and text.line not in reported:
+            message = f"{part.title or 'the document'}: settings are not read from sentences: {few([*others], _FEW)}"
+            lines = few([kinds.as_line(name, value, yaml=False) for name, value in others.items()], _FEW)
+            fix = f"if the jobs of the runs should have them, add under '## SLURM Defaults': {escape(lines)}"
+            _unused(draft, next(iter(others)) if len(others) == 1 else "slurm", text.line, message, fix)
 
 
 def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
@@ -387,6 +453,10 @@ def _prose(found: Sequence[Part]) -> Iterator[SourceText]:
             if "nothing" not in topic and pair_of(text) is None:
                 about = "W&B: " if "wandb" in topic and not free_text.names_wandb(text.plain) else ""
                 yield SourceText(f"{about}{text.plain}", text.line, part.title or "the document")
+                of_jobs = next(filter(None, map(_GPUS_OF_JOBS.search, local_lines.clauses(text, topic))), None)
+                if of_jobs and not any(free_text.settings_in_sentences(text.plain)):
+                    number = of_jobs["gpus"] or of_jobs["of"]
+                    yield SourceText(f"Use {number} GPUs", text.line, part.title or "the document")
         for fence, topic in part.fences:
             for number, line in _numbered(fence) if "nothing" not in topic else ():
                 pair = pair_of(Text(line.strip(), number)) if "WANDB_MODE" in line else None
@@ -414,8 +484,7 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
             asked = _parts(name, entry)
         except NotHonoured:
             asked = {name: entry.as_field()}
-        firsts = [(each, text, draft.settings.get(each)) for each, text in asked.items()]
-        others += [f"{each}={text.text}" for each, text, had in firsts if had is None or not _same(each, had, text)]
+        others += [f"{each}={text.text}" for each, text in asked.items() if not _is_so(each, text, draft)]
     if others:
         this = "this differs" if len(others) == 1 else "these differ"
         message = (
@@ -434,7 +503,7 @@ def _names_settings(table: Table, topic: Topic) -> bool:
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:
     """Yield the lines that look like settings in a block about SLURM."""
     for number, line in _numbered(fence) if "slurm" in topic else ():
-        pair = None if "#SBATCH" in line else pair_of(Text(line.strip(), number))
+        pair = None if notations.is_sbatch(line) else pair_of(Text(line.strip(), number))
         if pair and local_lines.setting(pair.label, topic) and not values.is_unset(pair.value):
             yield number
 
@@ -443,65 +512,23 @@ def _numbered(fence: Fence) -> Iterator[tuple[int, str]]:
     yield from enumerate(fence.content.splitlines(), start=fence.line + 1)
 
 
-class _Loads(NamedTuple):
-    """The modules that a line loads; `changes`: it also changes the modules in another way."""
-
-    names: tuple[str, ...] = ()
-    changes: bool = False
-
-
-def _is_versioned(text: str) -> bool:
-    """Return whether a text is clearly a module with a version: `cuda/12.4`."""
-    return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
-
-
-def _commands(line: str) -> Iterator[list[str]]:
-    """Yield the commands of a line, each as a list of words."""
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError:  # an unclosed quote: keep it, so that a name with it is refused
-        words = line.split()
-    command: list[str] = []
-    for word in words:
-        if (rest := word.removesuffix(";")) and word != "&&":
-            command.append(rest)
-        if word == "&&" or word.endswith(";"):
-            yield command
-            command = []
-    yield command
-
-
-def _loads(line: str) -> _Loads:
-    """Return the modules that a shell command loads: `module load a b`, or `ml a b`, Lmod's short form."""
-    names: list[str] = []
-    changes = False
-    for command in _commands(line):
-        words = command[1:] if command[:1] == ["$"] else command
-        program, words = words[:1], words[1:]
-        if program == ["module"] and words and words[0].startswith("-"):  # module --quiet load x
-            words = words[1:]
-        verb = words[0] if words else ""
-        if program in (["module"], ["ml"]) and verb in _LOAD:
-            names += words[1:]
-        elif program in (["module"], ["ml"]) and verb in _CHANGE:
-            changes = True
-        elif program == ["ml"] and verb not in _REST:
-            names += words
-    return _Loads(tuple(names), changes)
-
-
 def _plainly_loads(line: str, *, in_prose: bool) -> tuple[str, ...]:
     """Return the names that a line clearly loads: `ml` may be a variable, and prose may follow."""
-    found = _loads(line).names
+    found = local_lines.loads(line).names
     is_doubtful = "module" not in line.split() or (in_prose and len(found) > 1)
-    return () if is_doubtful and not all(map(_is_versioned, found)) else found
+    return () if is_doubtful and not all(map(local_lines.is_versioned, found)) else found
 
 
 def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText]:
     """Return the modules of each section about modules, in order, as `a,b`; report lines that do more."""
     fields: list[SourceText] = []
     for part in found:
-        lines = [(n, text, _loads(text)) for f, topic in part.fences if "modules" in topic for n, text in _numbered(f)]
+        lines = [
+            (n, text, local_lines.loads(text))
+            for f, topic in part.fences
+            if "modules" in topic
+            for n, text in _numbered(f)
+        ]
         for text, topic in part.lines:
             if "modules" in topic and text.labelled() is None:
                 lines.append((text.line, text.plain, _of_text(text, draft)))
@@ -526,24 +553,19 @@ def _loaded_modules(found: Sequence[Part], draft: LocalDraft) -> list[SourceText
     return fields
 
 
-def _of_text(text: Text, draft: LocalDraft) -> _Loads:
+def _of_text(text: Text, draft: LocalDraft) -> local_lines.Loads:
     """Return the modules of a line in a section about modules: a command, or a name with its version."""
     written = text.code or text.plain
     if text.plain.startswith(("module ", "ml ")):
         is_prose = text.code is None or not text.plain.startswith(text.code)
-        found = _Loads(_plainly_loads(text.plain, in_prose=True)) if is_prose else _loads(written)
-        is_lost = not found.names and bool(_loads(text.plain).names)
+        found = local_lines.Loads(_plainly_loads(text.plain, in_prose=True)) if is_prose else local_lines.loads(written)
+        is_lost = not found.names and bool(local_lines.loads(text.plain).names)
     else:
-        found = _Loads((written,) if _is_versioned(written) else ())
+        found = local_lines.Loads((written,) if local_lines.is_versioned(written) else ())
         is_lost = not found.names and _ONE_WORD.fullmatch(text.plain) is not None and not values.is_unset(text.plain)
     if is_lost:
-        _unused(
-            draft,
-            "modules",
-            text.line,
-            f"{shown(text.plain)} does not look like the name of a module, so it is not read",
-            _IN_A_BLOCK,
-        )
+        message = f"{shown(text.plain)} does not look like the name of a module, so it is not read"
+        _unused(draft, "modules", text.line, message, _IN_A_BLOCK)
     return found
 
 
@@ -552,16 +574,11 @@ def _note_other_commands(found: Sequence[Part], draft: LocalDraft) -> None:
     for part in found:
         lines = [line for fence, topic in part.fences if "modules" in topic for line in _numbered(fence)]
         for text, topic in part.lines:
-            if (
-                "modules" in topic
-                and text.code is not None
-                and text.code == text.plain
-                and not _is_versioned(text.code)
-            ):
-                lines.append((text.line, text.code))
+            if "modules" in topic and text.code == text.plain and not local_lines.is_versioned(text.plain):
+                lines.append((text.line, text.plain))
         dropped: list[tuple[int, str]] = []
         for number, written in sorted(lines):
-            for words in _commands(written):
+            for words in local_lines.commands(written):
                 command = words[1:] if words[:1] == ["$"] else words
                 env = _activated(command)
                 if env:

@@ -1,15 +1,17 @@
-"""Lines of the sections of a claude.local.md, each with its topic.
+"""Lines of the sections of a claude.local.md, each with its topic; and shell commands that load modules.
 
 The meaning of labels and headings depends on their section.
 """
 
+import itertools
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from scaffold_torchtune.findings import close_matches
-from scaffold_torchtune.parse import notations, values
+from scaffold_torchtune.parse import compound, notations, values
 from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.headings import EVALUATION
 from scaffold_torchtune.settings.parameters import DIRECTORIES, OF_LOCAL, PARAMETERS, Parameter, by_label, normalize
@@ -73,6 +75,7 @@ _LABELS_OF_JOBS: Final = frozenset(
 _OF_MACHINES: Final = frozenset({"gpus", "mem", "cpus_per_task", "gpu_type"})
 # Options of sbatch that no setting represents.
 _OTHER_OPTIONS: Final = frozenset({"nodelist", "ntasks", "mem per cpu", "mem per gpu"})
+_TASKS: Final = frozenset({"ntasks", "tasks", "number of tasks", "tasks per node", "ntasks per node", "tasks per job"})
 _FOR_PEOPLE: Final = frozenset(
     {"note", "notes", "purpose", "description", "cluster", "username", "user", "group", "host", "hostname", "login"}
     | {"comments", "gpu types", "available gpu types"}
@@ -208,6 +211,11 @@ def is_for_people(label: str) -> bool:
     return normalize(label) in _FOR_PEOPLE
 
 
+def is_one_task(label: str, value: str) -> bool:
+    """Return whether a line gives a job one task, which it has anyway."""
+    return values.without_remark(value) == "1" and not _TASKS.isdisjoint(spellings(label))
+
+
 def is_other_option(label: str) -> bool:
     """Return whether a label is an unsupported option of sbatch."""
     return bool(_OTHER_OPTIONS & set(spellings(label)))
@@ -312,6 +320,16 @@ class Part:
         return LocalEntry(label, value, full, line, note, topic, literal).in_unit()
 
 
+def may_switch_wandb(entry: LocalEntry) -> bool:
+    """Return whether the label of a line only names W&B, or the logger, so that its value may be a mode."""
+    if entry.topic & {"nothing", "mail", "other"} or not compound.has_words_of_its_own(entry.label):
+        return False
+    known, words = compound.parameter_of(entry.label), normalize(entry.label)
+    is_of_others = "track" in words and "experiment" not in words and not compound.names_wandb(words)
+    is_mode = known is not None and known.name == "wandb_mode" and not is_of_others
+    return is_mode and setting(entry.label, entry.topic) is None
+
+
 def parts(root: Section) -> list[Part]:
     """Return every section of the document, in its order."""
     found = [_part(root, TOP)]
@@ -355,6 +373,7 @@ def _part(section: Section, topic: Topic) -> Part:
             case Fence():
                 part.fences.append((item, current))
                 _read_options(item.content, item.line + 1, current, part)
+    part.unclear += _below_labels(part)
     # A partition or a time limit shows that a section is about jobs, even if the heading does not.
     if any(is_about_jobs(entry.label, entry.topic) for entry in part.entries):
         part.entries = [replace(entry, topic=entry.topic | {"defaults"}) for entry in part.entries]
@@ -374,14 +393,40 @@ def _below_heading(text: Text, topic: Topic, current: Topic) -> Topic:
 
 
 def _texts(bullet: Bullet, topic: Topic) -> Iterator[tuple[Text, Topic]]:
-    """Yield a bullet and its children, for which it is a heading."""
+    """Yield a bullet and its children, for which it is a heading, or the label of the only one, a value."""
+    pair, only = pair_of(bullet.text), bullet.children[0] if len(bullet.children) == 1 else None
+    if pair is None and only and not only.children and _is_value(setting(bullet.text.plain, topic), only.text):
+        value, code = only.text.plain, only.text.code
+        yield Text(f"{bullet.text.plain}: {value}", only.text.line, code=code if code == value else None), topic
+        return
     yield bullet.text, topic
-    pair = pair_of(bullet.text)
     title = pair.label if pair else bullet.text.plain
     is_setting = pair is not None and bool(pair.value) and is_label(pair.label)
     below = topic if is_setting else topic_of(title, topic)
     for child in bullet.children:
         yield from _texts(child, below)
+
+
+def _is_value(name: str | None, text: Text) -> bool:
+    """Return whether a line may be the value of the setting in the line above, and not another label."""
+    if name is None or pair_of(text) is not None or _OPTION.match(text.plain) or values.is_open(text.plain):
+        return False
+    if text.code is not None and text.code == text.plain:
+        return True
+    is_other = is_label(text.plain) and not (name == "partition" and slurms(text.plain) == "gpus")
+    return not is_other and values.value_of(parameter(name), SourceText(text.plain, text.line, name)) is not None
+
+
+def _below_labels(part: Part) -> Iterator[LocalEntry]:
+    """Yield values below labels without a colon: the text of a section, a paragraph, one of several bullets."""
+    lines = [(Text(part.title, part.line), part.topic), *part.lines]
+    for (label, topic), (value, _) in itertools.pairwise(lines):
+        name, found = setting(label.plain, topic), replace(value, plain=value.plain.removeprefix(":").strip())
+        if pair_of(label) is None and name != "modules" and _is_value(name, found):
+            yield part.entry(label.plain, found.plain, found.plain, value.line, topic)
+
+
+_IN_AN_OPTION: Final = re.compile(r"\w `?-{1,2}[A-Za-z]")  # text before the `=` of `use --account=lab`
 
 
 def pair_of(text: Text) -> Labelled | None:
@@ -396,7 +441,7 @@ def pair_of(text: Text) -> Labelled | None:
     assigned = _ASSIGNED.fullmatch(text.plain)
     if assigned and (pair is None or is_label(assigned["label"])):
         return Labelled(assigned["label"], assigned["value"], assigned["value"], assigned["value"])
-    return pair
+    return None if pair and _IN_AN_OPTION.search(pair.label) else pair
 
 
 def _lines(text: Text) -> Iterable[Text]:
@@ -410,7 +455,7 @@ def _lines(text: Text) -> Iterable[Text]:
     return [Text(first, text.line, text.lead, text.rest.split("\n")[0], code), *rest]
 
 
-_OF_JOBS: Final = frozenset({"slurm"})
+OF_JOBS: Final = frozenset({"slurm"})
 _OPTION: Final = re.compile(r"-[A-Za-z][ =]|--[a-z]{2}[a-z-]{0,20}(?:[ =]|$)")
 
 
@@ -418,7 +463,7 @@ def _read_options(text: str, first: int, topic: Topic, part: Part) -> None:
     """Read #SBATCH lines, which are about jobs in any section, and keep those of an example separately."""
     for number, line in enumerate(text.split("\n"), start=first):
         for label, value in notations.sbatch_options(line):
-            entry = part.entry(label, value, value, number, _OF_JOBS, literal=True)
+            entry = part.entry(label, value, value, number, OF_JOBS, literal=True)
             is_example = "nothing" in topic or is_apart(topic) or notations.is_command(line)
             (part.examples if is_example else part.entries).append(entry)
 
@@ -451,3 +496,155 @@ def _read_table(table: Table, topic: Topic, part: Part) -> None:
         label, cell = [*row.active, Text("", 0), Text("", 0)][:2]
         text, literal = cell.code or cell.plain, cell.code is not None
         part.entries.append(part.entry(label.plain, text, cell.plain, row.line, topic, literal=literal))
+
+
+# --- settings in sentences
+
+_CLAUSES: Final = re.compile(r"(?<=[.!?;]) |\n")
+# Words of a clause about other jobs, other accounts, or an exception.
+_NOT_OF_THE_RUNS: Final = re.compile(
+    r"\?|(?<!\w)(?:not|never|no|avoid|without|\w{2,5}n['’]t|cannot|instead|unlike|except|old|former\w*|previous\w*|e\.g"
+    r"|example|debug\w*|interactive\w*|salloc|srun|notebooks?|jupyter|eval\w*|inference|preprocess\w*|tests?|testing"
+    r"|other|if|unless|when|may|might|could|can|or|cpu|user|username|ssh|log ?ins?|passwords?|e-?mail|github|hugging"
+    r"|google|max(?:imum)?|up to|at most|only for|some)(?!\w)",
+    re.IGNORECASE,
+)
+_USED: Final = re.compile(
+    r"(?<!\w)(?:us(?:e|es|ed|ing)|go(?:es)?|runs?|submit\w{0,5}|charge[ds]?|bill(?:ed)?|pass(?:es)?|requests?|gets?|set"
+    r"|specify|choose|select|defaults?|always|jobs? (?:has|have|needs?))(?!\w)",
+    re.IGNORECASE,
+)
+_ABOUT_JOBS: Final = re.compile(r"(?<!\w)(?:jobs?|slurm|sbatch|submit\w{0,5}|partition|queue)(?!\w)", re.IGNORECASE)
+_WHAT: Final = "(?:account|partition|queue|qos|quality of service|constraint|reservation)"
+_STATED_NAME: Final = re.compile(
+    rf"(?<![\w-])(?P<label>{_WHAT})(?: name)?(?P<verb> is|:| =|=)?(?: to| called| named)? ?"
+    r"(?:[`'\"“](?P<quoted>[^\s`'\"”]{1,80})[`'\"”]"
+    r"|(?P<bare>[A-Za-z0-9][\w-]{0,60})(?=[.,;:!)]{0,3}$|[,;:)] |\. | (?:and|with|on|in|for)(?!\w)))"
+    rf"|[`'\"“](?P<before>[^\s`'\"”]{{1,80}})[`'\"”] (?P<after>{_WHAT})(?!\w)"
+    rf"|(?:the|our|on|in|to) (?P<plain>gpu[\w-]{{0,30}}|[a-z]{{1,20}}[0-9_-][\w-]{{0,30}}) (?P<of>{_WHAT})(?!\w)",
+    re.IGNORECASE,
+)
+_NO_NAMES: Final = (
+    " name names setting settings limit limits for and is are was has must below above here there too only manager"
+    " information details page by as to a an the used needed required charged available named called time option field"
+    " options flag value values of that which with from this each every default list holder it on in "
+)
+_DURATION: Final = (
+    r"[0-9]{1,3}:[0-9]{2}(?::[0-9]{2})?|[0-9]{1,2}-[0-9]{1,2}(?::[0-9]{2}){0,2}"
+    r"|[0-9]{1,4}(?:\.[0-9])? ?(?:days?|hours?|hrs?|h|minutes?|mins?)"
+)
+_STATED_TIME: Final = re.compile(
+    r"(?:(?:(?:default|job|usual) time|time limit|wall-?time(?: limit)?)(?: of| is| to|:| =|=)?(?: set to)?"
+    r"|jobs? (?:each )?(?:gets?|requests?|default to|have|has|runs? for)|^requests?)(?: a time limit of)?"
+    rf" `?(?P<time>{_DURATION})(?![\w:])(?! (?:on|in|of) (?:the|this|each|every|most|our)(?!\w))",
+    re.IGNORECASE,
+)
+_OF_A_PARTITION: Final = re.compile(
+    r"(?:partition|queue|cluster|qos|node)(?:['’]s)?(?: (?:[\w`-]{1,30} )?(?:has|have)(?: an?| the)?)? $", re.IGNORECASE
+)
+_LONGEST: Final = 2_000  # characters of a text that are searched
+_SPAN: Final = re.compile(r"`([^`\n]{2,400})`")
+_CALL: Final = re.compile(r"(?<![\w/`-])sbatch -[^`\n]{1,300}")
+
+
+def clauses(text: Text, topic: Topic) -> Iterator[str]:
+    """Yield the clauses of a text about the jobs of the runs, but none of a line that is read or reported."""
+    pair, written, is_of_jobs = pair_of(text), text.whole or text.plain, "slurm" in topic
+    if pair is not None:
+        if setting(pair.label, topic) or (is_strict(topic) and not is_for_people(pair.label)):
+            return
+        if "slurm" in topic_of(pair.label, topic):
+            written, is_of_jobs = pair.source, True
+    for clause in () if is_of_others(topic) or is_apart(topic) else _CLAUSES.split(written[:_LONGEST]):
+        if (is_of_jobs or _ABOUT_JOBS.search(clause)) and not _NOT_OF_THE_RUNS.search(_SPAN.sub(" ", clause)):
+            yield clause.replace("**", "").strip(" .!")
+
+
+def stated(clause: str) -> Iterator[tuple[str, str]]:
+    """Yield the settings that a clause gives the jobs, with their values: `Jobs go to the account lab`."""
+    yield from filter(None, map(_alone, re.split(r"[,;|] ?| and ", clause)))
+    for match in _STATED_NAME.finditer(clause):
+        label, clear = match["label"] or match["after"] or match["of"], match["quoted"] or match["before"]
+        value, before = clear or match["bare"] or match["plain"], clause[: match.start()] or clause
+        name = "partition" if label.lower() == "queue" else slurms(label)
+        if name and (clear or f" {value.lower()} " not in _NO_NAMES) and (match["verb"] or _USED.search(before)):
+            yield name, value
+    for match in _STATED_TIME.finditer(clause):
+        if not _OF_A_PARTITION.search(clause[: match.start()][-60:]):
+            yield "time", match["time"]
+
+
+def _alone(part: str) -> tuple[str, str] | None:
+    """Return the setting of SLURM in a part of a list that contains nothing else: `account lab`, `time 4:00:00`."""
+    label, _, value = part.strip(" -.;").rpartition(" ")
+    name = slurms(label) if label else None
+    is_word = f" {value.lower()} " in _NO_NAMES or (
+        is_label(value) and (name, value[:3].lower()) != ("partition", "gpu")
+    )
+    return None if name is None or is_word else (name, value.strip("`'\""))
+
+
+def options(clause: str) -> Iterator[tuple[str, str]]:
+    """Yield the options of sbatch in a clause about jobs, by label: alone, of the command, or of #SBATCH lines."""
+    calls = [*_SPAN.findall(clause), *(call.rstrip(" ,;:)") for call in _CALL.findall(_SPAN.sub(" ", clause))), clause]
+    for call in calls:
+        yield from notations.sbatch_options(f"#SBATCH {call}" if _OPTION.match(call) else call)
+
+
+# --- shell commands that load modules
+
+_LOAD: Final = frozenset({"load", "add", "try-load"})
+# These commands change the loaded modules, and no setting represents them. Jobs purge modules anyway.
+_CHANGE: Final = frozenset({"unload", "rm", "del", "delete", "swap", "sw", "switch", "use", "unuse", "restore"})
+_REST: Final = frozenset(
+    {"purge", "list", "av", "avail", "spider", "show", "display", "whatis", "help", "keyword", "save", "savelist"}
+    | {"reset", "refresh", "reload", "is-loaded", "is-avail", "overview", "category", "describe"}
+)
+_VERSIONED: Final = re.compile(r"[A-Za-z0-9][\w.+-]*(?:/[\w.+-]+)+", re.ASCII)
+
+
+class Loads(NamedTuple):
+    """The modules that a line loads; `changes`: it also changes the modules in another way."""
+
+    names: tuple[str, ...] = ()
+    changes: bool = False
+
+
+def is_versioned(text: str) -> bool:
+    """Return whether a text is clearly a module with a version: `cuda/12.4`."""
+    return bool(_VERSIONED.fullmatch(text)) and any(c.isdigit() for c in text)
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """Yield the commands of a line, each as a list of words."""
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:  # an unclosed quote: keep it, so that a name with it is refused
+        words = line.split()
+    command: list[str] = []
+    for word in words:
+        if (rest := word.removesuffix(";")) and word != "&&":
+            command.append(rest)
+        if word == "&&" or word.endswith(";"):
+            yield command
+            command = []
+    yield command
+
+
+def loads(line: str) -> Loads:
+    """Return the modules that a shell command loads: `module load a b`, or `ml a b`, Lmod's short form."""
+    names: list[str] = []
+    changes = False
+    for command in commands(line):
+        words = command[1:] if command[:1] == ["$"] else command
+        program, words = words[:1], words[1:]
+        if program == ["module"] and words and words[0].startswith("-"):  # module --quiet load x
+            words = words[1:]
+        verb = words[0] if words else ""
+        if program in (["module"], ["ml"]) and verb in _LOAD:
+            names += words[1:]
+        elif program in (["module"], ["ml"]) and verb in _CHANGE:
+            changes = True
+        elif program == ["ml"] and verb not in _REST:
+            names += words
+    return Loads(tuple(names), changes)

@@ -63,7 +63,7 @@ from scaffold_torchtune.plan.run_settings import PlanContext
 from scaffold_torchtune.preflight import check_plan, log_path_problem
 from scaffold_torchtune.preflight.data_files import DataSets
 from scaffold_torchtune.preflight.design import is_misnamed
-from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results
+from scaffold_torchtune.preflight.disk import free_bytes, in_the_way, inspect_checkpoint, inspect_results, unwritable
 from scaffold_torchtune.preflight.samples import forms_by_data
 from scaffold_torchtune.preflight.training import output_dir
 from scaffold_torchtune.request import Interrupted, Request
@@ -390,6 +390,7 @@ def preflight_findings(
         checkpoints={directory: inspected(directory) for directory in checkpoints},
         free={directory: free for directory in outputs if (free := free_bytes(directory)) is not None},
         in_the_way={directory: path for directory in outputs if (path := in_the_way(directory)) is not None},
+        unwritable={directory: path for directory in outputs if (path := unwritable(directory)) is not None},
         states={run: left for run, path in results.items() if path and (left := _resumable(path))},
     )
     # the checkpoint files of each model, from its first run

@@ -173,6 +173,22 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in shape)
 
 
+def permission_findings(plan: Plan, disk: DiskState) -> Iterator[Finding]:
+    """Yield output directories that this user cannot create, or cannot write to."""
+    for path, runs in grouped(plan.runs, lambda run: disk.unwritable.get(training.output_dir(run) or "")).items():
+        if path is None:
+            continue
+        message = (
+            f"the outputs of {concerning(runs, plan)} would be written below {shown(path)}, in which this user cannot"
+            " create directories"
+        )
+        fix = f"choose a different output directory, or grant write permission to {shown(path)}"
+        where = at(runs[0], "output_dir_base", "project_dir")
+        yield finding(
+            "write-failed", message, field="output_dir_base", actual=path, severity=Severity.WARNING, fix=fix, at=where
+        )
+
+
 _FEW_DIFFERING: Final = 4
 _SHOWN: Final = 200  # characters of a value
 _CODE: Final = "other-state"
@@ -343,6 +359,7 @@ def check_plan(
             *training.step_findings(plan, disk),
             *checkpoint_findings(plan, disk, listed),
             *training.output_findings(plan, disk),
+            *permission_findings(plan, disk),
             *resuming_findings(plan, disk, *resumed),
             *design.name_findings(plan),
             *design.design_findings(whole or plan),

@@ -77,6 +77,20 @@ def in_the_way(directory: str) -> str | None:
     return None
 
 
+def unwritable(directory: str) -> str | None:
+    """Return the nearest existing directory of a path if this user cannot create files there, else None.
+
+    As for free space, `/` is not considered: compute nodes may have the rest of the path.
+    """
+    for folder in (Path(directory), *Path(directory).parents):
+        if folder == Path(folder.anchor) or (is_there(folder) and not is_directory(folder)):
+            break
+        if is_directory(folder):
+            can_write = os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+            return None if can_write else str(folder)
+    return None
+
+
 _MAX_CONFIG = 200_000
 _MAX_OUTPUTS = 10_000
 _MAX_ENTRIES = 200_000

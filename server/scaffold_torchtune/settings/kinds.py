@@ -324,7 +324,13 @@ _FORMS: Final[dict[ValueKind, _Form]] = {
         _one(rf"{_STEP}(?:[./]{_STEP})*"), "the dotted name or the relative path of a recipe, as `tune run` accepts it"
     ),
     "memory": _Form(_one(r"[1-9][0-9]{0,8}[KMGT]?"), "a whole number above 0 with the unit K, M, G or T, such as 32G"),
-    "constraint": _Form(_one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"), "one or more feature names joined by & or |"),
+    "constraint": _Form(
+        _one(r"[A-Za-z0-9\[(][A-Za-z0-9._&|()\[\]*,-]*"),
+        "one or more feature names joined by & or |",
+        canonical=lambda text: re.sub(r" {0,9}([&|]) {0,9}", r"\1", text),
+        holds=lambda text: ".." not in text and not text.endswith(("&", "|")),
+        fix="write one or more feature names joined by & or |, without spaces",
+    ),
     "gpu_type": _Form(  # without a letter, `gpu:8:1` could also be read as a number
         _one(rf"(?=.*[A-Za-z]){_NAME}"),
         "a name that has only letters, digits, '.', '_' and '-', begins with a letter or digit, has at least one"
