@@ -445,7 +445,7 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
         if word == "--config":
             given = words.popleft() if words else ""
         elif word.startswith("--config="):
-            given = word.removeprefix("--config=")
+            given = word  # torchtune 0.6.1 searches its arguments for "--config" alone
         elif word == _OVERRIDE and report.planned(_RESUME) is True:
             continue
         elif command.expands(word) and ("$" in name or "`" in name):
@@ -461,7 +461,8 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
             )
             report.add("unplanned-value", message, field=name, actual=word, line=line)
     if given is None or not _is_own(given):
-        report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
+        note = "torchtune reads the file from the word after --config"
+        report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line, note=note)
 
 
 def _is_own(path: str) -> bool:
