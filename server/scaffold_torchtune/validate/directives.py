@@ -21,7 +21,10 @@ JOB_SETTINGS: Final = commands.COMMAND_SETTINGS | frozenset(
 """Settings with a known place in finetune.slurm."""
 
 _GPUS: Final = frozenset({"gres", "gpus", "gpus-per-node"})
-_USUAL: Final = _GPUS | {"job-name", "time", "nodes", "ntasks", "cpus-per-task", "mem", "output", "error"}
+_ONE: Final = ("nodes", "ntasks", "ntasks-per-node")
+"""Directives that must be 1 if they are given."""
+
+_USUAL: Final = _GPUS | {"job-name", "time", "cpus-per-task", "mem", "output", "error", *_ONE}
 """Unplanned directives that a script may have: none affects the commands or the time limit."""
 
 _MAKE: Final = "create this directory before you submit the run"
@@ -44,9 +47,7 @@ August 2026), with their values.
 _HARMLESS: Final = frozenset({"mail-type", "mail-user", "comment"})
 """Directives that do not affect the job, in any script."""
 
-_ANOTHER_JOB: Final = frozenset(
-    {"account", "array", "chdir", "constraint", "hold", "ntasks-per-node", "partition", "wrap"}
-)
+_ANOTHER_JOB: Final = frozenset({"account", "array", "chdir", "constraint", "hold", "partition", "wrap"})
 """Directives that make it a different job: several jobs, a different place, another user's account, or never started.
 """
 
@@ -65,7 +66,7 @@ def check_job(report: Report, script: SlurmScript) -> str | None:
     _required(report, active)
     _resources(report, active)
     _files(report, active)
-    _others(report, active, _USUAL | _options(report, active))
+    _others(report, active, _USUAL | _gpu_directives(active) | _options(report, active))
     return commands.check_commands(report, script)
 
 
@@ -184,9 +185,15 @@ def _number(text: str) -> int | str:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else text
 
 
+def _gpu_directives(active: dict[str, Directive]) -> frozenset[str]:
+    """Return the directives that request the GPUs of the job; those of a task only if the script asks for one task."""
+    is_one = any(name in active and _number(active[name].value) == 1 for name in ("ntasks", "ntasks-per-node"))
+    return _GPUS | {"gpus-per-task"} if is_one else _GPUS
+
+
 def _resources(report: Report, active: dict[str, Directive]) -> None:
     gpus = report.planned("gpus")
-    given = [active[name] for name in sorted(_GPUS & active.keys())]
+    given = [active[name] for name in sorted(_gpu_directives(active) & active.keys())]
     if gpus is not None:
         if not given:
             report.looked("gpus", "--gres", gpus, None, arrived=False)
@@ -202,7 +209,7 @@ def _resources(report: Report, active: dict[str, Directive]) -> None:
         elif found is None and report.bundled:
             message = f"--{name} is missing, so the job gets the cluster's default"
             report.add("missing-value", message, field=setting)
-    for name in ("nodes", "ntasks"):
+    for name in _ONE:
         found = active.get(name)
         if found is not None and _number(found.value) != 1:
             message = f"--{name} is {quoted(found.value)}, but a run needs one task on one node"
