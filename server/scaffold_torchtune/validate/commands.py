@@ -13,6 +13,15 @@ from scaffold_torchtune.findings import counted
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
+from scaffold_torchtune.validate.directives import (
+    ACTIVATES,
+    ASSIGNED,
+    check_directives,
+    check_environment,
+    check_exports,
+    check_modules,
+    only_exports,
+)
 from scaffold_torchtune.validate.report import Report, ReportParts, below, join, normal_path, quoted
 from scaffold_torchtune.validate.run_files import (
     CONDA,
@@ -29,18 +38,6 @@ from scaffold_torchtune.validate.run_files import (
     unwrapped,
 )
 
-COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
-"""Settings with a known place in the commands of finetune.slurm."""
-
-_OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "WANDB_MODE": "offline",
-}
-"""Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
-
-_ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<part>\+|\[[^]]*\])?=(?P<value>.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:\[[@*]\])?\})")
 _DECLARES: Final = frozenset({"declare", "export", "local", "readonly", "typeset"})
 _SETS: Final = frozenset({"for", "getopts", "let", "mapfile", "printf", "read", "readarray", "select", "unset"})
@@ -58,8 +55,7 @@ _CHANGES: Final = frozenset({"ed", "ex", "patch", "rm", "shred", "tee", "truncat
 _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
-_ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
-_FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
+_FORMS: Final = ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
 _LONGEST_PATH: Final = 4096
 _MOST_EXPANDED: Final = 100_000
 """Characters of the values of variables in the words of `tune run`."""
@@ -73,14 +69,21 @@ _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 _SUBMITTED: Final = re.compile(
     r"\.|\$\(pwd\)|\$(?:PWD|SLURM_SUBMIT_DIR)|\$\{(?:PWD|SLURM_SUBMIT_DIR)(?::?-[^{}]*(?:\{[A-Z_]+\})?)?\}"
 )
-_ACTIVATE: Final = "/bin/activate"
-# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
-_HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
 _FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
 _MAIN: Final = ".__main__"
 
 
-def check_commands(report: Report, script: SlurmScript) -> str | None:
+def check_job(report: Report, script: SlurmScript) -> str | None:
+    """Check finetune.slurm against the plan.
+
+    Returns:
+        The torchtune recipe that it must start, if known.
+    """
+    check_directives(report, script)
+    return _commands(report, script)
+
+
+def _commands(report: Report, script: SlurmScript) -> str | None:
     """Check the commands of finetune.slurm against the plan.
 
     Returns:
@@ -97,15 +100,15 @@ def check_commands(report: Report, script: SlurmScript) -> str | None:
     for number in starts[1:]:
         message = f"`tune run` is started twice, first on line {training.line}"
         report.add("unplanned-value", message, field="tune run", line=plain[number].line)
-    _modules(report, before)
+    check_modules(report, before)
     first = next(number for number, command in enumerate(commands) if trains(command.words))
     training = _with_values(training, commands[:first])
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
-    _environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
+    check_environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
     _working_directory(report, commands[: first + 1], training)
     _folders(report, plain)
-    _check_exports(report, commands[: first + 1])
+    check_exports(report, commands[: first + 1])
     _check_resuming(report, commands[: first + 1])
     return _tune(report, training)
 
@@ -147,7 +150,7 @@ def _assigned(commands: Sequence[Command]) -> dict[str, list[str] | None]:
                 parts.extend(command.words)
             continue
         words = [word for word in command.words if word not in _DECLARES and not word.startswith("-")]
-        found = [match for word in words if (match := _ASSIGNED.fullmatch(word))]
+        found = [match for word in words if (match := ASSIGNED.fullmatch(word))]
         array = ""
         for match in found if len(found) == len(words) else ():
             name, value = match["name"], [match["value"]]
@@ -196,81 +199,6 @@ def _launched_in(report: Report, launch: Sequence[str], program: str, line: int)
         field, expected = "venv" if report.run.text("venv") else "conda_env", planned
         report.unplanned(message, Severity.WARNING, field=field, expected=expected, actual=program, line=line)
     return found
-
-
-def _modules(report: Report, commands: list[Command]) -> None:
-    loads = [c for c in commands if c.words[:2] in {("module", "load"), ("ml", "load")}]
-    found = [(name, c.line) for c in loads for name in c.words[2:]]
-    planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
-    names = [name for name, _ in found]
-    lines = dict(reversed(found))
-    for name in planned:
-        where, arrived = f"`module load {name}`", name in lines
-        report.looked("modules", where, name, name if arrived else None, arrived=arrived, line=lines.get(name))
-        if not arrived:
-            report.differs("modules", where, name)
-    for name, line in found:
-        if name not in planned:
-            message = f"`module load {quoted(name)}` is not in the plan"
-            report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
-    order = [name for name in names if name in planned]
-    if order != planned and sorted(order) == sorted(planned):
-        expected, actual = ", ".join(planned), ", ".join(order)
-        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=loads[0].line)
-
-
-def _environment(report: Report, commands: list[Command]) -> None:
-    """Check the conda environment, or the virtual environment if planned; the last activation is used."""
-    venv, conda = report.run.text("venv").strip("/"), report.run.text("conda_env")
-    if venv:
-        sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
-        actual = sources[-1].words[-1].removesuffix(_ACTIVATE) if sources else None
-        good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
-        _activation(report, "venv", venv, actual, sources, good=good)
-    elif conda:
-        activations = [c for c in commands if _activates(c.words)]
-        actual = " ".join(activations[-1].words[2:]) if activations else None
-        _activation(report, "conda_env", conda, actual, activations, good=actual == conda)
-        if activations and report.bundled:
-            _hook(report, commands[: commands.index(activations[-1])], activations[-1].line)
-
-
-def _activates(words: tuple[str, ...]) -> bool:
-    """Return whether a command is `conda activate NAME` or an equivalent, as `source /opt/conda/bin/activate NAME`."""
-    is_program = len(words) > 2 and words[0] in {"source", "."} and words[1].endswith(_ACTIVATE)  # noqa: PLR2004
-    return words[:2] in _ACTIVATES or is_program
-
-
-def _activation(
-    report: Report, setting: str, planned: str, actual: str | None, activations: list[Command], *, good: bool
-) -> None:
-    line, where = activations[-1].line if activations else None, "the activation of the environment"
-    report.looked(setting, where, planned, actual, arrived=good, line=line)
-    if good:
-        return
-    if actual is not None:
-        report.differs(setting, "the activated environment", planned, actual, line=line)
-        return
-    message = f"the environment {quoted(planned)} is not activated"
-    fix: str | None = None
-    if not report.bundled and report.planned("modules") and report.run.generation:
-        message += (
-            "; known bug of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line that contains"
-            " 'conda'"
-        )
-        fix = "remove the modules from the documents, or specify a venv instead of a conda environment"
-        fix = f"{fix}; then scaffold again"
-    report.add("missing-value", message, field=setting, expected=planned, line=line, fix=fix)
-
-
-def _hook(report: Report, commands: list[Command], line: int) -> None:
-    """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
-    if not any(_HOOK.search(word) for command in commands for word in command.words):
-        message = (
-            "the shell hook of conda is not loaded before `conda activate`, so this command fails in the job's shell"
-        )
-        expected = 'eval "$(conda shell.bash hook)"'
-        report.add("missing-value", message, field="conda_env", expected=expected, line=line)
 
 
 class _Directory:
@@ -471,37 +399,6 @@ def _is_own(path: str) -> bool:
     return path == FINETUNE_YAML or (folder != path and bool(_SUBMITTED.fullmatch(folder)))
 
 
-def _check_exports(report: Report, commands: Sequence[Command]) -> None:
-    """Check the variables that the commands pass to the last of them, the training."""
-    found = _exported(commands)
-    planned = report.planned("offline") is True and "offline" not in report.run.submitted
-    for name, value in _OFFLINE.items() if planned else ():
-        actual, line = found.pop(name, (None, None))
-        report.looked("offline", name, value, actual, arrived=actual == value, line=line)
-        if actual != value:
-            report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
-    for name, (value, line) in found.items():
-        if name in _OFFLINE:
-            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not in the plan"
-            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
-
-
-def _only_exports(words: Sequence[str]) -> bool:
-    """Return whether a command only sets or exports variables that `_check_exports` checks."""
-    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
-
-
-def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
-    """Return the exported variables, and those before the last command's name, with their lines."""
-    found: dict[str, tuple[str, int]] = {}
-    for command in commands:
-        is_export = command.words[:1] == ("export",)
-        for word in command.words if is_export else split(command.words)[0] if command is commands[-1] else ():
-            if match := _ASSIGNED.fullmatch(word):
-                found[match["name"]] = (match["value"], command.line)
-    return found
-
-
 def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
     """Check that the job resumes from its own checkpoint, or starts without one; the last command trains.
 
@@ -620,7 +517,7 @@ def _copies_onto(is_own: Callable[[str], bool], program: str, operands: Sequence
 
 def _conditions(report: Report, command: Command, *, is_conditional: bool) -> None:
     launch, training = split(command.words)
-    before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
+    before = [word for word in (*launch, *training[:1]) if word != "tune" and not only_exports((word,))]
     if before:
         message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not in the plan"
         _unplanned(report, "tune run", message, command)
@@ -636,6 +533,6 @@ def _others(report: Report, commands: Sequence[Command]) -> None:
             words = words[1:]
         if not words or words[0] in _WORK or words[:2] in _FORMS or trains(words):
             continue
-        if not _only_exports(words):
+        if not only_exports(words):
             name = words[0].partition("=")[0]
             _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which is not in the plan", command)

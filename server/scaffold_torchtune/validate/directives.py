@@ -1,22 +1,34 @@
-"""Checks that the directives of finetune.slurm request the planned resources from SLURM, and nothing else."""
+"""Checks that finetune.slurm requests the planned resources, and prepares the planned environment, and nothing else."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.validate import commands
-from scaffold_torchtune.validate.report import Report, quoted
-from scaffold_torchtune.validate.run_files import Directive, SlurmScript
+from scaffold_torchtune.validate.report import Report, normal_path, quoted
+from scaffold_torchtune.validate.run_files import CONDA, Command, Directive, SlurmScript, split
 
 _OPTIONS: Final = {
     **{name: name for name in ("account", "partition", "constraint", "qos", "reservation", "exclude", "comment")},
     "mail_user": "mail-user",
     "mail_type": "mail-type",
 }
-JOB_SETTINGS: Final = commands.COMMAND_SETTINGS | frozenset(
-    {*_OPTIONS, "cpus_per_task", "gpu_type", "gpus", "mem", "requeue", "time"}
+JOB_SETTINGS: Final = frozenset(
+    {
+        *_OPTIONS,
+        "conda_env",
+        "custom_recipe",
+        "modules",
+        "offline",
+        "venv",
+        "cpus_per_task",
+        "gpu_type",
+        "gpus",
+        "mem",
+        "requeue",
+        "time",
+    }
 )
 """Settings with a known place in finetune.slurm."""
 
@@ -52,12 +64,8 @@ _ANOTHER_JOB: Final = frozenset({"account", "array", "chdir", "constraint", "hol
 """
 
 
-def check_job(report: Report, script: SlurmScript) -> str | None:
-    """Check finetune.slurm against the plan.
-
-    Returns:
-        The torchtune recipe that it must start, if known.
-    """
+def check_directives(report: Report, script: SlurmScript) -> None:
+    """Check the directives of finetune.slurm against the plan."""
     for line, problem in script.problems:
         report.add("unreadable-file", problem, line=line)
     for line, placeholder in script.placeholders:
@@ -67,7 +75,6 @@ def check_job(report: Report, script: SlurmScript) -> str | None:
     _resources(report, active)
     _files(report, active)
     _others(report, active, _USUAL | _gpu_directives(active) | _options(report, active))
-    return commands.check_commands(report, script)
 
 
 def _placement(report: Report, script: SlurmScript) -> dict[str, Directive]:
@@ -279,3 +286,127 @@ def _others(report: Report, active: dict[str, Directive], checked: frozenset[str
         has = f"is {quoted(directive.value)}, which" if directive.value else "is set, but"
         message = f"--{_shown(name)} {has} is not in the plan"
         report.unplanned(message, severity, field=name, actual=directive.value, line=directive.line, fix=fix)
+
+
+# The environment of the training.
+
+ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<part>\+|\[[^]]*\])?=(?P<value>.*)", re.DOTALL)
+_OFFLINE: Final = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "WANDB_MODE": "offline",
+}
+"""Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
+
+ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
+_ACTIVATE: Final = "/bin/activate"
+# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
+_HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
+
+
+def check_modules(report: Report, commands: list[Command]) -> None:
+    """Check the modules that the job loads, and their order."""
+    loads = [c for c in commands if c.words[:2] in {("module", "load"), ("ml", "load")}]
+    found = [(name, c.line) for c in loads for name in c.words[2:]]
+    planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
+    names = [name for name, _ in found]
+    lines = dict(reversed(found))
+    for name in planned:
+        where, arrived = f"`module load {name}`", name in lines
+        report.looked("modules", where, name, name if arrived else None, arrived=arrived, line=lines.get(name))
+        if not arrived:
+            report.differs("modules", where, name)
+    for name, line in found:
+        if name not in planned:
+            message = f"`module load {quoted(name)}` is not in the plan"
+            report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
+    order = [name for name in names if name in planned]
+    if order != planned and sorted(order) == sorted(planned):
+        expected, actual = ", ".join(planned), ", ".join(order)
+        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=loads[0].line)
+
+
+def check_environment(report: Report, commands: list[Command]) -> None:
+    """Check the conda environment, or the virtual environment if planned; the last activation is used."""
+    venv, conda = report.run.text("venv").strip("/"), report.run.text("conda_env")
+    if venv:
+        sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
+        actual = sources[-1].words[-1].removesuffix(_ACTIVATE) if sources else None
+        good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
+        _activation(report, "venv", venv, actual, sources, good=good)
+    elif conda:
+        activations = [c for c in commands if _activates(c.words)]
+        actual = " ".join(activations[-1].words[2:]) if activations else None
+        _activation(report, "conda_env", conda, actual, activations, good=actual == conda)
+        if activations and report.bundled:
+            _hook(report, commands[: commands.index(activations[-1])], activations[-1].line)
+
+
+def _activates(words: tuple[str, ...]) -> bool:
+    """Return whether a command is `conda activate NAME` or an equivalent, as `source /opt/conda/bin/activate NAME`."""
+    is_program = len(words) > 2 and words[0] in {"source", "."} and words[1].endswith(_ACTIVATE)  # noqa: PLR2004
+    return words[:2] in ACTIVATES or is_program
+
+
+def _activation(
+    report: Report, setting: str, planned: str, actual: str | None, activations: list[Command], *, good: bool
+) -> None:
+    line, where = activations[-1].line if activations else None, "the activation of the environment"
+    report.looked(setting, where, planned, actual, arrived=good, line=line)
+    if good:
+        return
+    if actual is not None:
+        report.differs(setting, "the activated environment", planned, actual, line=line)
+        return
+    message = f"the environment {quoted(planned)} is not activated"
+    fix: str | None = None
+    if not report.bundled and report.planned("modules") and report.run.generation:
+        message += (
+            "; known bug of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line that contains"
+            " 'conda'"
+        )
+        fix = "remove the modules from the documents, or specify a venv instead of a conda environment"
+        fix = f"{fix}; then scaffold again"
+    report.add("missing-value", message, field=setting, expected=planned, line=line, fix=fix)
+
+
+def _hook(report: Report, commands: list[Command], line: int) -> None:
+    """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
+    if not any(_HOOK.search(word) for command in commands for word in command.words):
+        message = (
+            "the shell hook of conda is not loaded before `conda activate`, so this command fails in the job's shell"
+        )
+        expected = 'eval "$(conda shell.bash hook)"'
+        report.add("missing-value", message, field="conda_env", expected=expected, line=line)
+
+
+def check_exports(report: Report, commands: Sequence[Command]) -> None:
+    """Check the variables that the commands pass to the last of them, the training."""
+    found = _exported(commands)
+    planned = report.planned("offline") is True and "offline" not in report.run.submitted
+    for name, value in _OFFLINE.items() if planned else ():
+        actual, line = found.pop(name, (None, None))
+        report.looked("offline", name, value, actual, arrived=actual == value, line=line)
+        if actual != value:
+            report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
+    for name, (value, line) in found.items():
+        if name in _OFFLINE:
+            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not in the plan"
+            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
+
+
+def only_exports(words: Sequence[str]) -> bool:
+    """Return whether a command only sets or exports variables that `check_exports` checks."""
+    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
+
+
+def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
+    """Return the exported variables, and those before the last command's name, with their lines."""
+    found: dict[str, tuple[str, int]] = {}
+    for command in commands:
+        is_export = command.words[:1] == ("export",)
+        for word in command.words if is_export else split(command.words)[0] if command is commands[-1] else ():
+            if match := ASSIGNED.fullmatch(word):
+                found[match["name"]] = (match["value"], command.line)
+    return found
