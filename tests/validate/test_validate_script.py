@@ -355,6 +355,27 @@ def test_a_here_string_is_not_a_here_document() -> None:
         ("args=(); args[0]=lr=1", "${args[@]}"),
         ("args=($1)", "${args[@]}"),
         ("args=(); args+=(lr=1)", "${args[*]}"),
+        *(
+            (f"EXTRA=\n{block}", "$EXTRA")
+            for block in (
+                "if a; then EXTRA=lr=1; fi",
+                "if a; then b; else EXTRA=lr=1; fi",
+                "if a; then b; elif EXTRA=lr=1; then c; fi",
+                "for a in b; do EXTRA=lr=1; done",
+                "while :; do EXTRA=lr=1; break; done",
+                "until EXTRA=lr=1; do a; done",
+                "while EXTRA=lr=1; do a; done",
+                "if ! EXTRA=lr=1; then a; fi",
+                "{ EXTRA=lr=1; }",
+                "{ export EXTRA=lr=1; }",
+                "time EXTRA=lr=1",
+                "f() { EXTRA=lr=1; }\nf",
+                "function f { EXTRA=lr=1; }\nf",
+                "if a; then { EXTRA=lr=1; }; fi",
+            )
+        ),
+        ("args=()\nif a; then args+=(lr=1); fi", "${args[@]}"),
+        ("args=()\n{ args+=(lr=1); }", "${args[@]}"),
         ("true", "$@"),
         ("true", "${EXTRA:-}"),
         ("true", "$(cat overrides)"),
@@ -391,6 +412,9 @@ def test_arguments_that_the_script_sets_are_read(line: str, argument: str, field
     ("line", "arguments"),
     [
         ("EXTRA=", "--config finetune.yaml $EXTRA"),
+        ("EXTRA=\nif a; then EXTRA=; fi", "--config finetune.yaml $EXTRA"),
+        ("if a; then EXTRA=; fi", "--config finetune.yaml $EXTRA"),
+        ("EXTRA=\nif a; then echo EXTRA=lr=1; fi", "--config finetune.yaml $EXTRA"),
         ("EXTRA=''; EXTRA=", '--config finetune.yaml "${EXTRA}"'),
         ("args=()", '--config finetune.yaml "${args[@]}"'),
         ("CONFIG=finetune.yaml", '--config "$CONFIG"'),

@@ -31,6 +31,7 @@ from scaffold_torchtune.validate.run_files import (
     SlurmScript,
     bare,
     launchers,
+    plain,
     program_of,
     reached,
     split,
@@ -91,15 +92,15 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
     """
     commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
     _other_commands(report, commands)
-    plain = [replace(command, words=words) for command in commands if (words := bare(command))]
-    starts = [number for number, command in enumerate(plain) if trains(command.words)]
+    bared = [replace(command, words=words) for command in commands if (words := bare(command))]
+    starts = [number for number, command in enumerate(bared) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
         return None
-    before, training = plain[: starts[0]], plain[starts[0]]
+    before, training = bared[: starts[0]], bared[starts[0]]
     for number in starts[1:]:
         message = f"`tune run` is started twice, first on line {training.line}"
-        report.add("unplanned-value", message, field="tune run", line=plain[number].line)
+        report.add("unplanned-value", message, field="tune run", line=bared[number].line)
     check_modules(report, before)
     first = next(number for number, command in enumerate(commands) if trains(command.words))
     training = _with_values(training, commands[:first])
@@ -107,7 +108,7 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
     _launcher(report, launch, training.line)
     check_environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
     _working_directory(report, commands[: first + 1], training)
-    _folders(report, plain)
+    _folders(report, bared)
     check_exports(report, commands[: first + 1])
     _check_resuming(report, commands[: first + 1])
     return _tune(report, training)
@@ -149,7 +150,7 @@ def _assigned(commands: Sequence[Command]) -> dict[str, list[str] | None]:
             else:
                 parts.extend(command.words)
             continue
-        words = [word for word in command.words if word not in _DECLARES and not word.startswith("-")]
+        words = [word for word in plain(command.words) if word not in _DECLARES and not word.startswith("-")]
         found = [match for word in words if (match := ASSIGNED.fullmatch(word))]
         array = ""
         for match in found if len(found) == len(words) else ():

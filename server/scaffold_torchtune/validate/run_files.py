@@ -350,9 +350,8 @@ class _Commands:
 
 # The words of a command, up to the training.
 
-_PREFIXES: Final = frozenset(
-    {"!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while", "{"}
-)
+_KEYWORDS: Final = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"})
+_PREFIXES: Final = _KEYWORDS | {"command", "env", "exec", "nohup", "srun"}
 CONDA: Final = ("conda", "mamba", "micromamba")
 CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
 _LAUNCHERS: Final = {
@@ -366,6 +365,12 @@ _MODULE: Final = "torchtune._cli.tune"
 _SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?P<operator><<<|<>|>>|>\||[<>]&?)(?P<file>.*)", re.DOTALL)
+
+
+def plain(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command without the keywords before it, as `then` or `function NAME {`."""
+    start = 2 if words[0] == "function" else 0
+    return words[next((n for n in range(start, len(words)) if words[n] not in _KEYWORDS), len(words)) :]
 
 
 def trains(words: tuple[str, ...]) -> bool:
