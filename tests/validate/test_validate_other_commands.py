@@ -53,7 +53,6 @@ def test_an_unplanned_command_is_reported_at_its_line(line: str, field: str) -> 
         "resume=true\n[ -e state ] || resume=false",
         "echo a &>log || exit",
         "[ -e a ] && exit",
-        "{ echo a; exit 1; } < b",
         "exit_code=1",
     ],
 )
@@ -61,8 +60,6 @@ def test_commands_that_a_job_needs_are_accepted(lines: str) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{lines}\nmkdir")
     if lines == "exit_code=1":
         assert reported(slurm, bundled=False) == []
-    elif lines.startswith("{"):
-        assert "exit" not in {field for _, field, _ in reported(slurm)}
     else:
         assert reported(slurm) == []
 
@@ -74,6 +71,53 @@ def test_commands_that_a_job_needs_are_accepted(lines: str) -> None:
 def test_a_job_that_ends_before_the_training_is_reported(line: str, *, bundled: bool) -> None:
     slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
     assert ("error", "exit", line) in reported(slurm, bundled=bundled)
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("{ echo skip; exit 0; }", "exit"),
+        ("{ echo a; exit 1; } < b", "exit"),
+        ("time { exit; }", "exit"),
+        ("{ { exit; }; }", "exit"),
+        ("{ a; }; exit", "exit"),
+        ("if true; then exit 0; fi", "exit"),
+        ("if ! false; then exit 0; fi", "exit"),
+        ("if :; then { exit; }; fi", "exit"),
+        ("[ -f finetune.yaml ] && exit 0", "exit"),
+        ("[ ! -f finetune.yaml ] || exit 0", "exit"),
+        ("[[ -e finetune.yaml ]] && { a; exit; }", "exit"),
+        ("if test -s finetune.yaml; then exit; fi", "exit"),
+        ("[ -r finetune.yaml ] && exit", "exit"),
+        ("false || exit", "exit"),
+        ("exec bash train.sh", "exec"),
+        ("exec /bin/true >log", "exec"),
+        ("exec -a name ./train", "exec"),
+        ("{ a; exec b; }", "exec"),
+    ],
+)
+def test_every_form_of_an_end_before_the_training_is_reported(line: str, field: str, *, bundled: bool) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+    assert ("error", field, line) in reported(slurm, bundled=bundled)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "exec > log 2>&1",
+        "exec 3<&0",
+        "exec {log}>>log",
+        "exec &> >(tee log)",
+        "[ -n $A ] || exec bash a.sh",
+        "(exec a)",
+        "exec a &",
+        "exec a | b",
+        "echo exec a",
+    ],
+)
+def test_exec_that_does_not_end_the_job_is_accepted(line: str) -> None:
+    assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []
 
 
 @pytest.mark.parametrize(
@@ -91,7 +135,23 @@ def test_a_job_that_ends_before_the_training_is_reported(line: str, *, bundled: 
         "stop() { exit; }",
         "if { a; }; then exit; fi",
         "if ! { a; }; then exit; fi",
-        "time { exit; }",
+        "exit 0 &",
+        "exit 0 | a",
+        "[ -f finetune.yaml ] || exit 1",
+        "[[ -s finetune.yaml ]] || { a; exit 1; }",
+        "test ! -r finetune.yaml && exit 1",
+        "if [ ! -e finetune.yaml ]; then exit 1; fi",
+        "[ -f other.yaml ] && exit",
+        "[ -f finetune.yaml ] && a && exit",
+        "if a; then exit; fi",
+        "if a; then b; elif true; then exit; fi",
+        "if true; then if a; then exit; fi; fi",
+        "if a; then if true; then exit; fi; fi",
+        "if a; then { exit; }; fi",
+        "if true; then a; else exit; fi",
+        "while true; do exit; done",
+        "true || exit",
+        "f() {\nif true; then exit; fi\n}",
     ],
 )
 def test_an_exit_under_a_condition_is_not_reported(line: str) -> None:
@@ -121,6 +181,8 @@ def test_an_exit_under_a_condition_is_not_reported(line: str) -> None:
         ("if false; then {\n", "}; fi\n"),
         ("if false; then if a; then\n", "fi; fi\n"),
         ("if false; then if a; then b; else\n", "fi; fi\n"),
+        ("if [ ! -f finetune.yaml ]; then\n", "fi\n"),
+        ("[ -e finetune.yaml ] || ", ""),
     ],
 )
 def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
@@ -157,6 +219,8 @@ def test_training_that_never_runs_is_an_error(before: str, after: str) -> None:
         ("for a in true; do\n", "done\n"),
         ("if a; then false; else\n", "fi\n"),
         ("true\nwhile a; do\n", "done\n"),
+        ("if [ -f finetune.yaml ]; then\n", "fi\n"),
+        ("if [ ! -f other.yaml ]; then\n", "fi\n"),
     ],
 )
 def test_training_that_may_run_is_accepted(before: str, after: str) -> None:

@@ -442,9 +442,13 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
     expected = reached(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command)[:1] == ("exit",) and runs[number] is Runs.ALWAYS and not command.nested:
+        ending = _ending(command)
+        is_alone = not command.nested and command.joined not in {"&", "|"}
+        if ending and is_alone and runs[number] is Runs.ALWAYS:
             message = "the job ends here, before `tune run`, so nothing is trained"
-            _unplanned(report, "exit", message, command, Severity.ERROR)
+            if ending == "exec":
+                message = "the job continues as a different program here, so it does not reach `tune run`"
+            _unplanned(report, ending, message, command, Severity.ERROR)
         elif not report.bundled and _rewrites(report, command):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
@@ -462,6 +466,15 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     if report.bundled:
         _conditions(report, commands[start], is_conditional=runs[start] is not Runs.ALWAYS)
         _others(report, commands)
+
+
+def _ending(command: Command) -> str:
+    """Return `exit`, or `exec` with a program, if the command ends the script; else nothing."""
+    words = bare(command)
+    if words[:1] == ("exit",):
+        return "exit"
+    starts = words and not words[0].startswith("{")  # `exec {log}>FILE` only opens a file
+    return "exec" if starts and plain(command.words)[:1] == ("exec",) else ""
 
 
 def _unplanned(

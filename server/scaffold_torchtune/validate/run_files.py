@@ -466,8 +466,19 @@ _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONSTANTS: Final = {"true": True, ":": True, "false": False}
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
-_DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
+_DEAD: Final = frozenset(
+    {("if", "then", False), ("elif", "then", False), ("while", "do", False), ("until", "do", True)}
+)
 """Parts of blocks that never run, with the status of the condition."""
+
+_EXISTS: Final = frozenset(
+    form
+    for option in ("-e", "-f", "-r", "-s")
+    for form in (
+        ("[", option, FINETUNE_YAML, "]"), ("[[", option, FINETUNE_YAML, "]]"), ("test", option, FINETUNE_YAML)
+    )
+)  # fmt: skip
+"""Tests that succeed: validate reads this file."""
 
 
 class Runs(Enum):
@@ -480,36 +491,64 @@ class Runs(Enum):
 
 @dataclass
 class _Block:
-    """An open `if`, loop, `case` or `{`; `is_dead` if its current part never runs, which also holds in a dead block."""
+    """An open `if`, loop, `case` or `{`.
+
+    `is_dead` if its current part never runs, which also holds in a dead block; `is_sure` if it always runs, which only
+    holds in a block that always does.
+    """
 
     keyword: str
     in_dead: bool
     is_dead: bool
+    in_sure: bool
+    is_sure: bool
+
+    def begin(self, part: str, status: bool | None) -> None:
+        """Begin the next part after a condition with a status."""
+        state = (self.keyword, part, status)
+        self.is_dead = self.in_dead or state in _DEAD
+        self.is_sure = self.in_sure and state == ("if", "then", True)
+        self.keyword = "elif" if part == "elif" else self.keyword
 
 
 def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[Runs]:
-    """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
+    """Return for each command whether it runs.
+
+    MAYBE in a function or a block, except `{` and `if true`, and after a separator in `conditional`.
+    """
     found: list[Runs] = []
     blocks: list[_Block] = []
     before = ""
     status: bool | None = None
     for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
         opened = []
-        for word in command.words[2 if command.words[0] == "function" else 0 :]:
+        for word in _keywords(command.words):
             if word in _OPENING:
                 opened.append(word)
-            elif word in {"then", "do", "else", "elif"}:
+            elif word not in _CLOSING:
                 for block in blocks[-1:]:
-                    block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
-            elif word in _CLOSING and blocks:
+                    block.begin(word, status)
+            elif blocks:
                 blocks.pop()
-            elif word not in {"!", "time"}:
-                break
-        is_dead = is_skipped or (blocks and blocks[-1].is_dead)
-        is_conditional = blocks or "{" in opened or before in conditional
-        found.append(Runs.NEVER if is_dead else Runs.MAYBE if is_conditional else Runs.ALWAYS)
-        blocks += [_Block(word, bool(is_dead), bool(is_dead)) for word in opened]
+        is_dead = bool(is_skipped or (blocks and blocks[-1].is_dead))
+        is_tested = before in conditional and (before, status) not in {("&&", True), ("||", False)}
+        is_sure = (not blocks or blocks[-1].is_sure) and not is_tested
+        is_body = before == "(" or command.words[0] == "function"
+        is_own = is_sure and not ("{" in opened and is_body)
+        found.append(Runs.NEVER if is_dead else Runs.ALWAYS if is_own else Runs.MAYBE)
+        blocks += [_Block(word, is_dead, is_dead, is_own, is_own and word == "{") for word in opened]
         before, status = command.joined, following
+    return found
+
+
+def _keywords(words: Sequence[str]) -> list[str]:
+    """Return the words before a simple command that open, divide or close blocks."""
+    found = []
+    for word in words[2 if words[0] == "function" else 0 :]:
+        if word in _OPENING or word in _CLOSING or word in {"then", "do", "else", "elif"}:
+            found.append(word)
+        elif word not in {"!", "time"}:
+            break
     return found
 
 
@@ -535,9 +574,10 @@ def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
 
 def _constant(command: Command) -> bool | None:
     """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
-    if _CONSTANTS.keys().isdisjoint(command.words) or command.nested or "{" in command.words:  # `! { true`
+    if command.nested or "{" in command.words:  # `! { true`
         return None
-    status = _CONSTANTS.get(" ".join(bare(command)))
+    words = tuple(word for word in bare(command) if word != "!")
+    status = True if words in _EXISTS else _CONSTANTS.get(" ".join(words))
     return None if status is None else status is (command.words.count("!") % 2 == 0)
 
 
