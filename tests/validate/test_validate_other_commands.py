@@ -338,7 +338,7 @@ def test_training_in_the_background_is_reported(severity: str, *, bundled: bool)
     ("before", "after"),
     [
         ("if [ -e a ]; then\n", "fi\n"),
-        ("train() {\n", "}\n"),
+        ("train() {\n", "}\ntrain\n"),
         ("[ -e a ] && ", ""),
         ("[ -e a ] || ", ""),
         ("echo y | ", ""),
@@ -435,3 +435,90 @@ def test_a_character_that_sbatch_rejects_is_reported_at_its_line() -> None:
     for character in ("\r", "\0"):
         script = parse_script(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))
         assert [line for line, _ in script.problems] == [6]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("train() {\n", "}\n"),
+        ("train() {\n", "} > log\n"),
+        ("train ()\n{\n", "}\n"),
+        ("train() { ", "}\n"),
+        ("function train\n{\n", "}\n"),
+        ("function train() {\n", "}\n"),
+        ("train() {\n", "}\necho train\n"),
+        ("train() {\n", "}\nmkdir -p train\n"),
+        ("train() {\nif a; then { b; }; fi\n", "}\n"),
+        ("train() {\n", "}\nall() { train; }\n"),
+        ("train() {\n", "train\n}\n"),
+        ("all() { train; }\ntrain() {\n", "}\n"),
+        ("stop() { exit; }\ntrain() {\n", "}\nstop\n"),
+    ],
+)
+def test_training_in_a_function_that_is_never_called_is_an_error(before: str, after: str) -> None:
+    slurm = replaced(GOOD_SLURM, RUN, f"{before}{RUN}{after}")
+    first = "train() { tune run lora_finetune_single_device \\" if before == "train() { " else RUN.splitlines()[0]
+    assert reported(slurm, bundled=False) == [("error", "tune run", first)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("train", "train a", "time train", "A=1 train", "if train; then a; fi", "{ train; }", "(train)", "train | tee log"),
+        *("srun bash -c train", "srun -n1 bash -c 'set -e; train'", "trap train EXIT", "eval train", "A=$(train)", "A=`train`"),
+        *('"$1"', "$@", "all() { train; }\nall", "function all { train; }\nall", "a() { b; }\nb() { train; }\na"),
+        *("xargs -I{} train", "timeout 5 train", "[ -e a ] && train || exit"),
+    ],
+)  # fmt: skip
+def test_training_in_a_function_that_is_called_is_accepted(call: str) -> None:
+    for begin in ("train() {", "function train() {"):
+        slurm = replaced(GOOD_SLURM, RUN, f"{begin}\n{RUN}}}\n{call}\n")
+        assert reported(slurm, bundled=False) == []
+
+
+def test_commands_of_a_function_that_is_never_called_are_ignored() -> None:
+    change = "sed -i a finetune.yaml"
+    for lines, changes in (
+        (f"f() {{\n{change}\n}}", False),
+        (f"f() {{\n{change}\n}}\nf", True),
+        (f"f() {{ {change}; }}", False),
+    ):
+        slurm = replaced(GOOD_SLURM, "mkdir", f"{lines}\nmkdir")
+        assert [field for _, field, _ in reported(slurm, bundled=False)] == ["finetune.yaml"] * changes
+    slurm = replaced(GOOD_SLURM, "mkdir", f"f() {{ a; }}\n{change}\nmkdir")
+    assert reported(slurm, bundled=False) == [("error", "finetune.yaml", change)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_active"),
+    [
+        ("on() {\nconda activate tuning\n}", False),
+        ("on() {\nconda activate tuning\n}\non", True),
+        ("(conda activate tuning)", False),
+        ("{ conda activate tuning; }", True),
+    ],
+)
+def test_an_environment_that_is_not_active_in_the_shell_of_the_training_is_missing(
+    lines: str, *, is_active: bool
+) -> None:
+    slurm = replaced(GOOD_SLURM, "conda activate tuning", lines)
+    expected = [] if is_active else [("missing-value", "error", "conda_env")]
+    assert found({}, slurm, bundled=False) == expected
+    within = replaced(
+        GOOD_SLURM, "conda activate tuning\n", "(conda activate tuning\n", "finetune.yaml", "finetune.yaml)"
+    )
+    assert found({}, within, bundled=False) == []
+
+
+def test_an_own_command_tune_is_a_warning() -> None:
+    for line in (
+        'tune() { command tune "$@" epochs=9; }',
+        "function tune { a; }",
+        "function tune {\na\n}",
+        "alias tune='tune b'",
+    ):
+        slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+        (one,) = reported(slurm, bundled=False)
+        assert (one[:2], one[2]) == (("warning", "tune run"), line.splitlines()[0])
+    for line in ("untune() { a; }", "alias t=tune", "echo alias tune=a", "tune ls"):
+        assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []

@@ -7,7 +7,7 @@ of one run in order.
     run_files.py   the three files of a run, parsed once; reads finetune.slurm
     arrivals.py    the place of each setting in finetune.yaml
     finetune.py    values of finetune.yaml against the plan; the components and checkpoint files that it names
-    directives.py  the #SBATCH lines, modules, environment and variables of finetune.slurm against the plan
+    directives.py  the #SBATCH lines, modules, environment and directory of finetune.slurm against the plan
     commands.py    the commands of finetune.slurm against the plan
     report.py      comparison of typed values
 """

@@ -1,6 +1,5 @@
 """Checks that the commands of finetune.slurm start the planned training, and nothing else."""
 
-import posixpath
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,20 +15,29 @@ from scaffold_torchtune.validate.arrivals import output_dir
 from scaffold_torchtune.validate.directives import (
     ACTIVATES,
     ASSIGNED,
+    COPIES,
+    SUBMITTED,
     check_directives,
+    check_directory,
     check_environment,
     check_exports,
+    check_folders,
     check_modules,
     only_exports,
 )
-from scaffold_torchtune.validate.report import Report, ReportParts, below, join, normal_path, quoted
+from scaffold_torchtune.validate.report import Report, ReportParts, join, normal_path, quoted
 from scaffold_torchtune.validate.run_files import (
     CONDA,
     CONTAINERS,
+    KEYWORDS,
+    LAUNCHERS,
+    SHELLS,
     Command,
     Runs,
     SlurmScript,
     bare,
+    function_of,
+    keywords,
     launchers,
     plain,
     program_of,
@@ -57,19 +65,16 @@ _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
 _FORMS: Final = ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
-_LONGEST_PATH: Final = 4096
 _MOST_EXPANDED: Final = 100_000
 """Characters of the values of variables in the words of `tune run`."""
 
-_COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
-_COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
 _STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
-# The directory in which sbatch was called.
-_SUBMITTED: Final = re.compile(
-    r"\.|\$\(pwd\)|\$(?:PWD|SLURM_SUBMIT_DIR)|\$\{(?:PWD|SLURM_SUBMIT_DIR)(?::?-[^{}]*(?:\{[A-Z_]+\})?)?\}"
-)
+_ANY: Final = "$"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+_CALLERS: Final = LAUNCHERS.keys() - KEYWORDS | SHELLS | {"eval", "parallel", "trap", "xargs"}
+
 _FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
 _MAIN: Final = ".__main__"
 
@@ -91,13 +96,16 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
         The torchtune recipe that it must start; None without one.
     """
     commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
+    commands = commands if report.bundled else _called(report, commands)
     _other_commands(report, commands)
     bared = [replace(command, words=words) for command in commands if (words := bare(command))]
     starts = [number for number, command in enumerate(bared) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
         return None
-    before, training = bared[: starts[0]], bared[starts[0]]
+    training = bared[starts[0]]
+    # a subshell has modules and an environment of its own
+    before = [command for command in bared[: starts[0]] if training.nested or not command.nested]
     for number in starts[1:]:
         message = f"`tune run` is started twice, first on line {training.line}"
         report.add("unplanned-value", message, field="tune run", line=bared[number].line)
@@ -107,11 +115,62 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
     check_environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
-    _working_directory(report, commands[: first + 1], training)
-    _folders(report, bared)
+    check_directory(report, commands[: first + 1], training)
+    check_folders(report, bared)
     check_exports(report, commands[: first + 1])
     _check_resuming(report, commands[: first + 1])
     return _tune(report, training)
+
+
+def _called(report: Report, commands: list[Command]) -> list[Command]:
+    """Return the commands without functions that are never called; report if the training is in one of these."""
+    functions = _uncalled(commands)
+    for number, command in enumerate(commands):
+        is_alias = command.words[0] == "alias" and any(word.startswith("tune=") for word in command.words)
+        if is_alias or function_of(commands, number) == "tune":
+            message = "the script defines its own command `tune`, so `tune run` may start something else"
+            _unplanned(report, "tune run", message, command)
+    kept = [command for command, function in zip(commands, functions, strict=True) if not function]
+    if any(trains(command.words) for command in kept):
+        return kept
+    for command, function in zip(commands, functions, strict=True):
+        if trains(command.words):
+            message = f"`tune run` is in the function {quoted(function)}, which is never called, so nothing is trained"
+            _unplanned(report, "tune run", message, command, Severity.ERROR)
+            break
+    return commands
+
+
+def _uncalled(commands: Sequence[Command]) -> list[str]:
+    """Return for each command the function that it is in, if the script never calls that function; else ''."""
+    owners: list[str] = []
+    calls: dict[str, set[str]] = {"": set()}
+    owner, depth = "", 0
+    for number, command in enumerate(commands):
+        if not owner and (name := function_of(commands, number)):
+            owner, depth = name, 0
+        owners.append(owner)
+        is_header = number + 1 < len(commands) and bool(function_of(commands, number + 1))
+        calls.setdefault(owner, set()).update(() if is_header else _calls(command))
+        depth += sum({"{": 1, "}": -1}.get(word, 0) for word in keywords(command.words))
+        owner = owner if depth > 0 else ""
+    known, waiting = {""}, [""]
+    while waiting:
+        names = calls.get(waiting.pop(), set())
+        new = calls.keys() - known if _ANY in names else names & calls.keys() - known
+        known |= new
+        waiting += new
+    return ["" if each in known else each for each in owners]
+
+
+def _calls(command: Command) -> set[str]:
+    """Return the names of functions that a command may call; `_ANY` if a variable has the name."""
+    words = bare(replace(command, words=plain(command.words)))
+    texts = [word for word in command.words if "$(" in word or "`" in word]
+    if _CALLERS & {program_of(word) for word in command.words}:
+        texts += command.words
+    names = {name for text in texts for name in _NAME.findall(text)}
+    return names | ({_ANY} if words[:1] and words[0].startswith("$") else {*words[:1]})
 
 
 def _with_values(command: Command, before: Sequence[Command]) -> Command:
@@ -200,90 +259,6 @@ def _launched_in(report: Report, launch: Sequence[str], program: str, line: int)
         field, expected = "venv" if report.run.text("venv") else "conda_env", planned
         report.unplanned(message, Severity.WARNING, field=field, expected=expected, actual=program, line=line)
     return found
-
-
-class _Directory:
-    """The current directory of a shell that starts in the run directory, of which no parents are known."""
-
-    def __init__(self, name: str) -> None:
-        self.start = self.here = self.before = f"/{name}"
-        self.stack: list[str] = []
-
-    def change(self, program: str, folder: str) -> None:
-        """Apply `cd FOLDER`, `pushd FOLDER` or `popd`."""
-        here = self.here
-        if program == "popd":
-            self.here = self.stack.pop() if self.stack else self.start
-        else:
-            self.here = self.before if folder == "-" else _changed(here, self.start, folder)
-            self.stack += [here] if program == "pushd" else []
-        self.before = here
-
-
-def _working_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
-    """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
-
-    It is a warning if the directory depends on a variable or a condition, or if files were copied there.
-    """
-    directory, is_copied = _Directory(report.run.directory), False
-    folder, line, is_certain = "", training.line, True
-    for command, runs in zip(commands, reached(commands), strict=True):
-        words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
-        if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
-            is_copied = True
-        is_lost = command.nested and not training.nested  # a subshell has a directory of its own
-        if words[:1] and words[0] in {"cd", "pushd", "popd"} and not is_lost:
-            directory.change(words[0], " ".join(words[1:]))
-            folder, line, is_certain = " ".join(bare(command)[1:]), command.line, runs is Runs.ALWAYS
-    for each in _started_in(split(commands[-1].words)[0]):
-        directory.change("cd", each)
-        folder, line, is_certain = each, training.line, True
-    is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
-    here = directory.here
-    if here == directory.start or here.endswith(f"/{report.run.directory}") or is_submitted:
-        return
-    is_certain = is_certain and not ("$" in here or "`" in here or is_copied)
-    reads = "reads" if is_certain else "may read"
-    message = (
-        f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
-        " belong to this run"
-    )
-    severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
-    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=line)
-
-
-def _started_in(launch: Sequence[str]) -> list[str]:
-    """Return the directories to which the launchers of `tune run` change."""
-    found = []
-    for program, words in launchers(launch):
-        option = {"srun": "-D", "env": "-C"}.get(program, "")
-        for one, two in pairwise([*words, ""]) if option else ():
-            if one in {option, "--chdir"}:
-                found.append(two)
-            elif one.startswith(("--chdir=", option)):
-                found.append(one.removeprefix("--chdir=").removeprefix(option))
-    return found
-
-
-def _changed(here: str, start: str, folder: str) -> str:
-    """Return the directory after `cd FOLDER`; `start` is the directory in which sbatch was called."""
-    if (known := _SUBMITTED.match(folder)) and folder[known.end() : known.end() + 1] in {"", "/"}:
-        here, folder = start if "SUBMIT" in known[0] else here, folder[known.end() :].lstrip("/")
-    if folder[:1] in {"$", "~", "`"}:
-        return folder.rstrip("/")
-    is_usable = (folder or known) and len(here) < _LONGEST_PATH
-    return posixpath.normpath(posixpath.join(here, folder)) if is_usable else "~"
-
-
-def _folders(report: Report, commands: list[Command]) -> None:
-    """Check that the job only makes directories of its own run."""
-    own = output_dir(report.run)
-    made = [(word, c.line) for c in commands if c.words[0] == "mkdir" for word in c.words[1:] if word.startswith("/")]
-    for folder, line in made:
-        if own is not None and not below(folder, own):
-            message = f"the job creates the directory {quoted(folder)}, which is outside the run's output directory"
-            field = "output_dir_base"
-            report.unplanned(message, Severity.WARNING, field=field, expected=own, actual=folder, line=line)
 
 
 def _tune(report: Report, command: Command) -> str | None:
@@ -397,7 +372,7 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
 def _is_own(path: str) -> bool:
     """Return whether a path is the finetune.yaml of the run, if the job stays in its directory."""
     folder = path.removesuffix(f"/{FINETUNE_YAML}")
-    return path == FINETUNE_YAML or (folder != path and bool(_SUBMITTED.fullmatch(folder)))
+    return path == FINETUNE_YAML or (folder != path and bool(SUBMITTED.fullmatch(folder)))
 
 
 def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
@@ -495,7 +470,7 @@ def _rewrites(report: Report, command: Command) -> bool:
         return True
     if program == "tune" and operands[:1] == ["cp"]:
         return is_own(operands[-1])
-    if program in _COPIES and operands:
+    if program in COPIES and operands:
         return _copies_onto(is_own, program, operands)
     return (program in _CHANGES or _edits_in_place(program, words)) and any(map(is_own, operands))
 
@@ -524,7 +499,7 @@ def _copies_onto(is_own: Callable[[str], bool], program: str, operands: Sequence
     if program == "mv" and any(map(is_own, sources)):
         return True
     others = [path for path in sources if not is_own(path)]
-    if _SUBMITTED.fullmatch(target.rstrip("/")):
+    if SUBMITTED.fullmatch(target.rstrip("/")):
         return any(path.endswith(f"/{FINETUNE_YAML}") for path in others)
     return bool(others) and is_own(target)
 

@@ -1,13 +1,27 @@
 """Checks that finetune.slurm requests the planned resources, and prepares the planned environment, and nothing else."""
 
+import posixpath
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.settings import kinds
-from scaffold_torchtune.validate.report import Report, normal_path, quoted
-from scaffold_torchtune.validate.run_files import CONDA, Command, Directive, SlurmScript, split
+from scaffold_torchtune.system.layout import FINETUNE_YAML
+from scaffold_torchtune.validate.arrivals import output_dir
+from scaffold_torchtune.validate.report import Report, below, normal_path, quoted
+from scaffold_torchtune.validate.run_files import (
+    CONDA,
+    Command,
+    Directive,
+    Runs,
+    SlurmScript,
+    bare,
+    launchers,
+    reached,
+    split,
+)
 
 _OPTIONS: Final = {
     **{name: name for name in ("account", "partition", "constraint", "qos", "reservation", "exclude", "comment")},
@@ -410,3 +424,98 @@ def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
             if match := ASSIGNED.fullmatch(word):
                 found[match["name"]] = (match["value"], command.line)
     return found
+
+
+# The directory of the training.
+
+# The directory in which sbatch was called.
+SUBMITTED: Final = re.compile(
+    r"\.|\$\(pwd\)|\$(?:PWD|SLURM_SUBMIT_DIR)|\$\{(?:PWD|SLURM_SUBMIT_DIR)(?::?-[^{}]*(?:\{[A-Z_]+\})?)?\}"
+)
+_LONGEST_PATH: Final = 4096
+COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
+_COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
+
+
+class _Directory:
+    """The current directory of a shell that starts in the run directory, of which no parents are known."""
+
+    def __init__(self, name: str) -> None:
+        self.start = self.here = self.before = f"/{name}"
+        self.stack: list[str] = []
+
+    def change(self, program: str, folder: str) -> None:
+        """Apply `cd FOLDER`, `pushd FOLDER` or `popd`."""
+        here = self.here
+        if program == "popd":
+            self.here = self.stack.pop() if self.stack else self.start
+        else:
+            self.here = self.before if folder == "-" else _changed(here, self.start, folder)
+            self.stack += [here] if program == "pushd" else []
+        self.before = here
+
+
+def check_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
+    """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
+
+    It is a warning if the directory depends on a variable or a condition, or if files were copied there.
+    """
+    directory, is_copied = _Directory(report.run.directory), False
+    folder, line, is_certain = "", training.line, True
+    for command, runs in zip(commands, reached(commands), strict=True):
+        words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
+        if words[:1] and words[0] in COPIES and any(_COPIED.search(word) for word in words):
+            is_copied = True
+        is_lost = command.nested and not training.nested  # a subshell has a directory of its own
+        if words[:1] and words[0] in {"cd", "pushd", "popd"} and not is_lost:
+            directory.change(words[0], " ".join(words[1:]))
+            folder, line, is_certain = " ".join(bare(command)[1:]), command.line, runs is Runs.ALWAYS
+    for each in _started_in(split(commands[-1].words)[0]):
+        directory.change("cd", each)
+        folder, line, is_certain = each, training.line, True
+    is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
+    here = directory.here
+    if here == directory.start or here.endswith(f"/{report.run.directory}") or is_submitted:
+        return
+    is_certain = is_certain and not ("$" in here or "`" in here or is_copied)
+    reads = "reads" if is_certain else "may read"
+    message = (
+        f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
+        " belong to this run"
+    )
+    severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
+    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=line)
+
+
+def _started_in(launch: Sequence[str]) -> list[str]:
+    """Return the directories to which the launchers of `tune run` change."""
+    found = []
+    for program, words in launchers(launch):
+        option = {"srun": "-D", "env": "-C"}.get(program, "")
+        for one, two in pairwise([*words, ""]) if option else ():
+            if one in {option, "--chdir"}:
+                found.append(two)
+            elif one.startswith(("--chdir=", option)):
+                found.append(one.removeprefix("--chdir=").removeprefix(option))
+    return found
+
+
+def _changed(here: str, start: str, folder: str) -> str:
+    """Return the directory after `cd FOLDER`; `start` is the directory in which sbatch was called."""
+    if (known := SUBMITTED.match(folder)) and folder[known.end() : known.end() + 1] in {"", "/"}:
+        here, folder = start if "SUBMIT" in known[0] else here, folder[known.end() :].lstrip("/")
+    if folder[:1] in {"$", "~", "`"}:
+        return folder.rstrip("/")
+    is_usable = (folder or known) and len(here) < _LONGEST_PATH
+    return posixpath.normpath(posixpath.join(here, folder)) if is_usable else "~"
+
+
+def check_folders(report: Report, commands: list[Command]) -> None:
+    """Check that the job only makes directories of its own run."""
+    own = output_dir(report.run)
+    made = [(word, c.line) for c in commands if c.words[0] == "mkdir" for word in c.words[1:] if word.startswith("/")]
+    for folder, line in made:
+        if own is not None and not below(folder, own):
+            message = f"the job creates the directory {quoted(folder)}, which is outside the run's output directory"
+            field = "output_dir_base"
+            report.unplanned(message, Severity.WARNING, field=field, expected=own, actual=folder, line=line)

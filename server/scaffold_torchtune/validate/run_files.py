@@ -350,11 +350,11 @@ class _Commands:
 
 # The words of a command, up to the training.
 
-_KEYWORDS: Final = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"})
-_PREFIXES: Final = _KEYWORDS | {"command", "env", "exec", "nohup", "srun"}
+KEYWORDS: Final = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"})
+_PREFIXES: Final = KEYWORDS | {"command", "env", "exec", "nohup", "srun"}
 CONDA: Final = ("conda", "mamba", "micromamba")
 CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
-_LAUNCHERS: Final = {
+LAUNCHERS: Final = {
     **dict.fromkeys((*_PREFIXES, "ionice", "mpiexec", "mpirun", "nice", "numactl", "setsid", "stdbuf", "unbuffer"), 0),
     **dict.fromkeys((*CONDA, "chrt", "pixi", "poetry", "taskset", "timeout", "uv"), 1),
     **CONTAINERS,
@@ -362,7 +362,7 @@ _LAUNCHERS: Final = {
 """Programs that start the command behind them, and the number of their words before it: `conda run`, `timeout 50m`."""
 
 _MODULE: Final = "torchtune._cli.tune"
-_SHELLS: Final = frozenset({"bash", "sh", "zsh"})
+SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?P<operator><<<|<>|>>|>\||[<>]&?)(?P<file>.*)", re.DOTALL)
 
@@ -370,7 +370,7 @@ _REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?P<operator><<<|<>|>>|>\||[<>]&
 def plain(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return the words of a command without the keywords before it, as `then` or `function NAME {`."""
     start = 2 if words[0] == "function" else 0
-    return words[next((n for n in range(start, len(words)) if words[n] not in _KEYWORDS), len(words)) :]
+    return words[next((n for n in range(start, len(words)) if words[n] not in KEYWORDS), len(words)) :]
 
 
 def trains(words: tuple[str, ...]) -> bool:
@@ -402,8 +402,8 @@ def _launches(words: Sequence[str]) -> bool:
     """Return whether words only start the command behind them: launchers, their options, assignments and grammar."""
     operands, previous = 0, ""
     for word in words:
-        if program_of(word) in _LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
-            operands = _LAUNCHERS[program_of(word)]
+        if program_of(word) in LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
+            operands = LAUNCHERS[program_of(word)]
         elif not (word.startswith("-") or _ASSIGNMENT.match(word)):
             if not previous.startswith("-") or "=" in previous:  # it is not the value of an option
                 operands -= 1
@@ -417,7 +417,7 @@ def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Return the launchers among the words before the training, each with the words that follow it."""
     found: list[tuple[str, list[str]]] = []
     for word in words:
-        if program_of(word) in _LAUNCHERS:
+        if program_of(word) in LAUNCHERS:
             found.append((program_of(word), []))
         elif found:
             found[-1][1].append(word)
@@ -426,7 +426,7 @@ def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 def unwrapped(command: Command) -> list[Command]:
     """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
-    shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
+    shell = next((n for n, word in enumerate(command.words) if program_of(word) in SHELLS), None)
     if shell is None or not _launches(command.words[:shell]):
         return [command]
     rest, is_text = deque(command.words[shell + 1 :]), False
@@ -520,9 +520,9 @@ def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIO
     blocks: list[_Block] = []
     before = ""
     status: bool | None = None
-    for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
+    for number, (command, (is_skipped, following)) in enumerate(zip(commands, _statuses(commands), strict=True)):
         opened = []
-        for word in _keywords(command.words):
+        for word in keywords(command.words):
             if word in _OPENING:
                 opened.append(word)
             elif word not in _CLOSING:
@@ -533,15 +533,23 @@ def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIO
         is_dead = bool(is_skipped or (blocks and blocks[-1].is_dead))
         is_tested = before in conditional and (before, status) not in {("&&", True), ("||", False)}
         is_sure = (not blocks or blocks[-1].is_sure) and not is_tested
-        is_body = before == "(" or command.words[0] == "function"
-        is_own = is_sure and not ("{" in opened and is_body)
+        is_own = is_sure and not function_of(commands, number)
         found.append(Runs.NEVER if is_dead else Runs.ALWAYS if is_own else Runs.MAYBE)
         blocks += [_Block(word, is_dead, is_dead, is_own, is_own and word == "{") for word in opened]
         before, status = command.joined, following
     return found
 
 
-def _keywords(words: Sequence[str]) -> list[str]:
+def function_of(commands: Sequence[Command], number: int) -> str:
+    """Return the name of the function whose body the command at a position opens with `{`; empty if it opens none."""
+    command, before = commands[number], commands[number - 1] if number else Command(("",), 0)
+    if command.words[0] == "function" and command.words[2:3] == ("{",):
+        return command.words[1]
+    is_header = before.words[0] == "function" or (before.joined == "(" and "=" not in before.words[0])
+    return before.words[-1] if is_header and command.words[0] == "{" and before.nested == command.nested else ""
+
+
+def keywords(words: Sequence[str]) -> list[str]:
     """Return the words before a simple command that open, divide or close blocks."""
     found = []
     for word in words[2 if words[0] == "function" else 0 :]:
