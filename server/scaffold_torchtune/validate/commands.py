@@ -23,6 +23,7 @@ from scaffold_torchtune.validate.directives import (
     check_exports,
     check_folders,
     check_modules,
+    check_variables,
     only_exports,
 )
 from scaffold_torchtune.validate.report import Report, ReportParts, join, normal_path, quoted
@@ -114,7 +115,10 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
     training = _with_values(training, commands[:first])
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
-    check_environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
+    launched = _launched_in(report, launch, start[0], training.line)
+    check_environment(report, [*before, *launched])
+    if not report.bundled:  # it is an unplanned command there
+        check_variables(report, commands[: first + 1])
     check_directory(report, commands[: first + 1], training)
     check_folders(report, bared)
     check_exports(report, commands[: first + 1])

@@ -19,6 +19,7 @@ from scaffold_torchtune.validate.run_files import (
     SlurmScript,
     bare,
     launchers,
+    plain,
     reached,
     split,
 )
@@ -313,6 +314,19 @@ _OFFLINE: Final = {
 }
 """Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
 
+_MODULE_VERBS: Final = {
+    **dict.fromkeys(("add", "load"), "load"),
+    **dict.fromkeys(("del", "delete", "remove", "rm", "unload"), "unload"),
+    **dict.fromkeys(("purge", "reset", "restore"), "purge"),
+    **dict.fromkeys(("swap", "switch"), "swap"),
+}
+_MODULE_QUERIES: Final = frozenset(
+    {"av", "avail", "help", "keyword", "list", "save", "show", "spider", "unuse", "use", "whatis"}
+)
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_NO_DEVICES: Final = frozenset({"", "-1", "NoDevFiles", "none", "void"})
+_OWN_PATHS: Final = ("$PATH", "${PATH", "$CONDA_PREFIX", "${CONDA_PREFIX", "$VIRTUAL_ENV", "${VIRTUAL_ENV")
+
 ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
 _ACTIVATE: Final = "/bin/activate"
 # `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
@@ -320,9 +334,9 @@ _HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
 
 
 def check_modules(report: Report, commands: list[Command]) -> None:
-    """Check the modules that the job loads, and their order."""
-    loads = [c for c in commands if c.words[:2] in {("module", "load"), ("ml", "load")}]
-    found = [(name, c.line) for c in loads for name in c.words[2:]]
+    """Check the modules that the job loads, their order, and that they stay loaded."""
+    changes = [(verb, name, c) for c in commands for verb, name in _module_changes(c.words)]
+    found = [(name, c.line) for verb, name, c in changes if verb == "load"]
     planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
     names = [name for name, _ in found]
     lines = dict(reversed(found))
@@ -334,18 +348,50 @@ def check_modules(report: Report, commands: list[Command]) -> None:
     for name, line in found:
         if name not in planned:
             message = f"`module load {quoted(name)}` is not in the plan"
-            report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
+            is_version = any(_is_module(_base(name), other) for other in planned)
+            severity = Severity.WARNING if is_version else Severity.INFO
+            report.unplanned(message, severity, field="modules", actual=name, line=line)
     order = [name for name in names if name in planned]
     if order != planned and sorted(order) == sorted(planned):
         expected, actual = ", ".join(planned), ", ".join(order)
-        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=loads[0].line)
+        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=found[0][1])
+    for name in dict.fromkeys(name for name in planned if name in lines):
+        *_, last = (n for n, change in enumerate(changes) if change[:2] == ("load", name))
+        lost = next((c for verb, other, c in changes[last:] if verb != "load" and _is_module(other, name)), None)
+        if lost is not None:
+            message = f"{quoted(' '.join(lost.words))} unloads the planned module {quoted(name)} after it is loaded"
+            report.unplanned(message, Severity.WARNING, field="modules", expected=name, line=lost.line)
+
+
+def _module_changes(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return what `module` or `ml` does: `load` or `unload` with each name; without a name it unloads all modules."""
+    rest = [word for word in words[1:] if not word.startswith("--")]
+    if words[0] not in {"ml", "module"} or not rest:
+        return []
+    if words[0] == "ml" and rest[0] not in _MODULE_VERBS:
+        names = [] if rest[0] in _MODULE_QUERIES else rest
+        return [("unload", name[1:]) if name.startswith("-") else ("load", name) for name in names]
+    verb = _MODULE_VERBS.get(rest[0], "")
+    names = [name for name in rest[1:] if not name.startswith("-")]
+    if verb == "swap":  # one name replaces another version
+        return [("unload", _base(names[0]) if names[1:] == [] else names[0]), ("load", names[-1])] if names else []
+    return [("unload", "")] if verb == "purge" else [(verb, name) for name in names if verb]
+
+
+def _base(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _is_module(name: str, planned: str) -> bool:
+    """Return whether a name in `module unload` is that of a module, with or without the version."""
+    return name in {"", planned, _base(planned)}
 
 
 def check_environment(report: Report, commands: list[Command]) -> None:
     """Check the conda environment, or the virtual environment if planned; the last activation is used."""
     venv, conda = report.run.text("venv").strip("/"), report.run.text("conda_env")
     if venv:
-        sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
+        sources = [c for c in commands if _sources(c.words)]
         actual = sources[-1].words[-1].removesuffix(_ACTIVATE) if sources else None
         good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
         _activation(report, "venv", venv, actual, sources, good=good)
@@ -408,6 +454,75 @@ def check_exports(report: Report, commands: Sequence[Command]) -> None:
         if name in _OFFLINE:
             message = f"the job exports {quoted(name)} as {quoted(value)}, which is not in the plan"
             report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
+
+
+def check_variables(report: Report, commands: Sequence[Command]) -> None:
+    """Check that neither a command after the activation nor a variable changes the environment of the last command."""
+    own = [c for c in commands if commands[-1].nested or not c.nested]
+    setting = "venv" if report.run.text("venv") else "conda_env"
+    planned = report.run.text(setting).strip("/")
+    activates = _sources if setting == "venv" else _activates
+    active = [n for n, command in enumerate(own) if activates(bare(command))]
+    for command in own[active[-1] + 1 :] if active and planned else ():
+        if _leaves(bare(command), setting) or any(
+            _hides(name, value, planned) for name, value in _set_by(command, is_last=command is own[-1])
+        ):
+            text = " ".join(command.words)
+            message = f"{quoted(text)} may change the environment {quoted(planned)} after its activation"
+            line = command.line
+            report.unplanned(message, Severity.WARNING, field=setting, expected=planned, actual=text, line=line)
+    _visible_gpus(report, own)
+
+
+def _sources(words: tuple[str, ...]) -> bool:
+    return words[:1] in {("source",), (".",)} and words[-1].endswith(_ACTIVATE)
+
+
+def _leaves(words: tuple[str, ...], setting: str) -> bool:
+    """Return whether a command deactivates the environment, or activates one of another kind."""
+    is_other = _sources(words) if setting == "conda_env" else words[:2] in ACTIVATES
+    return is_other or words[-1:] == ("deactivate",)
+
+
+def _hides(name: str, value: str, planned: str) -> bool:
+    """Return whether a variable may put another torchtune in front of the planned one."""
+    if name == "PYTHONPATH":
+        return "torchtune" in value
+    folders = value.split(":")
+    own = next((n for n, folder in enumerate(folders) if folder.startswith(_OWN_PATHS)), len(folders))
+    others = [f for f in folders[:own] if "cuda" not in f.lower() and not f.endswith(f"/{planned}/bin")]
+    return name == "PATH" and (bool(others) or own == len(folders))
+
+
+def _set_by(command: Command, *, is_last: bool) -> list[tuple[str, str]]:
+    """Return the variables that a command sets for the last command, which may be itself."""
+    words = split(command.words)[0] if is_last else plain(command.words)
+    found = [(match["name"], match["value"]) for word in words if (match := ASSIGNED.fullmatch(word))]
+    others = [word for word in words if not ASSIGNED.fullmatch(word) and not word.startswith("-")]
+    return found if is_last or others in ([], ["export"], ["declare"], ["typeset"], ["readonly"]) else []
+
+
+def _visible_gpus(report: Report, commands: Sequence[Command]) -> None:
+    """Check that the last command sees the planned GPUs."""
+    gpus, value, line, is_sure = str(report.planned("gpus")), "$", 0, False
+    for command, runs in zip(commands, reached(commands), strict=True):
+        is_last = command is commands[-1]
+        for name, text in _set_by(command, is_last=is_last):
+            if name == _VISIBLE:
+                value, line, is_sure = text, command.line, is_last or runs is Runs.ALWAYS
+        if bare(command) == ("unset", _VISIBLE):
+            value = "$"
+    if "$" in value or "`" in value or not gpus.isdecimal():
+        return
+    devices = [device.strip() for device in value.split(",")]
+    listed = next((n for n, device in enumerate(devices) if device in _NO_DEVICES), len(devices))
+    # CUDA ignores the devices from the first one on that does not exist
+    seen = next((n for n, each in enumerate(devices[:listed]) if each.isdecimal() and int(each) >= int(gpus)), listed)
+    if seen < int(gpus):
+        severity = Severity.ERROR if is_sure and listed < int(gpus) else Severity.WARNING
+        message = f"{_VISIBLE} is {quoted(value)}, so `tune run` may see fewer GPUs than the planned {gpus}"
+        text = f"{_VISIBLE}={value}"
+        report.unplanned(message, severity, field=_VISIBLE, expected=int(gpus), actual=text, line=line)
 
 
 def only_exports(words: Sequence[str]) -> bool:
