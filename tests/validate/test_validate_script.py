@@ -10,6 +10,17 @@ from support.script_findings import Found, found
 # ruff: noqa: E501 - the table of cases has one case a line
 
 
+LOST: Found = [("unplanned-value", "warning", "modules")]
+SWAPPED: Found = [("unplanned-value", "info", "modules"), *LOST]
+
+UNLOADED: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
+    ({"modules": "gcc/12"}, ("eval ", f"module load gcc/12\n{line}\neval "), False, LOST)
+    for line in (
+        *("module purge", "module --force purge", "module reset", "module restore", "ml purge", "ml -gcc/12"),
+        *("module unload gcc/12", "module rm gcc", "module del gcc", "module delete gcc", "module remove gcc"),
+    )
+]
+
 # The planned settings in addition to the usual ones (None: not planned), the replacements in the script, whether it is
 # that of the bundled setup, and the findings.
 CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
@@ -28,6 +39,23 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
     ({}, ("eval ", "module load gcc\neval "), False, [("unplanned-value", "info", "modules")]),
     ({"modules": "a,b"}, ("eval ", "module load x b a\neval "), False,
      [("value-mismatch", "error", "modules"), ("unplanned-value", "info", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "ml gcc/12\neval "), False, []),
+    ({"modules": "gcc/12,a"}, ("eval ", "ml gcc/12 a\nml list\nml avail a\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module add gcc/12\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module -s load gcc/12\neval "), False, [("missing-value", "error", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "module --silent load gcc/12\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module purge\nmodule load gcc/12\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule unload a\nmodule list\nml -a\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule purge\nmodule load gcc/12\neval "), False, []),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/11\nmodule swap gcc/12\neval "), False, [("unplanned-value", "warning", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12 gcc/11\neval "), False, [("unplanned-value", "warning", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nml gcc\neval "), False, [("unplanned-value", "warning", "modules")]),
+    ({"modules": "gcc/12"}, ("eval ", "ml\nmodule\nmodule swap\neval "), False, [("missing-value", "error", "modules")]),
+    *UNLOADED,
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule swap gcc/12 a\neval "), False, SWAPPED),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule switch gcc a\neval "), False, SWAPPED),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule swap gcc/11\neval "), False, [*LOST, *LOST]),
+    ({"modules": "gcc/12"}, ("eval ", "module load gcc/12\nmodule swap a b\neval "), False, [("unplanned-value", "info", "modules")]),
     # the environment
     ({}, ("conda activate", "micromamba activate"), True, []),
     ({}, ('eval "$(conda shell.bash hook)"', "source /opt/conda/etc/profile.d/conda.sh"), True, []),
@@ -105,7 +133,10 @@ CASES: list[tuple[dict[str, Scalar], tuple[str, ...], bool, Found]] = [
      [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "info", "tune run")]),
     ({}, ("run lora_finetune_single_device \\\n    --config finetune.yaml", "run --nnodes"), False,
      [("missing-value", "error", "config"), ("wrong-recipe", "error", "gpus"), ("unplanned-value", "warning", "tune run")]),
-    ({}, (" \\\n    --config finetune.yaml", " --config=./finetune.yaml"), True, []),
+    ({}, (" \\\n    --config finetune.yaml", " --config ./finetune.yaml"), True, []),
+    ({}, ("--config finetune.yaml", "--config=finetune.yaml"), True, [("value-mismatch", "error", "config")]),
+    ({}, ("--config finetune.yaml", "--config=./finetune.yaml"), False, [("value-mismatch", "error", "config")]),
+    ({}, ("--config finetune.yaml", "--config=old.yaml --config finetune.yaml"), True, []),
     ({}, ("--config finetune.yaml", "--config=other.yaml"), True, [("value-mismatch", "error", "config")]),
     ({}, ("--config finetune.yaml", "--config"), True, [("value-mismatch", "error", "config")]),
     ({}, ("--config finetune.yaml", "--config finetune.yaml --conf other.yaml"), True, [("unplanned-value", "error", "--conf")]),
@@ -352,6 +383,27 @@ def test_a_here_string_is_not_a_here_document() -> None:
         ("args=(); args[0]=lr=1", "${args[@]}"),
         ("args=($1)", "${args[@]}"),
         ("args=(); args+=(lr=1)", "${args[*]}"),
+        *(
+            (f"EXTRA=\n{block}", "$EXTRA")
+            for block in (
+                "if a; then EXTRA=lr=1; fi",
+                "if a; then b; else EXTRA=lr=1; fi",
+                "if a; then b; elif EXTRA=lr=1; then c; fi",
+                "for a in b; do EXTRA=lr=1; done",
+                "while :; do EXTRA=lr=1; break; done",
+                "until EXTRA=lr=1; do a; done",
+                "while EXTRA=lr=1; do a; done",
+                "if ! EXTRA=lr=1; then a; fi",
+                "{ EXTRA=lr=1; }",
+                "{ export EXTRA=lr=1; }",
+                "time EXTRA=lr=1",
+                "f() { EXTRA=lr=1; }\nf",
+                "function f { EXTRA=lr=1; }\nf",
+                "if a; then { EXTRA=lr=1; }; fi",
+            )
+        ),
+        ("args=()\nif a; then args+=(lr=1); fi", "${args[@]}"),
+        ("args=()\n{ args+=(lr=1); }", "${args[@]}"),
         ("true", "$@"),
         ("true", "${EXTRA:-}"),
         ("true", "$(cat overrides)"),
@@ -388,10 +440,13 @@ def test_arguments_that_the_script_sets_are_read(line: str, argument: str, field
     ("line", "arguments"),
     [
         ("EXTRA=", "--config finetune.yaml $EXTRA"),
+        ("EXTRA=\nif a; then EXTRA=; fi", "--config finetune.yaml $EXTRA"),
+        ("if a; then EXTRA=; fi", "--config finetune.yaml $EXTRA"),
+        ("EXTRA=\nif a; then echo EXTRA=lr=1; fi", "--config finetune.yaml $EXTRA"),
         ("EXTRA=''; EXTRA=", '--config finetune.yaml "${EXTRA}"'),
         ("args=()", '--config finetune.yaml "${args[@]}"'),
         ("CONFIG=finetune.yaml", '--config "$CONFIG"'),
-        ("CONFIG=./finetune.yaml", "--config=${CONFIG}"),
+        ("CONFIG=./finetune.yaml", "--config ${CONFIG}"),
         ("DIR=$PWD; readonly CONFIG=finetune.yaml", '--config "$PWD/$CONFIG"'),
         ("args=(--config finetune.yaml)", '"${args[@]}"'),
         ("true", "--config finetune.yaml > log-$SLURM_JOB_ID.txt 2>&1"),
@@ -421,3 +476,100 @@ def test_the_values_of_variables_are_read_up_to_a_length() -> None:
         )
         fields = [field for _, severity, field in found({}, slurm, bundled=False) if severity == "error"]
         assert sorted(map(str, fields)) == ["lr"] * 10 + ["tune run"] * 2
+
+
+def after_activation(line: str, changes: dict[str, Scalar], activation: str) -> Found:
+    slurm = replaced(GOOD_SLURM, "conda activate tuning\n", f"{line}\n{activation}\n")
+    assert found(changes, slurm, bundled=False) == []
+    slurm = replaced(GOOD_SLURM, "conda activate tuning\n", f"{activation}\n{line}\n")
+    return found(changes, slurm, bundled=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_left"),
+    [
+        ("conda deactivate", True),
+        ("source deactivate", True),
+        ("deactivate", True),
+        ("source /shared/venv/bin/activate", True),
+        (". ~/envs/old/bin/activate", True),
+        ("export PATH=/home/ada/envs/old/bin:$PATH", True),
+        ("PATH=/x/bin:$PATH", True),
+        ("if a; then PATH=/x/bin:$PATH; fi", True),
+        ("declare -x PATH=/x:$PATH", True),
+        ("typeset PATH=/x:$PATH", True),
+        ("readonly PATH=/x:$PATH", True),
+        ("export PATH=/usr/local/cuda/bin", True),
+        ("export PATH=/usr/local/cuda/bin:/x:$PATH", True),
+        ("export PYTHONPATH=/x/my_torchtune", True),
+        ("export PATH=$PATH:/x/bin", False),
+        ("export PATH=${PATH}:/x/bin", False),
+        ("export PATH=$CONDA_PREFIX/bin:$PATH", False),
+        ("export PATH=${CONDA_PREFIX}/bin:$PATH", False),
+        ("export PATH=$VIRTUAL_ENV/bin:${VIRTUAL_ENV}:$PATH", False),
+        ("export PATH=/usr/local/CUDA-12.1/bin:$PATH", False),
+        ("export PATH=/opt/envs/tuning/bin:$PATH", False),
+        ("export PYTHONPATH=$PWD:$PYTHONPATH", False),
+        ("export LD_LIBRARY_PATH=/x:$LD_LIBRARY_PATH", False),
+        ("(conda deactivate)", False),
+        ("PATH=/x:$PATH a", False),
+        ("echo PATH=/x", False),
+        ("source settings", False),
+    ],
+)
+def test_an_environment_that_the_job_leaves_is_a_warning(line: str, *, is_left: bool) -> None:
+    expected = [("unplanned-value", "warning", "conda_env")] if is_left else []
+    assert after_activation(line, {}, "conda activate tuning") == expected
+
+
+def test_a_virtual_environment_that_the_job_leaves_is_a_warning() -> None:
+    for line in ("deactivate", "conda activate base", "export PATH=/x:$PATH"):
+        reported = after_activation(line, {"venv": "mine"}, "source mine/bin/activate")
+        assert reported == [("unplanned-value", "warning", "venv")]
+    assert after_activation("export PATH=/x/mine/bin:$PATH", {"venv": "mine"}, "source mine/bin/activate") == []
+    assert after_activation("deactivate", {"conda_env": ""}, "conda activate tuning") == []
+
+
+def test_the_launcher_may_leave_the_environment() -> None:
+    for launch, is_left in (("env PATH=/x ", True), ("env PATH=$PATH:/x ", False), ("A=1 ", False)):
+        slurm = replaced(GOOD_SLURM, "tune run", f"{launch}tune run")
+        assert found({}, slurm, bundled=False) == [("unplanned-value", "warning", "conda_env")] * is_left
+
+
+@pytest.mark.parametrize(
+    ("gpus", "line", "severity"),
+    [
+        (1, "export CUDA_VISIBLE_DEVICES=", "error"),
+        (1, "CUDA_VISIBLE_DEVICES=", "error"),
+        (1, "export CUDA_VISIBLE_DEVICES=-1", "error"),
+        (1, "export CUDA_VISIBLE_DEVICES=NoDevFiles", "error"),
+        (1, "export CUDA_VISIBLE_DEVICES=none", "error"),
+        (1, "export CUDA_VISIBLE_DEVICES=void", "error"),
+        (1, "if a; then export CUDA_VISIBLE_DEVICES=; fi", "warning"),
+        (1, "export CUDA_VISIBLE_DEVICES=1", "warning"),
+        (2, "export CUDA_VISIBLE_DEVICES=0", "error"),
+        (2, "export CUDA_VISIBLE_DEVICES=0,-1", "error"),
+        (2, "export CUDA_VISIBLE_DEVICES=0,2", "warning"),
+        (2, "export CUDA_VISIBLE_DEVICES=GPU-1", "error"),
+        (1, "export CUDA_VISIBLE_DEVICES=0", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=0,1", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=GPU-8932f937", ""),
+        (2, "export CUDA_VISIBLE_DEVICES=1, 0", ""),
+        (2, "export CUDA_VISIBLE_DEVICES=0,1", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=$SLURM_JOB_GPUS", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=`a`", ""),
+        (1, "CUDA_VISIBLE_DEVICES= nvidia-smi", ""),
+        (1, "(export CUDA_VISIBLE_DEVICES=)", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=\nexport CUDA_VISIBLE_DEVICES=0", ""),
+        (1, "export CUDA_VISIBLE_DEVICES=\nunset CUDA_VISIBLE_DEVICES", ""),
+        (None, "export CUDA_VISIBLE_DEVICES=", ""),
+    ],
+)
+def test_fewer_visible_gpus_than_planned_are_reported(gpus: int | None, line: str, severity: str) -> None:
+    start = "--nproc_per_node 2 lora_finetune_distributed" if gpus == 2 else "lora_finetune_single_device"
+    slurm = replaced(GOOD_SLURM, "gpu:1", f"gpu:{gpus or 1}", "lora_finetune_single_device", start)
+    expected = [("unplanned-value", severity, "CUDA_VISIBLE_DEVICES")] if severity else []
+    assert found({"gpus": gpus}, replaced(slurm, "tune run", f"{line}\ntune run"), bundled=False) == expected
+    if line.startswith("CUDA_VISIBLE_DEVICES="):
+        within = replaced(slurm, "tune run", "CUDA_VISIBLE_DEVICES= tune run")
+        assert found({"gpus": gpus}, within, bundled=False) == [("unplanned-value", "error", "CUDA_VISIBLE_DEVICES")]

@@ -7,7 +7,7 @@ of one run in order.
     run_files.py   the three files of a run, parsed once; reads finetune.slurm
     arrivals.py    the place of each setting in finetune.yaml
     finetune.py    values of finetune.yaml against the plan; the components and checkpoint files that it names
-    directives.py  the #SBATCH lines against the plan
+    directives.py  the #SBATCH lines, modules, environment and directory of finetune.slurm against the plan
     commands.py    the commands of finetune.slurm against the plan
     report.py      comparison of typed values
 """
@@ -33,7 +33,7 @@ from scaffold_torchtune.results.step_results import ValidatedRun, ValidateResult
 from scaffold_torchtune.settings.kinds import read_float
 from scaffold_torchtune.system.layout import FINETUNE_SLURM, FINETUNE_YAML, SETUP_YAML, STAGING
 from scaffold_torchtune.system.serialization import YamlDocument, YamlError
-from scaffold_torchtune.validate import directives, finetune
+from scaffold_torchtune.validate import commands, directives, finetune
 from scaffold_torchtune.validate.arrivals import DIRECT, FINETUNE_SETTINGS
 from scaffold_torchtune.validate.report import Report, at, compare, dotted, quoted
 from scaffold_torchtune.validate.run_files import RunFiles
@@ -283,7 +283,7 @@ def validate_run(
     files = files if isinstance(files, RunFiles) else RunFiles(files)
     slurm = Report(run, FINETUNE_SLURM, bundled=bundled, arrivals=arrivals)
     script = _opened(slurm, lambda: files.script)
-    recipe = None if script is None else directives.check_job(slurm, script)
+    recipe = None if script is None else commands.check_job(slurm, script)
 
     setup = Report(run, SETUP_YAML, bundled=bundled, fix=_FIX_SETUP, arrivals=arrivals)
     document = _opened(setup, lambda: files.document(SETUP_YAML))

@@ -1,6 +1,5 @@
 """Checks that the commands of finetune.slurm start the planned training, and nothing else."""
 
-import posixpath
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,15 +12,35 @@ from scaffold_torchtune.findings import counted
 from scaffold_torchtune.system.layout import FINETUNE_YAML
 from scaffold_torchtune.torchtune_facts.facts import load
 from scaffold_torchtune.validate.arrivals import output_dir
-from scaffold_torchtune.validate.report import Report, ReportParts, below, join, normal_path, quoted
+from scaffold_torchtune.validate.directives import (
+    ACTIVATES,
+    ASSIGNED,
+    COPIES,
+    SUBMITTED,
+    check_directives,
+    check_directory,
+    check_environment,
+    check_exports,
+    check_folders,
+    check_modules,
+    check_variables,
+    only_exports,
+)
+from scaffold_torchtune.validate.report import Report, ReportParts, join, normal_path, quoted
 from scaffold_torchtune.validate.run_files import (
     CONDA,
     CONTAINERS,
+    KEYWORDS,
+    LAUNCHERS,
+    SHELLS,
     Command,
     Runs,
     SlurmScript,
     bare,
+    function_of,
+    keywords,
     launchers,
+    plain,
     program_of,
     reached,
     split,
@@ -29,18 +48,6 @@ from scaffold_torchtune.validate.run_files import (
     unwrapped,
 )
 
-COMMAND_SETTINGS: Final = frozenset({"conda_env", "custom_recipe", "modules", "offline", "venv"})
-"""Settings with a known place in the commands of finetune.slurm."""
-
-_OFFLINE: Final = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "WANDB_MODE": "offline",
-}
-"""Variables of huggingface_hub, datasets, transformers and wandb that keep a job from waiting for the internet."""
-
-_ASSIGNED: Final = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<part>\+|\[[^]]*\])?=(?P<value>.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:\[[@*]\])?\})")
 _DECLARES: Final = frozenset({"declare", "export", "local", "readonly", "typeset"})
 _SETS: Final = frozenset({"for", "getopts", "let", "mapfile", "printf", "read", "readarray", "select", "unset"})
@@ -58,56 +65,116 @@ _CHANGES: Final = frozenset({"ed", "ex", "patch", "rm", "shred", "tee", "truncat
 _WORK: Final = frozenset(
     {".", "[", "cd", "echo", "eval", "exit", "mkdir", "pushd", "resume=false", "resume=true", "source", "stop"}
 )
-_ACTIVATES: Final = frozenset({*((name, "activate") for name in CONDA), ("source", "activate"), (".", "activate")})
-_FORMS: Final = _ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
-_LONGEST_PATH: Final = 4096
+_FORMS: Final = ACTIVATES | {("ml", "load"), ("module", "load"), ("module", "purge")}
 _MOST_EXPANDED: Final = 100_000
 """Characters of the values of variables in the words of `tune run`."""
 
-_COPIES: Final = frozenset({"cp", "install", "ln", "mv", "rsync"})
-_COPIED: Final = re.compile(r"finetune\.yaml$|\*$|\.$|\bPWD\b|\bSLURM_SUBMIT_DIR\b")
 _STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
-# The directory in which sbatch was called.
-_SUBMITTED: Final = re.compile(
-    r"\.|\$\(pwd\)|\$(?:PWD|SLURM_SUBMIT_DIR)|\$\{(?:PWD|SLURM_SUBMIT_DIR)(?::?-[^{}]*(?:\{[A-Z_]+\})?)?\}"
-)
-_ACTIVATE: Final = "/bin/activate"
-# `conda activate` is a function of the shell: `eval "$(conda shell.bash hook)"` or `source .../conda.sh` defines it.
-_HOOK: Final = re.compile(r"\bshell\b.*\bhook\b|/conda\.sh$")
+_ANY: Final = "$"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+_CALLERS: Final = LAUNCHERS.keys() - KEYWORDS | SHELLS | {"eval", "parallel", "trap", "xargs"}
+
 _FLAGS: Final = frozenset({"--standalone", "--no-python", "--no_python", "--run-path", "--run_path", "-m", "--module"})
 _MAIN: Final = ".__main__"
 
 
-def check_commands(report: Report, script: SlurmScript) -> str | None:
+def check_job(report: Report, script: SlurmScript) -> str | None:
+    """Check finetune.slurm against the plan.
+
+    Returns:
+        The torchtune recipe that it must start, if known.
+    """
+    check_directives(report, script)
+    return _commands(report, script)
+
+
+def _commands(report: Report, script: SlurmScript) -> str | None:
     """Check the commands of finetune.slurm against the plan.
 
     Returns:
         The torchtune recipe that it must start; None without one.
     """
     commands = script.commands if report.bundled else [each for one in script.commands for each in unwrapped(one)]
+    commands = commands if report.bundled else _called(report, commands)
     _other_commands(report, commands)
-    plain = [replace(command, words=words) for command in commands if (words := bare(command))]
-    starts = [number for number, command in enumerate(plain) if trains(command.words)]
+    bared = [replace(command, words=words) for command in commands if (words := bare(command))]
+    starts = [number for number, command in enumerate(bared) if trains(command.words)]
     if not starts:
         report.add("missing-value", "no command starts `tune run`, so nothing is trained", field="tune run")
         return None
-    before, training = plain[: starts[0]], plain[starts[0]]
+    training = bared[starts[0]]
+    # a subshell has modules and an environment of its own
+    before = [command for command in bared[: starts[0]] if training.nested or not command.nested]
     for number in starts[1:]:
         message = f"`tune run` is started twice, first on line {training.line}"
-        report.add("unplanned-value", message, field="tune run", line=plain[number].line)
-    _modules(report, before)
+        report.add("unplanned-value", message, field="tune run", line=bared[number].line)
+    check_modules(report, before)
     first = next(number for number, command in enumerate(commands) if trains(command.words))
     training = _with_values(training, commands[:first])
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
-    _environment(report, [*before, *_launched_in(report, launch, start[0], training.line)])
-    _working_directory(report, commands[: first + 1], training)
-    _folders(report, plain)
-    _check_exports(report, commands[: first + 1])
+    launched = _launched_in(report, launch, start[0], training.line)
+    check_environment(report, [*before, *launched])
+    if not report.bundled:  # it is an unplanned command there
+        check_variables(report, commands[: first + 1])
+    check_directory(report, commands[: first + 1], training)
+    check_folders(report, bared)
+    check_exports(report, commands[: first + 1])
     _check_resuming(report, commands[: first + 1])
     return _tune(report, training)
+
+
+def _called(report: Report, commands: list[Command]) -> list[Command]:
+    """Return the commands without functions that are never called; report if the training is in one of these."""
+    functions = _uncalled(commands)
+    for number, command in enumerate(commands):
+        is_alias = command.words[0] == "alias" and any(word.startswith("tune=") for word in command.words)
+        if is_alias or function_of(commands, number) == "tune":
+            message = "the script defines its own command `tune`, so `tune run` may start something else"
+            _unplanned(report, "tune run", message, command)
+    kept = [command for command, function in zip(commands, functions, strict=True) if not function]
+    if any(trains(command.words) for command in kept):
+        return kept
+    for command, function in zip(commands, functions, strict=True):
+        if trains(command.words):
+            message = f"`tune run` is in the function {quoted(function)}, which is never called, so nothing is trained"
+            _unplanned(report, "tune run", message, command, Severity.ERROR)
+            break
+    return commands
+
+
+def _uncalled(commands: Sequence[Command]) -> list[str]:
+    """Return for each command the function that it is in, if the script never calls that function; else ''."""
+    owners: list[str] = []
+    calls: dict[str, set[str]] = {"": set()}
+    owner, depth = "", 0
+    for number, command in enumerate(commands):
+        if not owner and (name := function_of(commands, number)):
+            owner, depth = name, 0
+        owners.append(owner)
+        is_header = number + 1 < len(commands) and bool(function_of(commands, number + 1))
+        calls.setdefault(owner, set()).update(() if is_header else _calls(command))
+        depth += sum({"{": 1, "}": -1}.get(word, 0) for word in keywords(command.words))
+        owner = owner if depth > 0 else ""
+    known, waiting = {""}, [""]
+    while waiting:
+        names = calls.get(waiting.pop(), set())
+        new = calls.keys() - known if _ANY in names else names & calls.keys() - known
+        known |= new
+        waiting += new
+    return ["" if each in known else each for each in owners]
+
+
+def _calls(command: Command) -> set[str]:
+    """Return the names of functions that a command may call; `_ANY` if a variable has the name."""
+    words = bare(replace(command, words=plain(command.words)))
+    texts = [word for word in command.words if "$(" in word or "`" in word]
+    if _CALLERS & {program_of(word) for word in command.words}:
+        texts += command.words
+    names = {name for text in texts for name in _NAME.findall(text)}
+    return names | ({_ANY} if words[:1] and words[0].startswith("$") else {*words[:1]})
 
 
 def _with_values(command: Command, before: Sequence[Command]) -> Command:
@@ -146,8 +213,8 @@ def _assigned(commands: Sequence[Command]) -> dict[str, list[str] | None]:
             else:
                 parts.extend(command.words)
             continue
-        words = [word for word in command.words if word not in _DECLARES and not word.startswith("-")]
-        found = [match for word in words if (match := _ASSIGNED.fullmatch(word))]
+        words = [word for word in plain(command.words) if word not in _DECLARES and not word.startswith("-")]
+        found = [match for word in words if (match := ASSIGNED.fullmatch(word))]
         array = ""
         for match in found if len(found) == len(words) else ():
             name, value = match["name"], [match["value"]]
@@ -196,165 +263,6 @@ def _launched_in(report: Report, launch: Sequence[str], program: str, line: int)
         field, expected = "venv" if report.run.text("venv") else "conda_env", planned
         report.unplanned(message, Severity.WARNING, field=field, expected=expected, actual=program, line=line)
     return found
-
-
-def _modules(report: Report, commands: list[Command]) -> None:
-    loads = [c for c in commands if c.words[:2] in {("module", "load"), ("ml", "load")}]
-    found = [(name, c.line) for c in loads for name in c.words[2:]]
-    planned = [name.strip() for name in str(report.planned("modules") or "").split(",") if name.strip()]
-    names = [name for name, _ in found]
-    lines = dict(reversed(found))
-    for name in planned:
-        where, arrived = f"`module load {name}`", name in lines
-        report.looked("modules", where, name, name if arrived else None, arrived=arrived, line=lines.get(name))
-        if not arrived:
-            report.differs("modules", where, name)
-    for name, line in found:
-        if name not in planned:
-            message = f"`module load {quoted(name)}` is not in the plan"
-            report.unplanned(message, Severity.INFO, field="modules", actual=name, line=line)
-    order = [name for name in names if name in planned]
-    if order != planned and sorted(order) == sorted(planned):
-        expected, actual = ", ".join(planned), ", ".join(order)
-        report.differs("modules", "the order of the modules in `module load`", expected, actual, line=loads[0].line)
-
-
-def _environment(report: Report, commands: list[Command]) -> None:
-    """Check the conda environment, or the virtual environment if planned; the last activation is used."""
-    venv, conda = report.run.text("venv").strip("/"), report.run.text("conda_env")
-    if venv:
-        sources = [c for c in commands if c.words[0] in {"source", "."} and c.words[-1].endswith(_ACTIVATE)]
-        actual = sources[-1].words[-1].removesuffix(_ACTIVATE) if sources else None
-        good = actual is not None and f"/{normal_path(actual)}".endswith(f"/{venv}")
-        _activation(report, "venv", venv, actual, sources, good=good)
-    elif conda:
-        activations = [c for c in commands if _activates(c.words)]
-        actual = " ".join(activations[-1].words[2:]) if activations else None
-        _activation(report, "conda_env", conda, actual, activations, good=actual == conda)
-        if activations and report.bundled:
-            _hook(report, commands[: commands.index(activations[-1])], activations[-1].line)
-
-
-def _activates(words: tuple[str, ...]) -> bool:
-    """Return whether a command is `conda activate NAME` or an equivalent, as `source /opt/conda/bin/activate NAME`."""
-    is_program = len(words) > 2 and words[0] in {"source", "."} and words[1].endswith(_ACTIVATE)  # noqa: PLR2004
-    return words[:2] in _ACTIVATES or is_program
-
-
-def _activation(
-    report: Report, setting: str, planned: str, actual: str | None, activations: list[Command], *, good: bool
-) -> None:
-    line, where = activations[-1].line if activations else None, "the activation of the environment"
-    report.looked(setting, where, planned, actual, arrived=good, line=line)
-    if good:
-        return
-    if actual is not None:
-        report.differs(setting, "the activated environment", planned, actual, line=line)
-        return
-    message = f"the environment {quoted(planned)} is not activated"
-    fix: str | None = None
-    if not report.bundled and report.planned("modules") and report.run.generation:
-        message += (
-            "; known bug of cruijff_kit's setup_finetune.py: if modules are set, it deletes every line that contains"
-            " 'conda'"
-        )
-        fix = "remove the modules from the documents, or specify a venv instead of a conda environment"
-        fix = f"{fix}; then scaffold again"
-    report.add("missing-value", message, field=setting, expected=planned, line=line, fix=fix)
-
-
-def _hook(report: Report, commands: list[Command], line: int) -> None:
-    """Check the commands before `conda activate`: the shell of a job reads none of the user's startup files."""
-    if not any(_HOOK.search(word) for command in commands for word in command.words):
-        message = (
-            "the shell hook of conda is not loaded before `conda activate`, so this command fails in the job's shell"
-        )
-        expected = 'eval "$(conda shell.bash hook)"'
-        report.add("missing-value", message, field="conda_env", expected=expected, line=line)
-
-
-class _Directory:
-    """The current directory of a shell that starts in the run directory, of which no parents are known."""
-
-    def __init__(self, name: str) -> None:
-        self.start = self.here = self.before = f"/{name}"
-        self.stack: list[str] = []
-
-    def change(self, program: str, folder: str) -> None:
-        """Apply `cd FOLDER`, `pushd FOLDER` or `popd`."""
-        here = self.here
-        if program == "popd":
-            self.here = self.stack.pop() if self.stack else self.start
-        else:
-            self.here = self.before if folder == "-" else _changed(here, self.start, folder)
-            self.stack += [here] if program == "pushd" else []
-        self.before = here
-
-
-def _working_directory(report: Report, commands: Sequence[Command], training: Command) -> None:
-    """Check that `tune run`, the last command, starts in the run directory; others have a different finetune.yaml.
-
-    It is a warning if the directory depends on a variable or a condition, or if files were copied there.
-    """
-    directory, is_copied = _Directory(report.run.directory), False
-    folder, line, is_certain = "", training.line, True
-    for command, runs in zip(commands, reached(commands), strict=True):
-        words = [word for word in bare(command) if not re.fullmatch("-[A-Za-z-]+", word)]
-        if words[:1] and words[0] in _COPIES and any(_COPIED.search(word) for word in words):
-            is_copied = True
-        is_lost = command.nested and not training.nested  # a subshell has a directory of its own
-        if words[:1] and words[0] in {"cd", "pushd", "popd"} and not is_lost:
-            directory.change(words[0], " ".join(words[1:]))
-            folder, line, is_certain = " ".join(bare(command)[1:]), command.line, runs is Runs.ALWAYS
-    for each in _started_in(split(commands[-1].words)[0]):
-        directory.change("cd", each)
-        folder, line, is_certain = each, training.line, True
-    is_submitted = any(word.endswith(FINETUNE_YAML) and "SLURM_SUBMIT_DIR" in word for word in training.words)
-    here = directory.here
-    if here == directory.start or here.endswith(f"/{report.run.directory}") or is_submitted:
-        return
-    is_certain = is_certain and not ("$" in here or "`" in here or is_copied)
-    reads = "reads" if is_certain else "may read"
-    message = (
-        f"the job changes to the directory {quoted(folder)}, so `tune run` {reads} a finetune.yaml that does not"
-        " belong to this run"
-    )
-    severity, own = Severity.ERROR if is_certain else Severity.WARNING, report.run.directory
-    report.unplanned(message, severity, field="cd", expected=own, actual=folder, line=line)
-
-
-def _started_in(launch: Sequence[str]) -> list[str]:
-    """Return the directories to which the launchers of `tune run` change."""
-    found = []
-    for program, words in launchers(launch):
-        option = {"srun": "-D", "env": "-C"}.get(program, "")
-        for one, two in pairwise([*words, ""]) if option else ():
-            if one in {option, "--chdir"}:
-                found.append(two)
-            elif one.startswith(("--chdir=", option)):
-                found.append(one.removeprefix("--chdir=").removeprefix(option))
-    return found
-
-
-def _changed(here: str, start: str, folder: str) -> str:
-    """Return the directory after `cd FOLDER`; `start` is the directory in which sbatch was called."""
-    if (known := _SUBMITTED.match(folder)) and folder[known.end() : known.end() + 1] in {"", "/"}:
-        here, folder = start if "SUBMIT" in known[0] else here, folder[known.end() :].lstrip("/")
-    if folder[:1] in {"$", "~", "`"}:
-        return folder.rstrip("/")
-    is_usable = (folder or known) and len(here) < _LONGEST_PATH
-    return posixpath.normpath(posixpath.join(here, folder)) if is_usable else "~"
-
-
-def _folders(report: Report, commands: list[Command]) -> None:
-    """Check that the job only makes directories of its own run."""
-    own = output_dir(report.run)
-    made = [(word, c.line) for c in commands if c.words[0] == "mkdir" for word in c.words[1:] if word.startswith("/")]
-    for folder, line in made:
-        if own is not None and not below(folder, own):
-            message = f"the job creates the directory {quoted(folder)}, which is outside the run's output directory"
-            field = "output_dir_base"
-            report.unplanned(message, Severity.WARNING, field=field, expected=own, actual=folder, line=line)
 
 
 def _tune(report: Report, command: Command) -> str | None:
@@ -445,7 +353,7 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
         if word == "--config":
             given = words.popleft() if words else ""
         elif word.startswith("--config="):
-            given = word.removeprefix("--config=")
+            given = word  # torchtune 0.6.1 searches its arguments for "--config" alone
         elif word == _OVERRIDE and report.planned(_RESUME) is True:
             continue
         elif command.expands(word) and ("$" in name or "`" in name):
@@ -461,44 +369,14 @@ def _config(report: Report, words: deque[str], command: Command) -> None:
             )
             report.add("unplanned-value", message, field=name, actual=word, line=line)
     if given is None or not _is_own(given):
-        report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line)
+        note = "torchtune reads the file from the word after --config"
+        report.differs("config", "--config of `tune run`", FINETUNE_YAML, given, line=line, note=note)
 
 
 def _is_own(path: str) -> bool:
     """Return whether a path is the finetune.yaml of the run, if the job stays in its directory."""
     folder = path.removesuffix(f"/{FINETUNE_YAML}")
-    return path == FINETUNE_YAML or (folder != path and bool(_SUBMITTED.fullmatch(folder)))
-
-
-def _check_exports(report: Report, commands: Sequence[Command]) -> None:
-    """Check the variables that the commands pass to the last of them, the training."""
-    found = _exported(commands)
-    planned = report.planned("offline") is True and "offline" not in report.run.submitted
-    for name, value in _OFFLINE.items() if planned else ():
-        actual, line = found.pop(name, (None, None))
-        report.looked("offline", name, value, actual, arrived=actual == value, line=line)
-        if actual != value:
-            report.differs("offline", f"the variable {name} before `tune run`", value, actual, line=line)
-    for name, (value, line) in found.items():
-        if name in _OFFLINE:
-            message = f"the job exports {quoted(name)} as {quoted(value)}, which is not in the plan"
-            report.unplanned(message, Severity.INFO, field="offline", actual=value, line=line)
-
-
-def _only_exports(words: Sequence[str]) -> bool:
-    """Return whether a command only sets or exports variables that `_check_exports` checks."""
-    return all(word.partition("=")[0] in _OFFLINE for word in words if word != "export")
-
-
-def _exported(commands: Sequence[Command]) -> dict[str, tuple[str, int]]:
-    """Return the exported variables, and those before the last command's name, with their lines."""
-    found: dict[str, tuple[str, int]] = {}
-    for command in commands:
-        is_export = command.words[:1] == ("export",)
-        for word in command.words if is_export else split(command.words)[0] if command is commands[-1] else ():
-            if match := _ASSIGNED.fullmatch(word):
-                found[match["name"]] = (match["value"], command.line)
-    return found
+    return path == FINETUNE_YAML or (folder != path and bool(SUBMITTED.fullmatch(folder)))
 
 
 def _check_resuming(report: Report, commands: Sequence[Command]) -> None:
@@ -543,9 +421,13 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
     expected = reached(commands, frozenset({"||"}))
     for number, command in enumerate(commands[:start]):
-        if bare(command)[:1] == ("exit",) and runs[number] is Runs.ALWAYS and not command.nested:
+        ending = _ending(command)
+        is_alone = not command.nested and command.joined not in {"&", "|"}
+        if ending and is_alone and runs[number] is Runs.ALWAYS:
             message = "the job ends here, before `tune run`, so nothing is trained"
-            _unplanned(report, "exit", message, command, Severity.ERROR)
+            if ending == "exec":
+                message = "the job continues as a different program here, so it does not reach `tune run`"
+            _unplanned(report, ending, message, command, Severity.ERROR)
         elif not report.bundled and _rewrites(report, command):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
@@ -563,6 +445,15 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     if report.bundled:
         _conditions(report, commands[start], is_conditional=runs[start] is not Runs.ALWAYS)
         _others(report, commands)
+
+
+def _ending(command: Command) -> str:
+    """Return `exit`, or `exec` with a program, if the command ends the script; else nothing."""
+    words = bare(command)
+    if words[:1] == ("exit",):
+        return "exit"
+    starts = words and not words[0].startswith("{")  # `exec {log}>FILE` only opens a file
+    return "exec" if starts and plain(command.words)[:1] == ("exec",) else ""
 
 
 def _unplanned(
@@ -583,7 +474,7 @@ def _rewrites(report: Report, command: Command) -> bool:
         return True
     if program == "tune" and operands[:1] == ["cp"]:
         return is_own(operands[-1])
-    if program in _COPIES and operands:
+    if program in COPIES and operands:
         return _copies_onto(is_own, program, operands)
     return (program in _CHANGES or _edits_in_place(program, words)) and any(map(is_own, operands))
 
@@ -612,14 +503,14 @@ def _copies_onto(is_own: Callable[[str], bool], program: str, operands: Sequence
     if program == "mv" and any(map(is_own, sources)):
         return True
     others = [path for path in sources if not is_own(path)]
-    if _SUBMITTED.fullmatch(target.rstrip("/")):
+    if SUBMITTED.fullmatch(target.rstrip("/")):
         return any(path.endswith(f"/{FINETUNE_YAML}") for path in others)
     return bool(others) and is_own(target)
 
 
 def _conditions(report: Report, command: Command, *, is_conditional: bool) -> None:
     launch, training = split(command.words)
-    before = [word for word in (*launch, *training[:1]) if word != "tune" and not _only_exports((word,))]
+    before = [word for word in (*launch, *training[:1]) if word != "tune" and not only_exports((word,))]
     if before:
         message = f"`tune run` is preceded by {quoted(' '.join(before))}, which is not in the plan"
         _unplanned(report, "tune run", message, command)
@@ -635,6 +526,6 @@ def _others(report: Report, commands: Sequence[Command]) -> None:
             words = words[1:]
         if not words or words[0] in _WORK or words[:2] in _FORMS or trains(words):
             continue
-        if not _only_exports(words):
+        if not only_exports(words):
             name = words[0].partition("=")[0]
             _unplanned(report, name, f"the job runs {quoted(' '.join(words))}, which is not in the plan", command)

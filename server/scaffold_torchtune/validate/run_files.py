@@ -350,12 +350,11 @@ class _Commands:
 
 # The words of a command, up to the training.
 
-_PREFIXES: Final = frozenset(
-    {"!", "command", "do", "elif", "else", "env", "exec", "if", "nohup", "srun", "then", "time", "until", "while", "{"}
-)
+KEYWORDS: Final = frozenset({"!", "do", "elif", "else", "if", "then", "time", "until", "while", "{"})
+_PREFIXES: Final = KEYWORDS | {"command", "env", "exec", "nohup", "srun"}
 CONDA: Final = ("conda", "mamba", "micromamba")
 CONTAINERS: Final = dict.fromkeys(("apptainer", "docker", "enroot", "podman", "singularity"), 2) | {"ch-run": 1}
-_LAUNCHERS: Final = {
+LAUNCHERS: Final = {
     **dict.fromkeys((*_PREFIXES, "ionice", "mpiexec", "mpirun", "nice", "numactl", "setsid", "stdbuf", "unbuffer"), 0),
     **dict.fromkeys((*CONDA, "chrt", "pixi", "poetry", "taskset", "timeout", "uv"), 1),
     **CONTAINERS,
@@ -363,9 +362,15 @@ _LAUNCHERS: Final = {
 """Programs that start the command behind them, and the number of their words before it: `conda run`, `timeout 50m`."""
 
 _MODULE: Final = "torchtune._cli.tune"
-_SHELLS: Final = frozenset({"bash", "sh", "zsh"})
+SHELLS: Final = frozenset({"bash", "sh", "zsh"})
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _REDIRECTION: Final = re.compile(r"(?:[0-9]+|&)?(?P<operator><<<|<>|>>|>\||[<>]&?)(?P<file>.*)", re.DOTALL)
+
+
+def plain(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command without the keywords before it, as `then` or `function NAME {`."""
+    start = 2 if words[0] == "function" else 0
+    return words[next((n for n in range(start, len(words)) if words[n] not in KEYWORDS), len(words)) :]
 
 
 def trains(words: tuple[str, ...]) -> bool:
@@ -397,8 +402,8 @@ def _launches(words: Sequence[str]) -> bool:
     """Return whether words only start the command behind them: launchers, their options, assignments and grammar."""
     operands, previous = 0, ""
     for word in words:
-        if program_of(word) in _LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
-            operands = _LAUNCHERS[program_of(word)]
+        if program_of(word) in LAUNCHERS and not (operands and word == "exec"):  # `apptainer exec`
+            operands = LAUNCHERS[program_of(word)]
         elif not (word.startswith("-") or _ASSIGNMENT.match(word)):
             if not previous.startswith("-") or "=" in previous:  # it is not the value of an option
                 operands -= 1
@@ -412,7 +417,7 @@ def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Return the launchers among the words before the training, each with the words that follow it."""
     found: list[tuple[str, list[str]]] = []
     for word in words:
-        if program_of(word) in _LAUNCHERS:
+        if program_of(word) in LAUNCHERS:
             found.append((program_of(word), []))
         elif found:
             found[-1][1].append(word)
@@ -421,7 +426,7 @@ def launchers(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 def unwrapped(command: Command) -> list[Command]:
     """Return the commands that `bash -c '...'` starts if one of them trains, else the command itself."""
-    shell = next((n for n, word in enumerate(command.words) if program_of(word) in _SHELLS), None)
+    shell = next((n for n, word in enumerate(command.words) if program_of(word) in SHELLS), None)
     if shell is None or not _launches(command.words[:shell]):
         return [command]
     rest, is_text = deque(command.words[shell + 1 :]), False
@@ -461,8 +466,19 @@ _OPENING: Final = frozenset({"if", "for", "while", "until", "case", "select", "{
 _CLOSING: Final = frozenset({"fi", "done", "esac", "}"})
 _CONSTANTS: Final = {"true": True, ":": True, "false": False}
 _CONDITIONS: Final = frozenset({"&&", "||", "|"})
-_DEAD: Final = frozenset({("if", "then", False), ("while", "do", False), ("until", "do", True)})
+_DEAD: Final = frozenset(
+    {("if", "then", False), ("elif", "then", False), ("while", "do", False), ("until", "do", True)}
+)
 """Parts of blocks that never run, with the status of the condition."""
+
+_EXISTS: Final = frozenset(
+    form
+    for option in ("-e", "-f", "-r", "-s")
+    for form in (
+        ("[", option, FINETUNE_YAML, "]"), ("[[", option, FINETUNE_YAML, "]]"), ("test", option, FINETUNE_YAML)
+    )
+)  # fmt: skip
+"""Tests that succeed: validate reads this file."""
 
 
 class Runs(Enum):
@@ -475,36 +491,72 @@ class Runs(Enum):
 
 @dataclass
 class _Block:
-    """An open `if`, loop, `case` or `{`; `is_dead` if its current part never runs, which also holds in a dead block."""
+    """An open `if`, loop, `case` or `{`.
+
+    `is_dead` if its current part never runs, which also holds in a dead block; `is_sure` if it always runs, which only
+    holds in a block that always does.
+    """
 
     keyword: str
     in_dead: bool
     is_dead: bool
+    in_sure: bool
+    is_sure: bool
+
+    def begin(self, part: str, status: bool | None) -> None:
+        """Begin the next part after a condition with a status."""
+        state = (self.keyword, part, status)
+        self.is_dead = self.in_dead or state in _DEAD
+        self.is_sure = self.in_sure and state == ("if", "then", True)
+        self.keyword = "elif" if part == "elif" else self.keyword
 
 
 def reached(commands: Sequence[Command], conditional: frozenset[str] = _CONDITIONS) -> list[Runs]:
-    """Return for each command whether it runs; MAYBE in a block or function, and after a separator in `conditional`."""
+    """Return for each command whether it runs.
+
+    MAYBE in a function or a block, except `{` and `if true`, and after a separator in `conditional`.
+    """
     found: list[Runs] = []
     blocks: list[_Block] = []
     before = ""
     status: bool | None = None
-    for command, (is_skipped, following) in zip(commands, _statuses(commands), strict=True):
+    for number, (command, (is_skipped, following)) in enumerate(zip(commands, _statuses(commands), strict=True)):
         opened = []
-        for word in command.words[2 if command.words[0] == "function" else 0 :]:
+        for word in keywords(command.words):
             if word in _OPENING:
                 opened.append(word)
-            elif word in {"then", "do", "else", "elif"}:
+            elif word not in _CLOSING:
                 for block in blocks[-1:]:
-                    block.is_dead = block.in_dead or (block.keyword, word, status) in _DEAD
-            elif word in _CLOSING and blocks:
+                    block.begin(word, status)
+            elif blocks:
                 blocks.pop()
-            elif word not in {"!", "time"}:
-                break
-        is_dead = is_skipped or (blocks and blocks[-1].is_dead)
-        is_conditional = blocks or "{" in opened or before in conditional
-        found.append(Runs.NEVER if is_dead else Runs.MAYBE if is_conditional else Runs.ALWAYS)
-        blocks += [_Block(word, bool(is_dead), bool(is_dead)) for word in opened]
+        is_dead = bool(is_skipped or (blocks and blocks[-1].is_dead))
+        is_tested = before in conditional and (before, status) not in {("&&", True), ("||", False)}
+        is_sure = (not blocks or blocks[-1].is_sure) and not is_tested
+        is_own = is_sure and not function_of(commands, number)
+        found.append(Runs.NEVER if is_dead else Runs.ALWAYS if is_own else Runs.MAYBE)
+        blocks += [_Block(word, is_dead, is_dead, is_own, is_own and word == "{") for word in opened]
         before, status = command.joined, following
+    return found
+
+
+def function_of(commands: Sequence[Command], number: int) -> str:
+    """Return the name of the function whose body the command at a position opens with `{`; empty if it opens none."""
+    command, before = commands[number], commands[number - 1] if number else Command(("",), 0)
+    if command.words[0] == "function" and command.words[2:3] == ("{",):
+        return command.words[1]
+    is_header = before.words[0] == "function" or (before.joined == "(" and "=" not in before.words[0])
+    return before.words[-1] if is_header and command.words[0] == "{" and before.nested == command.nested else ""
+
+
+def keywords(words: Sequence[str]) -> list[str]:
+    """Return the words before a simple command that open, divide or close blocks."""
+    found = []
+    for word in words[2 if words[0] == "function" else 0 :]:
+        if word in _OPENING or word in _CLOSING or word in {"then", "do", "else", "elif"}:
+            found.append(word)
+        elif word not in {"!", "time"}:
+            break
     return found
 
 
@@ -530,9 +582,10 @@ def _statuses(commands: Sequence[Command]) -> list[tuple[bool, bool | None]]:
 
 def _constant(command: Command) -> bool | None:
     """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
-    if _CONSTANTS.keys().isdisjoint(command.words) or command.nested or "{" in command.words:  # `! { true`
+    if command.nested or "{" in command.words:  # `! { true`
         return None
-    status = _CONSTANTS.get(" ".join(bare(command)))
+    words = tuple(word for word in bare(command) if word != "!")
+    status = True if words in _EXISTS else _CONSTANTS.get(" ".join(words))
     return None if status is None else status is (command.words.count("!") % 2 == 0)
 
 
