@@ -631,3 +631,14 @@ def asked_of(label: str, text: str) -> str | None:
         both = (*asked_otherwise(f"{label}: {text}"), *asked_otherwise(f"{text} {label}"))
         found = both[0][0] if both else None
     return found or (text if asks_for_several_nodes(text) else None)
+
+
+_UNTRAINED = re.compile(
+    r"(?:\(?none\)?|off|no(?: (?:fine-?)?(?:training|tuning))?|(?:not fine-?|un)(?:tuned|trained)|base(?: model)?"
+    r"|zero-?shot)(?: \((?!.{0,80}(?:lora|full))[^()]{1,80}\))?", re.IGNORECASE,
+)  # fmt: skip
+
+
+def says_untrained(parameter: Parameter, text: str) -> bool:
+    """Return whether a text is the method of a run that is not trained: `none (base model)`, `zero-shot`."""
+    return parameter.name == "recipe" and _UNTRAINED.fullmatch(text.strip(" `*.")) is not None

@@ -154,7 +154,7 @@ def _row(row: Row, table: Table, indexes: list[int]) -> RowDraft:
         is_no_text = parameter is not None and parameter.kind == "text" and values.says_none(cell.plain)
         is_open = field.text.strip().lower() == "tbd" and parameter is not None  # not a dash, but an invalid value
         has_none = parameter is not None and values.has_none(parameter, field.text)
-        is_no_text |= parameter is not None and values.says_untrained(parameter, cell.plain)
+        is_no_text |= parameter is not None and compound.says_untrained(parameter, cell.plain)
         is_said = is_no_text or is_open or has_none or compound.says_none(column.plain, cell.plain)
         if is_said or not values.is_empty(field.text):
             cells[i] = field
@@ -440,7 +440,7 @@ class _Columns:
         Raises:
             NotHonoured: the cell asks for something unsupported.
         """
-        if values.says_untrained(self.parameters[i], text.full or text.text):
+        if compound.says_untrained(self.parameters[i], text.full or text.text):
             to_skip = _DASHES if self.type is None else "`Control` as its type"
             fix = f"write {to_skip} if this row is not to be trained; otherwise write `LoRA` or `full fine-tuning` here"
             raise NotHonoured("which means no training", fix, expected=notations.EXPECTED_METHOD)
@@ -568,7 +568,7 @@ def _settings_in(row: RowDraft, columns: _Columns) -> list[str] | None:
     """Return the settings that the cells of a row give, apart from its model; None if no column could give one."""
     others = [(p, row.cells.get(i)) for i, p in columns.parameters.items() if p.name != "model"]
     texts = [(p, text.full or text.text) for p, text in others if text and not values.has_none(p, text.text)]
-    return [p.name for p, text in texts if not values.says_untrained(p, text)] if others else None
+    return [p.name for p, text in texts if not compound.says_untrained(p, text)] if others else None
 
 
 def _texts(

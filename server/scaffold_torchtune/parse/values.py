@@ -50,10 +50,6 @@ _NONE = frozenset({"none", "no", "off", "disabled", "zero"})
 _UNSET = re.compile(
     r"\((?:none|leave|empty|blank|not|unset|unused|default|optional|tbd)\b.*\)|<[^<>{}]*>", re.IGNORECASE
 )
-_UNTRAINED = re.compile(
-    r"(?:\(?none\)?|off|no(?: (?:fine-?)?(?:training|tuning))?|(?:not fine-?|un)(?:tuned|trained)|base(?: model)?"
-    r"|zero-?shot)(?: \((?!.{0,80}(?:lora|full))[^()]{1,80}\))?", re.IGNORECASE,
-)  # fmt: skip
 # Placeholders for a value. Only whole texts match: `todo-env` is a name.
 _PLACEHOLDER = re.compile(
     r"your[\s_-].*|(?:todo|tbd|tba|fixme|change[\s_-]?me|replace[\s_-]?me|fill[\s_-](?:me[\s_-])?in|placeholder)(?:[:\s(].*)?"
@@ -423,11 +419,6 @@ def means_none(parameter: Parameter, text: str) -> bool:
 def has_none(parameter: Parameter, text: str) -> bool:
     """Return whether the text of a cell means that the run has no value of an optional parameter: `none`, `off`."""
     return parameter.optional and _is_none(text) and text.lower() != "zero"
-
-
-def says_untrained(parameter: Parameter, text: str) -> bool:
-    """Return whether a text is the method of a run that is not trained: `none (base model)`, `zero-shot`."""
-    return parameter.name == "recipe" and _UNTRAINED.fullmatch(text.strip(" `*.")) is not None
 
 
 def _is_none(text: str) -> bool:
