@@ -147,8 +147,8 @@ _OUTPUT: Final = frozenset({"lm_head", "output", "output_layer"})
 _ALL_LINEAR: Final = frozenset({"all linear", "all linear layers", "all linear modules", "all-linear"})
 _BETWEEN: Final = re.compile(r"[\s,;/+&|]+(?:and\s+)?")
 _WRITE_PLACES: Final = (
-    "list the attention projections with LoRA (q_proj, k_proj, v_proj, output_proj), and gate_proj, up_proj, down_proj"
-    " if the MLP has LoRA, too"
+    "list the attention projections to which LoRA should apply (of q_proj, k_proj, v_proj, output_proj), and gate_proj,"
+    " up_proj and down_proj if it should apply to the MLP"
 )
 
 _GIVE_METHOD: Final = (

@@ -486,11 +486,8 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
             asked = {name: entry.as_field()}
         others += [f"{each}={text.text}" for each, text in asked.items() if not _is_so(each, text, draft)]
     if others:
-        this = "this differs" if len(others) == 1 else "these differ"
-        message = (
-            f"{part.title}: the sbatch options in this example are not used; {this} from the options of the jobs:"
-            f" {few(others, _FEW)}"
-        )
+        differ = f"{few(others, _FEW)} {'differs' if len(others) == 1 else 'differ'} from the options of the jobs"
+        message = f"{part.title}: the sbatch options in this example are not used; {differ}"
         fix = "no action if it is only an example; otherwise write the options under '## SLURM Defaults'"
         _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 

@@ -191,11 +191,8 @@ def _not_planned(reading: Reading, line: UnreadLine) -> None:
     if next(asked_otherwise(written), None) and not line.vague:
         reading.not_planned(label, text)
         return
-    message = (
-        f"{shown(label)} is {shown(text.text)} under {shown(text.note)}, but no run uses this value:"
-        f" {NOT_PLANNED[words]}"
-    )
-    fix = f"no action if it is not a setting of the runs; otherwise {remove_unsupported()}"
+    message = f"{shown(label)} under {shown(text.note)} is {shown(text.text)}, which no run uses: {NOT_PLANNED[words]}"
+    fix = "no action if it is not a setting of the runs; if it is, this tool cannot scaffold them"
     reading.add("unused-field", message, field=words, actual=text.text, line=text.line, fix=fix)
 
 

@@ -531,7 +531,7 @@ def _asked(name: str, run: Run, experiment: Experiment) -> Setting | None:
 def _nodes(nodes: Setting | None) -> Iterator[Finding]:
     if nodes is not None and nodes.value != 1:
         message = f"nodes is {nodes.value}, but each run uses the GPUs of one node"
-        fix = "write `1` if one node is enough, and set gpus to the number of GPUs of a run; more are not supported"
+        fix = "if one node is enough, write `1`, and set gpus to the number of GPUs of a run; no run can use more nodes"
         yield finding(
             "unsupported-setting", message, field="nodes", expected=1, actual=nodes.value, at=nodes.source, fix=fix
         )

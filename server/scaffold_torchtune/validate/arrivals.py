@@ -299,11 +299,7 @@ def _node(run: PlannedRun, shape: Shape, node: str, split: str) -> list[Expectat
         Expectation("dataset_ext", (node, "source"), form),
     ]
     if form == "json" or node == "dataset":
-        note = (
-            "data_dir does not replace it: with data_dir alone, the data set would be empty"
-            if form == "parquet"
-            else ""
-        )
+        note = "with data_dir alone, the data set would be empty" if form == "parquet" else ""
         path, file = (node, "data_files"), _data_file(run)
         found.append(Expectation("dataset_label", path, file, Comparison.PATH, note=note, parts=_FILE))
     field = split if form == "json" and not shape.own else None
