@@ -420,14 +420,14 @@ _DENIED: Final = re.compile(r"\bnot\b", re.IGNORECASE)
 _FULL_TOO: Final = frozenset({"fft", "no lora", "without lora", "no adapters", "without adapters"})
 _FULL_OR_WHOLE: Final = frozenset({"full", "full training"})
 _IN_WORDS: Final = {LORA: "LoRA", FULL: "full fine-tuning"}
-_OF_TITLES: Final = frozenset(
-    (
-        "run runs experiment experiments sweep sweeps grid group block part phase stage set series study table "
-        "model models condition conditions arm baseline baselines reference main additional more planned all the "
-        "our these following a an only on with using for of in by to use uses trained data dataset file rank ranks "
-        "learning rate rates lr seed seeds ablation size sizes batch"
-    ).split()
-)
+_OF_TITLES: Final = frozenset({
+    "run", "runs", "experiment", "experiments", "sweep", "sweeps", "grid", "group", "block", "part", "phase",
+    "stage", "set", "series", "study", "table", "model", "models", "condition", "conditions", "arm", "baseline",
+    "baselines", "reference", "main", "additional", "more", "planned", "all", "the", "our", "these", "following",
+    "a", "an", "only", "on", "with", "using", "for", "of", "in", "by", "to", "use", "uses", "trained", "data",
+    "dataset", "file", "rank", "ranks", "learning", "rate", "rates", "lr", "seed", "seeds", "ablation", "size",
+    "sizes", "batch"
+})  # fmt: skip
 """Words of a title that say nothing of the values of its rows."""
 _FOOTNOTE: Final = re.compile(r"(?P<mark>[¹²³⁴⁵⁶⁷⁸⁹†‡§]|\*{1,3}|\[\^[\w]{1,9}\]):?\s{0,9}(?=\w)")
 # In a cell; not the asterisk of `2*8` or `2 * 8`.
