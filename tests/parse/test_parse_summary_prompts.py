@@ -55,6 +55,39 @@ def test_a_path_may_not_be_a_link_a_pattern_or_a_choice(path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "setting", "value"),
+    [
+        ("cosine with linear warm-up", "num_warmup_steps", None),
+        ("linear warmup, cosine decay", "num_warmup_steps", None),
+        ("linear warm-up over 20 steps, then cosine decay", "num_warmup_steps", 20),
+        ("Cosine annealing to zero after a warm-up of 20 steps", "num_warmup_steps", 20),
+        ("20-step linear warm-up followed by cosine decay", "num_warmup_steps", 20),
+        ("cosine, no warm-up", "num_warmup_steps", 0), ("cosine without warm-up", "num_warmup_steps", 0),
+        ("cosine with 5% warm-up", "warmup_ratio", 0.05), ("cosine, 5 % warm-up", "warmup_ratio", 0.05),
+        ("warm-up for the first 3% of steps, then cosine", "warmup_ratio", 0.03),
+        ("cosine with warmup ratio 0.03", "warmup_ratio", 0.03),
+    ],
+)  # fmt: skip
+def test_a_true_description_of_the_schedule_is_read(text: str, setting: str, value: float | None) -> None:
+    config = parsed(summary(training={"LR schedule": text})).config
+    assert config["lr_scheduler"].value == "get_cosine_schedule_with_warmup"
+    assert (config[setting].value if setting in config else None) == value
+    table = runs(2, LR_scheduler=[text, "cosine"])
+    own = parsed(summary(table=table)).runs[0].parameters
+    assert (own[setting].value if setting in own else None) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cosine with hard restarts", "linear with 5% warm-up", "cosine decay to 10%, 5% warm-up", "cosine and linear",
+     "cosine with min lr 1e-6", "cosine with a long warm-up"],
+)  # fmt: skip
+def test_a_description_of_a_different_schedule_is_refused(text: str) -> None:
+    (found,) = refusal(parsed, summary(training={"LR schedule": text}))
+    assert found.field == "lr_scheduler"
+
+
+@pytest.mark.parametrize(
     "text",
     ["model default", "the default one of the model", "Default", "the default system prompt", "tokenizer default",
      "the model's default prompt", "default prompt of the tokenizer", "standard", "from the model card",

@@ -113,6 +113,26 @@ _BESIDE: Final = re.compile(
 )
 
 _OF_A_SCHEDULE: Final = re.compile(r"warm|\bmin|\bto\b|decay|cycle|restart|period|end", re.IGNORECASE)
+_BETWEEN_PARTS: Final = re.compile(
+    r" ?[,;+()] ?| (?:with|then|after|and|followed by|preceded by) | (?=without )", re.IGNORECASE
+)
+_LEADING_WORDS: Final = re.compile(
+    r"(?:(?:and|then|with|an?|the|followed by|after|preceded by)(?: |$)){1,3}", re.IGNORECASE
+)
+_IS_COSINE: Final = re.compile(
+    r"cosine(?: (?:lr|learning[ -]rate))?(?: (?:schedul(?:e|er|ing)|annealing|decay)){0,2}(?: to (?:zero|0))?",
+    re.IGNORECASE,
+)
+_AMOUNT: Final = (
+    r"(?:the )?(?:first )?(?:(?P<percent>[0-9]{1,3}(?:\.[0-9]{1,6})?) ?%(?: of (?:all |the )?(?:training )?steps)?"
+    r"|(?P<ratio>0?\.[0-9]{1,9})|(?P<steps>[0-9]{1,9})(?:[ -](?:optimizer |training )?steps?)?)"
+)
+_WARM_UP: Final = r"(?:linear )?(?:lr )?warm-? ?up(?: (?:phase|period|steps|ratio|fraction))?"
+_IS_WARM_UP: Final = [
+    re.compile(rf"{_WARM_UP}(?: ?[:=]| of| over| for| during| in)?(?: {_AMOUNT})?", re.IGNORECASE),
+    re.compile(rf"{_AMOUNT}(?: of)? {_WARM_UP}", re.IGNORECASE),
+    re.compile(rf"(?P<no>no|without(?: an?)?) {_WARM_UP}", re.IGNORECASE),
+]
 _ATTENTION: Final = dict(zip(PROJECTIONS, PROJECTIONS, strict=True)) | {
     "o_proj": "output_proj",
     "out_proj": "output_proj",
@@ -375,8 +395,10 @@ def _warmup(field: SourceText) -> _Read:
 
 
 def _scheduler(field: SourceText) -> _Read:
-    """Return the schedule, and the warm-up in brackets after it."""
+    """Return the schedule, and the warm-up of the line: `cosine (3% warm-up)`, `warm-up over 20 steps, then cosine`."""
     whole = _whole(field)
+    if described := _described(whole):
+        return described
     schedule = values.without_remark(whole)
     remark = whole.removeprefix(schedule).strip(" ()")
     match = _BESIDE.fullmatch(remark)
@@ -391,6 +413,23 @@ def _scheduler(field: SourceText) -> _Read:
         "lr_scheduler": schedule,
         "warmup_ratio" if match["ratio"] else "num_warmup_steps": match["ratio"] or match["steps"],
     }
+
+
+def _described(text: str) -> dict[str, str]:
+    """Return the settings of a description of torchtune's schedule, a linear warm-up and a cosine; empty for others."""
+    found, parts = dict[str, str](), [_LEADING_WORDS.sub("", each, count=1) for each in _BETWEEN_PARTS.split(text)]
+    parts = [part.strip(" .") for part in parts if part.strip(" .")]
+    schedules = [part for part in parts if _IS_COSINE.fullmatch(part)]
+    for part in parts if len(schedules) == 1 and len(parts) > 1 else ():
+        match = next((match for form in _IS_WARM_UP if (match := form.fullmatch(part))), None)
+        given = {name: each for name, each in match.groupdict().items() if each} if match else {}
+        if match is None and part not in schedules:
+            return {}
+        for name, each in given.items():
+            ratio = format(float(each) / 100, ".12g") if name == "percent" else each
+            is_number = name in {"steps", "no"}
+            found["num_warmup_steps" if is_number else "warmup_ratio"] = "0" if name == "no" else ratio
+    return {"lr_scheduler": "cosine", **found} if len(schedules) == 1 and len(parts) > 1 else {}
 
 
 def _ratio(field: SourceText) -> _Read:

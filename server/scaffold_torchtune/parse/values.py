@@ -96,6 +96,7 @@ _WORDS = dict.fromkeys(("yes", "on", "enabled"), "true") | dict.fromkeys(("no", 
 # Allowed values that the grammar does not describe well enough.
 _ALLOWED = {
     "recipe": "LoRA, full fine-tuning, or the name of a recipe, such as full_finetune_single_device",
+    "lr_scheduler": "the name of a schedule, such as `cosine`, with a warm-up on a line of its own",
     "model": "the name of one model, such as Llama-3.2-1B-Instruct",
 }
 
