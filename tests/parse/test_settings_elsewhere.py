@@ -269,6 +269,24 @@ def test_a_line_without_colons_that_agrees_or_is_about_something_else_has_no_war
     assert values_of(summary(extra=f"## {title}\n\n{line}\n"), "gpus") == [1]
 
 
+@pytest.mark.parametrize(
+    ("block", "field", "value"),
+    [
+        ("```yaml\nlora_dropout: 0\nseed: 3\n```", "seed", 3), ("    seed = 3", "seed", 3),
+        ("```\npartition: gpu\n```", "partition", "gpu"), ("~~~\nwandb_mode: online\n~~~", "wandb_mode", "online"),
+    ],
+)  # fmt: skip
+def test_a_setting_in_a_block_of_code_is_refused_because_of_the_block(block: str, field: str, value: Scalar) -> None:
+    text = summary(extra=f"## Configuration\n\n{block}\n")
+    (found,) = refusal(parsed, text)
+    line = next(i for i, row in enumerate(text.splitlines(), start=1) if row.lstrip().startswith(field))
+    assert (found.field, found.actual, found.line) == (field, value, line)
+    assert "block of code" in found.message
+    assert values_of(summary(training={field: str(value)}, extra=f"## Configuration\n\n{block}\n"), field) == [value]
+    (found,) = refusal(parsed, summary(extra=f"## Overview\n\n{field}: {value}\n"))
+    assert "block of code" not in found.message
+
+
 def test_a_table_of_costs_below_compute_is_not_settings() -> None:
     costs = table(["Model", "GPUs", "Hours"], [["1B", "4", "2"], ["3B", "8", "9"]])
     assert values_of(summary(extra=f"## Compute\n\n{costs}"), "gpus") == [1]

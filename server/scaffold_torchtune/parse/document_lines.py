@@ -5,6 +5,7 @@ a line may be in a block of YAML or of shell commands. In YAML, only the places 
 text is unchanged, to keep comments, quotes and style.
 """
 
+import functools
 import itertools
 import re
 import shlex
@@ -19,7 +20,7 @@ from scaffold_torchtune.parse.drafts import SourceText
 from scaffold_torchtune.parse.free_text import COUNTS
 from scaffold_torchtune.settings.kinds import ValueKind
 from scaffold_torchtune.settings.parameters import Parameter, by_label
-from scaffold_torchtune.system.markdown import COLONS
+from scaffold_torchtune.system.markdown import COLONS, read
 from scaffold_torchtune.system.serialization import KeyPath, compose_yaml, yaml_scalar
 
 _BARE: Final[frozenset[ValueKind]] = frozenset({"int", "float", "bool", "time", "memory"})
@@ -262,6 +263,18 @@ def _cell(row: str, field: SourceText) -> tuple[int, int] | None:
 def _plainly(text: str) -> str:
     """Return a text without the marks of emphasis and code."""
     return re.sub(r"[`*]", "", text).strip()
+
+
+def is_in_code(text: str, line: int) -> bool:
+    """Return whether a line of a Markdown document is in a block of code."""
+    return line in _blocks_of_code(text)
+
+
+@functools.lru_cache(maxsize=4)
+def _blocks_of_code(text: str) -> frozenset[int]:
+    fences = [fence for section in read(text).walk() for fence in section.fences]
+    lines = (range(fence.line, fence.line + fence.content.count("\n") + 1) for fence in fences)
+    return frozenset(itertools.chain.from_iterable(lines))
 
 
 def _code_lines(rows: Sequence[str]) -> set[int]:

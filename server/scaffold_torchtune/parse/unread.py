@@ -159,8 +159,11 @@ def _typed(parameter: Parameter, stated: Stated, text: SourceText) -> list[Scala
 def _other_value(
     reading: Reading, name: str, text: SourceText, value: Scalar, levels: Mapping[Scalar, int], code: str
 ) -> None:
-    message = f"{name} is {shown(value)} under {shown(text.note)}, where settings are not read; {_used(levels)}"
-    section = "in 'controls'" if reading.form == "yaml" else "under '## Configuration'"
+    is_code = reading.form != "yaml" and document_lines.is_in_code(reading.summary.text, text.line)
+    under = f"under {shown(text.note)}, where settings are not read"
+    under = f"in a block of code under {shown(text.note)}, which is not read" if is_code else under
+    message = f"{name} is {shown(value)} {under}; {_used(levels)}"
+    section = "in 'controls'" if reading.form == "yaml" else f"under '## Configuration'{' outside the block' * is_code}"
     to = f"the runs, write {kinds.as_line(name, value, yaml=reading.form == 'yaml')} {section}"
     if of_some_runs(text.note, reading.summary):
         to = f"these runs, write `{kinds.written(value)}` in {reading.own_place(name)}"
@@ -400,8 +403,7 @@ def _estimated(row: RowDraft) -> int:
     label, unit, _ = values.split_unit(row.estimate.note, _time_unless_known)
     if normalize(label) not in headings.ESTIMATES:  # `Estimated time per epoch`
         return 0
-    text = _ABOUT.sub("", row.estimate.text.strip(), count=1)
-    field = replace(row.estimate, text=text, full=None, source=None)
+    field = replace(row.estimate, text=_ABOUT.sub("", row.estimate.text.strip(), count=1), full=None, source=None)
     value = values.value_of(time, values.in_unit(time, unit, field) if unit else field)
     return (kinds.slurm_seconds(str(value)) or 0) if value is not None else 0
 
@@ -570,8 +572,7 @@ def _state(
     levels = tuned.levels(parameter.name) | tuned.steps(parameter.name)
     code = "ambiguous" if is_labelled else "levels-differ"
     given = _typed(parameter, stated, text)
-    at_most = stated.at_most
-    if len(given) == 1 and _depends_on_data(reading, parameter.name, given[0], text, tuned, at_most=at_most):
+    if len(given) == 1 and _depends_on_data(reading, parameter.name, given[0], text, tuned, at_most=stated.at_most):
         return
     actual = given[0] if len(given) == 1 else ", ".join(stated.values) or stated.number
     if stated.number:
