@@ -395,7 +395,7 @@ def _warmup(field: SourceText) -> _Read:
 
 
 def _scheduler(field: SourceText) -> _Read:
-    """Return the schedule, and the warm-up beside it: `cosine (3% warm-up)`, `warm-up over 20 steps, then cosine`."""
+    """Return the schedule, and the warm-up of the line: `cosine (3% warm-up)`, `warm-up over 20 steps, then cosine`."""
     whole = _whole(field)
     if described := _described(whole):
         return described
