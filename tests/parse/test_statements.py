@@ -388,3 +388,78 @@ def test_long_texts_are_searched_quickly(text: str) -> None:
     list(free_text.data_in_text(text, of_note=False))
     list(free_text.settings_in_words(text))
     assert free_text.count_of_levels(text) is None
+
+
+# --- sentences below the table of runs
+
+PAIR: dict[str, Any] = {"LoRA_Rank": ["16", "64"], "Run_Name": ["small", "big"]}
+
+
+def told_of(text: str) -> list[tuple[str, str | None, Any, int | None]]:
+    try:
+        found = [*warned(planned(text))]
+    except Refused as refused:
+        found = [each for each in refused.problems if each.severity is Severity.ERROR]
+    return [(each.code, each.field, each.actual, each.line) for each in found]
+
+
+def about_runs(said: str, **columns: Any) -> str:
+    """Return a summary with a sentence below its table of runs, on line 9."""
+    return summary(table=runs(2, **PAIR, **columns) + f"\n{said}\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "actual"),
+    [
+        ("All runs use a batch size of 8.", "batch_size", 8), ("Each run gets four GPUs.", "gpus", 4),
+        ("Runs get 4 GPUs each.", "gpus", 4), ("All runs get 6 hours.", "time", "6:00:00"),
+        ("Runs are limited to 6 hours.", "time", "6:00:00"), ("Each job has 6 hours.", "time", "6:00:00"),
+        ("The runs use data/c.json.", "dataset", "data/c.json"), ("All runs use packing.", "packed", True),
+        (f"All runs start from {BASE}.", "model", BASE), ("No weight decay is used.", "weight_decay", 0.0),
+        ("Weight decay is not used.", "weight_decay", 0.0), ("All runs use a dropout of 0.1.", "lora_dropout", 0.1),
+        ("All runs use max. length 512.", "max_seq_len", 512), ("All with seed 3.", "seed", 3),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_all_runs_is_compared_with_them(said: str, field: str, actual: object) -> None:
+    assert told_of(about_runs(said)) == [("levels-differ", field, actual, 9)]
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("We use Adam.", "Adam"),
+        ("We use AdamW with betas (0.9, 0.95).", "betas (0.9, 0.95)"),
+        ("All runs use rank-stabilized LoRA.", "rank-stabilized LoRA"),
+    ],
+)
+def test_a_sentence_about_another_optimizer_or_adapter_is_refused(said: str, named: str) -> None:
+    assert told_of(about_runs(said)) == [("unsupported-setting", "recipe", named, 9)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Each run gets one GPU.", "All runs get 15 minutes.", "All four runs get 4 GPUs.",
+        "The runs get 4 GPUs in total.",
+        "Runs have 6 hours of audio.", "Runs take 6 hours.",
+        "The runs use data/test.json for evaluation.", "The runs use data/words.json.", f"All runs start from {MODEL}.",
+        "No weight decay is applied to norms.", "We use AdamW (betas 0.9, 0.999).", "We use Adam's implementation.",
+        "Answers have a maximum length of 20 tokens.", "Without weight decay, the loss was higher.",
+        "Generation uses a max. length of 64.", "All runs have 2 controls.",
+    ],
+)  # fmt: skip
+def test_a_sentence_about_all_runs_that_is_right_or_about_something_else_is_accepted(said: str) -> None:
+    assert told_of(about_runs(said)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("Table 1: all runs with seed 14, 1 × A100, max. length 2048.", []),
+        ("All runs use seed 14, 1x H100.", []), ("All runs use seed 14, 24 h.", []), ("All use seed 14, 1 A100.", []),
+        ("All runs use seed 0, 1 × A100.", [("seed", 0)]), ("All runs use seed 14, 2 A100s.", [("gpus", 2)]),
+        ("All runs use batch size 4, 3 epochs.", [("epochs", 3)]), ("All runs use seeds 14, 15.", [("seed", "14, 15")]),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_setting_is_not_a_level(said: str, found: list[tuple[str, object]]) -> None:
+    assert [each[1:3] for each in told_of(about_runs(said))] == found

@@ -1,11 +1,15 @@
-"""Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state."""
+"""Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state.
+
+The clauses of a text are those of its sentences. A clause may be about these runs, or only mention others.
+"""
 
 import functools
 import posixpath
+import re
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 
 from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Collector, Finding, Scalar, lines_text, shown
@@ -13,7 +17,7 @@ from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.settings.parameters import PARAMETERS, normalize
 from scaffold_torchtune.system import markdown
 from scaffold_torchtune.system.layout import data_label
-from scaffold_torchtune.system.markdown import Labelled, Section, Text
+from scaffold_torchtune.system.markdown import STRUCK, Labelled, Section, Text
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling
 
 
@@ -329,3 +333,80 @@ def _is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool
     named = [text.text for text in listed if text.note.rpartition(" > ")[2] == used]
     names = {posixpath.basename(str(each)) for each in (used, *named)}
     return posixpath.basename(path) in names or (data_label(str(used))[1] == "" and data_label(path)[0] == used)
+
+
+# --- clauses
+
+_CITATION: Final = re.compile(
+    r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
+)
+_ABBREVIATED: Final = re.compile(r"(?<!\w)(max)\.(?= (?:seq\w{0,6}\.? |context )?len)", re.IGNORECASE)
+LONGEST: Final = 2_000  # characters of a text that are searched
+_OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
+"""The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
+
+_CLAUSES: Final = re.compile(
+    r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
+    r"|, (?=but\b|while\b|whereas\b|although\b|as\b|following\b|like\b)"
+)
+NOT_NOW: Final = re.compile(
+    r"\?|(?<!\w)(?:later|future|next|eventually|afterwards|someday|todo|tbd|maybe|perhaps|possibly|might|may|could|would"
+    r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior"
+    r"|last (?:time|year|week|month|experiment|run|sweep)|originally"
+    r"|initially|once|was|were|had|did|didn't|has been|have been|failed|crashed|papers?|et al|authors?|literature"
+    r"|researchers|people|others|they|many|most (?:of|people|labs|work)|works?"
+    r"|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
+    r"|follow-?up|out of scope|left (?:for|out|to)|abandoned|ruled out|dropped|alternative\w*|hypothes\w*|expect\w*"
+    r"|question|see|cf|such as|e\.g|for example|related|pending|not (?:part|yet|used|done|needed)|compar\w+|vs\.?"
+    r"|versus|ablations?|study whether|benefits?|cheaper|faster|better|worse|best)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words that show that a clause is about another time, other people or a comparison."""
+
+_COMPARED: Final = re.compile(
+    r"(?<!\w)(?:compar\w+|plan(?:ned|s)?|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE
+)
+"""Words of a comparison that, in a clause about levels, describe the runs themselves: `We compare three ranks`."""
+
+
+def plain_text(text: str) -> str:
+    """Return a text without citations, text that is struck out, and line breaks."""
+    written = " ".join(STRUCK.sub(" ", _CITATION.sub(" ", text[:LONGEST])).split())
+    return _ABBREVIATED.sub(r"\1", written)
+
+
+def clauses(text: str) -> list[str]:
+    """Return the clauses of a text."""
+    return _CLAUSES.split(_OF_THIS_PLAN.sub("", plain_text(text), count=1))
+
+
+def clauses_now(text: str, *, of_levels: bool = False) -> Iterator[str]:
+    """Yield the clauses about these runs; a comparison is one if it may be `of_levels` of the runs."""
+    for clause in clauses(text):
+        if not NOT_NOW.search(_COMPARED.sub(" ", clause) if of_levels else clause):
+            yield clause
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMPARES: Final = _words(
+    "unlike than relative instead rather like alike similar from as over against beat beats match matches "
+    "outperform outperforms replace replaces baseline reference between either without avoid avoids no "
+    "not nor never skip skips exclude excludes omit omits lacks non half memory"
+)
+_DOES: Final = _words("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
+_DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
+_NEAR: Final = 4  # words before a name
+
+
+def is_compared(before: str) -> bool:
+    """Return whether one of the last words before a name is a comparison or denial: `unlike the DoRA`."""
+    words = [word.strip("()[],.:;*`'\"") for word in before[-80:].lower().split()[-_NEAR - 1 :]]
+    for i in range(len(words) - 1, max(len(words) - 1 - _NEAR, -1), -1):
+        if words[i] in _DOES:
+            return i > 0 and words[i - 1] in _DENIES
+        if words[i] in _COMPARES:
+            return True
+    return False
