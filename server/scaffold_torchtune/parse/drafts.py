@@ -1,6 +1,6 @@
 """Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state.
 
-The clauses of a text are those of its sentences. A clause may be about these runs, or only mention others.
+The clauses of a text are those of its sentences. A clause may be about these runs, or about one of them.
 """
 
 import functools
@@ -410,3 +410,99 @@ def is_compared(before: str) -> bool:
         if words[i] in _COMPARES:
             return True
     return False
+
+
+_NAMES_RUN: Final = r"(?:of|for|in) (?:run )?`?(?P<name>[^\s`]{1,60}?)`?"
+_LABEL: Final = r"(?:the |its )?(?P<label>[a-z][a-z-]{1,20}(?: [a-z]{1,20}){0,2})"
+_PIECES: Final = re.compile(
+    r"(?<=[;,:]) |(?<!except)(?<!only) (?=(?:and|but|while|whereas|with|using|for|on|at|in)(?!\w))|[()]", re.IGNORECASE
+)
+_REASON: Final = re.compile(r",? (?:because|since|due to|so that|as it|which (?:was|is|has)) ", re.IGNORECASE)
+_WAS_GIVEN: Final = re.compile(r"(?<!\w)(?:was|were|is|are) given(?!\w)", re.IGNORECASE)
+_CHANGED: Final = re.compile(
+    rf"(?:doubl|halv|increas|reduc|rais|lower|decreas|chang|set)\w{{0,4}} {_LABEL}"
+    r" (?:to |\()(?P<value>[0-9][\w.-]{0,15})\)?",
+    re.IGNORECASE,
+)
+_NOT_THE_TRAINING: Final = re.compile(
+    r"(?<!\w)(?:eval\w*|infer\w*|decod\w+|generat\w+|judg\w+|scor\w+|test\w*|sampling|sampler|split\w*|shuffl\w+"
+    r"|controls?|per|total|overall|parallel|at (?:once|most|least)|up to|about|approximately|around|roughly|every"
+    r"|nodes?|first|last|until|after|before|within|or|between|than|never)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words after which a number may not be that of a run."""
+_BEFORE_NAME: Final = re.compile(
+    r"\W{0,9}(?:(?:note|nb|exception|remark)s?:? )?(?:(?:and|but|while|whereas|only|except|for|in) ){0,3}"
+    r"(?:(?:the )?runs? )?`?",
+    re.IGNORECASE,
+)
+_VERB: Final = re.compile(r"(?:uses?|has|have|gets?|runs|trains?|is|are|needs?|we|which)(?!\w)", re.IGNORECASE)
+_TRAINS: Final = re.compile(
+    r"(?:(?:and|we|it|which) )?(?:is |are )?(?:only |also )?(?:train(?:s|ed)?|runs?|fine-?tun(?:ed|es|e))"
+    r"|(?:(?:with|using|uses|use) )?(?:the )?adamw(?: optimi[sz]er)?",
+    re.IGNORECASE,
+)
+_VALUE_OF_RUN: Final = re.compile(rf"{_LABEL} {_NAMES_RUN} (?:is|=) (?P<value>.{{1,40}})", re.IGNORECASE)
+_FOR_RUN: Final = re.compile(rf" {_NAMES_RUN}[.!;]?$", re.IGNORECASE)
+_LONGEST_NAME: Final = 6  # words
+
+
+class OfRuns(NamedTuple):
+    """A statement of a sentence about single runs: the names of the runs, the text, and its form as a note."""
+
+    names: tuple[str, ...]
+    text: str
+    note: str
+
+
+def of_single_runs(text: str, names: Container[str], read: Callable[[str], str]) -> Iterator[OfRuns]:
+    """Yield the statements about single runs in a text: `uses two GPUs` in `big uses two GPUs`.
+
+    `names` are those of all runs. `read` returns a part of a clause as a note if it is a statement, else an empty text.
+    """
+    for whole in clauses(text):
+        clause = _CHANGED.sub(r"\g<label> \g<value>", _WAS_GIVEN.sub("gets", _REASON.split(whole, 1)[0]))
+        if NOT_NOW.search(clause) or _NOT_THE_TRAINING.search(clause):
+            continue
+        value, end = _VALUE_OF_RUN.match(clause), _FOR_RUN.search(clause)
+        pieces, subjects = _PIECES.split(clause), tuple[str, ...]()
+        if value and value["name"] in names:
+            pieces, subjects = [f"{value['label']} {value['value']}"], (value["name"],)
+        elif end and end["name"] in names and end.start():
+            pieces, subjects = _PIECES.split(clause[: end.start()]), (end["name"],)
+        yield from _with_subjects(list(filter(None, pieces)), names, subjects, read)
+
+
+def _with_subjects(
+    pieces: Sequence[str], names: Container[str], subjects: tuple[str, ...], read: Callable[[str], str]
+) -> Iterator[OfRuns]:
+    """Yield the statements in the pieces of a clause: those after names of runs, and others that follow directly."""
+    begun, is_read = tuple[str, ...](), bool(subjects)
+    for i, piece in enumerate(pieces):
+        name, rest = _subject(piece, names)
+        if name and not rest.strip(" ,:.;"):
+            begun += (name,)
+            continue
+        is_of_model = rest[:3] == "has" and model_by_spelling(name) is not None  # `has a context length of ...`
+        if name and (subjects or _VERB.match(rest)) and not is_of_model:
+            subjects, is_read = (*begun, name), True
+        elif begun and len(begun) == i:
+            subjects, is_read, rest = begun, True, piece
+        else:
+            rest = piece
+        begun = ()
+        note = read(rest) if subjects and (is_read or _VERB.match(rest)) else ""
+        if note:
+            yield OfRuns(subjects, rest, note)
+        is_read = bool(note) or (is_read and _TRAINS.fullmatch(rest.strip()) is not None)
+
+
+def _subject(piece: str, names: Container[str]) -> tuple[str, str]:
+    """Return the name of a run at the beginning of a text, and the rest; empty texts if it begins otherwise."""
+    begin = _BEFORE_NAME.match(piece)
+    words = piece[begin.end() if begin else 0 :].split(" ")
+    for count in range(min(len(words), _LONGEST_NAME), 0, -1):
+        name = " ".join(words[:count]).rstrip(",:;.`")
+        if name in names and not name.isdigit():
+            return name, " ".join(words[count:])
+    return "", ""

@@ -419,6 +419,14 @@ _TIME_LIMIT: Final = re.compile(
     r"(?! of (?!wall|run|comp|time|gpu))",
     re.IGNORECASE,
 )
+_TIME_OF_NOTE: Final = re.compile(
+    rf"(?:[\w-]{{1,60}} ){{0,3}}(?:gets?|given|has|have|limited to|time limit(?: of|:| is)?) (?P<given>{_DURATION})"
+    rf"(?: here| instead| each)?|(?P<instead>{_DURATION}) (?:(?:instead of|rather than) {_DURATION}|limit|time limit)",
+    re.IGNORECASE,
+)
+_OF_RUN: Final = re.compile(
+    r"(?: (?:optimi[sz]er|runs?|training|precision|mode|instead|here|only)){1,2}$", re.IGNORECASE
+)
 _A_PROMPT: Final = re.compile(
     r"system prompt(?: (?:of|for|in) [\w.=-]{1,60})?(?: (?:is|reads|says))?:? "
     r"(?:[\"“`](?P<text>[^\"“”`]{1,300})[\"”`])",
@@ -452,6 +460,28 @@ def times_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
     for clause in clauses_now(text):
         for match in _TIME_LIMIT.finditer(clause):
             yield match["limit"] or match["given"] or match["most"], match["most"] is not None
+
+
+def times_in_note(text: str) -> Iterator[str]:
+    """Yield the time limits in parts of a note that contain nothing else: `gets 6 hours`, `6 h instead of 2 h`."""
+    for part in _PARTS.split(plain_text(text)):
+        if match := _TIME_OF_NOTE.fullmatch(part.strip(" .!(*)`")):
+            yield match["given"] or match["instead"]
+
+
+def statement(part: str) -> str:
+    """Return a part of a sentence about a run as a note if it is a setting, a method or a data set, and nothing else.
+
+    Anything else gives an empty string: it may be a mere mention.
+    """
+    part = part.strip(" .,;:!(*)`")
+    name = _OF_RUN.sub("", _LEADING.sub("", part, count=1).strip("`"))
+    if any(any(read(part)) for read in (settings_in_note, times_in_note, models_in_note)):
+        return part
+    other = next(asked_otherwise(name), None)
+    if _METHOD.fullmatch(name) or (other is not None and other[0] == name):
+        return name
+    return f"uses {name}" if _A_FILE.fullmatch(name) else ""
 
 
 def prompts_in_sentences(text: str) -> Iterator[str]:
