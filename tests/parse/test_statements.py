@@ -8,6 +8,7 @@ from scaffold_torchtune.finding_codes import Severity
 from scaffold_torchtune.findings import Finding, Refused
 from scaffold_torchtune.models import Options, Plan
 from scaffold_torchtune.parse import free_text
+from scaffold_torchtune.parse.drafts import of_single_runs
 from scaffold_torchtune.plan import make_plan
 from scaffold_torchtune.plan.run_settings import PlanContext
 from support.documents import LOCAL, MODEL, SUMMARY, local_md, parsed, planned, refusal, runs, summary
@@ -388,3 +389,200 @@ def test_long_texts_are_searched_quickly(text: str) -> None:
     list(free_text.data_in_text(text, of_note=False))
     list(free_text.settings_in_words(text))
     assert free_text.count_of_levels(text) is None
+
+
+# --- sentences about one run
+
+PAIR: dict[str, Any] = {"LoRA_Rank": ["16", "64"], "Run_Name": ["small", "big"]}
+
+
+def told_of(text: str) -> list[tuple[str, str | None, Any, int | None]]:
+    try:
+        found = [*warned(planned(text))]
+    except Refused as refused:
+        found = [each for each in refused.problems if each.severity is Severity.ERROR]
+    return [(each.code, each.field, each.actual, each.line) for each in found]
+
+
+def about_runs(said: str, **columns: Any) -> str:
+    """Return a summary with a sentence below its table of runs, on line 9."""
+    return summary(table=runs(2, **PAIR, **columns) + f"\n{said}\n")
+
+
+OF_BIG = [
+    ("big uses full fine-tuning.", "recipe", "full"), ("small uses LoRA, big uses full fine-tuning.", "recipe", "full"),
+    ("big is fully fine-tuned.", "recipe", "full"), ("big is trained with full fine-tuning.", "recipe", "full"),
+    ("big uses two GPUs.", "gpus", 2), ("Run big uses 2 A100s.", "gpus", 2), ("`big` runs on 2 GPUs.", "gpus", 2),
+    ("Except for big, which uses two GPUs, all runs are equal.", "gpus", 2), ("big (two GPUs) is larger.", "gpus", 2),
+    ("big uses 400 warm-up steps.", "num_warmup_steps", 400), ("big has no warm-up.", "num_warmup_steps", 0),
+    ("big uses seed 42.", "seed", 42), ("big has seed 42.", "seed", 42), ("big runs with seed 42.", "seed", 42),
+    ("small uses seed 14, big seed 42.", "seed", 42), ("In big, we use seed 42.", "seed", 42),
+    ("big uses a dropout of 0.1.", "lora_dropout", 0.1), ("big uses an alpha of 64.", "lora_alpha", 64),
+    ("big uses a learning rate of 1e-4.", "lr", 1e-4), ("The learning rate of big is 1e-4.", "lr", 1e-4),
+    ("For big we double the learning rate (1e-4).", "lr", 1e-4),
+    ("We use a learning rate of 1e-4 for big.", "lr", 1e-4),
+    ("big uses weight decay 0.1.", "weight_decay", 0.1), ("big uses packing.", "packed", True),
+    ("big uses data/c.json instead.", "dataset", "data/c.json"), ("big: max. length 4096", "max_seq_len", 4096),
+    ("big gets 6 hours.", "time", "6:00:00"), ("Note: big was given 6 h because it is slower.", "time", "6:00:00"),
+    ("big is limited to 6 hours.", "time", "6:00:00"), ("big has a time limit of 6 hours.", "time", "6:00:00"),
+    (f"big uses {LARGE}.", "model", LARGE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "field", "actual"), OF_BIG)
+def test_a_sentence_about_a_run_is_compared_with_that_run(said: str, field: str, actual: object) -> None:
+    assert told_of(about_runs(said)) == [("ambiguous", field, actual, 9)]
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "actual"),
+    [
+        (f"big starts from {BASE}.", "model", BASE),
+        (f"big starts from the base model {BASE}, not the Instruct one.", "model", BASE),
+        ('The system prompt of big is "Answer briefly".', "system_prompt", "Answer briefly"),
+    ],
+)
+def test_a_model_or_prompt_of_a_run_that_no_run_has_is_a_warning(said: str, field: str, actual: object) -> None:
+    assert told_of(about_runs(said)) == [("levels-differ", field, actual, 9)]
+
+
+def test_a_value_of_a_run_is_not_that_of_another_run() -> None:
+    text = about_runs("big uses a batch size of 4 and seed 2.", Batch_Size=["4", "8"], Seed=["1", "2"])
+    assert told_of(text) == [("ambiguous", "batch_size", 4, 9)]
+    assert told_of(about_runs("small and big use two GPUs.", GPUs=["2", "1"])) == [("ambiguous", "gpus", 2, 9)]
+    assert told_of(about_runs("big gets 2 hours.", Time=["1:00:00", "02:00:00"])) == []
+
+
+def test_each_statement_of_a_sentence_about_a_run_is_compared() -> None:
+    said = "big uses full fine-tuning, a batch size of 1, a learning rate of 2e-5, seed 42, two GPUs and `data/c.json`."
+    assert {each[1] for each in told_of(about_runs(said))} == {
+        "recipe", "batch_size", "lr", "seed", "gpus", "dataset",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "big uses rank 64.", "big uses LoRA with rank 64 and alpha 128.", "big: rank 64", "big (rank 64) is larger.",
+        "big is evaluated with batch size 8.", "big uses a batch size of 8 for evaluation.", "big needs two GPU hours.",
+        "big uses two GPUs later.", "big might use two GPUs.", "big was trained with 5 epochs in the pilot.",
+        "big uses far fewer parameters than full fine-tuning.", "big takes 6 hours.",
+        "big uses a fraction of the memory of full fine-tuning.", "big is initialised with seed 5.",
+        "big has 8M parameters.", "big has overfitted with 5 epochs.", "big and small differ in rank (64 and 16).",
+        "big is trained on words.json.",
+        "A big batch size of 8 is not used.", "For big, we expect 5 epochs to be too many.",
+        "big models use a batch size of 8 in the literature.", f"big starts from {MODEL}.", "big gets 15 minutes.",
+    ],
+)  # fmt: skip
+def test_a_sentence_about_a_run_that_is_right_or_a_mention_has_no_finding(said: str) -> None:
+    assert told_of(about_runs(said)) == []
+
+
+def test_a_property_of_a_model_is_not_that_of_a_run_with_its_name() -> None:
+    table = runs(2, Run_Name=[MODEL, "other"], LoRA_Rank=["8", "16"])
+    assert told_of(summary(table=f"{table}\n{MODEL} has a maximum sequence length of 131072.\n")) == [
+        ("levels-differ", "max_seq_len", 131072, 9)
+    ]
+
+
+# --- notes in words
+
+
+@pytest.mark.parametrize(
+    ("note", "field", "actual"),
+    [
+        ("uses gradient accumulation of 2", "gradient_accumulation_steps", 2), ("run_2 uses seed 5", "seed", 5),
+        ("run_2: seed 5", "seed", 5), ("400 warm-up steps", "num_warmup_steps", 400), ("two GPUs", "gpus", 2),
+        ("max. length 4096", "max_seq_len", 4096), ("5 epochs instead of 2", "epochs", 5), ("2 x A100", "gpus", 2),
+        ("batch size of 1", "batch_size", 1), ("uses packing", "packed", True),
+        ("no weight decay", "weight_decay", 0.0), ("6 h instead of 2 h", "time", "6:00:00"),
+        ("gets 6 hours", "time", "6:00:00"), ("was given 6 h", "time", "6:00:00"),
+        ("time limit 6 h", "time", "6:00:00"),
+    ],
+)  # fmt: skip
+def test_a_note_in_words_is_compared_with_its_run(note: str, field: str, actual: object) -> None:
+    table = runs(2, LoRA_Rank=["8", "16"], Notes=["main", note])
+    assert told_of(summary(table=table)) == [("ambiguous", field, actual, 7)]
+    marked = runs(2, LoRA_Rank=["8", "16"], Run_Name=["run_1", "run_2¹"])
+    if "instead" not in note:
+        assert told_of(summary(table=f"{marked}\n¹ {note}.\n")) == [("ambiguous", field, actual, 9)]
+
+
+@pytest.mark.parametrize("note", ["rank-stabilised LoRA", "rank-stabilized LoRA"])
+def test_a_note_with_the_long_name_of_a_variant_of_lora_is_refused(note: str) -> None:
+    table = runs(2, LoRA_Rank=["8", "16"], Notes=["main", note])
+    assert told_of(summary(table=table)) == [("unsupported-setting", "notes", note, 7)]
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["takes 6 h", "6 h", "about 6 h", "2 epochs instead of 5", "max. length 2048", "one GPU",
+     "1 x A100", "gets 15 min", "run_1 uses seed 5", "no dropout", "needs 40 GB", "2 runs with seeds 1 and 2"],
+)  # fmt: skip
+def test_a_note_in_words_that_is_right_or_an_estimate_is_accepted(note: str) -> None:
+    assert told_of(summary(table=runs(2, LoRA_Rank=["8", "16"], Notes=["main", note]))) == []
+
+
+# --- sentences about all runs
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "actual"),
+    [
+        ("All runs use a batch size of 8.", "batch_size", 8), ("Each run gets four GPUs.", "gpus", 4),
+        ("Runs get 4 GPUs each.", "gpus", 4), ("All runs get 6 hours.", "time", "6:00:00"),
+        ("Runs are limited to 6 hours.", "time", "6:00:00"), ("Each job has 6 hours.", "time", "6:00:00"),
+        ("The runs use data/c.json.", "dataset", "data/c.json"), ("All runs use packing.", "packed", True),
+        (f"All runs start from {BASE}.", "model", BASE), ("No weight decay is used.", "weight_decay", 0.0),
+        ("Weight decay is not used.", "weight_decay", 0.0), ("All runs use a dropout of 0.1.", "lora_dropout", 0.1),
+        ("All runs use max. length 512.", "max_seq_len", 512), ("All with seed 3.", "seed", 3),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_all_runs_is_compared_with_them(said: str, field: str, actual: object) -> None:
+    assert told_of(about_runs(said)) == [("levels-differ", field, actual, 9)]
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("We use Adam.", "Adam"),
+        ("We use AdamW with betas (0.9, 0.95).", "betas (0.9, 0.95)"),
+        ("All runs use rank-stabilized LoRA.", "rank-stabilized LoRA"),
+    ],
+)
+def test_a_sentence_about_another_optimizer_or_adapter_is_refused(said: str, named: str) -> None:
+    assert told_of(about_runs(said)) == [("unsupported-setting", "recipe", named, 9)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Each run gets one GPU.", "All runs get 15 minutes.", "All four runs get 4 GPUs.",
+        "The runs get 4 GPUs in total.",
+        "Runs have 6 hours of audio.", "Runs take 6 hours.",
+        "The runs use data/test.json for evaluation.", "The runs use data/words.json.", f"All runs start from {MODEL}.",
+        "No weight decay is applied to norms.", "We use AdamW (betas 0.9, 0.999).", "We use Adam's implementation.",
+        "Answers have a maximum length of 20 tokens.", "Without weight decay, the loss was higher.",
+        "Generation uses a max. length of 64.", "All runs have 2 controls.",
+    ],
+)  # fmt: skip
+def test_a_sentence_about_all_runs_that_is_right_or_about_something_else_is_accepted(said: str) -> None:
+    assert told_of(about_runs(said)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("Table 1: all runs with seed 14, 1 × A100, max. length 2048.", []),
+        ("All runs use seed 14, 1x H100.", []), ("All runs use seed 14, 24 h.", []), ("All use seed 14, 1 A100.", []),
+        ("All runs use seed 0, 1 × A100.", [("seed", 0)]), ("All runs use seed 14, 2 A100s.", [("gpus", 2)]),
+        ("All runs use batch size 4, 3 epochs.", [("epochs", 3)]), ("All runs use seeds 14, 15.", [("seed", "14, 15")]),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_setting_is_not_a_level(said: str, found: list[tuple[str, object]]) -> None:
+    assert [each[1:3] for each in told_of(about_runs(said))] == found
+
+
+@pytest.mark.parametrize("text", ["big " * 500, "big, " * 400, "big uses " * 200, "for big " * 250, "a " * 1000])
+def test_long_sentences_about_runs_are_searched_quickly(text: str) -> None:
+    assert [*of_single_runs(text, {"big"}, free_text.statement)] == []

@@ -54,13 +54,23 @@ from scaffold_torchtune.models import (
     lines_of,
     shared_fields,
 )
-from scaffold_torchtune.parse import local, markdown_summary, marked_rows, runs_table, values, yaml_source, yaml_summary
+from scaffold_torchtune.parse import (
+    free_text,
+    local,
+    markdown_summary,
+    marked_rows,
+    runs_table,
+    values,
+    yaml_source,
+    yaml_summary,
+)
 from scaffold_torchtune.parse.answers import Answering, Asked, ask
 from scaffold_torchtune.parse.drafts import SourceText, SummaryDraft, TemplateDraft
 from scaffold_torchtune.parse.local_lines import parameter
-from scaffold_torchtune.parse.reading import AT_THE_TOP, MODEL_PATH, NAME, Place, Reading
+from scaffold_torchtune.parse.reading import AT_THE_TOP, MODEL_PATH, NAME, Place, Reading, note_statements
 from scaffold_torchtune.parse.unread import note_unread
 from scaffold_torchtune.results.step_results import ParseResult
+from scaffold_torchtune.settings import kinds
 from scaffold_torchtune.settings.parameters import OF_CONFIGURATION, PARAMETERS, Parameter, normalize
 from scaffold_torchtune.system import layout
 from scaffold_torchtune.torchtune_facts import is_published, known_models, model_by_spelling
@@ -94,6 +104,7 @@ def parse_experiment(
     form: SummaryFormat = "yaml" if summary[0].endswith((".yaml", ".yml")) else "markdown"
     reader = yaml_summary.read_yaml_summary if form == "yaml" else markdown_summary.read_markdown_summary
     drafts = reader(summary[1], summary[0]), local.read_local(local_document[1], local_document[0])
+    note_statements(drafts[0])
     plain = (
         TemplateDraft() if plain_template is None else yaml_source.read_template(plain_template[1], plain_template[0])
     )
@@ -175,6 +186,7 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
     given_to_all = reading.template.settings | environment | config
     note_unread(reading, given_to_all, runs)
     marked_rows.report_groups(reading, given_to_all, runs)
+    _times_in_notes(reading, given_to_all, runs)
     contradicting = reading.findings[before:]
     reading.unasked += contradicting
     _drop_unused(reading, [each.line for each in errors_in(contradicting)], contradicting)
@@ -211,6 +223,25 @@ def _experiment(reading: Reading, answered: Mapping[str, Place]) -> Experiment:
         stated=tuple(dict.fromkeys(reading.stated)),
         warnings=tuple(sort_findings(f for f in reading.findings if f.severity is not Severity.ERROR)),
     )
+
+
+def _times_in_notes(reading: Reading, known: Mapping[str, Setting], runs: Sequence[Run]) -> None:
+    """Report time limits in notes of runs that differ from the limits of the runs."""
+    time, by_line = PARAMETERS["time"], {run.line: run for run in runs if run.type == "fine-tuned"}
+    for row, run in ((row, by_line[row.line]) for row in reading.summary.rows if row.line in by_line):
+        planned = run.parameters.get("time") or known.get("time")
+        limit = str(planned.value if planned else time.default)
+        for note in row.notes:
+            for text in free_text.times_in_note(note.full or note.text):
+                value = values.value_of(time, replace(note, text=text, full=None, source=None))
+                if value is not None and kinds.slurm_seconds(str(value)) != kinds.slurm_seconds(limit):
+                    message = (
+                        f"time of the run {shown(run.name)} is {shown(limit)}, but {note.note} says {shown(value)}"
+                    )
+                    fix = f"write the intended value in {reading.own_place('time')}, and remove the value from the note"
+                    reading.add(
+                        "ambiguous", message, field="time", expected=limit, actual=value, line=note.line, fix=fix
+                    )
 
 
 def _drop_unused(reading: Reading, lines: Iterable[int | None], kept: Sequence[Finding] = ()) -> None:

@@ -1,10 +1,13 @@
-"""Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state."""
+"""Drafts: the untyped texts that the readers of documents return, with their places; and the runs that they state.
+
+The clauses of a text are those of its sentences. A clause may be about these runs, or about one of them.
+"""
 
 import functools
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple, Self
 
@@ -14,7 +17,7 @@ from scaffold_torchtune.models import Run, Setting
 from scaffold_torchtune.settings.parameters import PARAMETERS, normalize
 from scaffold_torchtune.system import markdown
 from scaffold_torchtune.system.layout import data_label
-from scaffold_torchtune.system.markdown import Labelled, Section, Text
+from scaffold_torchtune.system.markdown import STRUCK, Labelled, Section, Text
 from scaffold_torchtune.torchtune_facts import FULL, LORA, OF_LORA, method_of, model_by_spelling
 
 
@@ -373,3 +376,176 @@ def _is_same_file(path: str, used: Scalar, listed: Sequence[SourceText]) -> bool
     named = [text.text for text in listed if text.note.rpartition(" > ")[2] == used]
     names = {posixpath.basename(str(each)) for each in (used, *named)}
     return posixpath.basename(path) in names or (data_label(str(used))[1] == "" and data_label(path)[0] == used)
+
+
+# --- clauses
+
+_CITATION: Final = re.compile(
+    r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
+)
+_ABBREVIATED: Final = re.compile(r"(?<!\w)(max)\.(?= (?:seq\w{0,6}\.? |context )?len)", re.IGNORECASE)
+LONGEST: Final = 2_000  # characters of a text that are searched
+_OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
+"""The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
+
+_CLAUSES: Final = re.compile(
+    r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
+    r"|, (?=but\b|while\b|whereas\b|although\b|as\b|following\b|like\b)"
+)
+NOT_NOW: Final = re.compile(
+    r"\?|(?<!\w)(?:later|future|next|eventually|afterwards|someday|todo|tbd|maybe|perhaps|possibly|might|may|could|would"
+    r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior"
+    r"|last (?:time|year|week|month|experiment|run|sweep)|originally"
+    r"|initially|once|was|were|had|did|didn't|has been|have been|failed|crashed|papers?|et al|authors?|literature"
+    r"|researchers|people|others|they|many|most (?:of|people|labs|work)|works?"
+    r"|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
+    r"|follow-?up|out of scope|left (?:for|out|to)|abandoned|ruled out|dropped|alternative\w*|hypothes\w*|expect\w*"
+    r"|question|see|cf|such as|e\.g|for example|related|pending|not (?:part|yet|used|done|needed)|compar\w+|vs\.?"
+    r"|versus|ablations?|study whether|benefits?|cheaper|faster|better|worse|best)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words that show that a clause is about another time, other people or a comparison."""
+
+_COMPARED: Final = re.compile(
+    r"(?<!\w)(?:compar\w+|plan(?:ned|s)?|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE
+)
+"""Words of a comparison that, in a clause about levels, describe the runs themselves: `We compare three ranks`."""
+
+
+def plain_text(text: str) -> str:
+    """Return a text without citations, text that is struck out, and line breaks."""
+    written = " ".join(STRUCK.sub(" ", _CITATION.sub(" ", text[:LONGEST])).split())
+    return _ABBREVIATED.sub(r"\1", written)
+
+
+def clauses(text: str) -> list[str]:
+    """Return the clauses of a text."""
+    return _CLAUSES.split(_OF_THIS_PLAN.sub("", plain_text(text), count=1))
+
+
+def clauses_now(text: str, *, of_levels: bool = False) -> Iterator[str]:
+    """Yield the clauses about these runs; a comparison is one if it may be `of_levels` of the runs."""
+    for clause in clauses(text):
+        if not NOT_NOW.search(_COMPARED.sub(" ", clause) if of_levels else clause):
+            yield clause
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMPARES: Final = _words(
+    "unlike than relative instead rather like alike similar from as over against beat beats match matches "
+    "outperform outperforms replace replaces baseline reference between either without avoid avoids no "
+    "not nor never skip skips exclude excludes omit omits lacks non half memory"
+)
+_DOES: Final = _words("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
+_DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
+_NEAR: Final = 4  # words before a name
+
+
+def is_compared(before: str) -> bool:
+    """Return whether one of the last words before a name is a comparison or denial: `unlike the DoRA`."""
+    words = [word.strip("()[],.:;*`'\"") for word in before[-80:].lower().split()[-_NEAR - 1 :]]
+    for i in range(len(words) - 1, max(len(words) - 1 - _NEAR, -1), -1):
+        if words[i] in _DOES:
+            return i > 0 and words[i - 1] in _DENIES
+        if words[i] in _COMPARES:
+            return True
+    return False
+
+
+_NAMES_RUN: Final = r"(?:of|for|in) (?:run )?`?(?P<name>[^\s`]{1,60}?)`?"
+_LABEL: Final = r"(?:the |its )?(?P<label>[a-z][a-z-]{1,20}(?: [a-z]{1,20}){0,2})"
+_PIECES: Final = re.compile(
+    r"(?<=[;,:]) |(?<!except)(?<!only) (?=(?:and|but|while|whereas|with|using|for|on|at|in)(?!\w))|[()]", re.IGNORECASE
+)
+_REASON: Final = re.compile(r",? (?:because|since|due to|so that|as it|which (?:was|is|has)) ", re.IGNORECASE)
+_WAS_GIVEN: Final = re.compile(r"(?<!\w)(?:was|were|is|are) given(?!\w)", re.IGNORECASE)
+_CHANGED: Final = re.compile(
+    rf"(?:doubl|halv|increas|reduc|rais|lower|decreas|chang|set)\w{{0,4}} {_LABEL}"
+    r" (?:to |\()(?P<value>[0-9][\w.-]{0,15})\)?",
+    re.IGNORECASE,
+)
+_NOT_THE_TRAINING: Final = re.compile(
+    r"(?<!\w)(?:eval\w*|infer\w*|decod\w+|generat\w+|judg\w+|scor\w+|test\w*|sampling|sampler|split\w*|shuffl\w+"
+    r"|controls?|per|total|overall|parallel|at (?:once|most|least)|up to|about|approximately|around|roughly|every"
+    r"|nodes?|first|last|until|after|before|within|or|between|than|never)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words after which a number may not be that of a run."""
+_BEFORE_NAME: Final = re.compile(
+    r"\W{0,9}(?:(?:note|nb|exception|remark)s?:? )?(?:(?:and|but|while|whereas|only|except|for|in) ){0,3}"
+    r"(?:(?:the )?runs? )?`?",
+    re.IGNORECASE,
+)
+_VERB: Final = re.compile(r"(?:uses?|has|have|gets?|runs|trains?|is|are|needs?|we|which)(?!\w)", re.IGNORECASE)
+_TRAINS: Final = re.compile(
+    r"(?:(?:and|we|it|which) )?(?:is |are )?(?:only |also )?(?:train(?:s|ed)?|runs?|fine-?tun(?:ed|es|e))"
+    r"|(?:(?:with|using|uses|use) )?(?:the )?adamw(?: optimi[sz]er)?",
+    re.IGNORECASE,
+)
+_VALUE_OF_RUN: Final = re.compile(rf"{_LABEL} {_NAMES_RUN} (?:is|=) (?P<value>.{{1,40}})", re.IGNORECASE)
+_FOR_RUN: Final = re.compile(rf" {_NAMES_RUN}[.!;]?$", re.IGNORECASE)
+_LONGEST_NAME: Final = 6  # words
+
+
+class OfRuns(NamedTuple):
+    """A statement of a sentence about single runs: the names of the runs, the text, and its form as a note."""
+
+    names: tuple[str, ...]
+    text: str
+    note: str
+
+
+def of_single_runs(text: str, names: Container[str], read: Callable[[str], str]) -> Iterator[OfRuns]:
+    """Yield the statements about single runs in a text: `uses two GPUs` in `big uses two GPUs`.
+
+    `names` are those of all runs. `read` returns a part of a clause as a note if it is a statement, else an empty text.
+    """
+    for whole in clauses(text):
+        clause = _CHANGED.sub(r"\g<label> \g<value>", _WAS_GIVEN.sub("gets", _REASON.split(whole, 1)[0]))
+        if NOT_NOW.search(clause) or _NOT_THE_TRAINING.search(clause):
+            continue
+        value, end = _VALUE_OF_RUN.match(clause), _FOR_RUN.search(clause)
+        pieces, subjects = _PIECES.split(clause), tuple[str, ...]()
+        if value and value["name"] in names:
+            pieces, subjects = [f"{value['label']} {value['value']}"], (value["name"],)
+        elif end and end["name"] in names and end.start():
+            pieces, subjects = _PIECES.split(clause[: end.start()]), (end["name"],)
+        yield from _with_subjects(list(filter(None, pieces)), names, subjects, read)
+
+
+def _with_subjects(
+    pieces: Sequence[str], names: Container[str], subjects: tuple[str, ...], read: Callable[[str], str]
+) -> Iterator[OfRuns]:
+    """Yield the statements in the pieces of a clause: those after names of runs, and others that follow directly."""
+    begun, is_read = tuple[str, ...](), bool(subjects)
+    for i, piece in enumerate(pieces):
+        name, rest = _subject(piece, names)
+        if name and not rest.strip(" ,:.;"):
+            begun += (name,)
+            continue
+        is_of_model = rest[:3] == "has" and model_by_spelling(name) is not None  # `has a context length of ...`
+        if name and (subjects or _VERB.match(rest)) and not is_of_model:
+            subjects, is_read = (*begun, name), True
+        elif begun and len(begun) == i:
+            subjects, is_read, rest = begun, True, piece
+        else:
+            rest = piece
+        begun = ()
+        note = read(rest) if subjects and (is_read or _VERB.match(rest)) else ""
+        if note:
+            yield OfRuns(subjects, rest, note)
+        is_read = bool(note) or (is_read and _TRAINS.fullmatch(rest.strip()) is not None)
+
+
+def _subject(piece: str, names: Container[str]) -> tuple[str, str]:
+    """Return the name of a run at the beginning of a text, and the rest; empty texts if it begins otherwise."""
+    begin = _BEFORE_NAME.match(piece)
+    words = piece[begin.end() if begin else 0 :].split(" ")
+    for count in range(min(len(words), _LONGEST_NAME), 0, -1):
+        name = " ".join(words[:count]).rstrip(",:;.`")
+        if name in names and not name.isdigit():
+            return name, " ".join(words[count:])
+    return "", ""

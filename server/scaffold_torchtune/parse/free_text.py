@@ -11,58 +11,19 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.parse import notations
+from scaffold_torchtune.parse.drafts import LONGEST, NOT_NOW, clauses, clauses_now, is_compared, plain_text
 from scaffold_torchtune.settings.parameters import by_label
 from scaffold_torchtune.settings.unsupported import asked_otherwise
-from scaffold_torchtune.system.markdown import STRUCK
 from scaffold_torchtune.torchtune_facts import FULL, LORA, known_models
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_CITATION: Final = re.compile(
-    r"\((?:[^()]{0,80}(?:et al|[12][0-9]{3}[a-z]?))[^()]{0,80}\)|\[@[^\]]{1,80}\]|\[[0-9, ]{1,20}\]"
-)
-_LONGEST: Final = 2_000  # characters of a text that are searched
-_OF_THIS_PLAN: Final = re.compile(r"^\W{0,9}(?:[A-Za-z-]{1,30} ){0,2}plan: ", re.IGNORECASE)
-"""The label of a text about the runs of this experiment, not about other ones: `Plan: All runs use ...`."""
-
-_CLAUSES: Final = re.compile(
-    r"(?<=[.!?;])(?<!al\.)(?<!cf\.)(?<!vs\.)(?<!e\.g\.)(?<!i\.e\.) | [–—] "
-    r"|, (?=but\b|while\b|whereas\b|although\b|as\b|following\b|like\b)"
-)
-_NOT_NOW: Final = re.compile(
-    r"\?|(?<!\w)(?:later|future|next|eventually|afterwards|someday|todo|tbd|maybe|perhaps|possibly|might|may|could|would"
-    r"|should (?:we|i)|if|whether|when|consider\w*|plann?(?:ed|ing)?|hope|previous\w*|earlier|prior"
-    r"|last (?:time|year|week|month|experiment|run|sweep)|originally"
-    r"|initially|once|was|were|had|did|didn't|has been|have been|failed|crashed|papers?|et al|authors?|literature"
-    r"|researchers|people|others|they|many|most (?:of|people|labs|work)|works?"
-    r"|reported|shown|showed|known|popular|typical\w*|often|usual\w*"
-    r"|follow-?up|out of scope|left (?:for|out|to)|abandoned|ruled out|dropped|alternative\w*|hypothes\w*|expect\w*"
-    r"|question|see|cf|such as|e\.g|for example|related|pending|not (?:part|yet|used|done|needed)|compar\w+|vs\.?"
-    r"|versus|ablations?|study whether|benefits?|cheaper|faster|better|worse|best)(?!\w)",
-    re.IGNORECASE,
-)
-"""Words that show that a clause is about another time, other people or a comparison."""
-
-_COMPARED: Final = re.compile(
-    r"(?<!\w)(?:compar\w+|plan(?:ned|s)?|vs\.?|versus|ablations?|study whether)(?!\w)", re.IGNORECASE
-)
-"""Words of a comparison that, in a clause about levels, describe the runs themselves: `We compare three ranks`."""
-
-_COMPARES: Final = _words(
-    "unlike than relative instead rather like alike similar from as over against beat beats match matches "
-    "outperform outperforms replace replaces baseline reference between either without avoid avoids no "
-    "not nor never skip skips exclude excludes omit omits lacks non half memory"
-)
-_DOES: Final = _words("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
-_DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
-_NEAR: Final = 4  # words before a name
 _OF_OTHERS: Final = re.compile(
     r"[- ]{1,3}(?:results?|numbers|baselines?|counterparts?|scores?|style|like|inspired|equivalent|is|are|comes?|will"
     r"|follows?|needs?|can|cannot|gives?|does|do|has|have|takes?|tends?)(?!\w)(?! (?:training|fine|tuning|adapters?))",
     re.IGNORECASE,
+)
+_RUNS: Final = (
+    r"(?:(?:(?:all|each|every|both|these)(?: of)?(?: the| our)?|the|our) (?:fine-?tuned |lora )?|^\W{0,9})"
+    r"(?:runs?|jobs?)"
 )
 _SAYS: Final = re.compile(
     r"(?<!\w)(?:we|i|runs?|models?|it|this|these|experiments?|training|adapters?|everything) (?:[\w-]+ ){0,6}?"
@@ -72,6 +33,8 @@ _SAYS: Final = re.compile(
     r"|(?<!\w)[0-9]{1,4} (?:fine-? ?tuned|runs?|models?)(?: runs?| models?)? (?:with|using|in|by)(?!\w)"
     r"|^\W{0,9}(?:fine-? ?tuned|trained|quanti[sz]ed|optimi[sz]ed)(?!\w)"
     r"|(?<!\w)(?:all|each|every) (?:of the )?(?:runs?|models?)(?: (?:on|with|in|at|using|for|by)(?!\w)|:)"
+    rf"|(?<!\w){_RUNS} (?:each )?(?:gets?|has|have|requests?|(?:is|are) (?:given|allocated|assigned))(?!\w)"
+    r"|^\W{0,9}(?:all|each) (?:with|using)(?!\w)"
     r"|(?<!\w)(?:is|are|be|being|gets?) (?:[\w-]+ ){0,2}?(?:trained|fine-? ?tuned|tuned|optimi[sz]ed|quanti[sz]ed"
     r"|loaded|run|done|performed|kept|applied|restricted|limited|inserted)(?!\w)"
     r"|^\W{0,9}(?:use|fine-? ?tune|train|apply|adopt|employ|run|perform|load|keep|all runs:?|this is|these are)(?!\w)"
@@ -98,7 +61,7 @@ _ON_WHAT: Final = re.compile(
 )
 _FIRST: Final = 4  # characters before a name that begins a text
 _METHOD: Final = re.compile(
-    r"(?<![\w-])(?:(?P<full>full(?:[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w{1,9}|ft)"
+    r"(?<![\w-])(?:(?P<full>full(?:y|[ -](?:parameters?|weights?|model))?[ -](?:fine[ -]?tun\w{1,9}|ft)"
     r"|full[ -](?:parameters?|weights?|model)[ -](?:sft|training|tuning|updates?|optimi[sz]ation)"
     r"|(?:without|no|not use|don['’]t use) (?:any )?(?:lora|adapters?|peft)(?! (?:on|to|for|dropout|bias))"
     r"|(?:all|every) (?:model )?(?:weights?|parameters?) (?:are|is) (?:trained|updated|trainable)"
@@ -112,15 +75,18 @@ _NODES: Final = re.compile(
 )
 _PARTS: Final = re.compile(r"[;,] |(?<=[.!?]) | [–—-] | (?:and|but|because|due|so|since) |[;,.!]$", re.IGNORECASE)
 _LEADING: Final = re.compile(
-    r"(?:(?:please|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at"
-    r"|for|to|on|a|an|the|its|own|now|but|and|also|plus|rerun|reruns|retry|repeat|repeated) )+",
+    r"(?:(?:please|we|use|uses|using|with|set|sets|run|runs|train|trains|try|needs?|only|just|this one|this run|here|at"
+    r"|for|to|on|a|an|the|its|own|now|but|and|also|plus|rerun|reruns|retry|repeat|repeated"
+    r"|has|have|gets?|given|is|are|it|which|trained|limited) )+",
     re.IGNORECASE,
 )
 _SAME_AS: Final = re.compile(
     r"same (?P<label>[a-z][a-z -]{1,30}) as (?:in )?[\w.+-]{1,60} \(?(?P<value>[0-9][0-9.e-]{0,15})", re.IGNORECASE
 )
 _TRAILING: Final = re.compile(
-    r" (?:here|instead|only|please|now|too|for this (?:run|one|row)|in this (?:run|one|row)|this time)$", re.IGNORECASE
+    r" (?:here|instead|(?:instead of|rather than|not) \S{1,20}(?: [a-z]{1,12})?|is used|are used|only|please|now|too"
+    r"|for this (?:run|one|row)|in this (?:run|one|row)|this time)$",
+    re.IGNORECASE,
 )
 COUNTS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -131,17 +97,24 @@ _ONE_OF_SEVERAL: Final = re.compile(r"[0-9] (?:and|or|to) $|[0-9], $|[0-9] ?[-�
 _POWER: Final = r"(?: ?[×x*·] ?10 ?(?:\^|\*\*)? ?\{?[-−–⁻]?[0-9⁰¹²³⁴-⁹]{1,3}\}?)"
 _VALUE: Final = rf"[0-9][0-9.]{{0,15}}(?:e[-+−]?[0-9]{{1,3}}|{_POWER})?"
 _A_GPU: Final = r"(?:nvidia )?(?:rtx ?|[ahlv])[0-9]{2,4}[a-z]{0,2}(?:[ -][0-9]{2,3} ?gb)?"
+_OF_ANOTHER: Final = (
+    rf"(?:[\w%]|[.,][0-9]| ?[-–×x*] ?[0-9]| ?[×x*] ?[a-z]| {_A_GPU}| ?%| (?:h|d|min|[kmgt]b|full|complete)(?!\w)"
+    r"| (?:different |random |warm|learning|gradient |training |batch|lora )?"
+    r"(?:epoch|pass|gpu|cpu|core|step|accumulation|sample|seed|run|node|token|model|condition|data|hour|minute|day"
+    r"|layer|replic|repeat|rank|rate|size))"
+)
+"""Text after a number that is not the last one of a list, but of another setting: `seed 0, 1 × A100`."""
 _STATED: Final = re.compile(
     r"(?<![\w.])(?:(?P<label>(?:effective|total|global)(?: \((?:effective|total|global)\))? batch(?: size)?"
-    r"|(?:peak )?learning rate|lr|(?:mini-?)?batch size|mini-?batches|lora rank|rank|lora alpha|alpha|lora dropout"
-    r"|weight decay|(?:number of )?epochs"
-    r"|seed|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
+    r"|(?:peak )?learning rate|lr|(?:mini-?)?batch size|mini-?batches|lora rank|rank|lora alpha|alpha"
+    r"|(?:lora |(?<!attention )(?<!hidden ))dropout|weight decay|(?:number of )?epochs|seed"
+    r"|max(?:imum)? sequence length|warm-?up steps|(?:gradient )?accumulation(?: steps)?)"
     r"(?P<verb>(?: of| is| are| at| to|:)?(?: (?:set|fixed|kept|held|equal)(?: constant)?(?: to| at)?)? ?=?) ?"
     rf"(?:(?P<product>[0-9]{{1,6}}(?: ?[×x*] ?[0-9]{{1,6}}){{1,2}}) ?= ?)?(?P<value>{_VALUE})"
     rf"|(?P<number>{_COUNT}) ?(?:[x×] ?)?(?:{_A_GPU} gpus?|{_A_GPU}s?(?![ -]?(?:gpus?|hours?|days?|partition|nodes?)))"
     rf"|(?P<count>{_COUNT}) (?P<counted>(?:full |complete )?(?:epochs?|passes(?= over| through))|gpus?|warm-?up steps"
     r"|(?:gradient )?accumulation steps))"
-    r"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?[0-9])",
+    rf"(?![\w%]|[.,][0-9]| ?[-–/]| ?[×x*] ?\w| (?:and|or|to) [0-9]|, ?(?>{_VALUE})(?!{_OF_ANOTHER}))",
     re.IGNORECASE,
 )
 _OF_SOMETHING_ELSE: Final = re.compile(
@@ -170,13 +143,16 @@ _IN_WORDS: Final = [
     ("gradient clipping", "",
      (rf"(?:gradients?|grad(?:ient)? norms?) (?:is |are |be )?clip\w{{1,4}} (?:at|to) (?P<value>{_VALUE})"
      rf"|gradient clipping (?:of |at |to |is |with )?(?:a norm of )?(?P<other>{_VALUE})")),
+    ("weight_decay", "0",
+     (r"(?:no|without)(?: any)? weight decay(?!(?: (?:is|are|used|applied)){0,2} (?:to|on|for|in|sched\w*)(?!\w))"
+      r"|weight decay (?:is )?(?:not used|off|disabled)")),
     ("max_seq_len", "",
      (r"(?:truncat\w{1,4}|cut|limited|restricted) (?:to|at|after) (?P<value>[0-9][0-9,]{0,9}) tokens"
-     r"|(?:context|sequence|maximum|max)(?: sequence)? (?:length|window) (?:of |is )(?P<other>[0-9][0-9,]{0,9})"
+     r"|(?:context|sequence|maximum|max)(?: sequence)? (?:length|window) (?:of |is |= )?(?P<other>[0-9][0-9,]{0,9})"
      r"|longer than (?P<longer>[0-9][0-9,]{0,9}) tokens (?:are|is) (?:truncated|cut)")),
     ("packed", "yes",
      (r"(?:samples|sequences|examples|rows|data|inputs) (?:are|is) packed"
-     r"|(?:we|it|runs) packs? (?:samples|sequences|examples|rows)|with (?:sample |sequence )?packing")),
+     r"|(?:we|it|runs) packs? (?:samples|sequences|examples|rows)|(?:with|uses?) (?:sample |sequence )?packing")),
     ("packed", "no", r"(?:without|no) (?:sample |sequence )?packing|(?:not|never) packed"),
     ("train_on_input", "yes",
      (rf"(?:not|never|don['’]t|without) mask\w{{0,3}} {_PROMPTS}|trains? on {_PROMPTS} (?:too|as well)"
@@ -211,6 +187,9 @@ _IN_WORDS: Final = [
      (r"(?:for|at most|exactly|up to|maximum of|lasts?|takes?|trains?) (?P<value>[0-9][0-9,]{0,9})"
      r" (?:optimi[sz]er |training |gradient |update )?steps")),
 ]  # fmt: skip
+_NOT_OF_LENGTHS: Final = re.compile(
+    r"warm|(?<!\w)(?:eval\w*|generat\w+|decod\w+|inference|sampling|answers?|outputs?)(?!\w)", re.IGNORECASE
+)
 _BOUNDS: Final = ("at most", "up to", "maximum of")
 _SAID_SO: Final = [
     (name, value, re.compile(rf"(?<![\w-])(?:{form})(?!\w)", re.IGNORECASE)) for name, value, form in _IN_WORDS
@@ -242,9 +221,7 @@ _WHOLE_STEP: Final = re.compile(
 _LISTED: Final = re.compile(
     r"(?<![\w.])(?P<label>(?:peak )?learning rates?|lrs?|batch sizes?|(?:lora )?ranks?|alphas?|(?:random )?seeds?)"
     r"(?: of| in| from| ∈|:| =)? ?[({\[]?(?P<values>(?:"
-    rf"{_VALUE}(?:, and |, or |, | and | or | ?/ ?)){{1,20}}{_VALUE})(?![\w%]|[.,][0-9]| ?[-–×x*] ?[0-9]"
-    r"| (?:different |random |warm|learning|batch|lora )?"
-    r"(?:epoch|gpu|step|sample|seed|run|node|token|model|condition|data|hour|minute|layer|replic|repeat|rank|rate|size))",
+    rf"{_VALUE}(?:, and |, or |, | and | or | ?/ ?)){{1,20}}{_VALUE})(?!{_OF_ANOTHER})",
     re.IGNORECASE,
 )
 _BETWEEN_VALUES: Final = re.compile(r", and |, or |, | and | or | ?/ ?")
@@ -311,21 +288,40 @@ def in_sentences(text: str) -> Named:
 
 def settings_in_note(text: str) -> Iterator[tuple[str, str]]:
     """Yield the settings in parts of a note that contain nothing else: `use lr 3e-4 here`, `5 epochs`."""
-    for part in _PARTS.split(_plain(text)):
-        stated = whole = part.strip(" .!(*)")
+    for part in _PARTS.split(plain_text(text)):
+        stated = whole = part.strip(" .!(*)`")
         if same := _SAME_AS.fullmatch(stated):
             stated = f"{same['label']} {same['value']}"
         stated = _LEADING.sub("", stated, count=1) if _LEADING.match(stated) else stated
         while _TRAILING.search(stated):
             stated = _TRAILING.sub("", stated)
-        if (found := notations.setting_beside_method(stated) or _in_words(stated) or _in_words(whole)) is not None:
+        found = notations.setting_beside_method(stated) or _alone(stated)
+        found = found or _in_words(stated, whole, f"uses {stated}", f"trained {_TRAILING.sub('', whole)}")
+        if found is not None:
             yield found
 
 
-def _in_words(part: str) -> tuple[str, str] | None:
+def _alone(part: str) -> tuple[str, str] | None:
+    """Return parameter and value of a text that is a setting and nothing else: `batch size of 8`, `two A100s`."""
+    match = _STATED.fullmatch(part)
+    label, value = _read(match) if match else ("", "")
+    parameter = by_label(label)
+    return (parameter.name, value) if parameter else None
+
+
+def _read(match: re.Match[str]) -> tuple[str, str]:
+    """Return label and value of a setting that a sentence states."""
+    value = match["value"] or match["number"] or match["count"]
+    label = _without_aside(match["label"] or match["counted"] or "gpus")
+    label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", label)
+    return label, str(COUNTS.get(value.lower(), value)).rstrip(".")
+
+
+def _in_words(*parts: str) -> tuple[str, str] | None:
     """Return parameter and value of a text that states a setting in words and nothing else: `no warm-up`."""
     for name, value, form in _SAID_SO:
-        parameter, match = by_label(name), form.fullmatch(part)
+        match = next(filter(None, map(form.fullmatch, parts)), None)
+        parameter = by_label(name) if match else None
         if parameter is not None and match is not None:
             return parameter.name, value or _number_of(match)
     return None
@@ -357,61 +353,54 @@ SEVERAL: Final = -1
 
 def settings_alone(text: str) -> list[tuple[str, str]]:
     """Return the settings of a text that contains nothing else: `LoRA rank 8, alpha 8.`."""
-    parts = [part for part in _PARTS.split(_plain(text)) if part.strip(" .!(*)")]
+    parts = [part for part in _PARTS.split(plain_text(text)) if part.strip(" .!(*)")]
     found = list(settings_in_note(text))
     return found if len(found) == len(parts) else []
 
 
 def settings_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences give for the runs, by label: `We train for 3 epochs`."""
-    for clause in _clauses(text):
-        if _NOT_NOW.search(clause):
-            continue
-        says = _SAYS.search(clause)
+    for clause in clauses_now(text):
+        says, end = _SAYS.search(clause), 0
         for match in _STATED.finditer(clause):
-            before = clause[: match.start()]
-            label = match["label"] or match["counted"] or "gpus"
+            before, follows, end = clause[: match.start()], match.start() == end + 2, match.end()
+            label, value = _read(match)
             is_stated = (says and says.end() <= match.start()) or (match["verb"] and _IS_SO.search(match["verb"]))
-            is_one = not match["label"] and _NOT_OF_A_RUN.search(before[-60:])
+            is_one = not match["label"] and not follows and _NOT_OF_A_RUN.search(before[-60:])
             is_of_others = _OF_SOMETHING_ELSE.match(clause, match.end()) or (
                 label.lower().startswith("gpu") and _OF_ALL_JOBS.match(clause, match.end())
             )
-            if not is_stated or _is_compared(before) or is_one or is_of_others:
+            if not is_stated or is_compared(before) or is_one or is_of_others:
                 continue
             if label.lower() == "batch size" and _WHOLE_STEP.match(clause, match.end()):
                 label = "effective batch size"
-            value = match["value"] or match["number"] or match["count"]
-            value = str(COUNTS.get(value.lower(), value)).rstrip(".")
-            label = _OTHER_WORDS.sub(lambda found: "epochs" if found["epochs"] else "batch size", _without_aside(label))
             yield Stated(label, (value,), of_all=_OF_ALL.search(clause) is not None)
 
 
 def settings_in_words(text: str) -> Iterator[Stated]:
     """Yield the settings that sentences give in words: `Sequences are truncated to 512 tokens`, `no warm-up`."""
-    for clause in _clauses(text):
-        if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
-            continue
+    for clause in clauses_now(text, of_levels=True):
         for name, value, form in _SAID_SO:
             match = form.search(clause)
-            is_of_warmup = match is not None and name[:3] == "max" and "warm" in clause[: match.start()].lower()
-            if match and not is_of_warmup and not _is_compared(clause[: match.start()]):
+            is_of_else = match is not None and name[:3] == "max" and _NOT_OF_LENGTHS.search(clause, 0, match.start())
+            if match and not is_of_else and not is_compared(clause[: match.start()]):
                 is_of_all, is_bound = _OF_ALL.search(clause) is not None, match[0].lower().startswith(_BOUNDS)
                 yield Stated(name, (value or _number_of(match),), of_all=is_of_all, at_most=is_bound)
 
 
 def alphas_in_sentences(text: str) -> Iterator[float]:
     """Yield the values of alpha in ranks that sentences give: `alpha = 2 x rank`."""
-    for clause in _clauses(text):
-        for match in () if _NOT_NOW.search(clause) else _ALPHA.finditer(clause):
-            if not _is_compared(clause[: match.start()]):
+    for clause in clauses_now(text):
+        for match in _ALPHA.finditer(clause):
+            if not is_compared(clause[: match.start()]):
                 yield float(match["factor"]) if match["factor"] else _FACTORS.get((match["word"] or "").lower(), 1.0)
 
 
 def places_in_sentences(text: str) -> Iterator[str]:
     """Yield the modules to which LoRA is applied according to sentences: `LoRA on q_proj and v_proj`."""
-    for clause in _clauses(text):
-        match = None if _NOT_NOW.search(clause) else _PLACED.search(clause)
-        if match is None or _is_compared(clause[: match.start()]):
+    for clause in clauses_now(text):
+        match = _PLACED.search(clause)
+        if match is None or is_compared(clause[: match.start()]):
             continue
         if match["names"]:
             yield match["names"]
@@ -425,23 +414,38 @@ _DURATION: Final = rf"{_COUNT}(?:\.[0-9])? ?(?:days?|hours?|hrs?|h|minutes?|mins
 _TIME_LIMIT: Final = re.compile(
     rf"(?:time limit|wall-?time(?: limit)?) (?:of|is|to) (?P<limit>{_DURATION})"
     r"|(?:jobs?|runs?) (?:runs? |takes? |lasts? |is limited to |are limited to )?(?:for )?(?:at most|up to)"
-    rf" (?P<most>{_DURATION})",
+    rf" (?P<most>{_DURATION})"
+    rf"|{_RUNS} (?:each )?(?:gets?|has|have|requests?|(?:is|are) (?:given|allowed|limited to)) (?P<given>{_DURATION})"
+    r"(?! of (?!wall|run|comp|time|gpu))",
     re.IGNORECASE,
 )
+_TIME_OF_NOTE: Final = re.compile(
+    rf"(?:[\w-]{{1,60}} ){{0,3}}(?:gets?|given|has|have|limited to|time limit(?: of|:| is)?) (?P<given>{_DURATION})"
+    rf"(?: here| instead| each)?|(?P<instead>{_DURATION}) (?:(?:instead of|rather than) {_DURATION}|limit|time limit)",
+    re.IGNORECASE,
+)
+_OF_RUN: Final = re.compile(
+    r"(?: (?:optimi[sz]er|runs?|training|precision|mode|instead|here|only)){1,2}$", re.IGNORECASE
+)
 _A_PROMPT: Final = re.compile(
-    r"system prompt(?: (?:is|reads|says))?:? (?:[\"“`](?P<text>[^\"“”`]{1,300})[\"”`])", re.IGNORECASE
+    r"system prompt(?: (?:of|for|in) [\w.=-]{1,60})?(?: (?:is|reads|says))?:? "
+    r"(?:[\"“`](?P<text>[^\"“”`]{1,300})[\"”`])",
+    re.IGNORECASE,
 )
 _A_FILE: Final = re.compile(r"(?<![\w./])(?P<path>[\w./~+-]{1,200}\.(?:jsonl?|parquet))(?!\w)", re.ASCII)
+_NOT_FOR_TRAINING: Final = re.compile(r" (?:for|as|to)(?! (?:training|fine-?tuning))(?!\w)")
 _TRAINS_ON: Final = re.compile(
-    r"(?<!\w)(?:train\w{0,3}|fine-?tun\w{1,3}) (?:[\w.-]{1,40} ){0,4}on (?:the )?$", re.IGNORECASE
+    r"(?<!\w)(?:train\w{0,3}|fine-?tun\w{1,3}) (?:[\w.-]{1,40} ){0,4}on (?:the )?$"
+    rf"|(?<!\w){_RUNS} uses? (?:the )?(?:file |data(?: ?set)? |training data )?$",
+    re.IGNORECASE,
 )
 _USES_FILE: Final = re.compile(r"(?<!\w)(?:train\w{0,3}|uses?|using|data(?: ?set)?:?|on|with) (?:[\w-]{1,20} ){0,2}$")
 _TRAINS_MODEL: Final = re.compile(
-    r"(?<!\w)(?:trains?|fine-?tun(?:e|es|ing)(?: of)?)"
+    r"(?<!\w)(?:trains?|fine-?tun(?:e|es|ing)(?: of)?|starts? from)"
     r"(?: (?:the|our|both|two|three|base|models?|and|small|pre-?trained|(?=[a-z.-]{0,40}[0-9])[\w.-]{1,80}),?){0,8} $",
     re.IGNORECASE,
 )
-_BASE_MODEL: Final = re.compile(r"(?<!\w)base(?: models?)? $", re.IGNORECASE)
+_BASE_MODEL: Final = re.compile(r"(?<!\w)(?:base(?: models?)?|starts? from(?: the)?) $", re.IGNORECASE)
 _SIZE: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?(?:B(?: (?:model|one))?|b model)")
 
 
@@ -453,44 +457,65 @@ def _model_names() -> re.Pattern[str]:
 
 def times_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
     """Yield the time limits that sentences give jobs, and whether it is only an upper bound (`at most 2 hours`)."""
-    for clause in _clauses(text):
-        for match in () if _NOT_NOW.search(clause) else _TIME_LIMIT.finditer(clause):
-            yield match["limit"] or match["most"], match["limit"] is None
+    for clause in clauses_now(text):
+        for match in _TIME_LIMIT.finditer(clause):
+            yield match["limit"] or match["given"] or match["most"], match["most"] is not None
+
+
+def times_in_note(text: str) -> Iterator[str]:
+    """Yield the time limits in parts of a note that contain nothing else: `gets 6 hours`, `6 h instead of 2 h`."""
+    for part in _PARTS.split(plain_text(text)):
+        if match := _TIME_OF_NOTE.fullmatch(part.strip(" .!(*)`")):
+            yield match["given"] or match["instead"]
+
+
+def statement(part: str) -> str:
+    """Return a part of a sentence about a run as a note if it is a setting, a method or a data set, and nothing else.
+
+    Anything else gives an empty string: it may be a mere mention.
+    """
+    part = part.strip(" .,;:!(*)`")
+    name = _OF_RUN.sub("", _LEADING.sub("", part, count=1).strip("`"))
+    if any(any(read(part)) for read in (settings_in_note, times_in_note, models_in_note)):
+        return part
+    other = next(asked_otherwise(name), None)
+    if _METHOD.fullmatch(name) or (other is not None and other[0] == name):
+        return name
+    return f"uses {name}" if _A_FILE.fullmatch(name) else ""
 
 
 def prompts_in_sentences(text: str) -> Iterator[str]:
     """Yield the system prompts that sentences quote."""
-    written = _plain(text)
+    written = plain_text(text)
     for match in _A_PROMPT.finditer(written):
         before = written[max(0, match.start() - 80) : match.start()]
         before = before[before.rfind(". ") + 1 :]
-        if not (_NOT_NOW.search(before) or _OF_EVALUATION.search(before) or _is_compared(before)):
+        if not (NOT_NOW.search(before) or _OF_EVALUATION.search(before) or is_compared(before)):
             yield match["text"]
 
 
 def data_in_text(text: str, *, of_note: bool) -> Iterator[str]:
     """Yield the files on which a sentence or a note trains: `We train on data/words.json`."""
-    for clause in _clauses(text):
-        if _NOT_NOW.search(clause) or _OF_EVALUATION.search(clause):
-            continue
-        for match in _A_FILE.finditer(clause):
+    for clause in clauses_now(text):
+        for match in () if _OF_EVALUATION.search(clause) else _A_FILE.finditer(clause):
             before = clause[: match.start()]
-            if (_USES_FILE if of_note else _TRAINS_ON).search(before[-200:]) and not _is_compared(before):
+            is_other = not of_note and _NOT_FOR_TRAINING.match(clause, match.end())
+            if (_USES_FILE if of_note else _TRAINS_ON).search(before[-200:]) and not (is_other or is_compared(before)):
                 yield match["path"]
 
 
 def models_in_sentences(text: str) -> Iterator[tuple[str, bool]]:
     """Yield the models that sentences train, by name, and whether the sentence calls it a base model."""
-    for clause in _clauses(text):
-        for match in () if _NOT_NOW.search(clause) else _model_names().finditer(clause):
+    for clause in clauses_now(text):
+        for match in _model_names().finditer(clause):
             before = clause[: match.start()][-200:]
-            if _TRAINS_MODEL.search(before) and not _is_compared(before):
+            if _TRAINS_MODEL.search(before) and not is_compared(before.replace(" from ", " ")):
                 yield match[0], _BASE_MODEL.search(before) is not None
 
 
 def models_in_note(text: str) -> Iterator[str]:
     """Yield the models in parts of a note that contain nothing else: `on the 8B model`."""
-    for part in _PARTS.split(_plain(text)):
+    for part in _PARTS.split(plain_text(text)):
         stated = _LEADING.sub("", part.strip(" .!(*)"), count=1)
         if _SIZE.fullmatch(stated) or _model_names().fullmatch(stated):
             yield stated.split()[0]
@@ -503,17 +528,15 @@ def is_of_places(name: str) -> bool:
 
 def levels_in_sentences(text: str) -> Iterator[Stated]:
     """Yield the levels that sentences list, and numbers of levels: `ranks 8, 16 and 32`, `with three seeds each`."""
-    for clause in _clauses(text):
-        if _NOT_NOW.search(_COMPARED.sub(" ", clause)):
-            continue
+    for clause in clauses_now(text, of_levels=True):
         for match in _LISTED.finditer(clause):
-            if not _is_compared(clause[: match.start()]):
+            if not is_compared(clause[: match.start()]):
                 listed = _BETWEEN_VALUES.split(match["values"])
                 yield Stated(_singular(match["label"]), tuple(value.rstrip(".") for value in listed))
         for match in _COUNTED_LEVELS.finditer(clause):
             before, word, what = clause[: match.start()], match["count"].lower(), match["what"].lower()
             is_vague = _AT_LEAST.search(before[-15:]) or _ONE_OF_SEVERAL.search(before[-30:].removesuffix(", "))
-            if is_vague or _is_compared(before) or _OF_EVALUATION.search(clause):
+            if is_vague or is_compared(before) or _OF_EVALUATION.search(clause):
                 continue
             count = SEVERAL if word in {"multiple", "several"} else int(COUNTS.get(word, word))
             is_of_seeds = what[:4] in {"seed", "repl", "repe"}
@@ -523,31 +546,31 @@ def levels_in_sentences(text: str) -> Iterator[Stated]:
 
 def names_wandb(text: str) -> bool:
     """Return whether a text mentions Weights & Biases."""
-    return _ANY_WANDB.search(text[:_LONGEST]) is not None
+    return _ANY_WANDB.search(text[:LONGEST]) is not None
 
 
 def modes_in_sentences(text: str) -> Iterator[str]:
     """Yield the modes of Weights & Biases that sentences give for the runs: `Runs log online to W&B`."""
-    if match := _LOGGING_IS.match(text[:_LONGEST]):
+    if match := _LOGGING_IS.match(text[:LONGEST]):
         yield match["mode"].lower()
-    for clause in _clauses(text):
+    for clause in clauses(text):
         if _ANY_WANDB.search(clause) is None:
             continue
         if _NO_WANDB.search(clause):
             yield "disabled"
         modes = {match["mode"].lower() for match in _WANDB_MODE.finditer(clause)}
-        is_stated = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not _NOT_NOW.search(clause)
+        is_stated = _OF_LOGGING.search(clause) and not _NOT_OF_WANDB.search(clause) and not NOT_NOW.search(clause)
         if len(modes) == 1 and is_stated and not _NO_WANDB.search(clause):
             yield modes.pop()
 
 
 def of_levels(name: str, label: str, text: str) -> Stated | None:
     """Return the text after a label of several values, which is a list or their number; None for prose."""
-    plain = _plain(text).strip("`[]{}() ")
-    if len(parts := _BETWEEN_VALUES.split(plain)) > 1:
+    whole = plain_text(text).strip("`[]{}() ")
+    if len(parts := _BETWEEN_VALUES.split(whole)) > 1:
         return Stated(name, tuple(part.strip("` ") for part in parts))
-    match = _HOW_MANY.match(plain)
-    if match is None or _OF_EVALUATION.search(plain):
+    match = _HOW_MANY.match(whole)
+    if match is None or _OF_EVALUATION.search(whole):
         return None
     is_of_replicates = _OF_REPLICATES.search(label) is not None
     return Stated(name, number=int(COUNTS.get(match[0].lower(), match[0])), replicates=is_of_replicates)
@@ -555,7 +578,7 @@ def of_levels(name: str, label: str, text: str) -> Stated | None:
 
 def count_of_levels(text: str) -> int | None:
     """Return the number of levels that a text gives instead of the levels: `3 seeds`, `two values`."""
-    match = _NUMBER_OF_LEVELS.fullmatch(_plain(text).strip("`() ."))
+    match = _NUMBER_OF_LEVELS.fullmatch(plain_text(text).strip("`() ."))
     return int(COUNTS.get(match["count"].lower(), match["count"])) if match else None
 
 
@@ -576,8 +599,8 @@ def of_a_label(text: str) -> tuple[str, str]:
 
     A label about another time or other people, such as `Previous run`, is not a label.
     """
-    match = _LABELLED.match(_plain(text))
-    if match is None or len(match["label"].split()) > _LONGEST_LABEL or _NOT_NOW.search(match["label"]):
+    match = _LABELLED.match(plain_text(text))
+    if match is None or len(match["label"].split()) > _LONGEST_LABEL or NOT_NOW.search(match["label"]):
         return "", ""
     return match["label"], match["rest"]
 
@@ -590,19 +613,9 @@ def _without_aside(label: str) -> str:
     return " ".join(re.sub(r"\([^()]*\)", " ", label).split())
 
 
-def _plain(text: str) -> str:
-    return " ".join(STRUCK.sub(" ", _CITATION.sub(" ", text[:_LONGEST])).split())
-
-
-def _clauses(text: str) -> list[str]:
-    return _CLAUSES.split(_OF_THIS_PLAN.sub("", _plain(text), count=1))
-
-
 def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
     found = Named()
-    for clause in _clauses(text):
-        if _NOT_NOW.search(clause):
-            continue
+    for clause in clauses_now(text):
         named = [*asked_otherwise(clause), *_NODES.finditer(clause)]
         is_placed = _PLACED.search(clause) is not None  # supported
         named = [match for match in named if not (is_placed and _OF_PLACES.fullmatch(match[0]))]
@@ -617,18 +630,7 @@ def _first(text: str, counts: Callable[[str, re.Match[str]], bool]) -> Named:
 
 def _applies(clause: str, match: re.Match[str]) -> bool:
     """Return whether a name is neither the object of a comparison nor the subject of a remark."""
-    return not _is_compared(clause[: match.start()]) and not _OF_OTHERS.match(clause, match.end())
-
-
-def _is_compared(before: str) -> bool:
-    """Return whether one of the last words before a name is a comparison or denial: `unlike the DoRA`."""
-    words = [word.strip("()[],.:;*`'\"") for word in before[-80:].lower().split()[-_NEAR - 1 :]]
-    for i in range(len(words) - 1, max(len(words) - 1 - _NEAR, -1), -1):
-        if words[i] in _DOES:
-            return i > 0 and words[i - 1] in _DENIES
-        if words[i] in _COMPARES:
-            return True
-    return False
+    return not is_compared(clause[: match.start()]) and not _OF_OTHERS.match(clause, match.end())
 
 
 def _is_stated(clause: str, match: re.Match[str]) -> bool:

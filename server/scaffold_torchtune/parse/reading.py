@@ -22,9 +22,17 @@ from scaffold_torchtune.findings import (
     with_line_feeds,
 )
 from scaffold_torchtune.models import Experiment, Run, Setting, Source, SourceKind, SummaryFormat
-from scaffold_torchtune.parse import document_lines, local_lines, values
+from scaffold_torchtune.parse import document_lines, free_text, local_lines, values
 from scaffold_torchtune.parse.document_lines import Written
-from scaffold_torchtune.parse.drafts import Draft, LocalDraft, SourceText, SummaryDraft, TemplateDraft
+from scaffold_torchtune.parse.drafts import (
+    Draft,
+    LocalDraft,
+    SourceText,
+    SummaryDraft,
+    TemplateDraft,
+    of_single_runs,
+    plain_text,
+)
 from scaffold_torchtune.parse.notations import NotHonoured, not_supported, remove_unsupported
 from scaffold_torchtune.parse.values import configured
 from scaffold_torchtune.settings.kinds import NotTyped, as_line
@@ -574,3 +582,33 @@ def not_typed(
         code, f"{subject} {what}", field=parameter.name, expected=expected, actual=escape(written),
         choices=choices, file=file, line=text.line, fix=fix,
     )  # fmt: skip
+
+
+_FOOTNOTES: Final = "¹²³⁴⁵⁶⁷⁸⁹†‡§*"
+
+
+def note_statements(draft: SummaryDraft) -> None:
+    """Move statements about single runs from sentences to the notes of their rows: `big uses two GPUs`."""
+    names = {row.name.rstrip(_FOOTNOTES): row.line for row in draft.rows if row.name}
+    notes: dict[int, list[SourceText]] = {}
+    for i, text in enumerate(draft.prose):
+        written = plain_text(text.full or text.text)
+        place, before = f"the text under {shown(text.note)}", len(written)
+        for stated in of_single_runs(written, names, free_text.statement):
+            note = dataclasses.replace(text, text=stated.note, note=place, full=None, source=None)
+            for run in stated.names:
+                notes.setdefault(names[run], []).append(note)
+            written = written.replace(stated.text.strip(" .,;:"), " ", 1)
+        if len(written) < before:
+            draft.prose[i] = dataclasses.replace(text, text=written, full=None, source=None)
+    for i, row in enumerate(draft.rows):
+        own = [_without_name(note, row.name.rstrip(_FOOTNOTES)) for note in row.notes]
+        draft.rows[i] = dataclasses.replace(row, notes=(*own, *notes.get(row.line, ())))
+
+
+def _without_name(note: SourceText, name: str) -> SourceText:
+    """Return the note of a run without the name of the run at its beginning: `run_1 uses seed 5`."""
+    written = note.full or note.text
+    if not name or not written.startswith((f"{name} ", f"{name}: ")):
+        return note
+    return dataclasses.replace(note, text=written[len(name) :].lstrip(" :"), full=None, source=None)

@@ -347,7 +347,8 @@ _ANOTHER_CONSTANT: Final = re.compile(
 
 _TECHNIQUES: Final = re.compile(
     r"(?<![\w-])(?:"
-    r"q-?[ld]ora|dora|vera adapters?|rs-?lora|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3"
+    r"q-?[ld]ora|dora|vera adapters?|rs-?lora|rank[ -]stabili[sz]ed(?: lora)?"
+    r"|ada-?lora|loft-?q|pissa|olora|lora\+|lora-fa|galore|re-?lora|\(?ia\)?3"
     r"|(?:lo)?reft|bitfit"
     r"|dpo|orpo|kto|simpo|ppo|grpo|rloo|rlhf|rlaif|reinforcement[ -]learning|reward[ -]model\w*"
     r"|(?:lora|full)_dpo\w*|ppo_full\w*|qat_\w+|(?:lora_)?knowledge_distillation\w*"
@@ -393,6 +394,8 @@ _OTHERWISE: Final = re.compile(
     r"(?<![\w-])(?:"
     r"sgd|adafactor|rmsprop|adagrad|(?:lion|sophia|muon|lamb|prodigy|shampoo|adam|adamax|nadam) optimi[sz]er"
     r"|optimi[sz]er:? (?:is )?(?:lion|sophia|muon|lamb|prodigy|shampoo|adam(?!w))|(?:with|using) adam(?![\w-])"
+    r"|(?:(?<=use )|(?<=uses ))adam(?![\w'’-])"
+    rf"|betas?(?: of)?\s?[=:]?\s?(?!{_USUAL_BETAS})[(\[]?0?\.[0-9]{{1,6}},\s?0?\.[0-9]{{1,6}}[)\]]?"
     r"|paged[ _-]?adamw?|adamw?[ _-]?(?:8|4|32)[ _-]?bit"
     r"|(?:fp|float)[ -]?(?:16|32|64)|half[ -]precision|full[ -]precision"
     r"|(?:linear|constant|polynomial|exponential|inverse[ -]sq(?:ua)?rt|wsd|one[ -]?cycle)"
