@@ -63,7 +63,7 @@ def test_a_time_limit_that_slurm_reads_differently_is_refused(value: str) -> Non
     assert told(refusal(parsed, local=local_md(time=value))) == [("invalid-value", "time", LOCAL, 6)]
 
 
-@pytest.mark.parametrize("name", ["output_dir_base", "scratch_dir", "working_dir", "models_dir"])
+@pytest.mark.parametrize("name", ["output_dir_base", "working_dir", "models_dir"])
 @pytest.mark.parametrize("value", ["/a/../b", "~/x", "/x/$USER", "/a'b", "/a;b"])
 def test_an_unsafe_path_is_refused_once(name: str, value: str) -> None:
     problems = refusal(parsed, EXAMPLE_SUMMARY.replace("/scratch", "/data"), local=local_md(**{name: value}))
@@ -543,6 +543,11 @@ def test_gpus_of_jobs_in_sentences_are_compared_with_the_runs(sentence: str) -> 
         "Each node has 4 GPUs, 128 cores and 512 GB of memory.",
         "Each job has 1 GPU.",
         "Check the queue with `squeue -u ada`; jobs write to `--output`.",
+        "Use `squeue --account=lab` to see the jobs of the group.",
+        "The time limit is 1 hour for the short QOS.",
+        "Short jobs run in QOS `gpu-short`.",
+        "Jobs default to 1 hour if no time is given.",
+        "Jobs are routed to the right partition; do not specify `--partition=gpu`.",
     ],
 )
 def test_other_sentences_about_jobs_are_not_reported(sentence: str) -> None:
@@ -620,3 +625,21 @@ def test_an_option_that_is_commented_out_in_a_block_is_not_a_setting(comment: st
     local = f"{local_md()}\n## SLURM\n\n```bash\n#SBATCH --partition=gpu\n{comment}\n```\n"
     assert environment(local) == REQUIRED | {"partition": "gpu"}
     assert remarks(local) == []
+
+
+@pytest.mark.parametrize("value", ["/scratch/$USER", "~/scratch", "/a/../b"])
+def test_a_scratch_directory_that_is_no_plain_path_is_not_used(value: str) -> None:
+    local = f"{local_md()}\n- Scratch directory: {value}\n"
+    assert environment(local) == REQUIRED
+    assert remarks(local) == [("unused-field", 7)]
+
+
+PARTITIONS = "### Partitions\n\n| Partition | Max time |\n|---|---|\n| gpu | 24:00:00 |\n| gpu-long | 7-00:00:00 |\n"
+
+
+def test_a_table_of_partitions_is_reported_if_the_partition_is_set_elsewhere() -> None:
+    local = f"{local_md()}\n## SLURM\n\n- Partition: gpu\n\n{PARTITIONS}"
+    assert environment(local) == REQUIRED | {"partition": "gpu"}
+    assert remarks(local) == [("unused-field", 13)]
+    problems = refusal(parsed, local=f"{local_md()}\n## SLURM\n\n{PARTITIONS}")
+    assert told(problems) == [("misspelt-field", "table", LOCAL, 11)]

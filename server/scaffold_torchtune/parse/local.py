@@ -181,6 +181,10 @@ def _take_one(name: str, entry: LocalEntry, draft: LocalDraft) -> None:
         fix = f"write '(none)' if the site chooses, or `{entry.value}` in backticks if it is the name of the {name}"
         _refuse(draft, "ambiguous", entry, name, message, escape(fix))
         return
+    if name == "scratch_dir" and not _fits(name, entry):  # no run has it
+        message = f"{entry.note}: {shown(entry.value)} is not used, because it is not the full path of a directory"
+        _unused(draft, name, entry.line, message, "no action: no file of a run contains the scratch directory")
+        return
     if local_lines.parameter(name).kind == "path":
         _refuse_placeholder(name, entry, draft)
     try:
@@ -411,10 +415,11 @@ def _note_unread(found: Sequence[Part], draft: LocalDraft, read_blocks: set[int]
                 message = f"{entry.note}: a line without a colon is not read"
                 _unused(draft, entry.label, entry.line, message, _AS_A_LINE)
         for table, topic in part.tables:
-            names = _names_settings(table, topic)
+            names = _named_settings(table, topic)
             if (local_lines.is_strict(topic) or names) and not local_lines.is_of_others(topic):
                 message = f"{title}: settings are not read from a table of this form"
-                code = "misspelt-field" if names and local_lines.is_strict(topic) else "unused-field"
+                is_lost = local_lines.is_strict(topic) and not names <= draft.settings.keys()
+                code = "misspelt-field" if is_lost else "unused-field"
                 fix = "use the two columns Setting and Value, or write each setting as a line `- **Name:** value`"
                 draft.add(code, message, field="table", line=table.line, fix=fix)
         _note_sentences(part, draft)
@@ -492,9 +497,11 @@ def _note_examples(part: Part, draft: LocalDraft) -> None:
         _unused(draft, "sbatch", part.examples[0].line, message, escape(fix))
 
 
-def _names_settings(table: Table, topic: Topic) -> bool:
-    cells = [*table.header, *(row.cells[0] for row in table.rows if row.cells)]
-    return any(local_lines.setting(cell.plain, topic) for cell in cells)
+def _named_settings(table: Table, topic: Topic) -> set[str]:
+    """Return the settings that the header of a table names, or else its first column."""
+    columns = [table.header, [row.cells[0] for row in table.rows if row.cells]]
+    named = [{name for cell in cells if (name := local_lines.setting(cell.plain, topic))} for cells in columns]
+    return named[0] or named[1]
 
 
 def _settings_in(fence: Fence, topic: Topic) -> Iterator[int]:

@@ -506,7 +506,7 @@ _NOT_OF_THE_RUNS: Final = re.compile(
     r"\?|(?<!\w)(?:not|never|no|avoid|without|\w{2,5}n['’]t|cannot|instead|unlike|except|old|former\w*|previous\w*|e\.g"
     r"|example|debug\w*|interactive\w*|salloc|srun|notebooks?|jupyter|eval\w*|inference|preprocess\w*|tests?|testing"
     r"|other|if|unless|when|may|might|could|can|or|cpu|user|username|ssh|log ?ins?|passwords?|e-?mail|github|hugging"
-    r"|google|max(?:imum)?|up to|at most|only for|some)(?!\w)",
+    r"|google|max(?:imum)?|up to|at most|only for|some|(?:short|long|small|large|big)\w{0,2} (?:jobs?|runs?))(?!\w)",
     re.IGNORECASE,
 )
 _USED: Final = re.compile(
@@ -536,7 +536,7 @@ _DURATION: Final = (
 _STATED_TIME: Final = re.compile(
     r"(?:(?:(?:default|job|usual) time|time limit|wall-?time(?: limit)?)(?: of| is| to|:| =|=)?(?: set to)?"
     r"|jobs? (?:each )?(?:gets?|requests?|default to|have|has|runs? for)|^requests?)(?: a time limit of)?"
-    rf" `?(?P<time>{_DURATION})(?![\w:])(?! (?:on|in|of) (?:the|this|each|every|most|our)(?!\w))",
+    rf" `?(?P<time>{_DURATION})(?![\w:])(?! (?:on|in|of|for) (?:the|this|each|every|most|our)(?!\w))",
     re.IGNORECASE,
 )
 _OF_A_PARTITION: Final = re.compile(
