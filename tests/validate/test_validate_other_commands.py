@@ -533,3 +533,168 @@ def test_an_own_command_tune_is_a_warning() -> None:
         assert (one[:2], one[2]) == (("warning", "tune run"), line.splitlines()[0])
     for line in ("untune() { a; }", "alias t=tune", "echo alias tune=a", "tune ls"):
         assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sed -i s/2/9/ *.yaml",
+        "sed -i s/2/9/ finetune*",
+        "sed -i s/2/9/ {setup_,}finetune.yaml",
+        "sed -i s/2/9/ $PWD/*.yaml",
+        f"sed -i s/2/9/ /x/{planned().directory}/fine????.yaml",
+        'sed -i s/2/9/ "$F"',
+        "sed -i s/2/9/ $(ls a)",
+        "sed -i s/2/9/ ${F%.old}",
+        "sed -i s/2/9/ `ls a`",
+        "sed -i s/2/9/ $D/finetune.yaml",
+        "perl -pi -e s/2/9/ [a-z]*.yaml",
+        "rm -f *.yaml",
+        "tee *.yaml",
+        "cp ../seed1/*.yaml .",
+        "cp -r ../seed1/* .",
+        "cp -r ../seed1/. $PWD/",
+        "ln -s ../seed1/finetune.* $SLURM_SUBMIT_DIR",
+        "rsync -a ../seed1/ .",
+        "rsync -a host:a/* ./",
+        "rsync -a ../seed1/. .",
+        "git checkout finetune.yaml",
+        "git stash",
+        "git restore .",
+        "git reset --hard",
+        "git switch a",
+        "git pull",
+        "git apply a",
+        "find . -name '*.yaml' -exec sed -i s/2/9/ {} +",
+        "find . -iname finetune.yaml -delete",
+        "find -name '*.yaml' -exec mv {} a ;",
+        "find $PWD/ -type f -exec rm {} +",
+        "ls *.yaml | xargs sed -i s/2/9/",
+        "ls | xargs sed -i s/2/9/",
+        "ls *.yaml | xargs rm",
+        "echo finetune.yaml | xargs -n1 mv -t a",
+        "ls *.yaml | parallel rm",
+        "python set_lr.py --config finetune.yaml --lr 1e-3",
+        "python set_lr.py --config=finetune.yaml",
+        "python fix_config.py $PWD/finetune.yaml",
+        "./fix finetune.yaml",
+        "F=finetune.yaml; ./fix $F",
+        "python -c \"open('finetune.yaml', 'w').write(a)\"",
+        "bash -c 'sed -i s/2/9/ finetune.yaml'",
+        "bash -c 'echo a > finetune.yaml'",
+        "sh -c 'cp a finetune.yaml'",
+        "ssh host 'mv a/finetune.yaml b'",
+        "python - <<'PY'\nimport yaml\nyaml.safe_dump(c, open('finetune.yaml', 'w'))\nPY",
+        "bash <<EOF\nsed -i s/2/9/ finetune.yaml\nEOF",
+        "python <<A - <<B\nopen('finetune.yaml', 'a')\nA\nB",
+        "python -m cruijff_kit.tools.torchtune.setup_finetune --epochs 9",
+        "python setup_finetune.py",
+        "../kit/setup_finetune.py",
+        "setup_finetune",
+        "if a; then ./fix finetune.yaml; fi",
+    ],
+)
+def test_a_command_that_may_change_the_configuration_is_a_warning(line: str) -> None:
+    for ending in ("", "a | "):
+        if ending and "|" in line:
+            continue
+        slurm = replaced(GOOD_SLURM, "mkdir", f"{ending}{line}\nmkdir")
+        expected = ("warning", "finetune.yaml", f"{ending}{line}".splitlines()[0])
+        assert reported(slurm, bundled=False) == [expected]
+    assert reported(f"{GOOD_SLURM}{line}\n", bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sed -i s/2/9/ $F",
+        'echo "epochs: 9" >> "$F"',
+        'echo "epochs: 9" >>"$F"',
+        "cp ../a $F",
+        "rm ${F}",
+        "tee $F",
+    ],
+)
+def test_a_change_of_the_configuration_through_a_known_variable_is_an_error(line: str) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"F=finetune.yaml\n{line}\nmkdir")
+    assert reported(slurm, bundled=False) == [("error", "finetune.yaml", line)]
+    assert reported(replaced(slurm, "F=finetune.yaml", "F=other.yaml"), bundled=False) == []
+
+
+READS = (
+    "[ [[ aws awk basename cat chmod chown cksum cmp cut date declare diff dirname du echo egrep export fgrep file for"
+    " gawk grep gsutil head jq less local logger ls mail md5sum more nl od perl printf rclone read readlink readonly"
+    " realpath rg ruby scp sed set sha1sum sha256sum sha512sum sort stat sync tail tar test touch trap tune typeset"
+    " uniq wandb wc yq zip"
+)
+
+
+@pytest.mark.parametrize("program", READS.split())
+def test_a_program_that_reads_its_files_is_accepted(program: str) -> None:
+    slurm = replaced(GOOD_SLURM, "mkdir", f"{program} a finetune.yaml\nmkdir")
+    assert reported(slurm, bundled=False) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sed -i s/2/9/ *.json",
+        "sed -i s/2/9/ ../seed1/*.yaml",
+        "sed -i s/2/9/ $TMPDIR/train.json",
+        'sed -i "$SCRIPT" other.yaml',
+        'sed -i "s|A|$B|" run_$N.sh',
+        f"sed -i s/2/9/ {'*' * 200}",
+        "sed s/2/9/ *.yaml",
+        "rm -f *.tmp logs/*",
+        "rm -rf $TMPDIR/*",
+        "rm -f $LOCK",
+        "a | tee $LOG",
+        "echo a >> $LOG",
+        "cp -r ../seed1/data .",
+        "cp ../seed1/*.json .",
+        "cp -r $SLURM_SUBMIT_DIR/* .",
+        "cp -r ../seed1/ .",
+        "cp *.yaml .",
+        "cp -r ../seed1/. /a",
+        "cp $A/$B .",
+        "rsync -a data/ $TMPDIR/data/",
+        "git rev-parse HEAD",
+        "git status",
+        "git",
+        "git -C /x/repo checkout main",
+        "find . -name '*.tmp' -delete",
+        "find $TMPDIR -mtime +1 -delete",
+        "find . -name '*.yaml'",
+        "find",
+        "find . -name '*.yaml' -exec sed -n p {} +",
+        "ls *.tmp | xargs rm",
+        "ls *.yaml | xargs cat",
+        "ls *.yaml; xargs rm",
+        "ls *.yaml | xargs sed -n p",
+        "python prepare.py --output data.json",
+        "python set_lr.py --config other/finetune.yaml",
+        "python -c \"print(open('finetune.yaml').read())\"",
+        "python -c \"open('other.yaml', 'w')\"",
+        "bash -c 'cat finetune.yaml'",
+        "python - <<'PY'\nprint(open('finetune.yaml').read())\nPY",
+        "python - <<'PY'\nopen('other.yaml', 'w')\nPY",
+        "cat <<'PY' > a.py\nopen('finetune.yaml', 'w')\nPY",
+        "python a.py --setup my_setup_finetune.yaml",
+        "CFG=finetune.yaml",
+        "A=(\n  --config finetune.yaml\n  'b'\n)",
+        "A=(x --config finetune.yaml)",
+        "nvidia-smi",
+        "export A=finetune.yaml",
+        "for f in finetune.yaml; do cat $f; done",
+        "if [ ! -f finetune.yaml ]; then exit 1; fi",
+        "pip install -e .",
+    ],
+)
+def test_commands_that_do_not_change_the_configuration_are_accepted(line: str) -> None:
+    assert reported(replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir"), bundled=False) == []
+
+
+def test_a_subshell_is_not_an_array() -> None:
+    for line in ("(./fix finetune.yaml)", "A=(a)\n(./fix finetune.yaml)", "f=a\n(cd b; ./fix finetune.yaml)"):
+        slurm = replaced(GOOD_SLURM, "mkdir", f"{line}\nmkdir")
+        assert [each[:2] for each in reported(slurm, bundled=False)] == [("warning", "finetune.yaml")]

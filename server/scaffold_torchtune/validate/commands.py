@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Final
 
@@ -71,6 +72,26 @@ _MOST_EXPANDED: Final = 100_000
 
 _STARTERS: Final = frozenset({"mpiexec", "mpirun", "srun"})
 _TASKS: Final = re.compile(r"(?:-n=?|-np=|--ntasks=|--ntasks-per-node=)([0-9]{1,9})", re.ASCII)
+# Programs that only read the files in their words, if `_rewrites` does not know better.
+_READS: Final = frozenset(
+    {
+        *("[", "[[", "aws", "awk", "basename", "cat", "chmod", "chown", "cksum", "cmp", "cut", "date", "declare"),
+        *("diff", "dirname", "du", "echo", "egrep", "export", "fgrep", "file", "for", "gawk", "grep", "gsutil", "head"),
+        *("jq", "less", "local", "logger", "ls", "mail", "md5sum", "more", "nl", "od", "perl", "printf", "rclone"),
+        *("read", "readlink", "readonly", "realpath", "rg", "ruby", "scp", "sed", "set", "sha1sum", "sha256sum"),
+        *("sha512sum", "sort", "stat", "sync", "tail", "tar", "test", "touch", "trap", "tune", "typeset", "uniq"),
+        *("wandb", "wc", "yq", "zip"),
+    }
+)
+_GIT_CHANGES: Final = frozenset({"apply", "checkout", "pull", "reset", "restore", "stash", "switch"})
+_WRITES: Final = re.compile(
+    r"dump|write|save|copy|move|rename|replace|remove|unlink|[\"'][wax]b?\+?[\"']|>|(?<!\w)-i|\b(?:tee|cp|mv|rm|ln)\b"
+)
+_EXPANSION: Final = re.compile(r"\$\{[^{}]*\}|\$\([^()]*\)|\$\w+|`[^`]*`")
+_BRACES: Final = re.compile(r"\{[^{}]*\}")
+_SETUP: Final = re.compile(r"(?:.*[/.])?setup_finetune(?:\.py)?", re.DOTALL)
+_LONGEST_PATTERN: Final = 200
+
 _PROCESSES: Final = frozenset({"--nproc_per_node", "--nproc-per-node"})
 _ANY: Final = "$"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -112,7 +133,7 @@ def _commands(report: Report, script: SlurmScript) -> str | None:
         report.add("unplanned-value", message, field="tune run", line=bared[number].line)
     check_modules(report, before)
     first = next(number for number, command in enumerate(commands) if trains(command.words))
-    training = _with_values(training, commands[:first])
+    (training,) = _with_values([training], commands[:first])
     launch, start = split(commands[first].words)
     _launcher(report, launch, training.line)
     launched = _launched_in(report, launch, start[0], training.line)
@@ -161,7 +182,9 @@ def _uncalled(commands: Sequence[Command]) -> list[str]:
     known, waiting = {""}, [""]
     while waiting:
         names = calls.get(waiting.pop(), set())
-        new = calls.keys() - known if _ANY in names else names & calls.keys() - known
+        if _ANY in names:
+            return [""] * len(owners)
+        new = (names & calls.keys()) - known
         known |= new
         waiting += new
     return ["" if each in known else each for each in owners]
@@ -177,8 +200,8 @@ def _calls(command: Command) -> set[str]:
     return names | ({_ANY} if words[:1] and words[0].startswith("$") else {*words[:1]})
 
 
-def _with_values(command: Command, before: Sequence[Command]) -> Command:
-    """Return a command in which the shell's variables have their values, where the script sets them as plain text.
+def _with_values(commands: Sequence[Command], before: Sequence[Command]) -> list[Command]:
+    """Return commands in which the shell's variables have their values, where the script sets them as plain text.
 
     A variable remains if the text would become too long.
     """
@@ -193,12 +216,17 @@ def _with_values(command: Command, before: Sequence[Command]) -> Command:
         room -= len(text)
         return text
 
-    words: list[str] = []
-    for word in command.words:
-        is_known = command.expands(word) and word != _OVERRIDE
-        text = _VARIABLE.sub(value, word) if is_known else word
-        words += [word] if text == word else text.split()
-    return replace(command, words=tuple(words))
+    found = []
+    for command in commands:
+        words: list[str] = []
+        redirections = set(command.redirections)
+        for word in command.words:
+            is_known = command.expands(word) and word != _OVERRIDE
+            text = _VARIABLE.sub(value, word) if is_known else word
+            redirections |= {text} if word in redirections else set()
+            words += [word] if text == word else text.split()
+        found.append(replace(command, words=tuple(words), redirections=frozenset(redirections)))
+    return found
 
 
 def _assigned(commands: Sequence[Command]) -> dict[str, list[str] | None]:
@@ -420,6 +448,7 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
     runs = reached(commands)
     # what precedes `&&` or `|` is expected to succeed: `sed ... > b && mv b finetune.yaml`, `cat a | tee finetune.yaml`
     expected = reached(commands, frozenset({"||"}))
+    valued = [] if report.bundled else _without_arrays(_with_values(commands[:start], commands[:start]))
     for number, command in enumerate(commands[:start]):
         ending = _ending(command)
         is_alone = not command.nested and command.joined not in {"&", "|"}
@@ -428,10 +457,10 @@ def _other_commands(report: Report, commands: Sequence[Command]) -> None:
             if ending == "exec":
                 message = "the job continues as a different program here, so it does not reach `tune run`"
             _unplanned(report, ending, message, command, Severity.ERROR)
-        elif not report.bundled and _rewrites(report, command):
+        elif not report.bundled and (change := _change(report, valued, number)):
             before = commands[number - 1] if number else Command(("",), 0)
             is_tested = before.joined == "&&" and (before.words[0] == "test" or before.words[-1] in {"]", "]]"})
-            is_certain = expected[number] is Runs.ALWAYS and not is_tested
+            is_certain = change is Runs.ALWAYS and expected[number] is Runs.ALWAYS and not is_tested
             changes = "changes" if is_certain else "may change"
             message = f"the job {changes} finetune.yaml before `tune run`, so it may not train with the planned values"
             severity = Severity.ERROR if is_certain else Severity.WARNING
@@ -460,6 +489,86 @@ def _unplanned(
     report: Report, field: str, message: str, command: Command, otherwise: Severity = Severity.WARNING
 ) -> None:
     report.unplanned(message, otherwise, field=field, actual=" ".join(command.words), line=command.line)
+
+
+def _change(report: Report, commands: Sequence[Command], number: int) -> Runs | None:
+    """Return whether the command at a position changes the run's finetune.yaml; None if it does not."""
+    command, before = commands[number], commands[number - 1] if number else Command(("",), 0)
+    if _rewrites(report, command):
+        return Runs.ALWAYS
+    words = bare(command)
+    if not words:
+        return None
+    piped = before.words if before.joined == "|" else ()
+    return Runs.MAYBE if _may_rewrite(report, command, program_of(words[0]), words[1:], piped) else None
+
+
+def _without_arrays(commands: Sequence[Command]) -> list[Command]:
+    """Return commands in which the elements of arrays, as in `A=(a b)`, have no words."""
+    found: list[Command] = []
+    before, is_element = Command(("",), 0), False
+    for command in commands:
+        begins = before.joined == "(" and before.words[-1].endswith("=")
+        is_element = command.nested and (begins or (is_element and not before.joined.startswith(")")))
+        found.append(replace(command, words=()) if is_element else command)
+        before = command
+    return found
+
+
+def _may_rewrite(report: Report, command: Command, program: str, words: Sequence[str], piped: Sequence[str]) -> bool:
+    """Return whether a command may change finetune.yaml through a pattern, a variable, a program or its text."""
+    operands = [word for word in words if not word.startswith("-")]
+    is_in_place = _edits_in_place(program, words)
+    if is_in_place or program in _CHANGES:
+        return any(_may_be_own(report, word, unknown=is_in_place) for word in operands[is_in_place:])
+    if program in COPIES:
+        return _copies_into(report, program, operands)
+    if program == "git":
+        return operands[:1] != [] and operands[0] in _GIT_CHANGES and "-C" not in words
+    if program in {"find", "parallel", "xargs"}:
+        return _applies(report, program, words, piped)
+    if program in _READS:
+        return False
+    texts = [word for word in words if FINETUNE_YAML in word]
+    is_named = any(_is_own(text.rpartition("=")[2]) for text in texts)
+    is_code = any(FINETUNE_YAML in text and _WRITES.search(text) for text in (*texts, command.document))
+    return is_named or is_code or any(_SETUP.fullmatch(word) for word in (program, *words))
+
+
+def _may_be_own(report: Report, word: str, *, unknown: bool = False) -> bool:
+    """Return whether a pattern, or with `unknown` also a variable, may stand for the run's finetune.yaml."""
+    folder, slash, name = word.rpartition("/")
+    pattern = _EXPANSION.sub("*", name) if unknown else name
+    is_here = not slash or SUBMITTED.fullmatch(folder) or folder.endswith(f"/{report.run.directory}")
+    if unknown and _EXPANSION.search(folder):
+        is_here = True
+        pattern = pattern.replace(FINETUNE_YAML, "*")
+    is_pattern = len(pattern) < _LONGEST_PATTERN and not {*"*?[{"}.isdisjoint(pattern)
+    return bool(is_here) and is_pattern and fnmatchcase(FINETUNE_YAML, _BRACES.sub("*", pattern))
+
+
+def _copies_into(report: Report, program: str, operands: Sequence[str]) -> bool:
+    """Return whether a command copies files of another directory, with names that it does not give, into the run's."""
+    if not operands or not SUBMITTED.fullmatch(operands[-1].rstrip("/")):
+        return False
+    sources = [path.rpartition("/") for path in operands[:-1] if "/" in path]
+    names = {"", "."} if program == "rsync" else {"."}
+    return any(
+        not SUBMITTED.fullmatch(folder) and (name in names or _may_be_own(report, name)) for folder, _, name in sources
+    )
+
+
+def _applies(report: Report, program: str, words: Sequence[str], piped: Sequence[str]) -> bool:
+    """Return whether `find` or `xargs` lets a program change files that may include finetune.yaml."""
+    is_in_place = any(_edits_in_place(program_of(word), words[n:]) for n, word in enumerate(words))
+    changes = is_in_place or any(program_of(word) in {*_CHANGES, "mv"} for word in words)
+    if program != "find":
+        return changes and (is_in_place or any(_is_own(word) or _may_be_own(report, word) for word in piped))
+    folder = next(iter(words), ".")
+    names = [two for one, two in pairwise(words) if one in {"-iname", "-name"}]
+    is_here = folder.startswith("-") or bool(SUBMITTED.fullmatch(folder.rstrip("/")))
+    is_named = not names or any(_is_own(name) or _may_be_own(report, name) for name in names)
+    return is_here and is_named and (changes or "-delete" in words)
 
 
 def _rewrites(report: Report, command: Command) -> bool:

@@ -57,7 +57,7 @@ class Command:
 
     `joined` is `&`, `&&`, `|`, `||` or another separator, once or twice; empty at the end of a line. `nested` is true
     in parentheses, which start a subshell. `literal` has the words in which the shell expands no `$` and no backtick,
-    `redirections` those with `<` or `>` outside quotes.
+    `redirections` those with `<` or `>` outside quotes. `document` is the text of its here-documents.
     """
 
     words: tuple[str, ...]
@@ -66,6 +66,7 @@ class Command:
     nested: bool = False
     literal: frozenset[str] = frozenset()
     redirections: frozenset[str] = frozenset()
+    document: str = ""
 
     def expands(self, word: str) -> bool:
         """Return whether the shell puts the value of a variable or the output of a command into one of the words."""
@@ -201,7 +202,7 @@ class _Commands:
         self.is_literal, self.is_redirection = True, False
         self.literal: set[str] = set()
         self.redirections: set[str] = set()
-        self.documents: list[tuple[str, int]] = []
+        self.documents: list[tuple[str, int, int]] = []
         self.has_unclosed = False
 
     def read(self) -> None:
@@ -231,7 +232,7 @@ class _Commands:
             self._skip_line()
         elif character == "<" and (document := _HEREDOC.match(self.text, self.position - 1)):
             self.position = document.end()
-            self.documents.append((document[2], self.line))
+            self.documents.append((document[2], self.line, len(self.script.commands)))
         elif character in "<>&|" and self._redirects(character, following):
             self._add(character)
         elif character == "\n" or character in _SEPARATORS:
@@ -317,14 +318,17 @@ class _Commands:
 
     def _skip_documents(self) -> None:
         """Skip the here-documents that begin on the line before the position."""
-        for delimiter, begun in self.documents:
+        for delimiter, begun, number in self.documents:
             line: str | None = None
+            start = self.position
             while self.position < len(self.text) and (line or "").strip() != delimiter:
                 end = self._end_of_line()
                 line, self.position = self.text[self.position : end], end + 1
                 self.line += 1
             if (line or "").strip() != delimiter:
                 self.script.problem(begun, f"the here-document with the delimiter {delimiter!r} is not closed")
+            for each in self.script.commands[number : number + 1]:
+                self.script.commands[number] = replace(each, document=each.document + self.text[start : self.position])
         self.documents = []
 
     def _end_word(self) -> None:
@@ -471,13 +475,7 @@ _DEAD: Final = frozenset(
 )
 """Parts of blocks that never run, with the status of the condition."""
 
-_EXISTS: Final = frozenset(
-    form
-    for option in ("-e", "-f", "-r", "-s")
-    for form in (
-        ("[", option, FINETUNE_YAML, "]"), ("[[", option, FINETUNE_YAML, "]]"), ("test", option, FINETUNE_YAML)
-    )
-)  # fmt: skip
+_EXISTS: Final = re.compile(r"(?:\[\[?|test) -[efrs] finetune\.yaml(?: \]\]?)?")
 """Tests that succeed: validate reads this file."""
 
 
@@ -584,8 +582,8 @@ def _constant(command: Command) -> bool | None:
     """Return whether a command such as `if ! true` always succeeds; None if that is unknown."""
     if command.nested or "{" in command.words:  # `! { true`
         return None
-    words = tuple(word for word in bare(command) if word != "!")
-    status = True if words in _EXISTS else _CONSTANTS.get(" ".join(words))
+    text = " ".join(word for word in bare(command) if word != "!")
+    status = True if _EXISTS.fullmatch(text) else _CONSTANTS.get(text)
     return None if status is None else status is (command.words.count("!") % 2 == 0)
 
 
