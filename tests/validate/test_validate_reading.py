@@ -7,7 +7,8 @@ import pytest
 from scaffold_torchtune.validate import validate_run
 from scaffold_torchtune.validate.report import resolve
 from scaffold_torchtune.validate.run_files import parse_script
-from support.good_files import CONFIG, GOOD_CONFIG, SETUP, files_of, planned
+from support.good_files import CONFIG, GOOD_CONFIG, GOOD_SLURM, SETUP, files_of, planned, replaced
+from support.script_findings import found
 from support.wording import absent
 
 BASH = "#!/bin/bash\n"
@@ -162,3 +163,63 @@ def test_empty_and_switched_off_values_are_ignored(more: str) -> None:
     assert "unplanned-value" not in {
         f.code for f in validate_run(run, files_of(run, text), bundled=False) if f.severity != "info"
     }
+
+
+@pytest.mark.parametrize(
+    ("first", "problems"),
+    [
+        ("#!/bin/bash", 0),
+        ("#!/bin/bash -l", 0),
+        ("#! /bin/sh", 0),
+        ("#!/usr/bin/env bash", 0),
+        ("#!/usr/bin/env -S bash -l", 0),
+        ("#!/usr/bin/zsh", 0),
+        ("#!/usr/bin/env python3", 1),
+        ("#!/bin/tcsh", 1),
+        ("#!/bin/bashful", 1),
+        ("#!/bin/bash/python", 1),
+        ("#!bash", 1),
+        ("\ufeff#!/bin/bash", 1),
+    ],
+)
+def test_the_first_line_must_name_a_compatible_shell(first: str, problems: int) -> None:
+    script = parse_script(replaced(GOOD_SLURM, "#!/bin/bash", first))
+    assert [line for line, _ in script.problems] == [1] * problems
+    assert not any(directive.late for directive in script.directives)
+
+
+def test_redirections_are_part_of_a_command() -> None:
+    (command,) = parse_script("#!/bin/bash\nread a 2>&1 <&3 &>b &\n").commands
+    assert (command.words, command.joined) == (("read", "a", "2>&1", "<&3", "&>b"), "&")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "joined"),
+    [
+        ("a>b", ("a", ">b"), ""),
+        ("a b2>c", ("a", "b2", ">c"), ""),
+        ("a 2>>b", ("a", "2>>b"), ""),
+        ("a&>>b", ("a", "&>>b"), ""),
+        ("a >|b 2>&1>c", ("a", ">|b", "2>&1", ">c"), ""),
+        ("a>b&", ("a", ">b"), "&"),
+        ("a <b|c", ("a", "<b"), "|"),
+        ("a <>b", ("a", "<>b"), ""),
+    ],
+)
+def test_an_operator_ends_the_word_before_it(text: str, words: tuple[str, ...], joined: str) -> None:
+    command = parse_script(f"#!/bin/bash\n{text}").commands[0]
+    assert (command.words, command.joined) == (words, joined)
+    assert [word for word in words if command.redirected(word)] == [w for w in words if {*w} & {*"<>"}]
+
+
+def test_a_quoted_operator_is_no_redirection() -> None:
+    _, first, _ = parse_script("#!/bin/bash\na > b\na '>' \"b>\" '>'| c").commands
+    assert (first.words, first.joined, first.redirections) == (("a", ">", "b>", ">"), "|", frozenset())
+    slurm = replaced(GOOD_SLURM, "--config finetune.yaml", "--config finetune.yaml '>' epochs=1")
+    assert [each[:2] for each in found({}, slurm, bundled=False)] == [("unplanned-value", "error")]
+
+
+def test_a_character_that_sbatch_rejects_is_reported_at_its_line() -> None:
+    for character in ("\r", "\0"):
+        script = parse_script(replaced(GOOD_SLURM, "--mem=8G", f"--mem=8G{character}"))
+        assert [line for line, _ in script.problems] == [6]
