@@ -460,8 +460,11 @@ def _sentences(reading: Reading, text: SourceText, tuned: TunedRuns) -> None:
     alone = free_text.settings_in_note(rest) if label else free_text.settings_alone(written)
     for name, value in dict.fromkeys((*alone, *listed)):
         seen.add((name, value))
-        if name == "time" or headings.is_elsewhere(label) or (name == "epochs" and headings.is_of_intervals(label)):
-            continue  # `Checkpoint every: 1 epoch`, `Evaluation: batch size 8`
+        is_of_machine = name == "gpus" and bool(label) and not is_plain
+        if name == "time" or is_of_machine or headings.is_elsewhere(label):
+            continue  # `Evaluation: batch size 8`, `Cluster: 8 A100`
+        if name == "epochs" and headings.is_of_intervals(label):
+            continue  # `Checkpoint every: 1 epoch`
         _state(reading, Stated(name, (value,)), text, tuned, is_labelled=is_plain)
     in_sentences = (free_text.settings_in_sentences, free_text.settings_in_words, free_text.levels_in_sentences)
     for stated in [each for read in in_sentences for each in read(written)]:
