@@ -275,7 +275,7 @@ def escape(text: str, limit: int = 200) -> str:
     """
     if text.isprintable() and "\\" not in text and len(text) <= limit:
         return text  # the usual case
-    left_out = f"... ({len(text) - limit} more characters)" if len(text) > limit else ""
+    left_out = f"... ({counted(len(text) - limit, 'more character')})" if len(text) > limit else ""
     return "".join(map(_visible, text[:limit])) + left_out
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from scaffold_torchtune.findings import Refused, Scalar, few, refuse, shown
+from scaffold_torchtune.findings import Refused, Scalar, counted, few, refuse, shown
 from scaffold_torchtune.models import Model, Plan, PlannedRun, Setting, Source, SourceKind
 from scaffold_torchtune.pipeline.locate import experiment_directory
 from scaffold_torchtune.plan import check_names, id_of, plan_result, with_id
@@ -520,7 +520,7 @@ def run_file(request: Request) -> str:
             raise _not_there(f"{directory}/{name}", fix)
         text = _content(tree, f"{directory}/{name}").decode(errors="replace")
     cut = len(text) - LONGEST
-    return text if cut <= 0 else f"{text[:LONGEST]}\n... ({cut} more characters)\n"
+    return text if cut <= 0 else f"{text[:LONGEST]}\n... ({counted(cut, 'more character')})\n"
 
 
 def _content(tree: Tree, path: str) -> bytes:

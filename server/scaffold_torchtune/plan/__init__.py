@@ -158,7 +158,7 @@ def check_names(names: Sequence[str], lines: Sequence[int], file: str | None) ->
             found.add("unsafe-name", message, field=field, expected=_ALLOWED, actual=actual, line=line, fix=fix)
         if name.lower() in seen:
             places = lines_text([seen[name.lower()], line])
-            message = f"two runs would share the directory {shown(name)} ({places}{of_summary})"
+            message = f"two runs ({places}{of_summary}) would share the directory {shown(name)}"
             fix = (
                 "use `--names table` with distinct Run Names, or rename the models or data sets"
                 " that these runs are named after"

@@ -105,7 +105,7 @@ def _missing(about: Subject, found: CheckpointState, names: Sequence[str], missi
     fix = "download the whole model repository again, or correct the model's name or path in the summary"
     if found.weights:
         message = f"{message}, but has the model's weights in {_few(found.weights)}"
-        fix = "scaffold again to use the existing files"
+        fix = "scaffold again, so that finetune.yaml lists the existing files"
     elif any(name.startswith("adapter_model.") for name in found.files):
         message = f"{message}, and contains only an adapter without its base model"
         fix = (

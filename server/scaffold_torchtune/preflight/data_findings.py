@@ -132,8 +132,10 @@ def _columns(
         if kinds is None:
             columns = [shown(each) for each in part.columns]
             message = f"its split {name!r} has no column {shown(column)}, only {few(columns, _LISTED)}"
-            message = message if part.columns else f"its split {name!r} has no columns"
             fix = _other_column(runs, all_runs, column, (name, part), keys)
+            if not part.columns:
+                message = f"its split {name!r} has no columns"
+                fix = "correct the path of the data set, or add rows with the columns that the runs read"
             there = few(columns, _LISTED, last="") or "no columns"
             yield about.mismatch(message, expected=f"a column {shown(column)}", actual=there, fix=fix, at=place)
             continue

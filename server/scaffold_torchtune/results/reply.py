@@ -258,7 +258,7 @@ def _smaller(value: Any, budget: int) -> Any:
     if isinstance(value, str):
         longest = _LINES if "\n" in value else _LONGEST
         cut = len(value) - longest
-        return value if cut <= 0 else f"{value[:longest]}... ({cut} more characters)"
+        return value if cut <= 0 else f"{value[:longest]}... ({counted(cut, 'more character')})"
     if isinstance(value, list):
         return _fitted(value, budget)
     if not isinstance(value, dict):

@@ -144,8 +144,8 @@ def same(planned: Scalar, read: object) -> bool:
 
 def _mismatch(key: str, planned: Scalar, read: object, template: str, report: Collector) -> None:
     actual = read if isinstance(read, bool | int | float | str | None) else type(read).__name__
-    found = "has no value" if actual is None else f"is {shown(actual)}"
-    message = f"{key} {found} in the text that the template {shown(template)} renders (expected {shown(planned)})"
+    found = "is null" if actual is None else f"is {shown(actual)}"
+    message = f"{key} {found} in the text rendered with the template {shown(template)} (expected {shown(planned)})"
     fix = f"write `{key}: {{{{ settings.{key} | yaml }}}}` in the template"
     report.add("render-mismatch", message, field=key, expected=planned, actual=actual, fix=fix)
 
