@@ -430,16 +430,17 @@ def clauses_now(text: str, *, of_levels: bool = False) -> Iterator[str]:
             yield clause
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
-_COMPARES: Final = _words(
+_COMPARES: Final = word_set(
     "unlike than relative instead rather like alike similar from as over against beat beats match matches "
     "outperform outperforms replace replaces baseline reference between either without avoid avoids no "
     "not nor never skip skips exclude excludes omit omits lacks non half memory"
 )
-_DOES: Final = _words("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
+_DOES: Final = word_set("use uses using with via by train trains fine-tune fine-tunes apply applies run runs")
 _DENIES: Final = frozenset(["not", "never", "don't", "doesn't", "won't", "cannot", "can't", "nor", "without"])
 _NEAR: Final = 4  # words before a name
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from scaffold_torchtune.findings import Scalar, shown
+from scaffold_torchtune.parse.drafts import word_set
 from scaffold_torchtune.settings.kinds import NotTyped, as_line
 from scaffold_torchtune.settings.parameters import Parameter, by_label
 from scaffold_torchtune.settings.unsupported import other_training
@@ -451,11 +452,7 @@ _SEPARATORS: Final = re.compile(
 )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_HARMLESS_WORDS: Final = _words(
+_HARMLESS_WORDS: Final = word_set(
     "a an the we use used our is plain vanilla standard regular normal classic default usual basic ordinary simple"
     " supervised sft instruction fine tuning tuned finetuning finetuned finetune tune training trained train adapter"
     " adapters adaptation method recipe torchtune torchtune's peft parameter parameters efficient weight weights model"
